@@ -1,0 +1,128 @@
+"""Reading weights that may come from anywhere, and writing them so that a crash leaves no half file."""
+
+import hashlib
+import json
+import os
+import pickle
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from distill.errors import UserError
+
+_WRAPPERS = ("state_dict", "model", "model_state_dict")
+
+
+def read_state_dict(path: str | Path) -> dict[str, Tensor]:
+    """Reads a state dict from a `.safetensors` or a PyTorch file, never running code stored in it.
+
+    Args:
+        path: The file. A PyTorch file may wrap the tensors in `state_dict` or `model`; the data-parallel prefix
+            `module.` is removed.
+
+    Raises:
+        UserError: No such file, a file that holds pickled code or anything but tensors, or a damaged file.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"checkpoint {str(path)!r} does not exist; check the path, or train or download it first")
+    try:
+        if path.suffix == ".safetensors":
+            with safe_open(path, framework="pt") as file:
+                return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise UserError(
+            f"checkpoint {str(path)!r} holds pickled Python objects, which can run code when loaded, and is refused; "
+            "re-save only its tensors with torch.save(model.state_dict(), path)"
+        ) from error
+    except (SafetensorError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"checkpoint {str(path)!r} cannot be read ({reason}); copy or download it again") from error
+    for key in _WRAPPERS:
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+    if not isinstance(content, Mapping) or not content or not all(isinstance(v, Tensor) for v in content.values()):
+        raise UserError(f"checkpoint {str(path)!r} is not a state dict; it must map parameter names to tensors")
+    return {name.removeprefix("module."): tensor for name, tensor in content.items()}
+
+
+def load_matching(module: nn.Module, state: Mapping[str, Tensor], source: str | Path) -> None:
+    """Loads `state` into `module`, every name and shape matching.
+
+    Raises:
+        UserError: A name is missing or left over, or a shape differs: the file belongs to another architecture.
+    """
+    own = module.state_dict()
+    missing = [name for name in own if name not in state]
+    unexpected = [name for name in state if name not in own]
+    shapes = [
+        f"{name} is {tuple(state[name].shape)} in the file and {tuple(own[name].shape)} in the model"
+        for name in own
+        if name in state and state[name].shape != own[name].shape
+    ]
+    problems = [
+        *([f"{len(missing)} of {len(own)} parameters are missing (first: {missing[0]})"] if missing else []),
+        *([f"{len(unexpected)} names are unknown (first: {unexpected[0]})"] if unexpected else []),
+        *shapes[:1],
+    ]
+    if problems:
+        raise UserError(
+            f"checkpoint {str(source)!r} does not fit {type(module).__name__}: {'; '.join(problems)}; "
+            "use the architecture it was trained with, or another file"
+        )
+    module.load_state_dict(dict(state))
+
+
+def read_metadata(path: str | Path) -> dict[str, str]:
+    """The text metadata of a `.safetensors` file; empty for any other file."""
+    if Path(path).suffix != ".safetensors":
+        return {}
+    try:
+        with safe_open(path, framework="pt") as file:
+            return file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"checkpoint {str(path)!r} cannot be read ({error}); copy or download it again") from error
+
+
+def write_atomically(path: str | Path, write: Callable[[Path], object]) -> None:
+    """Calls `write` with a temporary path beside `path`, then moves the result into place in one step."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
+    os.close(descriptor)
+    temporary = Path(name)
+    try:
+        write(temporary)
+        mode = 0o666 & ~_umask()
+        temporary.chmod(mode)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_weights(module: nn.Module, path: str | Path, metadata: Mapping[str, object]) -> None:
+    """Writes the module's state dict as safetensors; metadata values that are not text become JSON."""
+    text = {key: value if isinstance(value, str) else json.dumps(value) for key, value in metadata.items()}
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
+    write_atomically(path, lambda temporary: save_file(tensors, temporary, text))
+
+
+def digest(module: nn.Module) -> str:
+    """SHA-256 over the names, shapes and values of the module's state, as 16 hexadecimal digits."""
+    sha = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        sha.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
+        sha.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes() if tensor.numel() else b"")
+    return sha.hexdigest()[:16]
+
+
+def _umask() -> int:
+    current = os.umask(0)
+    os.umask(current)
+    return current

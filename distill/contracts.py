@@ -1,0 +1,84 @@
+"""Teacher, Student, Head: the only three protocols, and the two records that heads exchange with data and evaluation.
+
+Axes: B batch, C channels, H W grid or pixels, N instances. Boxes are (x1, y1, x2, y2) in pixels, exclusive at the far
+edge, so that a box that covers the whole image is (0, 0, W, H).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+from torch import Tensor
+
+
+class FeatureInfo(Protocol):
+    """What a backbone emits, in timm's convention (`timm.models.FeatureInfo` satisfies it)."""
+
+    def channels(self) -> Sequence[int]:
+        """Channels C_i of each map."""
+
+    def reduction(self) -> Sequence[int]:
+        """Stride of each map against the input, in pixels."""
+
+
+@runtime_checkable
+class Student(Protocol):
+    """The trained backbone. Every timm `features_only` model fits.
+
+    Images are RGB, normalised with the student's own `mean` and `std` by whoever calls it; where a backbone does not
+    carry these attributes, the ImageNet statistics hold.
+    """
+
+    feature_info: FeatureInfo
+
+    def __call__(self, images: Tensor) -> list[Tensor]:
+        """Maps images (B, 3, H, W), any H and W, to feature maps (B, C_i, H_i, W_i); the last is the deepest."""
+
+
+@runtime_checkable
+class Teacher(Protocol):
+    """The frozen source: eval mode, no gradients, never in a checkpoint and never in an optimizer."""
+
+    channels: dict[str, int]
+    digest: str
+
+    def __call__(self, images: Tensor) -> dict[str, Tensor]:
+        """Maps RGB images in [0, 1] of shape (B, 3, H, W) to named features (B, C, H', W').
+
+        The teacher applies its own mean and std.
+        """
+
+
+@dataclass
+class Target:
+    """Ground truth of one image, in the pixel frame of the network's input."""
+
+    image_id: int
+    boxes: Tensor  # (N, 4) float32
+    labels: Tensor  # (N,) int64, index into the class names
+    masks: Tensor  # (N, H, W) bool
+    crowd: Tensor  # (N,) bool: regions to ignore
+    size: tuple[int, int]  # (h, w) of the real image inside the padded input
+    original_size: tuple[int, int]  # (h, w) of the image file
+
+
+@dataclass
+class Prediction:
+    """Instances found in one image, in the pixel frame of the image file."""
+
+    image_id: int
+    boxes: Tensor  # (N, 4) float32
+    scores: Tensor  # (N,) float32, descending
+    labels: Tensor  # (N,) int64, index into the class names
+    masks: Tensor  # (N, H, W) bool
+
+
+@runtime_checkable
+class Head(Protocol):
+    """The task part (neck included), built from a student's `feature_info` and the data's class names."""
+
+    def loss(self, features: list[Tensor], targets: list[Target]) -> dict[str, Tensor]:
+        """Named scalar losses; their sum is minimised."""
+
+    def predict(self, features: list[Tensor], targets: list[Target]) -> list[Any]:
+        """One result per image. Of `targets` only `image_id`, `size` and `original_size` are read."""

@@ -1,0 +1,22 @@
+"""The one error a user sees as a single line: what was given, what is allowed, where, and the way out."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class UserError(ValueError):
+    """Bad input. The command line prints the message on one line and exits with code 2, without a traceback."""
+
+
+def unknown_name(kind: str, given: str, allowed: Iterable[str]) -> UserError:
+    """An error for a name that does not exist, with the nearest valid names first.
+
+    Args:
+        kind: What the name should have named, for example "RS4D variant".
+        given: The name as the user wrote it.
+        allowed: Every valid name.
+    """
+    names = list(allowed)
+    nearest = get_close_matches(given, names, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(nearest)}? " if nearest else ""
+    return UserError(f"unknown {kind} {given!r}: {hint}valid names are {', '.join(names)}")
