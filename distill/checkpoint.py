@@ -6,6 +6,7 @@ import os
 import pickle
 import tempfile
 from collections.abc import Callable, Mapping
+from importlib import import_module
 from pathlib import Path
 
 import torch
@@ -111,6 +112,26 @@ def write_weights(module: nn.Module, path: str | Path, metadata: Mapping[str, ob
     text = {key: value if isinstance(value, str) else json.dumps(value) for key, value in metadata.items()}
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
     write_atomically(path, lambda temporary: save_file(tensors, temporary, text))
+
+
+def load_student(path: str | Path) -> nn.Module:
+    """Rebuilds a student from a `student.safetensors` of this project, architecture and weights, in eval mode.
+
+    Raises:
+        UserError: The file does not say which student it holds, or does not fit it.
+    """
+    state = read_state_dict(path)
+    metadata = read_metadata(path)
+    class_path = metadata.get("class", "")
+    # Only our own package: a file must not choose which code is imported.
+    if not class_path.startswith("students."):
+        raise UserError(
+            f"{str(path)!r} does not say which student it holds; build the student yourself and pass checkpoint={path}"
+        )
+    module_name, _, class_name = class_path.rpartition(".")
+    student: nn.Module = getattr(import_module(module_name), class_name)(**json.loads(metadata["init_args"]))
+    load_matching(student, state, path)
+    return student.eval()
 
 
 def digest(module: nn.Module) -> str:

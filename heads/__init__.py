@@ -1,0 +1,22 @@
+"""Task heads: neck plus losses plus inference. The only package that imports MMDetection, and only when a head is built.
+
+In a recipe: `class_path: heads.MaskRCNN`. In a plain MMDetection config:
+`custom_imports = dict(imports=["heads.mmdet_student"])`, see that module.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from heads.mask_rcnn import MaskRCNN
+
+__all__ = ["MaskRCNN"]
+
+_MODULES = {"MaskRCNN": "heads.mask_rcnn"}
+
+
+def __getattr__(name: str) -> Any:
+    """Imports a head when it is first asked for, so that `import heads` stays cheap."""
+    if name not in _MODULES:
+        raise AttributeError(f"module 'heads' has no attribute {name!r}")
+    return getattr(import_module(_MODULES[name]), name)

@@ -1,0 +1,1 @@
+"""Recipes installed as data; `distill recipes` lists them."""

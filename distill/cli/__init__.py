@@ -1,0 +1,56 @@
+"""`distill <verb>`: one thin file per verb. Imports of a verb happen when it is called."""
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from distill.errors import UserError, unknown_name
+
+VERBS = {
+    "fit": ("run", "train what RECIPE describes: distil a student, or fine-tune it under a head"),
+    "validate": ("run", "score a run on its validation images"),
+    "test": ("run", "score a run on its test images: box and mask AP"),
+    "demo": ("demo", "teacher, distillation, fine-tuning and comparison on synthetic scenes, in minutes on a CPU"),
+    "doctor": ("doctor", "what is installed, which kernels are active and why, and the line that fixes each problem"),
+    "recipes": ("recipes", "list, show or copy the recipes that come with the package"),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one verb and returns the exit code: 0, or 2 after one line about bad input.
+
+    Args:
+        arguments: Words after `distill`; by default those of the process.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if not words or words[0] in ("-h", "--help"):
+        print(_help())
+        return 0
+    if words[0] == "--version":
+        from distill import __version__
+
+        print(__version__)
+        return 0
+    try:
+        if words[0] not in VERBS:
+            raise unknown_name("command", words[0], VERBS)
+        verb = import_module(f"distill.cli.{VERBS[words[0]][0]}")
+        verb.run(words)
+    except UserError as error:
+        print(f"distill: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("distill: stopped", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _help() -> str:
+    verbs = "\n".join(f"  {name:<9} {text}" for name, (_, text) in VERBS.items())
+    return (
+        "usage: distill VERB [arguments]\n\n"
+        f"{verbs}\n\n"
+        "A run is `distill fit RECIPE [--key value]`, for example\n"
+        "  distill fit recipes/rs4d_small.yaml --trainer.max_steps 100\n"
+        "`distill VERB --help` says more; `distill fit RECIPE --print_config` shows every key."
+    )

@@ -1,0 +1,41 @@
+# The front door. `make demo` and `make test` set up everything they need on a machine with Python >= 3.11, git and make.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# Importing MMDetection needs OpenCV; the headless build needs no graphics libraries of the system.
+OPENCV := $(shell sed -n 's/^opencv-python-headless==/opencv-python-headless==/p' constraints.txt)
+
+.PHONY: help install demo test lint types study clean
+
+help:  ## this list
+	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/'
+
+install: $(VENV)/.installed  ## one virtual environment with everything
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python >= 3.11 is needed; name one with: make PYTHON=python3.12"; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip uninstall --quiet --yes opencv-python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps $(OPENCV)
+	@touch $@
+
+demo: install  ## distil, fine-tune and compare on synthetic scenes
+	$(BIN)/distill demo
+
+test: install  ## the test suite
+	$(BIN)/python -m pytest
+
+lint: install  ## ruff
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: install  ## mypy
+	$(BIN)/mypy
+
+study: install  ## slow studies: the demo's margin over three seeds
+	$(BIN)/python -m pytest -m slow -s
+
+clean:  ## remove the environment and all runs
+	rm -rf $(VENV) runs

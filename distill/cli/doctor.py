@@ -1,0 +1,69 @@
+"""`distill doctor`: versions, devices, active kernels and why, and the line that fixes each problem."""
+
+import argparse
+import json
+from collections.abc import Iterable
+from importlib import import_module
+from importlib.util import find_spec
+
+import torch
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from distill.report.run_folder import environment
+
+# The doctor asks components for their own diagnosis by name, because `distill` knows contracts, not components.
+_DIAGNOSES = (
+    ("selective scan", "students.scan", "explain_backend"),
+    ("mmcv operators", "heads.mmcv_ops", "explain_mmcv_ops"),
+)
+
+
+def diagnose() -> list[tuple[str, str, str]]:
+    """Rows of (subject, state, why or how to mend); a state that starts with "problem" needs the user."""
+    rows: list[tuple[str, str, str]] = []
+    facts = environment()
+    rows.append(("python", facts["python"], facts["platform"]))
+    rows.append(("cpu", facts["cpu"], f"{facts['threads']} threads"))
+    if facts["gpus"]:
+        rows += [("gpu", name, f"CUDA {torch.version.cuda}") for name in facts["gpus"]]
+    else:
+        rows.append(("gpu", "none", "everything runs on the CPU; with a GPU, install a CUDA build of torch"))
+    for package, number in facts["versions"].items():
+        missing = number == "not installed"
+        rows.append((package, f"problem: {number}" if missing else number, f"pip install {package}" if missing else ""))
+    rows += _opencv()
+    for subject, module, function in _DIAGNOSES:
+        try:
+            entries: Iterable[tuple[str, bool, str]] = getattr(import_module(module), function)()
+            rows += [(subject, f"{name}: {'active' if on else 'not active'}", why) for name, on, why in entries]
+        except ImportError as error:
+            rows.append((subject, "problem: cannot be imported", f"{error}; make install, or pip install distill-rs"))
+    wandb = find_spec("wandb") is not None
+    rows.append(("wandb", "installed" if wandb else "not installed", "offline unless WANDB_API_KEY is set"))
+    return rows
+
+
+def _opencv() -> list[tuple[str, str, str]]:
+    try:
+        return [("opencv", import_module("cv2").__version__, "")]
+    except ImportError as error:
+        line = "pip uninstall -y opencv-python && pip install --force-reinstall --no-deps opencv-python-headless"
+        return [("opencv", "problem: cannot be imported", f"{error}; {line}")]
+
+
+def run(words: list[str]) -> None:
+    """Runs `distill doctor [--json]`."""
+    parser = argparse.ArgumentParser("distill doctor", description=__doc__)
+    parser.add_argument("--json", action="store_true", help="print JSON, to attach to a bug report")
+    arguments = parser.parse_args(words[1:])
+    rows = diagnose()
+    if arguments.json:
+        print(json.dumps([dict(zip(("subject", "state", "note"), row, strict=True)) for row in rows], indent=2))
+        return
+    table = Table("subject", "state", "why, or what to do", box=None, pad_edge=False)
+    for subject, state, note in rows:
+        style = "red" if state.startswith("problem") else ""
+        table.add_row(subject, escape(state), escape(note), style=style)
+    Console(soft_wrap=True).print(table)

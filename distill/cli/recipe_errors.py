@@ -1,0 +1,98 @@
+"""Turns a parser failure into one line: the dotted recipe key, what was given, and the nearest names that exist."""
+
+import inspect
+import re
+from collections.abc import Iterable
+from importlib import import_module
+from typing import Any
+
+import pytorch_lightning as pl
+
+from distill.errors import UserError, unknown_name
+
+_KEY = re.compile(r'Parser key "([^"]+)"')
+_CLASS = re.compile(r"Problem with given class_path '([^']+)'")
+_OPTION = re.compile(
+    r"(?:Option '(?P<a>[^']+)' is not accepted|(?:Group|Subcommand) '(?P<group>[^']+)' does not accept option '(?P<b>[^']+)')"
+)
+_ATTRIBUTE = re.compile(r"module '([^']+)' has no attribute '([^']+)'")
+_MODULE = re.compile(r"No module named '([^']+)'")
+_NOISE = re.compile(r"^(Does not validate|Subtypes:|Errors:|Given value|- Expected a <class 'NoneType'>)")
+
+
+def explain(message: str) -> UserError:
+    """The user's error behind the text of a jsonargparse failure."""
+    lines = message.splitlines()
+    prefix: list[str] = []
+    owner: Any = None
+    for line in lines:
+        if found := _KEY.search(line):
+            prefix += [part for part in found[1].split(".") if part != "init_args"]
+        if found := _CLASS.search(line):
+            owner = _import(found[1])
+        if found := _OPTION.search(line):
+            return _unknown_option(prefix, owner, found)
+        if found := _ATTRIBUTE.search(line):
+            module = import_module(found[1])
+            names = getattr(module, "__all__", None) or [n for n, v in vars(module).items() if inspect.isclass(v)]
+            return unknown_name(f"class in {_dotted(prefix)} (module {found[1]})", found[2], names)
+        if found := _MODULE.search(line):
+            return UserError(
+                f"{_dotted(prefix)}: there is no module {found[1]!r}; "
+                "classes live in distill, distill.data, students, teachers and heads"
+            )
+    telling = [line.strip().lstrip("- ") for line in lines if not _NOISE.match(line.strip())]
+    detail = next((line for line in reversed(telling) if not line.endswith(":")), telling[-1] if telling else message)
+    where = f"{_dotted(prefix)}: " if prefix else ""
+    return UserError(f"{where}{_plain(detail)}; see `distill fit RECIPE --print_config` for keys and types")
+
+
+def _unknown_option(prefix: list[str], owner: Any, found: re.Match[str]) -> UserError:
+    given = found["a"] or found["b"]
+    given = given.replace(".init_args", "")
+    if found["group"] in ("fit", "validate", "test"):
+        # A key of the command itself, such as trainer.max_stepz.
+        prefix, _, given = given.rpartition(".")[0].split("."), None, given.rpartition(".")[2]
+        if prefix == ["trainer"]:
+            allowed: Iterable[str] = inspect.signature(pl.Trainer).parameters
+        elif prefix == ["run"]:
+            from distill.report.run_folder import RunSettings
+
+            allowed = inspect.signature(RunSettings).parameters
+        else:
+            prefix, allowed = [], ("model", "data", "trainer", "run", "seed_everything", "ckpt_path")
+    elif found["group"]:
+        prefix = [*prefix, found["group"]]
+        allowed = _fields(owner, found["group"])
+    else:
+        given, _, rest = given.partition(".")
+        allowed = [name for name in inspect.signature(owner).parameters if name != "self"] if owner else ()
+        if rest and given in allowed:
+            prefix, given, allowed = [*prefix, given], rest, _fields(owner, given)
+    return unknown_name(f"key in {_dotted(prefix)}" if prefix else "recipe key", given, allowed)
+
+
+def _fields(owner: Any, parameter: str) -> list[str]:
+    """Names accepted below a constructor parameter whose type is a settings dataclass."""
+    annotation = inspect.signature(owner).parameters[parameter].annotation if owner else None
+    for candidate in getattr(annotation, "__args__", (annotation,)):
+        if inspect.isclass(candidate) and hasattr(candidate, "__dataclass_fields__"):
+            return list(candidate.__dataclass_fields__)
+    return []
+
+
+def _import(path: str) -> Any:
+    module, _, name = path.rpartition(".")
+    try:
+        return getattr(import_module(module), name)
+    except (ImportError, AttributeError, ValueError):
+        return None
+
+
+def _dotted(prefix: list[str]) -> str:
+    return ".".join(prefix) or "the recipe"
+
+
+def _plain(detail: str) -> str:
+    """Python's spelling of types in words."""
+    return re.sub(r"<class '([^']+)'>", r"\1", detail)

@@ -1,0 +1,77 @@
+"""`distill recipes`: list, show or copy the recipes that come with the package; and how a recipe's name is found."""
+
+import argparse
+import shutil
+from importlib.resources import files
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from distill.errors import UserError, unknown_name
+
+
+def shipped() -> dict[str, Path]:
+    """Every installed recipe by its name, for example "finetune/nwpu_mask_rcnn"."""
+    root = Path(str(files("recipes")))
+    return {str(path.relative_to(root).with_suffix("")): path for path in sorted(root.rglob("*.yaml"))}
+
+
+def find(name: str) -> Path:
+    """The recipe file behind a path, a shipped recipe's name, or a run folder.
+
+    Raises:
+        UserError: There is no such recipe.
+    """
+    path = Path(name)
+    if path.is_dir():
+        if not (path / "recipe.yaml").is_file():
+            raise UserError(f"{name} is a folder without recipe.yaml; pass a run folder or a recipe file")
+        return path / "recipe.yaml"
+    if path.is_file():
+        return path
+    recipes = shipped()
+    key = name.removeprefix("./").removeprefix("recipes/").removesuffix(".yaml")
+    if key not in recipes:
+        raise unknown_name("recipe", key, recipes)
+    return recipes[key]
+
+
+def summary(path: Path) -> str:
+    """First sentence of the comment that opens a recipe."""
+    comment = []
+    for line in path.read_text().splitlines():
+        if not line.startswith("#"):
+            break
+        comment.append(line.lstrip("# ").strip())
+    return " ".join(comment).split(". ")[0].rstrip(".")
+
+
+def run(words: list[str]) -> None:
+    """Runs `distill recipes [list | show NAME | copy NAME [TO]]`."""
+    parser = argparse.ArgumentParser("distill recipes", description=__doc__)
+    actions = parser.add_subparsers(dest="action")
+    actions.add_parser("list", help="names and purposes")
+    show = actions.add_parser("show", help="print a recipe")
+    show.add_argument("name")
+    copy = actions.add_parser("copy", help="copy a recipe here, to change it")
+    copy.add_argument("name")
+    copy.add_argument("to", nargs="?", type=Path)
+    arguments = parser.parse_args(words[1:])
+    if arguments.action == "show":
+        print(find(arguments.name).read_text(), end="")
+    elif arguments.action == "copy":
+        source = find(arguments.name)
+        target = arguments.to or Path(source.name)
+        if target.is_dir():
+            target = target / source.name
+        if target.exists():
+            raise UserError(f"{target} exists; name another target: distill recipes copy {arguments.name} TO")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, target)
+        print(f"copied to {target}; run it with: distill fit {target}")
+    else:
+        table = Table("recipe", "what it does", box=None, pad_edge=False)
+        for name, path in shipped().items():
+            table.add_row(name, summary(path))
+        Console().print(table)

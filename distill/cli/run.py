@@ -1,0 +1,220 @@
+"""`distill fit|validate|test RECIPE [--key value]`: LightningCLI with one convenience and a run folder.
+
+The convenience: a first positional word that names a recipe or a run folder stands for `--config`.
+"""
+
+import argparse
+import logging
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint
+from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI
+from rich.console import Console
+from rich.table import Table
+
+from distill.cli.recipe_errors import explain
+from distill.cli.recipes import find
+from distill.errors import UserError
+from distill.report.facts import run_facts, run_kind
+from distill.report.loggers import build_loggers
+from distill.report.progress import DataWait, progress_bar
+from distill.report.run_folder import RunFolder, RunSettings, require_fresh, say_goodbye, write_json
+
+TRAINER_DEFAULTS = {
+    "devices": 1,
+    "max_epochs": -1,
+    "check_val_every_n_epoch": None,  # recipes count steps, not epochs
+    "val_check_interval": 500,
+    "gradient_clip_val": 1.0,
+    "log_every_n_steps": 10,
+    "num_sanity_val_steps": 0,
+    "enable_model_summary": False,
+}
+
+
+class RecipeCLI(LightningCLI):
+    """LightningCLI that knows run folders.
+
+    Args:
+        recipe: The recipe file.
+        args: Everything that LightningCLI parses.
+    """
+
+    def __init__(self, recipe: Path, args: ArgsType) -> None:
+        self.recipe = recipe
+        self.wait = DataWait()
+        super().__init__(
+            pl.LightningModule,
+            pl.LightningDataModule,
+            args=args,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            auto_configure_optimizers=False,
+            save_config_callback=None,
+            trainer_defaults=TRAINER_DEFAULTS,
+            seed_everything_default=0,
+            parser_kwargs={"exit_on_error": False},
+        )
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Adds the `run` group."""
+        parser.add_class_arguments(RunSettings, "run")
+
+    @property
+    def stage(self) -> str:
+        """fit, validate or test."""
+        return str(self.subcommand)
+
+    @property
+    def settings(self) -> Any:
+        """The `run` group."""
+        return self.config[self.stage].run
+
+    def before_instantiate_classes(self) -> None:
+        """Finds the run folder, and refuses what cannot work before anything is built."""
+        config = self.config[self.stage]
+        inside_run = self.recipe.name == "recipe.yaml"
+        self.folder = Path(config.run.dir) if config.run.dir else Path("runs") / self.recipe.stem
+        if inside_run:
+            self.folder = self.recipe.parent
+        config.run.dir = str(self.folder)
+        config.run.experiment = config.run.experiment or self.folder.name
+        config.ckpt_path = self._checkpoint(config.ckpt_path)
+        if self.stage == "fit":
+            require_fresh(self.folder, config.run.overwrite, config.ckpt_path is not None)
+        if config.trainer.accelerator in ("gpu", "cuda") and not torch.cuda.is_available():
+            raise UserError(
+                f"trainer.accelerator is {config.trainer.accelerator!r}, but PyTorch {torch.__version__} sees no GPU; "
+                "use --trainer.accelerator cpu, or see `distill doctor`"
+            )
+
+    def _checkpoint(self, given: str | None) -> str | None:
+        """Resolves `last` and `best` inside the run folder; scoring without a path takes the last checkpoint."""
+        if given is None and self.stage == "fit":
+            return None
+        name = given or "last"
+        path = self.folder / "checkpoints" / f"{name}.ckpt" if name in ("last", "best") else Path(name)
+        if not path.is_file():
+            way_out = f"run `distill fit {self.recipe}` first, or pass --ckpt_path"
+            raise UserError(f"there is no checkpoint {path}; {way_out}")
+        return str(path)
+
+    def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
+        """The recipe's trainer with checkpoints in the run folder and our progress display."""
+        mine: list[pl.Callback] = [self.wait, progress_bar(self.wait)]
+        if self.stage == "fit":
+            mine.append(LearningRateMonitor(logging_interval="step"))
+            checkpoints = self.folder / "checkpoints"
+            every = self.settings.checkpoint_every
+            mine.append(
+                ModelCheckpoint(checkpoints, "last", every_n_train_steps=every, enable_version_counter=False)
+            )
+            monitor, mode = getattr(self.model, "monitor", (None, "min"))
+            if monitor:
+                mine.append(
+                    ModelCheckpoint(checkpoints, "best", monitor=monitor, mode=mode, enable_version_counter=False)
+                )
+        trainer_config = self._get(self.config_init, "trainer", default={})
+        callbacks = [*(trainer_config.get("callbacks") or []), *mine]
+        return super().instantiate_trainer(callbacks=callbacks, logger=False, default_root_dir=str(self.folder), **kwargs)
+
+    def before_fit(self) -> None:
+        """Reads the data's index first, so that bad data leaves nothing behind; then opens the run folder."""
+        self.datamodule.setup("fit")
+        kind = run_kind(self.model, "fit")
+        if kind == "fine-tune" and self.model.head is None:
+            self.model.build_head(self.datamodule.class_names)
+        facts = run_facts(self.model, self.datamodule, self.datamodule.image_size)
+        config = self.config["fit"]
+        kept = -1
+        if config.ckpt_path:
+            kept = int(torch.load(config.ckpt_path, map_location="cpu", weights_only=True)["global_step"])
+        name = self.folder.name
+        if self._wants_logger():
+            self.trainer.loggers = build_loggers(self.folder, name, config.run.experiment, kind, facts, kept)
+        self.trainer.callbacks.append(RunFolder(self.folder, self._resolved_recipe(), name, facts))  # type: ignore[attr-defined]
+
+    def after_fit(self) -> None:
+        """Keeps the final state, and says what was written and what to do next."""
+        self.trainer.save_checkpoint(self.folder / "checkpoints" / "last.ckpt")
+        if self.trainer.is_global_zero:
+            say_goodbye(self.folder, run_kind(self.model, "fit"), self.wait.share)
+
+    def before_test(self) -> None:
+        """Checks the data, and opens the dashboards."""
+        self._before_scoring("test")
+
+    def before_validate(self) -> None:
+        """Checks the data, and opens the dashboards."""
+        self._before_scoring("validate")
+
+    def after_test(self) -> None:
+        """Prints and stores the scores and the predictions."""
+        self._report("test")
+
+    def after_validate(self) -> None:
+        """Prints and stores the scores."""
+        self._report("validate")
+
+    def _before_scoring(self, stage: str) -> None:
+        self.datamodule.setup(stage)
+        if run_kind(self.model, "fit") == "distil" and stage == "test":
+            raise UserError("a distillation run has no test split; use `distill validate`")
+        if hasattr(self.model, "build_head"):
+            self.model.build_head(self.datamodule.class_names)
+        if self._wants_logger():
+            facts = run_facts(self.model, self.datamodule, self.datamodule.image_size)
+            experiment = self.config[self.stage].run.experiment
+            self.trainer.loggers = build_loggers(self.folder, self.folder.name, experiment, "test", facts, -1)
+
+    def _report(self, stage: str) -> None:
+        metrics = {k: float(v) for k, v in self.trainer.callback_metrics.items() if "/" in k}
+        write_json(self.folder / f"{stage}.json", metrics)
+        evaluator = getattr(self.model, "evaluator", None)
+        if evaluator is not None:
+            write_json(self.folder / f"{stage}_predictions.json", evaluator.results())
+        table = Table("metric", "value", title=f"{self.folder} ({stage})")
+        for key, value in metrics.items():
+            table.add_row(key.partition("/")[2], f"{value:.4f}")
+        Console().print(table)
+        print(f"Wrote {self.folder / f'{stage}.json'}")
+
+    def _wants_logger(self) -> bool:
+        return self.config[self.stage].trainer.logger is not False
+
+    def _resolved_recipe(self) -> str:
+        config = self.config["fit"].clone()
+        for key in list(config.keys()):
+            if key.split(".")[0] not in ("model", "data", "trainer", "run", "seed_everything"):
+                config.pop(key, None)
+        config.run.overwrite = False
+        return str(self._parser("fit").dump(config, skip_none=False, skip_validation=True))
+
+
+def run(words: list[str]) -> None:
+    """Runs `distill fit|validate|test RECIPE [--key value]`.
+
+    Raises:
+        UserError: Anything the user can mend.
+    """
+    stage, *rest = words
+    recipe = Path(f"{stage}.yaml")
+    if rest and not rest[0].startswith("-"):
+        recipe = find(rest[0])
+        rest = ["--config", str(recipe), *rest[1:]]
+    elif "--config" in rest and rest.index("--config") + 1 < len(rest):
+        recipe = find(rest[rest.index("--config") + 1])
+    elif not {"-h", "--help"} & set(rest):
+        raise UserError(f"`distill {stage}` needs a recipe; `distill recipes` lists those that come with the package")
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*args parameter is intended to run.*")
+        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        try:
+            RecipeCLI(recipe, [stage, *rest])
+        except argparse.ArgumentError as error:
+            raise explain(str(error)) from error

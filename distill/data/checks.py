@@ -1,0 +1,40 @@
+"""What makes a data module's argument acceptable: bounds, each with its one-line error."""
+
+from pathlib import Path
+
+from distill.errors import UserError
+
+
+def at_least(key: str, value: int, minimum: int) -> int:
+    """Returns `value`.
+
+    Raises:
+        UserError: It is below `minimum`; `key` names the argument at fault.
+    """
+    if value < minimum:
+        raise UserError(f"{key} is {value}; it must be {minimum} or more")
+    return value
+
+
+def ordered_pair(key: str, pair: tuple[float, float], highest: float) -> tuple[float, float]:
+    """Returns the range `pair`.
+
+    Raises:
+        UserError: It is not two numbers 0 < min <= max <= `highest`; `key` names the argument at fault.
+    """
+    if len(pair) != 2 or not 0 < pair[0] <= pair[1] <= highest:
+        raise UserError(f"{key} is {list(pair)}; it must be [min, max] with 0 < min <= max <= {highest:g}")
+    return pair[0], pair[1]
+
+
+def existing_folder(key: str, path: str) -> Path:
+    """Returns `path` as a `Path`.
+
+    Raises:
+        UserError: No such folder; `key` names the argument at fault.
+    """
+    folder = Path(path)
+    if not folder.is_dir():
+        what = "is a file, not a folder" if folder.exists() else "does not exist"
+        raise UserError(f"{key} {path!r} {what}; give the folder that holds the images")
+    return folder

@@ -1,0 +1,264 @@
+"""Images with COCO instance annotations, for fine-tuning and evaluation.
+
+Axes: B batch, C = 3 channels RGB in [0, 1], S side of the padded view in pixels.
+"""
+
+import logging
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_lightning import LightningDataModule
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from distill.contracts import Target
+from distill.data.annotations import CocoAnnotations
+from distill.data.broken import POLICIES, BrokenImages
+from distill.data.checks import at_least, existing_folder, ordered_pair
+from distill.data.images import BrokenImage, read_image
+from distill.data.instances import fitting_window, jittered_window, view
+from distill.data.loader import (
+    Draw,
+    OneLineErrorLoader,
+    ResumableLoader,
+    evaluation_loader,
+    randomness_of,
+    train_loader,
+)
+from distill.errors import UserError, unknown_name
+
+logger = logging.getLogger(__name__)
+
+Sample = tuple[Tensor, Target]
+
+
+class CocoViews(Dataset[Sample]):
+    """Annotated images as padded square views.
+
+    Indexed with a `Draw` it gives a training view, a function of (seed, draw); indexed with an integer it fits the
+    image into the view.
+
+    Args:
+        folder: Where the image files lie.
+        annotations: The annotation file's content.
+        images: Image records, a part of `annotations.images`.
+        image_size: Side S of the view.
+        on_error: What to do with broken images, see `BrokenImages`.
+        seed: Seed of the training views.
+        scale_jitter: Range of the large-scale jitter.
+        flip: Whether training views are mirrored in both directions.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        annotations: CocoAnnotations,
+        images: Sequence[dict[str, Any]],
+        image_size: int,
+        on_error: str,
+        seed: int = 0,
+        scale_jitter: tuple[float, float] = (1.0, 1.0),
+        flip: bool = False,
+    ) -> None:
+        self.folder = folder
+        self.annotations = annotations
+        self.images = list(images)
+        self.image_size = image_size
+        self.seed = seed
+        self.scale_jitter = scale_jitter
+        self.flip = flip
+        self.broken = BrokenImages(len(self.images), on_error)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, draw: Draw | int) -> Sample:
+        """The image, float32 (3, S, S) in [0, 1], and its target."""
+        index = draw if isinstance(draw, int) else draw.index
+        index, pixels = self.broken.read(index, self._read)
+        height, width = pixels.shape[-2:]
+        if isinstance(draw, int):
+            window = fitting_window(height, width, self.image_size)
+        else:
+            with randomness_of(self.seed, draw):
+                window = jittered_window(height, width, self.image_size, self.scale_jitter, self.flip)
+        image_id = self.images[index]["id"]
+        return view(pixels, self.annotations.objects(image_id), image_id, window, self.image_size)
+
+    def _read(self, index: int) -> Tensor:
+        record = self.images[index]
+        path = self.folder / record["file_name"]
+        pixels = read_image(path)
+        height, width = pixels.shape[-2:]
+        if (height, width) != (record["height"], record["width"]):
+            raise BrokenImage(
+                f"image {str(path)!r} is {width}x{height}, but {str(self.annotations.path)!r} says "
+                f"{record['width']}x{record['height']}, so its masks would not fit (a rotation in EXIF is not applied)"
+            )
+        return pixels
+
+
+class CocoInstances(LightningDataModule):
+    """Images with COCO instance annotations.
+
+    Batches are dictionaries: `image` (B, 3, S, S) float32 in [0, 1], padded at the bottom and right, and `targets`, a
+    list of B `Target`s. Training views follow large-scale jitter with flips; evaluation views fit the whole image.
+
+    Args:
+        train_images: Folder of the training images.
+        train_annotations: COCO JSON of the training images.
+        val_images: Folder of the validation images.
+        val_annotations: COCO JSON of the validation images.
+        test_images: Folder of the test images; by default the validation images.
+        test_annotations: COCO JSON of the test images; by default the validation annotations.
+        classes: Class names to keep, in label order; by default all of the training file, ordered by category id.
+        image_size: Side S of the square views, in pixels.
+        batch_size: Images per batch and process.
+        num_workers: Processes that read images; 0 reads in the main process.
+        scale_jitter: Range of the random zoom. At 1 the long side of the image fills the view.
+        flip: Whether training views are mirrored, horizontally and vertically.
+        on_error: "skip" replaces training images that cannot be read and names each once; "raise" stops at the first.
+            Validation and test always stop: a score over fewer images would not compare.
+        filter_empty: Whether training images without objects are left out.
+        train_limit: Train on this many images only, the first of a shuffle by `seed`: with the same seed a smaller
+            limit is a subset of a larger one.
+        seed: Seed of order, views and `train_limit`.
+
+    Raises:
+        UserError: A path is missing, an annotation file is unusable (see `CocoAnnotations`), or an argument is out of
+            its range.
+    """
+
+    def __init__(
+        self,
+        train_images: str,
+        train_annotations: str,
+        val_images: str,
+        val_annotations: str,
+        test_images: str | None = None,
+        test_annotations: str | None = None,
+        classes: list[str] | None = None,
+        image_size: int = 1024,
+        batch_size: int = 4,
+        num_workers: int = 2,
+        scale_jitter: tuple[float, float] = (0.1, 2.0),
+        flip: bool = True,
+        on_error: str = "skip",
+        filter_empty: bool = False,
+        train_limit: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        if (test_images is None) != (test_annotations is None):
+            raise UserError("test_images and test_annotations belong together; give both, or neither to test on val")
+        if on_error not in POLICIES:
+            raise unknown_name("on_error policy", on_error, POLICIES)
+        if classes is not None and (not classes or len(set(classes)) != len(classes)):
+            raise UserError(f"classes is {classes}; give at least one name and each only once, or leave it out")
+        if train_limit is not None:
+            at_least("train_limit", train_limit, 1)
+        self.sources = {
+            "train": (train_images, train_annotations),
+            "val": (val_images, val_annotations),
+            "test": (test_images or val_images, test_annotations or val_annotations),
+        }
+        self.classes = classes
+        self.image_size = at_least("image_size", image_size, 1)
+        self.batch_size = at_least("batch_size", batch_size, 1)
+        self.num_workers = at_least("num_workers", num_workers, 0)
+        self.scale_jitter = ordered_pair("scale_jitter", scale_jitter, highest=16.0)
+        self.flip = flip
+        self.on_error = on_error
+        self.filter_empty = filter_empty
+        self.train_limit = train_limit
+        self.seed = seed
+        self._sets: dict[str, CocoViews] = {}
+
+    @cached_property
+    def class_names(self) -> list[str]:
+        """Names by label. Reads the training annotations when first asked."""
+        return CocoAnnotations(self.sources["train"][1], self.classes).class_names
+
+    def dataset(self, split: str) -> CocoViews:
+        """The views of "train", "val" or "test", read when first asked for.
+
+        Raises:
+            UserError: See the class; or no such split.
+        """
+        if split not in self.sources:
+            raise unknown_name("split", split, self.sources)
+        if split not in self._sets:
+            images, annotations = self.sources[split]
+            folder = existing_folder(f"{split}_images", images)
+            content = CocoAnnotations(annotations, self.class_names)
+            self._sets[split] = self._train_set(folder, content) if split == "train" else self._fixed(folder, content)
+        return self._sets[split]
+
+    def ground_truth(self, split: str) -> dict[str, Any]:
+        """COCO annotations of a split for evaluation: as published, ids from 1, categories in label order."""
+        data = self.dataset(split)
+        return data.annotations.ground_truth(image["id"] for image in data.images)
+
+    @property
+    def skipped(self) -> list[str]:
+        """File names of the broken training images found so far."""
+        data = self._sets.get("train")
+        return [data.images[i]["file_name"] for i in data.broken.indices] if data is not None else []
+
+    def setup(self, stage: str) -> None:
+        """Reads the annotations that `stage` needs, so that a mistake in them shows before training starts."""
+        needed = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}
+        for split in needed.get(stage, ()):
+            self.dataset(split)
+
+    def train_dataloader(self) -> ResumableLoader:
+        """Random views, shuffled; resumable in the middle of an epoch."""
+        return train_loader(self.dataset("train"), self.batch_size, self.num_workers, self.seed, self.trainer, collate)
+
+    def val_dataloader(self) -> OneLineErrorLoader:
+        """Fixed views of the validation images, in file order."""
+        return evaluation_loader(self.dataset("val"), self.batch_size, self.num_workers, collate)
+
+    def test_dataloader(self) -> OneLineErrorLoader:
+        """Fixed views of the test images, in file order."""
+        return evaluation_loader(self.dataset("test"), self.batch_size, self.num_workers, collate)
+
+    def teardown(self, stage: str) -> None:
+        """Says how many training images were skipped."""
+        if "train" in self._sets:
+            self._sets["train"].broken.report()
+
+    def _train_set(self, folder: Path, content: CocoAnnotations) -> CocoViews:
+        images = content.images
+        if self.filter_empty:
+            images = [image for image in images if content.objects(image["id"])]
+        if self.train_limit is not None:
+            order = torch.randperm(len(images), generator=torch.Generator().manual_seed(self.seed))
+            images = [images[i] for i in order[: self.train_limit].tolist()]
+        if empty := content.empty_classes(image["id"] for image in images):
+            if len(empty) == len(content.class_names):
+                raise UserError(
+                    f"the first {self.train_limit} images of {str(content.path)!r} show no object; raise train_limit, "
+                    "change seed or set filter_empty: true"
+                )
+            logger.warning("no training object of %s in %s", ", ".join(empty), content.path)
+        return CocoViews(
+            folder, content, images, self.image_size, self.on_error, self.seed, self.scale_jitter, self.flip
+        )
+
+    def _fixed(self, folder: Path, content: CocoAnnotations) -> CocoViews:
+        missing = [image["file_name"] for image in content.images if not (folder / image["file_name"]).is_file()]
+        if missing:
+            raise UserError(
+                f"{len(missing)} of {len(content.images)} images listed in {str(content.path)!r} are not in "
+                f"{str(folder)!r}, for example {missing[0]!r}; evaluation needs all of them"
+            )
+        return CocoViews(folder, content, content.images, self.image_size, on_error="raise")
+
+
+def collate(samples: list[Sample]) -> dict[str, Any]:
+    """Stacks the images and lists the targets, whose number of instances differs."""
+    return {"image": torch.stack([image for image, _ in samples]), "targets": [target for _, target in samples]}

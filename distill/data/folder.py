@@ -1,0 +1,201 @@
+"""Unlabelled images for distillation: every image below a folder, seen through random or fixed square views.
+
+Axes: B batch, C = 3 channels RGB in [0, 1], S side of the view in pixels.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_lightning import LightningDataModule
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from torchvision.transforms import v2
+
+from distill.data.broken import BrokenImages
+from distill.data.checks import at_least, ordered_pair
+from distill.data.images import find_images, read_image
+from distill.data.loader import (
+    Draw,
+    OneLineErrorLoader,
+    ResumableLoader,
+    evaluation_loader,
+    randomness_of,
+    train_loader,
+)
+from distill.errors import UserError
+
+
+class FolderView(Dataset[dict[str, Any]]):
+    """Images as square views.
+
+    A training view is indexed with a `Draw` and is a function of (seed, draw); an evaluation view is indexed with an
+    integer and resizes the short side, then crops the centre. Both enlarge images that are smaller than the view.
+
+    Args:
+        root: Folder that the names in a batch are relative to.
+        paths: The images.
+        image_size: Side S of the view.
+        on_error: What to do with broken images, see `BrokenImages`.
+        seed: Seed of the random views.
+        scale: Range of the crop's area relative to the image's.
+        flip: Whether random views are mirrored and turned by multiples of 90 degrees: seen from above there is no up.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        paths: Sequence[Path],
+        image_size: int,
+        on_error: str,
+        seed: int = 0,
+        scale: tuple[float, float] = (1.0, 1.0),
+        flip: bool = False,
+    ) -> None:
+        self.root = root
+        self.paths = list(paths)
+        self.seed = seed
+        self.flip = flip
+        self.broken = BrokenImages(len(self.paths), on_error)
+        self._crop = v2.RandomResizedCrop(image_size, scale=scale, antialias=True)
+        self._centre = v2.Compose([v2.Resize(image_size, antialias=True), v2.CenterCrop(image_size)])
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, draw: Draw | int) -> dict[str, Any]:
+        """One view: `image` float32 (3, S, S), `index` of the image read, and its `path` relative to the root."""
+        index = draw if isinstance(draw, int) else draw.index
+        index, pixels = self.broken.read(index, lambda candidate: read_image(self.paths[candidate]))
+        if isinstance(draw, int):
+            view = self._centre(pixels)
+        else:
+            with randomness_of(self.seed, draw):
+                view = self._random(pixels)
+        path = self.paths[index].relative_to(self.root).as_posix()
+        return {"image": view.float() / 255, "index": index, "path": path}
+
+    def _random(self, pixels: Tensor) -> Tensor:
+        view = self._crop(pixels)
+        if not self.flip:
+            return view
+        turns, mirrored = int(torch.randint(4, ())), bool(torch.rand(()) < 0.5)
+        view = torch.rot90(view, turns, dims=(1, 2))
+        return view.flip(2) if mirrored else view
+
+
+class ImageFolder(LightningDataModule):
+    """All images below a folder, for distillation.
+
+    Batches are dictionaries: `image` (B, 3, S, S) float32 in [0, 1], `index` (B,), `path` list of B names.
+
+    Args:
+        root: Folder of the training images, searched with its subfolders.
+        image_size: Side S of the square views, in pixels.
+        batch_size: Images per batch and process.
+        val_root: Folder of the validation images; without it, `val_fraction` of `root` is held out.
+        val_fraction: Share of `root` held out. An image belongs to it by a hash of its relative name, so the split
+            stays when other images come or go.
+        val_limit: Validate on at most this many images, chosen by the same hash.
+        num_workers: Processes that read images; 0 reads in the main process.
+        on_error: "skip" replaces images that cannot be read and names each once; "raise" stops at the first.
+        scale: Range of the random crop's area, relative to the image's.
+        flip: Whether training views are mirrored and turned by multiples of 90 degrees.
+        seed: Seed of order and views.
+
+    Raises:
+        UserError: A folder is missing or holds no image, or an argument is out of its range.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        image_size: int = 1024,
+        batch_size: int = 4,
+        val_root: str | None = None,
+        val_fraction: float = 0.05,
+        val_limit: int | None = None,
+        num_workers: int = 2,
+        on_error: str = "skip",
+        scale: tuple[float, float] = (0.25, 1.0),
+        flip: bool = True,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        if not 0 <= val_fraction < 1:
+            raise UserError(f"val_fraction is {val_fraction}; it must be 0 or more and below 1")
+        if val_limit is not None:
+            at_least("val_limit", val_limit, 1)
+        self.root = root
+        self.image_size = at_least("image_size", image_size, 1)
+        self.batch_size = at_least("batch_size", batch_size, 1)
+        self.val_root = val_root
+        self.val_fraction = val_fraction
+        self.val_limit = val_limit
+        self.num_workers = at_least("num_workers", num_workers, 0)
+        self.on_error = on_error
+        self.scale = ordered_pair("scale", scale, highest=1.0)
+        self.flip = flip
+        self.seed = seed
+        self.train_set: FolderView | None = None
+        self.val_set: FolderView | None = None
+
+    def setup(self, stage: str) -> None:
+        """Finds the images and splits them. Repeated calls do nothing."""
+        if self.train_set is not None:
+            return
+        root = Path(self.root)
+        paths = find_images(root)
+        val_root, val_paths = root, []
+        if self.val_root is not None:
+            val_root = Path(self.val_root)
+            val_paths = find_images(val_root, key="val_root")
+        elif self.val_fraction > 0:
+            paths, val_paths = _split(root, paths, self.val_fraction)
+        val_paths = sorted(val_paths, key=lambda path: _position(val_root, path))[: self.val_limit]
+        self.train_set = FolderView(root, paths, self.image_size, self.on_error, self.seed, self.scale, self.flip)
+        self.val_set = FolderView(val_root, val_paths, self.image_size, self.on_error)
+
+    @property
+    def skipped(self) -> list[str]:
+        """Names of the broken images found so far, relative to their folder."""
+        sets = [data for data in (self.train_set, self.val_set) if data is not None]
+        return [data.paths[i].relative_to(data.root).as_posix() for data in sets for i in data.broken.indices]
+
+    def train_dataloader(self) -> ResumableLoader:
+        """Random views, shuffled; resumable in the middle of an epoch."""
+        self.setup("fit")
+        assert self.train_set is not None
+        return train_loader(self.train_set, self.batch_size, self.num_workers, self.seed, self.trainer)
+
+    def val_dataloader(self) -> OneLineErrorLoader | list[DataLoader[Any]]:
+        """Fixed views of the held-out images; no loader when nothing is held out."""
+        self.setup("validate")
+        assert self.val_set is not None
+        if len(self.val_set) == 0:
+            return []
+        return evaluation_loader(self.val_set, self.batch_size, self.num_workers)
+
+    def teardown(self, stage: str) -> None:
+        """Says how many images were skipped."""
+        for data in (self.train_set, self.val_set):
+            if data is not None:
+                data.broken.report()
+
+
+def _position(root: Path, path: Path) -> float:
+    """A number in [0, 1) that depends on the relative name alone."""
+    name = path.relative_to(root).as_posix().encode()
+    return int.from_bytes(hashlib.blake2b(name, digest_size=6).digest(), "big") / 2**48
+
+
+def _split(root: Path, paths: list[Path], fraction: float) -> tuple[list[Path], list[Path]]:
+    """Training and validation paths; each gets at least one image where there are two."""
+    by_position = sorted(paths, key=lambda path: _position(root, path))
+    count = sum(_position(root, path) < fraction for path in by_position)
+    if len(paths) > 1:
+        count = min(max(count, 1), len(paths) - 1)
+    held_out = set(by_position[:count])
+    return [path for path in paths if path not in held_out], by_position[:count]

@@ -1,0 +1,187 @@
+"""A loader that can stop in the middle of an epoch and go on as if it had not.
+
+Two properties make a resumed run identical to an uninterrupted one:
+
+1. The order of an epoch is a function of (seed, epoch), and a sample's random choices are a function of (seed, epoch,
+   sample). No random state has to be saved, and the number of workers changes nothing.
+2. The position saved is the number of batches handed out, not the number that workers have prepared ahead.
+
+Lightning stores `state_dict()` in its checkpoints, calls `load_state_dict()` before it iterates and `set_epoch()` on
+the sampler before it takes the first batch, and then expects the remaining batches only (`FitLoop.setup_data` and
+`FitLoop.on_advance_start`, pytorch-lightning 2.6).
+"""
+
+import hashlib
+import struct
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from pytorch_lightning import Trainer
+from torch.utils.data import DataLoader, Dataset, DistributedSampler
+
+from distill.errors import UserError
+
+
+@dataclass(frozen=True)
+class Draw:
+    """One sample of one epoch; what a training dataset is indexed with."""
+
+    index: int
+    epoch: int
+
+
+@contextmanager
+def randomness_of(seed: int, draw: Draw) -> Iterator[None]:
+    """Inside, torch's CPU random numbers depend on `seed` and `draw` alone; afterwards they go on as before.
+
+    `torch.manual_seed` is avoided on purpose: it would also reseed the accelerator, whose random numbers belong to
+    training, when samples are prepared in the main process.
+    """
+    key = hashlib.blake2b(struct.pack("<3q", seed, draw.epoch, draw.index), digest_size=8).digest()
+    generator = torch.default_generator
+    before = generator.get_state()
+    generator.manual_seed(int.from_bytes(key, "little", signed=True))
+    try:
+        yield
+    finally:
+        generator.set_state(before)
+
+
+class ResumableSampler(DistributedSampler[Draw]):
+    """Shuffles by (seed, epoch), splits over processes, and can start inside an epoch.
+
+    Being a `DistributedSampler` it is left in place by Lightning, which replaces any other kind when there are several
+    processes. As there, the split is padded with repeated samples so that all processes take equally many steps.
+
+    Args:
+        dataset: What is sampled; only its length is used.
+        seed: Decides the order together with the epoch.
+        num_replicas: Number of processes.
+        rank: Which of them this is.
+    """
+
+    def __init__(self, dataset: Dataset[Any], seed: int, num_replicas: int = 1, rank: int = 0) -> None:
+        super().__init__(dataset, num_replicas=num_replicas, rank=rank, shuffle=True, seed=seed)
+        self.start = 0
+
+    def __iter__(self) -> Iterator[Draw]:
+        """The draws of this epoch and process, from `start` on."""
+        indices = [int(index) for index in super().__iter__()]  # type: ignore[call-overload]
+        return iter([Draw(index, self.epoch) for index in indices[self.start :]])
+
+
+class OneLineErrorLoader(DataLoader[Any]):
+    """A `DataLoader` whose workers' `UserError`s arrive as one line, without the traceback that torch wraps around."""
+
+    def __iter__(self) -> Any:
+        """The batches."""
+        try:
+            yield from super().__iter__()
+        except UserError as error:
+            raise UserError(_last_line(str(error))) from error
+
+
+class ResumableLoader(OneLineErrorLoader):
+    """A training loader whose position is part of the checkpoint; see the top of this file.
+
+    A fresh iterator starts the sampler's epoch from its first batch, except after `load_state_dict`, where it goes on
+    behind the last batch handed out. Without a trainer that calls `set_epoch`, each exhausted iterator moves to the
+    next epoch.
+    """
+
+    _epoch: int = 0
+    _batches: int = 0
+    _resume: bool = False
+
+    def __iter__(self) -> Any:
+        """The batches of the epoch that are still to come. Nothing is prepared before the first is asked for, because
+        the trainer sets the epoch in between."""
+        sampler = self.sampler
+        if not isinstance(sampler, ResumableSampler):  # the trainer's overfit mode swaps in its own
+            yield from super().__iter__()
+            return
+        first = self._batches if self._resume and self._epoch == sampler.epoch else 0
+        if first >= len(self):
+            sampler.set_epoch(sampler.epoch + 1)
+            first = 0
+        self._resume = False
+        self._epoch, self._batches = sampler.epoch, first
+        sampler.start = first * (self.batch_size or 1)
+        for batch in super().__iter__():
+            self._batches += 1
+            yield batch
+        sampler.set_epoch(self._epoch + 1)
+
+    def state_dict(self) -> dict[str, int]:
+        """Epoch, batches handed out in it, and batches per epoch."""
+        epoch = getattr(self.sampler, "epoch", 0)
+        return {"epoch": epoch, "batches": self._batches if epoch == self._epoch else 0, "length": len(self)}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Moves to a stored position.
+
+        Raises:
+            UserError: The position is inside an epoch of another length, so it means other samples here.
+        """
+        if state["length"] != len(self) and 0 < state["batches"] < state["length"]:
+            raise UserError(
+                f"cannot resume after batch {state['batches']} of {state['length']}: this recipe has {len(self)} "
+                "batches per epoch; keep data, batch_size and number of devices, or resume from the end of an epoch"
+            )
+        finished = state["batches"] >= state["length"]
+        self._epoch, self._batches = state["epoch"], len(self) if finished else state["batches"]
+        self._resume = True
+        if isinstance(self.sampler, ResumableSampler):
+            self.sampler.set_epoch(self._epoch)
+
+
+def train_loader(
+    dataset: Dataset[Any],
+    batch_size: int,
+    num_workers: int,
+    seed: int,
+    trainer: Trainer | None,
+    collate: Callable[[list[Any]], Any] | None = None,
+) -> ResumableLoader:
+    """A shuffled, resumable loader for this process of `trainer`.
+
+    The last incomplete batch of an epoch is left out, unless the data does not fill a single one.
+    """
+    replicas, rank = (trainer.world_size, trainer.global_rank) if trainer is not None else (1, 0)
+    sampler = ResumableSampler(dataset, seed, replicas, rank)
+    return ResumableLoader(
+        dataset,
+        batch_size=batch_size,
+        sampler=sampler,
+        drop_last=len(sampler) >= batch_size,
+        **_common(num_workers, collate),
+        persistent_workers=num_workers > 0,
+    )
+
+
+def evaluation_loader(
+    dataset: Dataset[Any],
+    batch_size: int,
+    num_workers: int,
+    collate: Callable[[list[Any]], Any] | None = None,
+) -> OneLineErrorLoader:
+    """A loader in file order. With several processes Lightning splits it and may repeat samples to even them out."""
+    return OneLineErrorLoader(dataset, batch_size=batch_size, **_common(num_workers, collate))
+
+
+def _common(num_workers: int, collate: Callable[[list[Any]], Any] | None) -> dict[str, Any]:
+    return {
+        "num_workers": num_workers,
+        "collate_fn": collate,
+        "pin_memory": torch.cuda.is_available(),
+        # Otherwise each new iterator would draw from the global generator and training would depend on their number.
+        "generator": torch.Generator(),
+    }
+
+
+def _last_line(message: str) -> str:
+    lines = message.strip().splitlines()
+    return lines[-1].partition(": ")[2] if len(lines) > 1 else message  # "package.ErrorClass: the message"

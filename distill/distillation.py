@@ -1,0 +1,235 @@
+"""The distillation step: clean view to the teacher, corrupted view to the student, one loss on the aligned map.
+
+A reconstruction of RS4D's unpublished trainer (arXiv 2606.25324). What its logs and code make certain (SAM's neck as
+target, L1, the student's last normalised map without a projection) is the default; everything else is a recipe key.
+
+Axes: B batch, C channels, H W grid, N tokens.
+"""
+
+import warnings
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from torch import Tensor, nn
+from torchvision.transforms.v2.functional import normalize
+
+from distill.adapter import Adapter
+from distill.corruption import Corruption, CorruptionSettings, from_patches, to_patches
+from distill.errors import UserError, unknown_name
+from distill.losses import LossSettings, combine, cosine, l1
+from distill.optim import OptimSettings, build_optimizer
+from distill.seeding import seed_step
+from distill.trivial import TargetStatistics
+
+
+class DistillationModule(pl.LightningModule):
+    """Trains a student to reproduce one named feature map of a frozen teacher.
+
+    Args:
+        teacher: A `distill.contracts.Teacher`. It is no submodule: it is absent from `state_dict`, from checkpoints
+            and from the optimizer.
+        student: A `distill.contracts.Student`; its last map is trained.
+        target: Name of the teacher's feature map, for example "neck" of SAM or "embedding" of a plain ViT.
+        corruption: Noise and masking on the student's input.
+        loss: Terms and their weights.
+        optim: Optimizer and schedule.
+        calibration_images: Training images from which the target's statistics and the trivial solution are taken
+            before the first step.
+        stuck_ratio: A validation L1 above this fraction of the trivial solution's counts as stuck on the plateau.
+        stuck_patience: Validations in a row after which a stuck run is warned about.
+    """
+
+    def __init__(
+        self,
+        teacher: nn.Module,
+        student: nn.Module,
+        target: str = "neck",
+        corruption: CorruptionSettings | None = None,
+        loss: LossSettings | None = None,
+        optim: OptimSettings | None = None,
+        calibration_images: int = 64,
+        stuck_ratio: float = 0.97,
+        stuck_patience: int = 3,
+    ) -> None:
+        super().__init__()
+        corruption = corruption or CorruptionSettings()
+        channels: dict[str, int] = teacher.channels  # type: ignore[assignment]  # nn.Module types attributes as Tensor
+        if target not in channels:
+            raise unknown_name("teacher feature in model.target", target, channels)
+        if corruption.level == "token" and not hasattr(student, "embed_dim"):
+            raise UserError(
+                f"model.corruption.level is 'token', but {type(student).__name__} exposes no tokens; "
+                "set model.corruption.level to 'image'"
+            )
+        # Kept out of nn.Module's registry on purpose; see `teacher` in Args.
+        self.__dict__["teacher"] = teacher
+        self.student = student
+        self.target = target
+        self.loss_settings = loss or LossSettings()
+        self.optim_settings = optim or OptimSettings()
+        self.calibration_images = calibration_images
+        self.stuck_ratio = stuck_ratio
+        self.stuck_patience = stuck_patience
+        tokens = student.embed_dim if corruption.level == "token" else 3 * corruption.patch_size**2
+        self.corruption = Corruption(int(tokens), corruption)  # type: ignore[arg-type]
+        self.adapter = Adapter(student.feature_info.channels()[-1], channels[target])  # type: ignore[union-attr,operator]
+        self.statistics: TargetStatistics | None = None
+        self._stuck_validations = 0
+
+    def estimate(self, images: Tensor, corrupted: bool = False) -> tuple[Tensor, Tensor | None]:
+        """The student's last map for RGB images in [0, 1].
+
+        Args:
+            images: (B, 3, H, W).
+            corrupted: Whether to corrupt the student's input.
+
+        Returns:
+            The unaligned map (B, C, h, w), and the corrupted tokens (B, N) or None.
+        """
+        mean = getattr(self.student, "mean", IMAGENET_DEFAULT_MEAN)
+        std = getattr(self.student, "std", IMAGENET_DEFAULT_STD)
+        images = normalize(images, list(mean), list(std))
+        if not corrupted:
+            return self.student(images)[-1], None
+        touched: list[Tensor] = []
+
+        def corrupt(tokens: Tensor) -> Tensor:
+            tokens, where = self.corruption(tokens)
+            touched.append(where)
+            return tokens
+
+        settings = self.corruption.settings
+        if settings.level == "image":
+            height, width = images.shape[-2:]
+            patches = corrupt(to_patches(images, settings.patch_size))
+            features = self.student(from_patches(patches, settings.patch_size, (height, width)))[-1]
+        else:
+            features = self.student(images, corrupt=corrupt)[-1]
+        return features, touched[0]
+
+    def teacher_map(self, images: Tensor) -> Tensor:
+        """The target (B, C, H, W) for clean RGB images in [0, 1], standardised if the recipe says so."""
+        features: Tensor = self.teacher(images)[self.target]
+        if not self.loss_settings.standardize:
+            return features
+        assert self.statistics is not None
+        return (features - self.statistics.mean[:, None, None]) / self.statistics.std[:, None, None]
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Makes the step's randomness repeatable."""
+        seed_step(self, batch_idx)
+
+    def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
+        """One step on `batch["image"]` (B, 3, H, W), RGB in [0, 1]."""
+        images = batch["image"]
+        target = self.teacher_map(images)
+        features, corrupted = self.estimate(images, corrupted=True)
+        grid = (target.shape[-2], target.shape[-1])
+        weight = None if corrupted is None else _to_grid(corrupted, images, grid)
+        values = combine(self.loss_settings, self.adapter(features, grid), target, weight)
+        with torch.no_grad():
+            ratio = values["l1"] / self._trivial_l1(target) if "l1" in values else None
+        if ratio is not None:
+            self.corruption.observe(ratio)
+        self.log_dict({f"train/{name}": value for name, value in values.items()}, batch_size=len(images))
+        self.log("corruption_strength", self.corruption.strength, batch_size=len(images))
+        return values["loss"]
+
+    def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
+        """Clean-input L1 and cosine, and the trivial solution's L1 on the same images."""
+        images = batch["image"]
+        target = self.teacher_map(images).float()
+        features, _ = self.estimate(images)
+        estimate = self.adapter(features, (target.shape[-2], target.shape[-1])).float()
+        values = {
+            "val/l1": l1(estimate, target).mean(),
+            "val/cosine": 1 - cosine(estimate, target).mean(),
+            "val/trivial_l1": self._trivial_l1(target),
+        }
+        self.log_dict(values, batch_size=len(images), sync_dist=True)
+
+    def on_validation_epoch_end(self) -> None:
+        """Logs how far below the trivial solution the student is, and warns when it stays there."""
+        metrics = self.trainer.callback_metrics
+        ratio = metrics["val/l1"] / metrics["val/trivial_l1"]
+        self.log("val/l1_ratio", ratio, prog_bar=True)
+        if self.trainer.sanity_checking or not self.trainer.training:
+            return
+        warming_up = self.trainer.global_step <= self.optim_settings.warmup_steps
+        stuck = not warming_up and float(ratio) > self.stuck_ratio
+        self._stuck_validations = self._stuck_validations + 1 if stuck else 0
+        if self._stuck_validations == self.stuck_patience:
+            warnings.warn(
+                f"the student has been at {float(ratio):.2f} of the trivial solution's L1 for {self.stuck_patience} "
+                "validations: it predicts positions, not images. Try model.loss.standardize true, a cosine term in "
+                "model.loss.terms, or a longer warm-up",
+                stacklevel=1,
+            )
+
+    def on_fit_start(self) -> None:
+        """Takes the target's statistics once, and starts the student's output at the target's scale."""
+        self._place_teacher()
+        if self.statistics is not None:
+            self.statistics = self.statistics.to(self.device)
+            return
+        loader = self.trainer.datamodule.train_dataloader()  # type: ignore[attr-defined]
+        maps = (self.teacher(batch["image"].to(self.device))[self.target] for batch in loader)
+        raw = self.trainer.strategy.broadcast(TargetStatistics.of(maps, self.calibration_images))
+        self._adopt(raw)
+        if hasattr(self.student, "rescale_output") and isinstance(self.adapter.projection, nn.Identity):
+            self.student.rescale_output(1.0 if self.loss_settings.standardize else raw.rms())
+
+    def on_validation_start(self) -> None:
+        """Moves teacher and statistics to the device when validation runs on its own."""
+        self._place_teacher()
+        if self.statistics is None:
+            raise UserError("validation needs a trained checkpoint; pass --ckpt_path, or run `distill fit` first")
+        self.statistics = self.statistics.to(self.device)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Stores the statistics, and which teacher they belong to."""
+        if self.statistics is not None:
+            checkpoint["target_statistics"] = {k: v.cpu() for k, v in vars(self.statistics).items()}
+            checkpoint["teacher_digest"] = self.teacher.digest
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Restores the statistics.
+
+        Raises:
+            UserError: The checkpoint was trained against another teacher.
+        """
+        if "target_statistics" not in checkpoint:
+            raise UserError("the checkpoint is not one of a distillation run; pass the run's own checkpoints/last.ckpt")
+        if checkpoint["teacher_digest"] != self.teacher.digest:
+            raise UserError(
+                f"the checkpoint was distilled from teacher {checkpoint['teacher_digest']}, but model.teacher is "
+                f"{self.teacher.digest}; resume with the same teacher weights"
+            )
+        self.statistics = TargetStatistics(**checkpoint["target_statistics"])
+
+    def configure_optimizers(self) -> Any:
+        """AdamW with warm-up and cosine."""
+        return build_optimizer(self, int(self.trainer.estimated_stepping_batches), self.optim_settings)
+
+    def _adopt(self, raw: TargetStatistics) -> None:
+        self.statistics = raw.to(self.device)
+
+    def _trivial_l1(self, target: Tensor) -> Tensor:
+        assert self.statistics is not None
+        statistics = self.statistics.standardized() if self.loss_settings.standardize else self.statistics
+        median = nn.functional.interpolate(statistics.median[None], target.shape[-2:], mode="bilinear")
+        return l1(median, target.float()).mean()
+
+    def _place_teacher(self) -> None:
+        self.teacher.to(self.device)
+
+
+def _to_grid(corrupted: Tensor, images: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Spreads the token map (B, N) over the target's grid (B, H, W), as fractions."""
+    batch, count = corrupted.shape
+    height, width = images.shape[-2:]
+    rows = round((count * height / width) ** 0.5)
+    token_map = corrupted.view(batch, 1, rows, count // rows).float()
+    return nn.functional.interpolate(token_map, grid, mode="area")[:, 0]

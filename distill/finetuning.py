@@ -1,0 +1,145 @@
+"""Student, neck and head trained on labelled images, and scored by COCO average precision.
+
+Axes: B batch, H W pixels.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from torch import Tensor, nn
+from torchvision.transforms.v2.functional import normalize
+
+from distill.contracts import FeatureInfo
+from distill.errors import UserError
+from distill.evaluation.coco import CocoEvaluator
+from distill.optim import OptimSettings, build_optimizer
+from distill.seeding import seed_step
+
+HeadFactory = Callable[[FeatureInfo, list[str]], nn.Module]
+
+
+class FineTuningModule(pl.LightningModule):
+    """Trains a head on a student's feature maps; the student trains along unless it is frozen by its own arguments.
+
+    Args:
+        student: A `distill.contracts.Student`, with or without distilled weights.
+        head: Builds a `distill.contracts.Head` from the student's `feature_info` and the data's class names.
+        optim: Optimizer and schedule.
+        max_detections: Detections per image that average precision looks at.
+    """
+
+    head: nn.Module | None
+
+    def __init__(
+        self,
+        student: nn.Module,
+        head: HeadFactory,
+        optim: OptimSettings | None = None,
+        max_detections: int = 100,
+    ) -> None:
+        super().__init__()
+        self.student = student
+        self.head = None
+        self.head_factory = head
+        self.optim_settings = optim or OptimSettings(lr=1e-4)
+        self.max_detections = max_detections
+        self.class_names: list[str] = []
+        self.evaluator: CocoEvaluator | None = None
+
+    def configure_model(self) -> None:
+        """Builds the head once the data has said which classes there are."""
+        if self.head is None:
+            self.build_head(self.trainer.datamodule.class_names)  # type: ignore[attr-defined]
+
+    def build_head(self, class_names: list[str]) -> None:
+        """Builds neck and head for these classes."""
+        self.class_names = list(class_names)
+        info: FeatureInfo = self.student.feature_info  # type: ignore[assignment]
+        self.head = self.head_factory(info, self.class_names).to(self.device)
+
+    def features(self, images: Tensor) -> list[Tensor]:
+        """The student's maps for RGB images (B, 3, H, W) in [0, 1]."""
+        mean = getattr(self.student, "mean", IMAGENET_DEFAULT_MEAN)
+        std = getattr(self.student, "std", IMAGENET_DEFAULT_STD)
+        return list(self.student(normalize(images, list(mean), list(std))))
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Makes the step's randomness (proposal sampling, stochastic depth) repeatable."""
+        seed_step(self, batch_idx)
+
+    def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
+        """One step on `batch["image"]` (B, 3, H, W) in [0, 1] and `batch["targets"]`."""
+        losses: dict[str, Tensor] = self._built_head().loss(self.features(batch["image"]), batch["targets"])
+        total = torch.stack(list(losses.values())).sum()
+        self.log_dict({f"train/{name}": value for name, value in losses.items()}, batch_size=len(batch["image"]))
+        self.log("train/loss", total, prog_bar=True, batch_size=len(batch["image"]))
+        return total
+
+    def on_validation_epoch_start(self) -> None:
+        """Starts an evaluation on the validation split."""
+        self._start_evaluation("val")
+
+    def on_test_epoch_start(self) -> None:
+        """Starts an evaluation on the test split."""
+        self._start_evaluation("test")
+
+    def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
+        """Collects predictions."""
+        self._collect(batch)
+
+    def test_step(self, batch: dict[str, Any], batch_idx: int) -> None:
+        """Collects predictions."""
+        self._collect(batch)
+
+    def on_validation_epoch_end(self) -> None:
+        """Logs box and mask AP of the validation split."""
+        self._score("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Logs box and mask AP of the test split."""
+        self._score("test")
+
+    def configure_optimizers(self) -> Any:
+        """AdamW with warm-up and cosine over student and head."""
+        return build_optimizer(self, int(self.trainer.estimated_stepping_batches), self.optim_settings)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Stores the class names beside the weights."""
+        checkpoint["class_names"] = self.class_names
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Checks the classes.
+
+        Raises:
+            UserError: The checkpoint was trained for other classes, or by another task.
+        """
+        trained = checkpoint.get("class_names")
+        if trained is None:
+            raise UserError("the checkpoint is not one of a fine-tuning run; pass the run's own checkpoints/last.ckpt")
+        if trained != self.class_names:
+            raise UserError(
+                f"the checkpoint was trained for classes {trained}, but the data has {self.class_names}; "
+                "declare data.init_args.classes in the order of training"
+            )
+
+    def _built_head(self) -> Any:
+        assert self.head is not None, "configure_model has not run"
+        return self.head
+
+    def _start_evaluation(self, split: str) -> None:
+        datamodule: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        self.evaluator = CocoEvaluator(datamodule.ground_truth(split), self.class_names, self.max_detections)
+
+    def _collect(self, batch: dict[str, Any]) -> None:
+        assert self.evaluator is not None
+        self.evaluator.update(self._built_head().predict(self.features(batch["image"]), batch["targets"]))
+
+    def _score(self, split: str) -> None:
+        assert self.evaluator is not None
+        metrics = self.evaluator.compute()
+        main = ("box/AP", "mask/AP")
+        self.log_dict({f"{split}/{name}": metrics[name] for name in main}, prog_bar=True)
+        self.log_dict({f"{split}/{name}": value for name, value in metrics.items() if name not in main})

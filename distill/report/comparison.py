@@ -1,0 +1,69 @@
+"""One table over run folders: what was gained, and what it costs."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.table import Table
+
+
+@dataclass(frozen=True)
+class Row:
+    """One model of a comparison; costs are the backbone's for one image."""
+
+    name: str
+    params: int
+    macs: int
+    latency_ms: float
+    box_ap: float
+    mask_ap: float
+
+
+def read_row(name: str, folder: Path) -> Row:
+    """Reads a tested fine-tuning run; average precision in percent."""
+    facts = json.loads((folder / "summary.json").read_text())
+    scores = json.loads((folder / "test.json").read_text())
+    return Row(
+        name,
+        facts["params"],
+        facts["macs"],
+        facts["latency_ms"],
+        100 * scores["test/box/AP"],
+        100 * scores["test/mask/AP"],
+    )
+
+
+def read_rows(folders: Mapping[str, Path]) -> list[Row]:
+    """Reads several tested runs by name."""
+    return [read_row(name, folder) for name, folder in folders.items()]
+
+
+HEADER = ("model", "backbone params", "backbone MACs", "CPU latency", "box AP", "mask AP")
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    return (
+        row.name,
+        f"{row.params / 1e6:.2f} M",
+        f"{row.macs / 1e9:.2f} G",
+        f"{row.latency_ms:.1f} ms",
+        f"{row.box_ap:.1f}",
+        f"{row.mask_ap:.1f}",
+    )
+
+
+def rich_table(rows: list[Row], title: str) -> Table:
+    """The table for a terminal."""
+    table = Table(*HEADER, title=title)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for row in rows:
+        table.add_row(*_cells(row))
+    return table
+
+
+def markdown_table(rows: list[Row]) -> str:
+    """The table for a document."""
+    lines = [HEADER, ("---", *["---:"] * (len(HEADER) - 1)), *map(_cells, rows)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"

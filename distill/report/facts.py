@@ -1,0 +1,38 @@
+"""What a run is made of and what its student costs, in the words that dashboards and cards compare by."""
+
+from typing import Any
+
+import pytorch_lightning as pl
+from torch import nn
+
+from distill.evaluation.cost import cost
+
+
+def label(component: object) -> str:
+    """Short name of a student, teacher or data module: its class, and the variant or name it was built with."""
+    arguments = getattr(component, "init_args", {})
+    detail = arguments.get("variant") or arguments.get("name") or getattr(component, "name", None)
+    return f"{type(component).__name__} {detail}" if isinstance(detail, str) else type(component).__name__
+
+
+def run_kind(module: pl.LightningModule, stage: str) -> str:
+    """Type of a run: "distil", "fine-tune", or "test"."""
+    if stage != "fit":
+        return "test"
+    return "distil" if hasattr(module, "teacher") else "fine-tune"
+
+
+def run_facts(module: pl.LightningModule, data: pl.LightningDataModule, image_size: int) -> dict[str, Any]:
+    """Components and the student's cost at the recipe's image size.
+
+    Returns:
+        student, teacher, head, data (labels), params, executed macs and latency_ms of the student for one image.
+    """
+    student: nn.Module = module.student  # type: ignore[assignment]
+    spent = cost(student, image_size)
+    facts: dict[str, Any] = {"student": label(student), "data": label(data), "image_size": image_size}
+    if hasattr(module, "teacher"):
+        facts |= {"teacher": label(module.teacher), "teacher_digest": module.teacher.digest}
+    if getattr(module, "head", None) is not None:
+        facts["head"] = label(module.head)
+    return facts | {"params": spent.params, "macs": spent.macs, "latency_ms": round(spent.latency_ms, 1)}

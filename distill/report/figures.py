@@ -1,0 +1,179 @@
+"""Pictures of a comparison: predictions beside ground truth, feature maps by PCA, loss curves.
+
+Axes: K images, C channels, H W grid or pixels.
+"""
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from PIL import Image
+from pycocotools import mask as rle
+from torch import Tensor
+
+from distill.checkpoint import write_atomically
+
+CLASS_COLOURS = ("#ff5a5f", "#2ec4b6", "#ffbf00", "#8a6cff", "#4dabf7", "#f783ac")
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Writes a figure as PNG in one step."""
+    write_atomically(path, lambda temporary: figure.savefig(temporary, dpi=110, bbox_inches="tight", facecolor="white"))
+
+
+def draw_instances(axes: Axes, image: np.ndarray, instances: Sequence[Mapping[str, Any]], names: dict[int, str]) -> None:
+    """Draws COCO-style instances (RLE segmentation, xywh box, category_id) over an image (H, W, 3)."""
+    shown = image.astype(np.float32) / 255
+    identifiers = list(names)
+    for instance in instances:
+        colour = mpl.colors.to_rgb(CLASS_COLOURS[identifiers.index(instance["category_id"]) % len(CLASS_COLOURS)])
+        mask = rle.decode(instance["segmentation"]).astype(bool)
+        shown[mask] = 0.45 * shown[mask] + 0.55 * np.asarray(colour, dtype=np.float32)
+    axes.imshow(shown)
+    for instance in instances:
+        x, y, width, height = instance["bbox"]
+        colour = CLASS_COLOURS[identifiers.index(instance["category_id"]) % len(CLASS_COLOURS)]
+        axes.add_patch(mpl.patches.Rectangle((x - 0.5, y - 0.5), width, height, fill=False, edgecolor=colour, lw=1.2))
+    axes.set_axis_off()
+
+
+def predictions_figure(
+    images: Path, annotations: Path, predictions: Mapping[str, Path], image_ids: Sequence[int], threshold: float = 0.5
+) -> Figure:
+    """Ground truth and each model's predictions, one scene a row.
+
+    Args:
+        images: Folder of the images.
+        annotations: COCO annotation file.
+        predictions: COCO results file of each model, by its name in the figure.
+        image_ids: Scenes to show.
+        threshold: Lowest score that is drawn.
+    """
+    truth = json.loads(annotations.read_text())
+    names = {category["id"]: category["name"] for category in truth["categories"]}
+    records = {record["id"]: record for record in truth["images"]}
+    results = {name: json.loads(path.read_text()) for name, path in predictions.items()}
+    columns = ["scene", "ground truth", *results]
+    figure = Figure(figsize=(2.1 * len(columns), 2.1 * len(image_ids) + 0.5))
+    grid = figure.subplots(len(image_ids), len(columns), squeeze=False, gridspec_kw={"wspace": 0.03, "hspace": 0.03})
+    for row, image_id in zip(grid, image_ids, strict=True):
+        record = records[image_id]
+        image = np.asarray(Image.open(images / record["file_name"]).convert("RGB"))
+        own = [as_rle(a, record["height"], record["width"]) for a in truth["annotations"] if a["image_id"] == image_id]
+        draw_instances(row[0], image, [], names)
+        draw_instances(row[1], image, own, names)
+        for axes, result in zip(row[2:], results.values(), strict=True):
+            found = [r for r in result if r["image_id"] == image_id and r["score"] >= threshold]
+            draw_instances(axes, image, found, names)
+    for axes, title in zip(grid[0], columns, strict=True):
+        axes.set_title(title, fontsize=11)
+    patches = [mpl.patches.Patch(color=CLASS_COLOURS[i % 6], label=name) for i, name in enumerate(names.values())]
+    figure.legend(handles=patches, loc="lower center", ncols=len(names), frameon=False, fontsize=10)
+    return figure
+
+
+def as_rle(annotation: Mapping[str, Any], height: int, width: int) -> dict[str, Any]:
+    """The annotation with its segmentation as one compressed RLE, whatever form COCO allows it had."""
+    segmentation = annotation["segmentation"]
+    if isinstance(segmentation, list):
+        segmentation = rle.merge(rle.frPyObjects(segmentation, height, width))
+    elif isinstance(segmentation["counts"], list):
+        segmentation = rle.frPyObjects(segmentation, height, width)
+    return {**annotation, "segmentation": segmentation}
+
+
+def pca_colours(reference: Tensor, others: Sequence[Tensor]) -> list[Tensor]:
+    """Shows feature maps as colours: the reference's first three principal components, applied to all.
+
+    Args:
+        reference: Maps (K, C, H, W) that the components are fitted on.
+        others: Further maps (K, C, h, w), compared in the same basis; maps of other channel counts get their own.
+
+    Returns:
+        Colours (K, H, W, 3) in [0, 1], the reference's first.
+    """
+
+    def flat(maps: Tensor) -> Tensor:
+        return maps.permute(0, 2, 3, 1).reshape(-1, maps.shape[1]).float()
+
+    def basis_of(maps: Tensor) -> tuple[Tensor, Tensor]:
+        values = flat(maps)
+        centre = values.mean(0)
+        # Deterministic, unlike torch.pca_lowrank; C is a few hundred at most here.
+        vectors = torch.linalg.eigh(torch.cov((values - centre).T)).eigenvectors[:, -3:].flip(1)
+        return centre, vectors
+
+    centre, basis = basis_of(reference)
+    projected = flat(reference).sub(centre) @ basis
+    low, high = projected.quantile(0.02, dim=0), projected.quantile(0.98, dim=0)
+    colours = []
+    for maps in (reference, *others):
+        if maps.shape[1] == reference.shape[1]:
+            values = flat(maps).sub(centre) @ basis
+            scaled = (values - low) / (high - low)
+        else:
+            own_centre, own_basis = basis_of(maps)
+            values = flat(maps).sub(own_centre) @ own_basis
+            scaled = (values - values.quantile(0.02, dim=0)) / (values.quantile(0.98, dim=0) - values.quantile(0.02, dim=0))
+        colours.append(scaled.clamp(0, 1).view(maps.shape[0], *maps.shape[-2:], 3))
+    return colours
+
+
+def features_figure(images: Tensor, maps: Mapping[str, Tensor]) -> Figure:
+    """Images (K, 3, H, W) in [0, 1] above the PCA colours of each model's maps; the first model sets the basis."""
+    names, tensors = list(maps), list(maps.values())
+    colours = pca_colours(tensors[0], tensors[1:])
+    count = len(images)
+    figure = Figure(figsize=(1.9 * count, 1.9 * (len(names) + 1)))
+    grid = figure.subplots(len(names) + 1, count, squeeze=False, gridspec_kw={"wspace": 0.03, "hspace": 0.06})
+    for column in range(count):
+        grid[0][column].imshow(images[column].permute(1, 2, 0).numpy())
+        for row, colour in enumerate(colours, start=1):
+            grid[row][column].imshow(colour[column].numpy(), interpolation="nearest")
+    for row, title in zip(grid, ["scene", *names], strict=True):
+        row[0].set_ylabel(title, fontsize=11)
+        for axes in row:
+            axes.set_xticks([])
+            axes.set_yticks([])
+    return figure
+
+
+def read_curve(folder: Path, metric: str) -> tuple[list[int], list[float]]:
+    """Steps and values of one metric in a run folder's metrics.csv."""
+    with (folder / "metrics.csv").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row.get(metric)]
+    return [int(row["step"]) for row in rows], [float(row[metric]) for row in rows]
+
+
+def curves_figure(distilled: Path, twins: Mapping[str, Path]) -> Figure:
+    """How distillation left the trivial solution, and how the twins' fine-tuning losses fell.
+
+    Args:
+        distilled: Run folder of the distillation.
+        twins: Run folders of the fine-tuned models by name.
+    """
+    figure = Figure(figsize=(9, 3.2), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    left.plot(*read_curve(distilled, "val/l1_ratio"), marker="o", ms=3, color="#8a6cff", label="student, clean input")
+    left.axhline(1, color="0.5", ls="--", lw=1, label="trivial solution")
+    left.set(title="distillation", xlabel="step", ylabel="validation L1 / trivial L1", ylim=(0, 1.25))
+    left.legend(frameon=False)
+    for name, folder in twins.items():
+        steps, values = read_curve(folder, "train/loss")
+        right.plot(steps, _smooth(values), label=name)
+    right.set(title="fine-tuning", xlabel="step", ylabel="training loss (running mean of 5)")
+    right.legend(frameon=False)
+    for axes in (left, right):
+        axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def _smooth(values: Sequence[float], window: int = 5) -> list[float]:
+    return [float(np.mean(values[max(0, i - window + 1) : i + 1])) for i in range(len(values))]

@@ -1,0 +1,171 @@
+"""The run folder: recipe.yaml, environment.json, metrics.csv, checkpoints/, student.safetensors, summary.json, card.md.
+
+It can be read, compared and reported without W&B and without a network.
+"""
+
+import json
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from rich.console import Console
+
+from distill.checkpoint import write_atomically, write_weights
+from distill.errors import UserError
+
+PACKAGES = ("distill-rs", "torch", "torchvision", "timm", "pytorch-lightning", "mmdet", "mmengine", "mmcv-lite", "numpy")
+
+
+@dataclass
+class RunSettings:
+    """Where a run writes, and what it belongs to.
+
+    Args:
+        dir: The run folder; by default runs/ and the recipe's name.
+        overwrite: Start over in a folder that already holds a run.
+        experiment: Name that groups runs for comparison; by default the recipe's name.
+        checkpoint_every: Optimizer steps between two writes of checkpoints/last.ckpt.
+    """
+
+    dir: str | None = None
+    overwrite: bool = False
+    experiment: str | None = None
+    checkpoint_every: int = 200
+
+
+def environment() -> dict[str, Any]:
+    """Versions and hardware that a run's numbers depend on."""
+    versions = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            versions[package] = "not installed"
+    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpu": cpu_name(),
+        "threads": torch.get_num_threads(),
+        "gpus": gpus,
+        "versions": versions,
+    }
+
+
+def cpu_name() -> str:
+    """The processor's marketing name where the system tells it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def write_json(path: Path, content: object) -> None:
+    """Writes JSON in one step."""
+    write_atomically(path, lambda temporary: temporary.write_text(json.dumps(content, indent=2) + "\n"))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes text in one step."""
+    write_atomically(path, lambda temporary: temporary.write_text(text))
+
+
+def require_fresh(folder: Path, overwrite: bool, resuming: bool) -> None:
+    """Refuses to mix two runs.
+
+    Raises:
+        UserError: The folder holds a run and neither resuming nor overwriting was asked for.
+    """
+    if (folder / "recipe.yaml").exists() and not overwrite and not resuming:
+        raise UserError(
+            f"{folder} already holds a run; resume it with --ckpt_path last, start over with --run.overwrite true, "
+            "or choose another folder with --run.dir"
+        )
+
+
+class RunFolder(pl.Callback):
+    """Writes everything of the run folder that is not a metric or a checkpoint.
+
+    Args:
+        folder: The run folder.
+        recipe: The resolved recipe as YAML.
+        name: Name of the run, for the card.
+        facts: Components and costs, see `distill.report.facts`.
+    """
+
+    def __init__(self, folder: Path, recipe: str, name: str, facts: Mapping[str, Any]) -> None:
+        self.folder = folder
+        self.recipe = recipe
+        self.name = name
+        self.facts = dict(facts)
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Records what is about to run."""
+        if trainer.is_global_zero:
+            write_text(self.folder / "recipe.yaml", self.recipe)
+            write_json(self.folder / "environment.json", environment())
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Exports the student and writes the card; averaged weights are in place by now."""
+        if not trainer.is_global_zero:
+            return
+        student: Any = pl_module.student
+        metadata = {
+            "class": f"students.{type(student).__name__}",
+            "init_args": getattr(student, "init_args", {}),
+            "run": self.name,
+            **{key: str(self.facts[key]) for key in ("teacher", "teacher_digest") if key in self.facts},
+        }
+        write_weights(student, self.folder / "student.safetensors", metadata)
+        metrics = {k: float(v) for k, v in trainer.callback_metrics.items() if "/" in k}
+        write_json(self.folder / "summary.json", self.facts | {"steps": trainer.global_step, "metrics": metrics})
+        write_text(self.folder / "card.md", self._card(trainer.global_step, metrics))
+
+    def _card(self, steps: int, metrics: Mapping[str, float]) -> str:
+        facts = "\n".join(f"| {key} | {_readable(key, value)} |" for key, value in self.facts.items())
+        scores = "\n".join(f"| {key} | {value:.4f} |" for key, value in sorted(metrics.items()) if key[:3] == "val")
+        return (
+            f"# {self.name}\n\n| | |\n|---|---|\n{facts}\n| optimizer steps | {steps} |\n\n"
+            f"## Last validation\n\n| metric | value |\n|---|---|\n{scores or '| none was run | |'}\n\n"
+            f"## Use\n\n```python\n{loading_lines(self.folder)}\n```\n\n"
+            "Everything that determined the run is in `recipe.yaml`; versions and hardware are in `environment.json`.\n"
+        )
+
+
+def loading_lines(folder: Path) -> str:
+    """Three lines of Python that load the run's student."""
+    return (
+        "from distill import load_student\n"
+        f'student = load_student("{folder}/student.safetensors")\n'
+        "maps = student(images)  # images: (B, 3, H, W), normalised with student.mean and student.std"
+    )
+
+
+def say_goodbye(folder: Path, kind: str, wait: float) -> None:
+    """Tells what a fit wrote and what to type next."""
+    student = folder / "student.safetensors"
+    following = {
+        "distil": "distill fit recipes/finetune/nwpu_mask_rcnn.yaml "
+        f"--data.root YOUR_DATA --model.student.checkpoint {student}",
+        "fine-tune": f"distill test {folder}",
+    }[kind]
+    console = Console(soft_wrap=True, highlight=False)
+    written = [entry.name for entry in sorted(folder.iterdir()) if not entry.name.startswith(".")]
+    console.print(f"\nWrote {folder}/: {', '.join(written)}")
+    console.print(f"Waiting for data took {wait:.0%} of the training time.")
+    console.print(f"Next:\n  {following}\nIn Python:")
+    console.print("\n".join(f"  {line}" for line in loading_lines(folder).splitlines()), markup=False)
+
+
+def _readable(key: str, value: object) -> str:
+    if key == "params" and isinstance(value, int):
+        return f"{value:,}"
+    if key == "macs" and isinstance(value, int):
+        return f"{value / 1e9:.2f} G"
+    return str(value)

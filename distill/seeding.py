@@ -1,0 +1,16 @@
+"""Randomness of a training step as a function of seed, step and rank alone, so that a resumed run repeats it."""
+
+import os
+
+import pytorch_lightning as pl
+import torch
+
+
+def seed_step(module: pl.LightningModule, batch_idx: int) -> None:
+    """Seeds PyTorch for one training step. Call it from `on_train_batch_start`.
+
+    Checkpoints do not hold random states; whatever drew before (calibration, a validation, the data of another epoch)
+    would otherwise change what a step draws.
+    """
+    run_seed = int(os.environ.get("PL_GLOBAL_SEED", "0"))
+    torch.manual_seed(hash((run_seed, module.trainer.global_step, batch_idx, module.global_rank)) % 2**63)

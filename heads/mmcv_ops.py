@@ -1,0 +1,233 @@
+"""MMCV's compiled operators: found, or stood in for by torchvision.
+
+MMDetection's two-stage heads need three of them: NMS, soft-NMS and RoIAlign. `mmcv-lite` has wheels for every
+platform but no compiled module `mmcv._ext`, without which `mmcv.ops` does not import. The stand-in takes its place with
+the same signatures and the same numbers; every operator it lacks raises when called, never when imported.
+
+Axes: N boxes or regions, C channels, H W grid. Boxes are (x1, y1, x2, y2) in pixels.
+"""
+
+import importlib
+import importlib.util
+import logging
+import sys
+from collections.abc import Callable
+from importlib.machinery import ModuleSpec
+from importlib.metadata import PackageNotFoundError, packages_distributions, version
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import torch
+import torchvision
+from torch import Tensor
+
+from distill.errors import UserError
+
+_EXTENSION = "mmcv._ext"
+_INSTALL = "pip install 'mmdet==3.3.0' 'mmengine<0.11' 'mmcv-lite<2.2'"
+_logger = logging.getLogger(__name__)
+
+
+class Finding(NamedTuple):
+    """One row of `distill doctor`."""
+
+    name: str
+    value: str
+    why: str
+
+
+class _StandIn(ModuleType):
+    """The module `mmcv._ext`. Answers to every operator name, because `mmcv.ops` checks about fifty at import."""
+
+    def __init__(self) -> None:
+        super().__init__(_EXTENSION, "Operators of mmcv computed by torchvision.")
+        # Without a loader, mmcv.utils.check_ops_exist() truthfully finds no compiled operators.
+        self.__spec__ = ModuleSpec(_EXTENSION, loader=None)
+        self.nms = nms
+        self.softnms = softnms
+        self.roi_align_forward = roi_align_forward
+        self.roi_align_backward = roi_align_backward
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        if name.startswith("__"):
+            raise AttributeError(name)
+
+        def missing(*args: Any, **kwargs: Any) -> Any:
+            raise UserError(
+                f"mmcv operator {name!r} needs compiled mmcv: the stand-in has nms, softnms and roi_align; choose a head "
+                "without it, or install mmcv with compiled operators in place of mmcv-lite"
+            )
+
+        return missing
+
+
+def ensure_mmcv_ops() -> str:
+    """Makes `import mmcv.ops` work. Call it before anything that imports `mmdet.models`.
+
+    Returns:
+        "compiled" where mmcv brings its own operators, which are then used; else "torchvision stand-in".
+
+    Raises:
+        UserError: mmcv is absent, or its compiled operators do not load.
+    """
+    if isinstance(sys.modules.get(_EXTENSION), _StandIn):
+        return "torchvision stand-in"
+    try:
+        compiled = importlib.util.find_spec(_EXTENSION) is not None
+    except ModuleNotFoundError as error:
+        raise UserError(f"heads built on MMDetection need mmcv, which is not installed; {_INSTALL}") from error
+    if not compiled:
+        sys.modules[_EXTENSION] = _StandIn()
+        _logger.info("mmcv has no compiled operators: NMS and RoIAlign come from torchvision")
+        return "torchvision stand-in"
+    try:
+        importlib.import_module(_EXTENSION)
+    except (ImportError, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(
+            f"mmcv's compiled operators do not load ({reason}): they were built for another torch {torch.__version__}; "
+            "reinstall mmcv for it, or replace it: pip uninstall mmcv && pip install 'mmcv-lite<2.2'"
+        ) from error
+    return "compiled"
+
+
+def explain_mmcv_ops() -> list[Finding]:
+    """Versions of the MMDetection stack, and which operators are active and why. Never raises."""
+    providers = packages_distributions()
+    findings = []
+    for package in ("mmdet", "mmengine", "mmcv"):
+        distribution = next(iter(providers.get(package, [])), package)
+        try:
+            findings.append(Finding(package, version(distribution), f"installed as {distribution}"))
+        except PackageNotFoundError:
+            findings.append(Finding(package, "absent", _INSTALL))
+    try:
+        active = ensure_mmcv_ops()
+        why = {
+            "compiled": "mmcv brings them",
+            "torchvision stand-in": f"mmcv has none compiled; torchvision {torchvision.__version__} computes the same values",
+        }[active]
+    except UserError as error:
+        active, why = "absent", str(error)
+    return [*findings, Finding("mmcv operators", active, why)]
+
+
+def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Tensor:
+    """Indices (K,) of the boxes kept by greedy suppression, best first.
+
+    Args:
+        boxes: (N, 4).
+        scores: (N,).
+        iou_threshold: A box is dropped where it overlaps a better one by more than this.
+        offset: 1 for boxes whose far edge is inclusive, else 0.
+    """
+    # Growing the far edge turns inclusive boxes into the exclusive ones torchvision expects, with the same overlaps.
+    exclusive = boxes + boxes.new_tensor([0, 0, offset, offset])
+    return torchvision.ops.nms(exclusive, scores.to(exclusive.dtype), iou_threshold)
+
+
+def softnms(
+    boxes: Tensor,
+    scores: Tensor,
+    dets: Tensor,
+    iou_threshold: float,
+    sigma: float,
+    min_score: float,
+    method: int,
+    offset: int,
+) -> Tensor:
+    """Soft-NMS: lowers the scores of overlapping boxes rather than dropping them.
+
+    Source: Bodla et al., "Soft-NMS: Improving Object Detection With One Line of Code", ICCV 2017, eq. 3 (linear) and
+    eq. 4 (Gaussian), as mmcv reads them: a box is dropped once a better box has lowered its score under `min_score`.
+
+    Args:
+        boxes: (N, 4).
+        scores: (N,).
+        dets: (N, 5), overwritten: its first K rows become boxes and final scores, best first.
+        iou_threshold: Overlap from which "naive" drops and "linear" lowers.
+        sigma: Width of the Gaussian.
+        min_score: Lowest score kept.
+        method: 0 naive, 1 linear, 2 Gaussian.
+        offset: 1 for boxes whose far edge is inclusive, else 0.
+
+    Returns:
+        Indices (K,) of the boxes kept.
+    """
+    exclusive = boxes + boxes.new_tensor([0, 0, offset, offset])
+    live, current = torch.arange(len(boxes)), scores.clone()
+    kept: list[Tensor] = []
+    while len(live):
+        best = live[current[live].argmax()]
+        dets[len(kept)] = torch.cat([boxes[best], current[best, None]])
+        kept.append(best)
+        live = live[live != best]
+        overlap = torchvision.ops.box_iou(exclusive[best, None], exclusive[live])[0]
+        if method == 2:
+            weight = torch.exp(-(overlap**2) / sigma)
+        else:
+            lowered = 1 - overlap if method == 1 else torch.zeros_like(overlap)
+            weight = torch.where(overlap >= iou_threshold, lowered, 1)
+        current[live] *= weight
+        live = live[~(current[live] < min_score)]  # negated, so that NaN overlaps of empty boxes survive as in mmcv
+    return torch.stack(kept) if kept else live
+
+
+def roi_align_forward(
+    features: Tensor,
+    rois: Tensor,
+    output: Tensor,
+    argmax_y: Tensor,
+    argmax_x: Tensor,
+    aligned_height: int,
+    aligned_width: int,
+    spatial_scale: float,
+    sampling_ratio: int,
+    pool_mode: int,
+    aligned: bool,
+) -> None:
+    """RoIAlign by averaging.
+
+    Args:
+        features: (B, C, H, W).
+        rois: (N, 5), image index and box.
+        output: (N, C, aligned_height, aligned_width), overwritten.
+        argmax_y: Unused; belongs to max pooling.
+        argmax_x: Unused; belongs to max pooling.
+        aligned_height: Rows of the output.
+        aligned_width: Columns of the output.
+        spatial_scale: Cells of `features` per pixel of `rois`.
+        sampling_ratio: Samples per output cell and axis; 0 adapts to the region.
+        pool_mode: 1 average; 0, the maximum, is not available.
+        aligned: Shift by half a cell, so that pixel centres are at .5.
+
+    Raises:
+        UserError: Max pooling was asked for.
+    """
+    if pool_mode != 1:
+        raise UserError(
+            "RoIAlign pool_mode 'max' needs compiled mmcv; use pool_mode 'avg', or install mmcv in place of mmcv-lite"
+        )
+    size = (aligned_height, aligned_width)
+    output.copy_(torchvision.ops.roi_align(features, rois, size, spatial_scale, sampling_ratio, aligned))
+
+
+def roi_align_backward(
+    grad_output: Tensor,
+    rois: Tensor,
+    argmax_y: Tensor,
+    argmax_x: Tensor,
+    grad_input: Tensor,
+    aligned_height: int,
+    aligned_width: int,
+    spatial_scale: float,
+    sampling_ratio: int,
+    pool_mode: int,
+    aligned: bool,
+) -> None:
+    """Gradient of `roi_align_forward` for its features, written into `grad_input` (B, C, H, W)."""
+    grad_input.copy_(
+        torch.ops.torchvision._roi_align_backward(
+            grad_output, rois, spatial_scale, aligned_height, aligned_width, *grad_input.shape, sampling_ratio, aligned
+        )
+    )

@@ -1,0 +1,310 @@
+"""The selective scan in plain PyTorch, blocked over time: the backend that runs everywhere.
+
+The recurrence h_t = a_t h_{t-1} + x_t, with a_t = exp(Δ_t A) and x_t = Δ_t u_t B_t, is linear. Time is cut into blocks that
+fit the cache, and each block into `lanes` equal chunks that advance side by side, one position per call:
+
+    within all lanes    h_j = a_j h_{j-1} + x_j   and the running decay   p_j = a_j p_{j-1}
+    from lane to lane   e_{i+1} = h_last,i + p_last,i e_i
+    within all lanes    h_j += p_j e_i
+
+Only products of decays occur, never a quotient and never a cumulated logarithm, so the result is as stable as the plain
+loop for any A, and overflows where the loop overflows. With one lane the last two lines vanish; that is the fastest form on
+a CPU once a single position fills the vector units (see `plan_blocks`). exp is taken once per state and direction of
+differentiation: on a CPU it costs more than all other passes together.
+
+Source: the recurrence is Mamba (Gu and Dao 2023, https://arxiv.org/abs/2312.00752, equation 2 with the simplified B);
+the lanes are the chunk decomposition of linear recurrences known from Martin and Cundy 2018
+(https://arxiv.org/abs/1709.04057, section 2). The gradient g_t = C_t ȳ_t + a_{t+1} g_{t+1} is the same recurrence run
+backwards, and is computed by the same function.
+
+Axes: b batch rows of one slab, q lanes, s positions per lane, d channels of one slab, n states, L time.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+_STEP_ELEMENTS = {"cpu": 2**14, "cuda": 2**20}  # states advanced by one call: below this, call overhead dominates
+_BLOCK_ELEMENTS = {"cpu": 2**19, "cuda": 2**22}  # states held per buffer: 2 MiB stays in the L2 caches of two cores
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a problem is cut. The temporary buffers hold about six times `rows * channels * N * lanes * steps` numbers."""
+
+    rows: int  # batch rows per slab
+    channels: int  # channels per slab
+    lanes: int
+    steps: int  # positions per lane
+    blocks: int  # blocks along time
+
+    @property
+    def tokens(self) -> int:
+        """Tokens per block."""
+        return self.lanes * self.steps
+
+
+def plan_blocks(batch: int, channels: int, states: int, length: int, device: str) -> Plan:
+    """Cuts a scan of `channels` per group into slabs, blocks and lanes. Depends on shapes only, as fake tensors need.
+
+    Args:
+        batch: Batch size B.
+        channels: Channels per group, D / G.
+        states: State size N.
+        length: Tokens L.
+        device: Device type, for example "cpu".
+    """
+    step = _STEP_ELEMENTS.get(device, _STEP_ELEMENTS["cuda"])
+    block = _BLOCK_ELEMENTS.get(device, _BLOCK_ELEMENTS["cuda"])
+    width = max(1, min(channels, step // states))
+    rows = max(1, min(batch, step // (width * states)))
+    tokens = min(max(16, block // max(1, rows * width * states)), length)
+    lanes = max(1, min(step // max(1, rows * width * states), int(tokens**0.5)))
+    steps = -(-tokens // lanes)
+    return Plan(rows, width, lanes, steps, -(-length // (lanes * steps)))
+
+
+@torch.no_grad()
+def forward(
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    delta_bias: Tensor | None,
+    delta_softplus: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Outputs (B, D, L) in u's dtype, last states (B, D, N), and the states before each block (blocks, B, D, N)."""
+    batch, channels, length = u.shape
+    groups, states = B.shape[1], B.shape[2]
+    dtype = torch.float64 if u.dtype == torch.float64 else torch.float32
+    plan = plan_blocks(batch, channels // groups, states, length, u.device.type)
+    out = u.new_empty(batch, length, channels).transpose(1, 2)
+    last = u.new_empty(batch, states, channels, dtype=dtype).transpose(1, 2)
+    starts = u.new_empty(plan.blocks, batch, states, channels, dtype=dtype).transpose(2, 3)
+    for rows, cols, group in _slabs(plan, batch, channels, groups):
+        slab = _Slab(plan, u, delta, A, B, C, delta_bias, delta_softplus, rows, cols, group, dtype)
+        carry = slab.buffer(1)[0, :, 0].zero_()
+        skip = None if D is None else D[cols].to(dtype)
+        for index in range(plan.blocks):
+            starts[index, rows, cols].transpose(1, 2).copy_(carry)
+            u_block, delta_block, _ = slab.inputs(index)
+            carry = slab.states(index, u_block, delta_block, carry)
+            y = slab.contract(slab.block(slab.C, index), slab.state[1:])
+            if skip is not None:
+                y = y.addcmul_(u_block, skip)
+            slab.write(out, index, y)
+        last[rows, cols].transpose(1, 2).copy_(carry)
+    return out, last, starts
+
+
+@torch.no_grad()
+def backward(
+    grad_out: Tensor,
+    grad_last: Tensor | None,
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    delta_bias: Tensor | None,
+    delta_softplus: bool,
+    starts: Tensor,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of u, delta, A, B, C, D and delta_bias; those of absent options are empty tensors.
+
+    ā_t h_{t-1} in the gradients of Δ and A is formed from the recomputed states; h_t - Δ_t u_t B_t, as the CUDA kernel of
+    mamba-ssm has it, cancels when the decay is small.
+    """
+    batch, channels, length = u.shape
+    groups, states = B.shape[1], B.shape[2]
+    dtype = starts.dtype
+    plan = plan_blocks(batch, channels // groups, states, length, u.device.type)
+    grad_u, grad_delta = (x.new_empty(batch, length, channels).transpose(1, 2) for x in (u, delta))
+    grad_A = A.new_zeros(states, channels, dtype=dtype).T
+    grad_B, grad_C = (x.new_zeros(batch, groups, length, states, dtype=dtype).transpose(2, 3) for x in (B, C))
+    grad_D = None if D is None else u.new_zeros(channels, dtype=dtype)
+    grad_bias = None if delta_bias is None else u.new_zeros(channels, dtype=dtype)
+    for rows, cols, group in _slabs(plan, batch, channels, groups):
+        slab = _Slab(plan, u, delta, A, B, C, delta_bias, delta_softplus, rows, cols, group, dtype)
+        grad_view = grad_out[rows, cols].transpose(1, 2)
+        # One slot more than positions: slot s holds the decay of the token that follows the lane.
+        decay, grad = slab.buffer(plan.steps + 1), slab.buffer(plan.steps + 1)
+        slab.decay = decay[:-1]
+        weighted, sum_A = slab.buffer(plan.steps), slab.buffer(1)[0].zero_()
+        next_decay = torch.ones_like(sum_A[:, 0])
+        carry = torch.zeros_like(next_decay)
+        if grad_last is not None:
+            carry.copy_(grad_last[rows, cols].transpose(1, 2))
+        for index in reversed(range(plan.blocks)):
+            u_block, delta_block, raw = slab.inputs(index)
+            slab.states(index, u_block, delta_block, starts[index, rows, cols].transpose(1, 2))
+            dy = slab.block(grad_view, index)
+
+            # g_t = C_t ȳ_t + a_{t+1} g_{t+1}, from the last token to the first
+            torch.mul(dy.unsqueeze(-2), slab.block(slab.C, index).unsqueeze(-1), out=grad[:-1])
+            decay[-1, :, :-1] = decay[0, :, 1:]
+            decay[-1, :, -1] = next_decay
+            next_decay.copy_(decay[0, :, 0])
+            gradients = [grad[-1], *reversed(grad[:-1].unbind(0))]
+            carry = _advance(list(reversed(decay[1:].unbind(0))), gradients, carry, slab.product, reverse=True).clone()
+
+            g = grad[:-1]
+            slab.add(grad_B, index, torch.matmul(g, (delta_block * u_block).unsqueeze(-1)).squeeze(-1))
+            slab.add(grad_C, index, torch.matmul(slab.state[1:], dy.unsqueeze(-1)).squeeze(-1))
+            through_B = slab.contract(slab.block(slab.B, index), g)  # gradient of Δ u
+            du = delta_block * through_B
+            if D is not None and grad_D is not None:
+                du.addcmul_(dy, D[cols].to(dtype))
+                grad_D[cols] += (dy * u_block).sum((0, 1, 2))
+            slab.write(grad_u, index, du)
+
+            # w_t = g_t a_t h_{t-1} serves both A and Δ
+            torch.mul(slab.decay, g, out=weighted)
+            weighted.mul_(slab.state[:-1])
+            for position, w in zip(delta_block.unsqueeze(-2).unbind(0), weighted.unbind(0), strict=True):
+                sum_A.addcmul_(w, position)
+            d_delta = weighted.mul_(slab.A).sum(-2).addcmul_(u_block, through_B)
+            if delta_softplus:
+                d_delta = torch.where(raw > 20, d_delta, d_delta * torch.sigmoid(raw))
+            if grad_bias is not None:
+                grad_bias[cols] += slab.valid(index, d_delta).sum((0, 1))
+            slab.write(grad_delta, index, d_delta)
+        grad_A.T[:, cols] += sum_A.sum((0, 1))
+    return (
+        grad_u,
+        grad_delta,
+        grad_A.to(A.dtype),
+        grad_B.to(B.dtype),
+        grad_C.to(C.dtype),
+        u.new_empty(0) if D is None or grad_D is None else grad_D.to(D.dtype),
+        u.new_empty(0) if delta_bias is None or grad_bias is None else grad_bias.to(delta_bias.dtype),
+    )
+
+
+def _slabs(plan: Plan, batch: int, channels: int, groups: int) -> Iterator[tuple[slice, slice, int]]:
+    """Every (batch rows, channels, group) that is processed on its own."""
+    size = channels // groups
+    for group in range(groups):
+        for first in range(group * size, (group + 1) * size, plan.channels):
+            cols = slice(first, min(first + plan.channels, (group + 1) * size))
+            for row in range(0, batch, plan.rows):
+                yield slice(row, min(row + plan.rows, batch)), cols, group
+
+
+def _advance(decays: Sequence[Tensor], states: Sequence[Tensor], carry: Tensor, product: Tensor, reverse: bool) -> Tensor:
+    """Runs h_j = a_j h_{j-1} + x_j over a block, in place.
+
+    Args:
+        decays: a_j of every position, each (b, q, n, d).
+        states: One entry more: the first receives the states that enter the lanes, the others hold x_j and receive h_j.
+        carry: State (b, n, d) that enters the block.
+        product: Scratch (s, b, q, n, d) for the running decays; unused with one lane.
+        reverse: Whether the last lane comes first in time of the recurrence.
+
+    Returns:
+        The state (b, n, d) that leaves the block, a view of `states`.
+    """
+    lanes = carry.new_empty(0) if not states else states[0]
+    count = lanes.shape[1]
+    order = list(reversed(range(count))) if reverse else list(range(count))
+    if count == 1:
+        states[0][:, 0] = carry
+        for position, decay in enumerate(decays):
+            torch.addcmul(states[position + 1], decay, states[position], out=states[position + 1])
+        return states[-1][:, 0]
+    running = product.unbind(0)
+    running[0].copy_(decays[0])
+    for position in range(1, len(decays)):
+        torch.addcmul(states[position + 1], decays[position], states[position], out=states[position + 1])
+        torch.mul(running[position - 1], decays[position], out=running[position])
+    enter, leave, total = states[0], states[-1], running[-1]
+    enter[:, order[0]] = carry
+    for before, lane in zip(order, order[1:], strict=False):
+        torch.addcmul(leave[:, before], total[:, before], enter[:, before], out=enter[:, lane])
+    for state, decay in zip(states[1:], running, strict=True):
+        state.addcmul_(decay, enter)
+    return leave[:, order[-1]]
+
+
+class _Slab:
+    """One set of batch rows and channels: channel-last views of its inputs, and buffers reused by all its blocks."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        u: Tensor,
+        delta: Tensor,
+        A: Tensor,
+        B: Tensor,
+        C: Tensor,
+        delta_bias: Tensor | None,
+        delta_softplus: bool,
+        rows: slice,
+        cols: slice,
+        group: int,
+        dtype: torch.dtype,
+    ) -> None:
+        self.plan, self.rows, self.cols, self.group = plan, rows, cols, group
+        self.dtype, self.softplus, self.length = dtype, delta_softplus, u.shape[2]
+        self.u, self.delta = u[rows, cols].transpose(1, 2), delta[rows, cols].transpose(1, 2)
+        self.B, self.C = B[rows, group].transpose(1, 2), C[rows, group].transpose(1, 2)
+        self.A = A[cols].to(dtype).T.contiguous()
+        self.bias = None if delta_bias is None else delta_bias[cols].to(dtype)
+        self.state, self.decay = self.buffer(plan.steps + 1), self.buffer(plan.steps)
+        self.product = self.buffer(plan.steps if plan.lanes > 1 else 0)
+
+    def buffer(self, positions: int) -> Tensor:
+        """Uninitialised numbers (positions, b, q, n, d)."""
+        shape = (positions, self.u.shape[0], self.plan.lanes, *self.A.shape)
+        return torch.empty(shape, dtype=self.dtype, device=self.u.device)
+
+    def block(self, x: Tensor, index: int) -> Tensor:
+        """Tokens of one block of x (b, L, w) as (s, b, q, w), zero beyond the end of the sequence."""
+        tokens = self.plan.tokens
+        piece = x[:, index * tokens : (index + 1) * tokens].to(self.dtype)
+        if piece.shape[1] < tokens:
+            piece = F.pad(piece, (0, 0, 0, tokens - piece.shape[1]))
+        return piece.unflatten(1, (self.plan.lanes, self.plan.steps)).permute(2, 0, 1, 3).contiguous()
+
+    def valid(self, index: int, x: Tensor) -> Tensor:
+        """The inverse of `block` within the sequence: (s, b, q, w) to (b, t, w)."""
+        return x.permute(1, 2, 0, 3).flatten(1, 2)[:, : self.length - index * self.plan.tokens]
+
+    def write(self, target: Tensor, index: int, x: Tensor) -> None:
+        """Stores x (s, b, q, d) into target (B, D, L)."""
+        first = index * self.plan.tokens
+        target[self.rows, self.cols, first : first + self.plan.tokens].transpose(1, 2).copy_(self.valid(index, x))
+
+    def add(self, target: Tensor, index: int, x: Tensor) -> None:
+        """Adds x (s, b, q, n) to target (B, G, N, L)."""
+        first = index * self.plan.tokens
+        target[self.rows, self.group, :, first : first + self.plan.tokens].transpose(1, 2).add_(self.valid(index, x))
+
+    def inputs(self, index: int) -> tuple[Tensor, Tensor, Tensor]:
+        """u, Δ and delta before softplus of one block, each (s, b, q, d); Δ is 0 beyond the end, which freezes the state."""
+        u, raw = self.block(self.u, index), self.block(self.delta, index)
+        if self.bias is not None:
+            raw = raw + self.bias
+        delta = F.softplus(raw) if self.softplus else raw
+        excess = (index + 1) * self.plan.tokens - self.length
+        if excess > 0 and (self.softplus or self.bias is not None):
+            mask = torch.arange(self.plan.tokens, device=u.device) < self.plan.tokens - excess
+            delta = delta * mask.view(1, self.plan.lanes, self.plan.steps, 1).permute(2, 0, 1, 3)
+        return u, delta, raw
+
+    def states(self, index: int, u: Tensor, delta: Tensor, carry: Tensor) -> Tensor:
+        """Fills `decay` and `state` (whose slot 0 holds the entering states) for one block; returns the leaving state."""
+        torch.mul(delta.unsqueeze(-2), self.A, out=self.decay)
+        self.decay.exp_()
+        torch.mul((delta * u).unsqueeze(-2), self.block(self.B, index).unsqueeze(-1), out=self.state[1:])
+        return _advance(self.decay.unbind(0), self.state.unbind(0), carry, self.product, reverse=False)
+
+    def contract(self, weights: Tensor, states: Tensor) -> Tensor:
+        """Σ_n of weights (s, b, q, n) times states (s, b, q, n, d)."""
+        return torch.matmul(weights.unsqueeze(-2), states).squeeze(-2)

@@ -1,0 +1,118 @@
+"""What all teachers share: they never learn, and they normalise images with their own statistics.
+
+Axes: B batch, C channels, H W pixels, h w patches.
+"""
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from distill.checkpoint import digest
+from distill.errors import UserError
+
+
+class FrozenTeacher(nn.Module):
+    """Base of the teachers: a frozen encoder between normalisation and named features.
+
+    Parameters need no gradient, `train()` keeps eval mode, and `forward` records no graph, while its features may still
+    enter one as constants (`no_grad`, not `inference_mode`).
+
+    Args:
+        name: The teacher's name, as tables and run cards print it.
+        encoder: The network; `features` calls it.
+        patch: Side of a patch in pixels. Images are padded to a multiple of it.
+        mean: Mean of the RGB channels, in [0, 1], that the weights were trained with.
+        std: Standard deviation of the RGB channels that the weights were trained with.
+        channels: Channels C of each feature.
+
+    Attributes:
+        channels: Channels C of each feature `forward` returns.
+        reduction: Stride of each feature against the image, in pixels.
+    """
+
+    encoder: Any  # nn.Module types submodules as Tensor | Module
+    offset: Tensor
+    scale: Tensor
+
+    def __init__(
+        self,
+        name: str,
+        encoder: nn.Module,
+        patch: int,
+        mean: Sequence[float],
+        std: Sequence[float],
+        channels: dict[str, int],
+    ) -> None:
+        super().__init__()
+        self.name = name
+        self.mean = tuple(mean)
+        self.std = tuple(std)
+        self.channels = channels
+        self.reduction = dict.fromkeys(channels, patch)
+        self.patch = patch
+        self.encoder = encoder
+        # Persistent, so that the digest tells teachers apart that differ in their statistics alone.
+        self.register_buffer("offset", torch.tensor(self.mean).view(1, 3, 1, 1))
+        self.register_buffer("scale", torch.tensor(self.std).view(1, 3, 1, 1))
+        self.requires_grad_(False)
+        self.eval()
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """Extracts features.
+
+        Args:
+            images: RGB in [0, 1], of shape (B, 3, H, W) and any size. Where H or W is no multiple of the patch, zeros
+                are added at the bottom and the right after normalisation, as SAM does, so that the feature at row i
+                and column j always describes the patch whose corner is (i, j) times `reduction`.
+
+        Returns:
+            Named features (B, C, h, w), where h and w are H and W over `reduction`, rounded up.
+
+        Raises:
+            UserError: The images are not float RGB.
+        """
+        if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
+            raise UserError(
+                f"teacher {self.name} takes float RGB images in [0, 1] of shape (B, 3, H, W), got {images.dtype} of "
+                f"shape {tuple(images.shape)}; select three bands and scale them in the recipe's data section"
+            )
+        with torch.no_grad():
+            images = (images - self.offset) / self.scale
+            images = F.pad(images, (0, -images.shape[3] % self.patch, 0, -images.shape[2] % self.patch))
+            return self.features(images)
+
+    def features(self, images: Tensor) -> dict[str, Tensor]:
+        """Maps normalised images (B, 3, H, W), H and W multiples of the patch, to the features of `channels`."""
+        raise NotImplementedError
+
+    @cached_property
+    def digest(self) -> str:
+        """Fingerprint of the weights and statistics, computed on first use."""
+        return digest(self)
+
+    def train(self, mode: bool = True) -> Self:
+        """Stays in eval mode, whatever `mode` the module around it enters."""
+        return super().train(False)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        # Weight averaging copies the whole training module; a frozen teacher would only cost memory twice.
+        return self
+
+
+def check_blocks(blocks: Sequence[int] | None, depth: int, name: str) -> list[int]:
+    """The distinct block indices in ascending order.
+
+    Raises:
+        UserError: An index outside 0 .. depth - 1.
+    """
+    wrong = [index for index in blocks or () if not 0 <= index < depth]
+    if wrong:
+        raise UserError(
+            f"teacher {name} has no block {wrong[0]}; "
+            f"indices in model.teacher.init_args.blocks go from 0 to {depth - 1}, and {depth - 1} is the last block"
+        )
+    return sorted(set(blocks or ()))

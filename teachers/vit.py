@@ -1,0 +1,174 @@
+"""Plain vision transformers of timm: DINOv2, DINOv3, MAE, and those trained in this project.
+
+Axes: B batch, N tokens, C channels, H W pixels, h w patches.
+"""
+
+import contextlib
+import io
+import json
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from distill.checkpoint import load_matching, read_metadata, read_state_dict
+from distill.errors import UserError
+from teachers.frozen import FrozenTeacher, check_blocks
+from teachers.hub import fetch
+
+_PREFIX = "model."  # of timm's feature wrapper, in files of students that are timm models
+_HEADS = ("head.", "head_dist.", "fc_norm.", "attn_pool.")
+
+
+class ViT(FrozenTeacher):
+    """Frozen timm ViT with the features "embedding" and "block_i".
+
+    "embedding" holds the patch tokens of the last layer after the final norm, laid out as a map (B, C, h, w); class and
+    register tokens are dropped. "block_i" is the output of block i, not normalised. Where a model has no norm on its
+    tokens (it normalises after pooling, or it was trained here as a backbone, for which timm removes the norm), the
+    embedding is the output of the last block as it is.
+
+    Images of any size work: they are padded to a multiple of the patch, and timm resizes the position embedding. The
+    mean and std are those of the named weights: `vit_large_patch16_dinov3.sat493m`, for one, does not use ImageNet's.
+
+    Args:
+        name: timm's name of the model, with the tag of its weights: vit_base_patch14_dinov2.lvd142m,
+            vit_large_patch16_dinov3.sat493m, vit_base_patch16_224.mae.
+        checkpoint: File of the official release or in timm's layout, or the `student.safetensors` of a run that trained
+            this ViT as its student. None takes timm's copy from the Hugging Face hub.
+        blocks: Indices i of the blocks to return as "block_i". None returns the embedding alone.
+        options: Arguments of the timm constructor (img_size, patch_size, embed_dim, depth, num_heads). None takes those
+            that a file of this project was trained with, else timm's.
+
+    Raises:
+        UserError: Unknown name, option or block; a checkpoint that is missing or of another model; no network.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        checkpoint: str | None = None,
+        blocks: list[int] | None = None,
+        options: dict[str, Any] | None = None,
+    ) -> None:
+        if checkpoint is not None:
+            options = _options_of_student(name, checkpoint, options)
+        encoder = _build(name, options or {})
+        source = checkpoint or _fetch(name, encoder)
+        _load(encoder, read_state_dict(source), source)
+
+        indices = check_blocks(blocks, len(encoder.blocks), name)
+        statistics = encoder.pretrained_cfg
+        channels = {"embedding": encoder.embed_dim} | {f"block_{i}": encoder.embed_dim for i in indices}
+        patch = encoder.patch_embed.feat_ratio(as_scalar=True)
+        super().__init__(name, encoder, patch, statistics["mean"], statistics["std"], channels)
+        self.blocks = indices
+
+    def features(self, images: Tensor) -> dict[str, Tensor]:
+        """The embedding and the selected blocks, each (B, C, h, w)."""
+        if self.blocks:
+            tokens, maps = self.encoder.forward_intermediates(images, indices=self.blocks)
+        else:
+            tokens, maps = self.encoder.forward_features(images), []
+        height, width = images.shape[2] // self.patch, images.shape[3] // self.patch
+        patches = tokens[:, self.encoder.num_prefix_tokens :]  # (B, N, C)
+        embedding = patches.transpose(1, 2).unflatten(2, (height, width))
+        return {"embedding": embedding} | {f"block_{i}": x for i, x in zip(self.blocks, maps, strict=True)}
+
+
+def _build(name: str, options: dict[str, Any]) -> Any:
+    """The timm model without its head, randomly initialised."""
+    import timm
+    from timm.models import Eva, VisionTransformer
+
+    if not timm.is_model(name):
+        nearest = get_close_matches(name, timm.list_models("vit_*", pretrained=True), n=3, cutoff=0.4)
+        raise UserError(
+            f"unknown timm model {name!r} in model.teacher.init_args.name: "
+            f"did you mean {' or '.join(nearest)}? timm.list_models('vit_*', pretrained=True) lists all"
+        )
+    try:
+        with torch.random.fork_rng(devices=[]):  # the student's initialisation must not depend on the teacher's
+            encoder = timm.create_model(name, **{**options, "num_classes": 0, "dynamic_img_size": True})
+    except (TypeError, ValueError, RuntimeError, AssertionError) as error:
+        raise UserError(
+            f"timm cannot build {name!r} with options {options} ({error}); "
+            "correct model.teacher.init_args.name or model.teacher.init_args.options"
+        ) from error
+    if not isinstance(encoder, VisionTransformer | Eva):
+        raise UserError(
+            f"timm model {name!r} is a {type(encoder).__name__}, not a plain ViT; set model.teacher.init_args.name to "
+            "a vit_* model, or use teachers.SAM for samvit_*"
+        )
+    encoder.prune_intermediate_layers([len(encoder.blocks) - 1], prune_norm=False, prune_head=True)
+    return encoder
+
+
+def _fetch(name: str, encoder: Any) -> Path:
+    repository = encoder.pretrained_cfg.get("hf_hub_id")
+    if not repository:
+        raise UserError(
+            f"timm publishes no weights for {name!r}; set model.teacher.init_args.checkpoint to a file, "
+            "or model.teacher.init_args.name to a model with a tag, such as vit_base_patch14_dinov2.lvd142m"
+        )
+    return fetch(
+        repository,
+        f"download model.safetensors from https://huggingface.co/{repository} to any folder "
+        "and set model.teacher.init_args.checkpoint to its path",
+    )
+
+
+def _options_of_student(name: str, checkpoint: str, options: dict[str, Any] | None) -> dict[str, Any] | None:
+    """The constructor options that hold for a checkpoint: those given, else those a file of this project names.
+
+    Raises:
+        UserError: The file holds another model, or the same with other options.
+    """
+    if not Path(checkpoint).is_file():
+        return options  # reading the weights reports it
+    metadata = read_metadata(checkpoint)
+    if "class" not in metadata or "init_args" not in metadata:
+        return options
+    trained = json.loads(metadata["init_args"])
+    if trained.get("name") != name:
+        raise UserError(
+            f"checkpoint {checkpoint!r} holds {metadata['class']} with {trained}, not the timm model {name!r}; "
+            "set model.teacher.init_args.name to the model it was trained as, or choose another file"
+        )
+    stored = trained.get("options") or {}
+    if options is not None and options != stored:
+        raise UserError(
+            f"checkpoint {checkpoint!r} was trained with options {stored}, not {options}; "
+            "leave model.teacher.init_args.options out to take those of the file"
+        )
+    return stored
+
+
+def _load(encoder: Any, state: dict[str, Tensor], source: str | Path) -> None:
+    """Loads a state of any known layout, leaving heads aside."""
+    from timm.models import Eva, eva, vision_transformer
+
+    if all(key.startswith(_PREFIX) for key in state):
+        state = {key.removeprefix(_PREFIX): value for key, value in state.items()}
+        _prune_like(encoder, state)
+    convert = (eva if isinstance(encoder, Eva) else vision_transformer).checkpoint_filter_fn
+    try:
+        with contextlib.redirect_stdout(
+            io.StringIO()
+        ):  # timm prints a line for each bias that DINOv3 files carry unused
+            state = convert(state, encoder)
+    except (KeyError, AttributeError, RuntimeError, ValueError, AssertionError):
+        pass  # a file of another architecture; comparing it with the model as it is says so in one line
+    load_matching(encoder, {key: value for key, value in state.items() if not key.startswith(_HEADS)}, source)
+
+
+def _prune_like(encoder: Any, state: dict[str, Tensor]) -> None:
+    """Drops the blocks and the norm that timm dropped when it wrapped the model as a backbone.
+
+    A backbone ends at the deepest block it returns, and its maps are those of the blocks, before the final norm.
+    """
+    depth = 1 + max((int(key.split(".")[1]) for key in state if key.startswith("blocks.")), default=0)
+    if depth <= len(encoder.blocks):
+        encoder.prune_intermediate_layers([depth - 1], prune_norm="norm.weight" not in state, prune_head=True)
