@@ -1,8 +1,8 @@
 """Noise and masking on the student's input: what the student must undo to match the teacher's clean view.
 
 A reconstruction. RS4D (arXiv 2606.25324) names "adaptive noise and masking" and its runs carry two percentages
-(`noise_20_20`, `30_30`, `10_0`, `0_10`), but its distillation code is unpublished. Both readings of "adaptive" are here:
-noise scaled by each token's own spread, and ratios driven by how far the student has left the trivial solution.
+(`noise_20_20`, `30_30`, `10_0`, `0_10`), but its distillation code is unpublished. Both readings of "adaptive" are
+here: noise scaled by each token's own spread, and ratios driven by how far the student has left the trivial solution.
 
 Axes: B batch, N tokens, C channels.
 """

@@ -41,6 +41,11 @@ class DistillationModule(pl.LightningModule):
         stuck_patience: Validations in a row after which a stuck run is warned about.
     """
 
+    monitor = ("val/l1", "min")
+    # Contracts, not nn.Modules, to the type checker: it takes every attribute of an nn.Module for a Tensor.
+    teacher: Any
+    student: Any
+
     def __init__(
         self,
         teacher: nn.Module,
@@ -55,7 +60,10 @@ class DistillationModule(pl.LightningModule):
     ) -> None:
         super().__init__()
         corruption = corruption or CorruptionSettings()
-        channels: dict[str, int] = teacher.channels  # type: ignore[assignment]  # nn.Module types attributes as Tensor
+        # Kept out of nn.Module's registry on purpose; see `teacher` in Args.
+        self.__dict__["teacher"] = teacher
+        self.student = student
+        channels: dict[str, int] = self.teacher.channels
         if target not in channels:
             raise unknown_name("teacher feature in model.target", target, channels)
         if corruption.level == "token" and not hasattr(student, "embed_dim"):
@@ -63,18 +71,15 @@ class DistillationModule(pl.LightningModule):
                 f"model.corruption.level is 'token', but {type(student).__name__} exposes no tokens; "
                 "set model.corruption.level to 'image'"
             )
-        # Kept out of nn.Module's registry on purpose; see `teacher` in Args.
-        self.__dict__["teacher"] = teacher
-        self.student = student
         self.target = target
         self.loss_settings = loss or LossSettings()
         self.optim_settings = optim or OptimSettings()
         self.calibration_images = calibration_images
         self.stuck_ratio = stuck_ratio
         self.stuck_patience = stuck_patience
-        tokens = student.embed_dim if corruption.level == "token" else 3 * corruption.patch_size**2
-        self.corruption = Corruption(int(tokens), corruption)  # type: ignore[arg-type]
-        self.adapter = Adapter(student.feature_info.channels()[-1], channels[target])  # type: ignore[union-attr,operator]
+        token_channels = self.student.embed_dim if corruption.level == "token" else 3 * corruption.patch_size**2
+        self.corruption = Corruption(token_channels, corruption)
+        self.adapter = Adapter(self.student.feature_info.channels()[-1], channels[target])
         self.statistics: TargetStatistics | None = None
         self._stuck_validations = 0
 

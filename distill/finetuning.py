@@ -31,7 +31,10 @@ class FineTuningModule(pl.LightningModule):
         max_detections: Detections per image that average precision looks at.
     """
 
-    head: nn.Module | None
+    monitor = ("val/mask/AP", "max")
+    # Contracts, not nn.Modules, to the type checker: it takes every attribute of an nn.Module for a Tensor.
+    student: Any
+    head: Any
 
     def __init__(
         self,
@@ -57,8 +60,7 @@ class FineTuningModule(pl.LightningModule):
     def build_head(self, class_names: list[str]) -> None:
         """Builds neck and head for these classes."""
         self.class_names = list(class_names)
-        info: FeatureInfo = self.student.feature_info  # type: ignore[assignment]
-        self.head = self.head_factory(info, self.class_names).to(self.device)
+        self.head = self.head_factory(self.student.feature_info, self.class_names).to(self.device)
 
     def features(self, images: Tensor) -> list[Tensor]:
         """The student's maps for RGB images (B, 3, H, W) in [0, 1]."""
@@ -72,7 +74,7 @@ class FineTuningModule(pl.LightningModule):
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         """One step on `batch["image"]` (B, 3, H, W) in [0, 1] and `batch["targets"]`."""
-        losses: dict[str, Tensor] = self._built_head().loss(self.features(batch["image"]), batch["targets"])
+        losses: dict[str, Tensor] = self.head.loss(self.features(batch["image"]), batch["targets"])
         total = torch.stack(list(losses.values())).sum()
         self.log_dict({f"train/{name}": value for name, value in losses.items()}, batch_size=len(batch["image"]))
         self.log("train/loss", total, prog_bar=True, batch_size=len(batch["image"]))
@@ -125,17 +127,13 @@ class FineTuningModule(pl.LightningModule):
                 "declare data.init_args.classes in the order of training"
             )
 
-    def _built_head(self) -> Any:
-        assert self.head is not None, "configure_model has not run"
-        return self.head
-
     def _start_evaluation(self, split: str) -> None:
         datamodule: Any = self.trainer.datamodule  # type: ignore[attr-defined]
         self.evaluator = CocoEvaluator(datamodule.ground_truth(split), self.class_names, self.max_detections)
 
     def _collect(self, batch: dict[str, Any]) -> None:
         assert self.evaluator is not None
-        self.evaluator.update(self._built_head().predict(self.features(batch["image"]), batch["targets"]))
+        self.evaluator.update(self.head.predict(self.features(batch["image"]), batch["targets"]))
 
     def _score(self, split: str) -> None:
         assert self.evaluator is not None

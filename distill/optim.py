@@ -44,7 +44,8 @@ class OptimSettings:
 
 def _undecayed(module: nn.Module) -> Iterator[nn.Parameter]:
     for owner in module.modules():
-        names = owner.no_weight_decay() if hasattr(owner, "no_weight_decay") else set()
+        listed: Any = getattr(owner, "no_weight_decay", set)
+        names = listed()
         for name, parameter in owner.named_parameters():
             if name in names:
                 yield parameter

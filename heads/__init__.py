@@ -1,4 +1,4 @@
-"""Task heads: neck plus losses plus inference. The only package that imports MMDetection, and only when a head is built.
+"""Task heads: neck, losses and inference. The only package that imports MMDetection, and only to build a head.
 
 In a recipe: `class_path: heads.MaskRCNN`. In a plain MMDetection config:
 `custom_imports = dict(imports=["heads.mmdet_student"])`, see that module.

@@ -94,10 +94,11 @@ class MaskRCNN(nn.Module):
             levels, [_proposal_sample(t, padded) for t in targets], proposal_cfg=self._proposing
         )
         losses |= self.roi_head.loss(levels, proposals, [_region_sample(t, padded) for t in targets])
+        # MMDetection lists the proposal losses by level, and an accuracy among the losses.
         return {
-            name: sum(value) if isinstance(value, list) else value
+            name: torch.stack([*value]).sum() if isinstance(value, list) else value
             for name, value in losses.items()
-            if "loss" in name  # MMDetection reports the accuracy of the box head among its losses
+            if "loss" in name
         }
 
     @torch.no_grad()
@@ -125,6 +126,7 @@ def _build(config: dict[str, Any]) -> tuple[Any, Any]:
     """The two stages, initialised. Leaves MMEngine's scope, logging and process settings as they were."""
     ensure_mmcv_ops()
     from mmdet.registry import MODELS
+    from mmengine.logging import MMLogger
     from mmengine.registry import DefaultScope
 
     train, test = config["train_cfg"], config["test_cfg"]
@@ -134,8 +136,14 @@ def _build(config: dict[str, Any]) -> tuple[Any, Any]:
             roi = MODELS.build({**config["roi_head"], "train_cfg": train["rcnn"], "test_cfg": test["rcnn"]})
     except (TypeError, KeyError, AssertionError) as error:
         raise UserError(f"MMDetection refuses the configuration of heads.MaskRCNN (overrides): {error}") from error
-    rpn.init_weights()
-    roi.init_weights()
+    # Initialising prints one paragraph per parameter, unless the logger is off.
+    logger = MMLogger.get_current_instance()
+    disabled, logger.disabled = logger.disabled, True
+    try:
+        rpn.init_weights()
+        roi.init_weights()
+    finally:
+        logger.disabled = disabled
     return rpn, roi
 
 

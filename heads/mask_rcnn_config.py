@@ -75,9 +75,7 @@ def _rpn_head(strides: list[int], channels: int, anchor_scale: int) -> dict[str,
     }
 
 
-def _roi_head(
-    classes: int, strides: list[int], channels: int, fc_channels: int, mask_convs: int
-) -> dict[str, Any]:
+def _roi_head(classes: int, strides: list[int], channels: int, fc_channels: int, mask_convs: int) -> dict[str, Any]:
     def extractor(size: int) -> dict[str, Any]:
         return {
             "type": "SingleRoIExtractor",

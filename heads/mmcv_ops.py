@@ -54,8 +54,8 @@ class _StandIn(ModuleType):
 
         def missing(*args: Any, **kwargs: Any) -> Any:
             raise UserError(
-                f"mmcv operator {name!r} needs compiled mmcv: the stand-in has nms, softnms and roi_align; choose a head "
-                "without it, or install mmcv with compiled operators in place of mmcv-lite"
+                f"mmcv operator {name!r} needs compiled mmcv: the stand-in has nms, softnms and roi_align; choose a "
+                "head without it, or install mmcv with compiled operators in place of mmcv-lite"
             )
 
         return missing
@@ -103,10 +103,8 @@ def explain_mmcv_ops() -> list[Finding]:
             findings.append(Finding(package, "absent", _INSTALL))
     try:
         active = ensure_mmcv_ops()
-        why = {
-            "compiled": "mmcv brings them",
-            "torchvision stand-in": f"mmcv has none compiled; torchvision {torchvision.__version__} computes the same values",
-        }[active]
+        replaced = f"mmcv has none compiled; torchvision {torchvision.__version__} computes the same values"
+        why = "mmcv brings them" if active == "compiled" else replaced
     except UserError as error:
         active, why = "absent", str(error)
     return [*findings, Finding("mmcv operators", active, why)]

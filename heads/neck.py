@@ -3,6 +3,8 @@
 Axes: B batch, C channels, H W the grid of one map, L maps of the student. Strides are pixels of the input per cell.
 """
 
+from collections.abc import Callable
+from itertools import pairwise
 from math import gcd
 
 import torch.nn.functional as F
@@ -22,7 +24,7 @@ def _group_norm(channels: int) -> nn.Module:
     return nn.GroupNorm(gcd(channels, max(1, channels // 16)), channels)
 
 
-_NORMS = {"layer": _layer_norm, "group": _group_norm, "batch": nn.BatchNorm2d}
+_NORMS: dict[str, Callable[[int], nn.Module]] = {"layer": _layer_norm, "group": _group_norm, "batch": nn.BatchNorm2d}
 
 
 def _conv_norm_relu(in_channels: int, out_channels: int, kernel: int, norm: str) -> nn.Sequential:
@@ -141,7 +143,7 @@ class Neck(nn.Module):
             self.pyramid: nn.Module = nn.Sequential(
                 FeatureAggregator(in_channels, channels, norm=norm), SimpleFPN(channels)
             )
-        elif all(fine < coarse for fine, coarse in zip(reductions, reductions[1:], strict=False)):
+        elif all(fine < coarse for fine, coarse in pairwise(reductions)):
             extra = max(0, 5 - len(reductions))
             self.strides = reductions + [reductions[-1] * 2**i for i in range(1, extra + 1)]
             self.pyramid = _top_down_fpn(in_channels, channels, len(self.strides))

@@ -19,6 +19,7 @@ from teachers.frozen import FrozenTeacher, check_blocks
 from teachers.hub import fetch
 
 _PREFIX = "model."  # of timm's feature wrapper, in files of students that are timm models
+_MODULES = ("vision_transformer", "eva", "deit")  # of timm, whose models share tokens, blocks and norm
 _HEADS = ("head.", "head_dist.", "fc_norm.", "attn_pool.")
 
 
@@ -81,13 +82,19 @@ class ViT(FrozenTeacher):
 def _build(name: str, options: dict[str, Any]) -> Any:
     """The timm model without its head, randomly initialised."""
     import timm
-    from timm.models import Eva, VisionTransformer
+    from timm.models import is_model_in_modules
 
     if not timm.is_model(name):
         nearest = get_close_matches(name, timm.list_models("vit_*", pretrained=True), n=3, cutoff=0.4)
+        hint = f"did you mean {' or '.join(nearest)}? " if nearest else ""
         raise UserError(
             f"unknown timm model {name!r} in model.teacher.init_args.name: "
-            f"did you mean {' or '.join(nearest)}? timm.list_models('vit_*', pretrained=True) lists all"
+            f"{hint}timm.list_models('vit_*', pretrained=True) lists all"
+        )
+    if not is_model_in_modules(name.partition(".")[0], _MODULES):
+        raise UserError(
+            f"timm model {name!r} is not a plain ViT; set model.teacher.init_args.name to a vit_*, deit* or eva* model, "
+            "or use teachers.SAM for samvit_*"
         )
     try:
         with torch.random.fork_rng(devices=[]):  # the student's initialisation must not depend on the teacher's
@@ -97,11 +104,6 @@ def _build(name: str, options: dict[str, Any]) -> Any:
             f"timm cannot build {name!r} with options {options} ({error}); "
             "correct model.teacher.init_args.name or model.teacher.init_args.options"
         ) from error
-    if not isinstance(encoder, VisionTransformer | Eva):
-        raise UserError(
-            f"timm model {name!r} is a {type(encoder).__name__}, not a plain ViT; set model.teacher.init_args.name to "
-            "a vit_* model, or use teachers.SAM for samvit_*"
-        )
     encoder.prune_intermediate_layers([len(encoder.blocks) - 1], prune_norm=False, prune_head=True)
     return encoder
 
@@ -151,7 +153,8 @@ def _load(encoder: Any, state: dict[str, Tensor], source: str | Path) -> None:
     from timm.models import Eva, eva, vision_transformer
 
     if all(key.startswith(_PREFIX) for key in state):
-        state = {key.removeprefix(_PREFIX): value for key, value in state.items()}
+        while all(key.startswith(_PREFIX) for key in state):
+            state = {key.removeprefix(_PREFIX): value for key, value in state.items()}
         _prune_like(encoder, state)
     convert = (eva if isinstance(encoder, Eva) else vision_transformer).checkpoint_filter_fn
     try:
@@ -171,4 +174,4 @@ def _prune_like(encoder: Any, state: dict[str, Tensor]) -> None:
     """
     depth = 1 + max((int(key.split(".")[1]) for key in state if key.startswith("blocks.")), default=0)
     if depth <= len(encoder.blocks):
-        encoder.prune_intermediate_layers([depth - 1], prune_norm="norm.weight" not in state, prune_head=True)
+        encoder.prune_intermediate_layers([depth - 1], prune_norm=False, prune_head=True)

@@ -13,7 +13,8 @@ from distill.errors import UserError, unknown_name
 _KEY = re.compile(r'Parser key "([^"]+)"')
 _CLASS = re.compile(r"Problem with given class_path '([^']+)'")
 _OPTION = re.compile(
-    r"(?:Option '(?P<a>[^']+)' is not accepted|(?:Group|Subcommand) '(?P<group>[^']+)' does not accept option '(?P<b>[^']+)')"
+    r"Option '(?P<a>[^']+)' is not accepted"
+    r"|(?:Group|Subcommand) '(?P<group>[^']+)' does not accept option '(?P<b>[^']+)'"
 )
 _ATTRIBUTE = re.compile(r"module '([^']+)' has no attribute '([^']+)'")
 _MODULE = re.compile(r"No module named '([^']+)'")

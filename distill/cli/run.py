@@ -110,9 +110,7 @@ class RecipeCLI(LightningCLI):
             mine.append(LearningRateMonitor(logging_interval="step"))
             checkpoints = self.folder / "checkpoints"
             every = self.settings.checkpoint_every
-            mine.append(
-                ModelCheckpoint(checkpoints, "last", every_n_train_steps=every, enable_version_counter=False)
-            )
+            mine.append(ModelCheckpoint(checkpoints, "last", every_n_train_steps=every, enable_version_counter=False))
             monitor, mode = getattr(self.model, "monitor", (None, "min"))
             if monitor:
                 mine.append(
@@ -120,7 +118,9 @@ class RecipeCLI(LightningCLI):
                 )
         trainer_config = self._get(self.config_init, "trainer", default={})
         callbacks = [*(trainer_config.get("callbacks") or []), *mine]
-        return super().instantiate_trainer(callbacks=callbacks, logger=False, default_root_dir=str(self.folder), **kwargs)
+        return super().instantiate_trainer(
+            callbacks=callbacks, logger=False, default_root_dir=str(self.folder), **kwargs
+        )
 
     def before_fit(self) -> None:
         """Reads the data's index first, so that bad data leaves nothing behind; then opens the run folder."""

@@ -93,8 +93,12 @@ def measure_latency(module: nn.Module, image_size: int | tuple[int, int]) -> flo
 def _image(module: nn.Module, image_size: int | tuple[int, int]) -> Tensor:
     """A grey image of the device and precision of the module's weights."""
     height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
-    weight = next((p for p in module.parameters() if p.is_floating_point()), torch.empty(0))
+    weight = _weight(module)
     return torch.full((1, 3, height, width), 0.5, device=weight.device, dtype=weight.dtype)
+
+
+def _weight(module: nn.Module) -> Tensor:
+    return next((p for p in module.parameters() if p.is_floating_point()), torch.empty(0))
 
 
 def _synchronize(image: Tensor) -> None:
@@ -109,9 +113,10 @@ def _undisturbed(module: nn.Module) -> Iterator[None]:
     `no_grad`, not `inference_mode`: a module may keep a tensor it makes here and need it in training.
     """
     modes = {part: part.training for part in module.modules()}
+    device = _weight(module).device
     module.eval()
     try:
-        with torch.no_grad(), torch.random.fork_rng():
+        with torch.no_grad(), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             yield
     finally:
         for part, training in modes.items():

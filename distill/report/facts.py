@@ -3,7 +3,6 @@
 from typing import Any
 
 import pytorch_lightning as pl
-from torch import nn
 
 from distill.evaluation.cost import cost
 
@@ -22,15 +21,14 @@ def run_kind(module: pl.LightningModule, stage: str) -> str:
     return "distil" if hasattr(module, "teacher") else "fine-tune"
 
 
-def run_facts(module: pl.LightningModule, data: pl.LightningDataModule, image_size: int) -> dict[str, Any]:
+def run_facts(module: Any, data: pl.LightningDataModule, image_size: int) -> dict[str, Any]:
     """Components and the student's cost at the recipe's image size.
 
     Returns:
         student, teacher, head, data (labels), params, executed macs and latency_ms of the student for one image.
     """
-    student: nn.Module = module.student  # type: ignore[assignment]
-    spent = cost(student, image_size)
-    facts: dict[str, Any] = {"student": label(student), "data": label(data), "image_size": image_size}
+    spent = cost(module.student, image_size)
+    facts: dict[str, Any] = {"student": label(module.student), "data": label(data), "image_size": image_size}
     if hasattr(module, "teacher"):
         facts |= {"teacher": label(module.teacher), "teacher_digest": module.teacher.digest}
     if getattr(module, "head", None) is not None:

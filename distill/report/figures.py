@@ -28,14 +28,16 @@ def save(figure: Figure, path: Path) -> None:
     write_atomically(path, lambda temporary: figure.savefig(temporary, dpi=110, bbox_inches="tight", facecolor="white"))
 
 
-def draw_instances(axes: Axes, image: np.ndarray, instances: Sequence[Mapping[str, Any]], names: dict[int, str]) -> None:
+def draw_instances(
+    axes: Axes, image: np.ndarray, instances: Sequence[Mapping[str, Any]], names: dict[int, str]
+) -> None:
     """Draws COCO-style instances (RLE segmentation, xywh box, category_id) over an image (H, W, 3)."""
     shown = image.astype(np.float32) / 255
     identifiers = list(names)
     for instance in instances:
-        colour = mpl.colors.to_rgb(CLASS_COLOURS[identifiers.index(instance["category_id"]) % len(CLASS_COLOURS)])
+        rgb = mpl.colors.to_rgb(CLASS_COLOURS[identifiers.index(instance["category_id"]) % len(CLASS_COLOURS)])
         mask = rle.decode(instance["segmentation"]).astype(bool)
-        shown[mask] = 0.45 * shown[mask] + 0.55 * np.asarray(colour, dtype=np.float32)
+        shown[mask] = 0.45 * shown[mask] + 0.55 * np.asarray(rgb, dtype=np.float32)
     axes.imshow(shown)
     for instance in instances:
         x, y, width, height = instance["bbox"]
@@ -121,7 +123,9 @@ def pca_colours(reference: Tensor, others: Sequence[Tensor]) -> list[Tensor]:
         else:
             own_centre, own_basis = basis_of(maps)
             values = flat(maps).sub(own_centre) @ own_basis
-            scaled = (values - values.quantile(0.02, dim=0)) / (values.quantile(0.98, dim=0) - values.quantile(0.02, dim=0))
+            scaled = (values - values.quantile(0.02, dim=0)) / (
+                values.quantile(0.98, dim=0) - values.quantile(0.02, dim=0)
+            )
         colours.append(scaled.clamp(0, 1).view(maps.shape[0], *maps.shape[-2:], 3))
     return colours
 

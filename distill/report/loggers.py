@@ -43,7 +43,9 @@ class RunCSVLogger(CSVLogger):
         """Nothing: recipe.yaml holds them."""
 
 
-def build_loggers(folder: Path, name: str, experiment: str, kind: str, facts: dict[str, Any], keep: int) -> list[Logger]:
+def build_loggers(
+    folder: Path, name: str, experiment: str, kind: str, facts: dict[str, Any], keep: int
+) -> list[Logger]:
     """The loggers of one run.
 
     Args:

@@ -18,7 +18,17 @@ from rich.console import Console
 from distill.checkpoint import write_atomically, write_weights
 from distill.errors import UserError
 
-PACKAGES = ("distill-rs", "torch", "torchvision", "timm", "pytorch-lightning", "mmdet", "mmengine", "mmcv-lite", "numpy")
+PACKAGES = (
+    "distill-rs",
+    "torch",
+    "torchvision",
+    "timm",
+    "pytorch-lightning",
+    "mmdet",
+    "mmengine",
+    "mmcv-lite",
+    "numpy",
+)
 
 
 @dataclass
@@ -116,7 +126,7 @@ class RunFolder(pl.Callback):
         if not trainer.is_global_zero:
             return
         student: Any = pl_module.student
-        metadata = {
+        metadata: dict[str, object] = {
             "class": f"students.{type(student).__name__}",
             "init_args": getattr(student, "init_args", {}),
             "run": self.name,

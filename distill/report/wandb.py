@@ -1,4 +1,4 @@
-"""W&B runs that its own comparison of students understands: grouped by experiment, typed by kind, costs in the config."""
+"""W&B runs that its own comparison of students understands: grouped by experiment, typed by kind, with costs."""
 
 import os
 from pathlib import Path

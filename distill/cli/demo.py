@@ -1,0 +1,103 @@
+"""`distill demo`: a teacher, its distilled student and the student's scratch twin on synthetic scenes, compared.
+
+Every stage is an ordinary recipe under recipes/demo/, run by the same command a user types.
+"""
+
+import argparse
+import json
+import time
+from importlib import import_module
+from pathlib import Path
+
+import torch
+from rich.console import Console
+
+from distill.checkpoint import load_student, write_atomically
+from distill.cli import run as runner
+from distill.data.images import read_image
+from distill.data.synthetic import write_scenes
+from distill.report import comparison, figures
+
+IMAGE_SIZE = 128
+# Few labels, many images: the situation distillation is for. The teacher alone sees the large labelled set.
+SCENES = {"teacher": 640, "unlabelled": 960, "labelled": 64, "test": 96}
+SHOWN = 4
+
+
+def run(words: list[str]) -> None:
+    """Runs `distill demo [--dir FOLDER] [--seed N]`."""
+    parser = argparse.ArgumentParser("distill demo", description=__doc__)
+    parser.add_argument("--dir", type=Path, default=Path("runs/demo"), help="where everything is written")
+    parser.add_argument("--seed", type=int, default=0, help="seed of scenes, weights and order")
+    arguments = parser.parse_args(words[1:])
+    compare(arguments.dir, arguments.seed)
+
+
+def compare(folder: Path, seed: int) -> list[comparison.Row]:
+    """Runs all stages into `folder` and returns the table's rows: teacher, scratch, distilled."""
+    console = Console(soft_wrap=True, highlight=False)
+    start = time.perf_counter()
+    console.rule(f"scenes, seed {seed}")
+    data = folder / "data"
+    for split, count in SCENES.items():
+        write_scenes(data, split, count, IMAGE_SIZE, seed)
+    console.print(f"wrote {sum(SCENES.values())} scenes to {data}")
+
+    def stage(verb: str, name: str, *overrides: str) -> None:
+        console.rule(f"{name}: distill {verb} recipes/demo/{name}.yaml")
+        common = [f"--run.dir={folder / name}", f"--seed_everything={seed}"]
+        if verb == "fit":
+            common.append("--run.overwrite=true")
+        runner.run([verb, f"demo/{name}", *common, *overrides])
+
+    def labelled(split: str) -> list[str]:
+        test = f"{data}/test"
+        return [
+            f"--data.train_images={data}/{split}/images",
+            f"--data.train_annotations={data}/{split}/annotations.json",
+            f"--data.val_images={test}/images",
+            f"--data.val_annotations={test}/annotations.json",
+        ]
+
+    teacher = f"{folder}/teacher/student.safetensors"
+    student = f"{folder}/distill/student.safetensors"
+    stage("fit", "teacher", *labelled("teacher"))
+    stage("fit", "distill", f"--data.root={data}/unlabelled/images", f"--model.teacher.checkpoint={teacher}")
+    stage("fit", "scratch", *labelled("labelled"))
+    stage("fit", "distilled", *labelled("labelled"), f"--model.student.checkpoint={student}")
+    for name in ("teacher", "scratch", "distilled"):
+        stage("test", name, *labelled("teacher" if name == "teacher" else "labelled"))
+
+    folders = {name: folder / name for name in ("teacher", "scratch", "distilled")}
+    rows = comparison.read_rows(folders)
+    _draw(folder, data / "test", folders)
+    write_atomically(folder / "table.md", lambda path: path.write_text(comparison.markdown_table(rows)))
+    console.rule()
+    title = f"{SCENES['test']} scenes that no model saw; {SCENES['labelled']} labelled scenes for the two students"
+    console.print(comparison.rich_table(rows, title))
+    pictures = ", ".join(sorted(path.name for path in folder.glob("*.png")))
+    console.print(f"Wrote {folder}/: table.md, {pictures}. Took {time.perf_counter() - start:.0f} s.")
+    console.print("Next, on your own images:\n  distill fit recipes/rs4d_small.yaml --data.root YOUR_IMAGES")
+    return rows
+
+
+def _draw(folder: Path, test: Path, folders: dict[str, Path]) -> None:
+    annotations = test / "annotations.json"
+    truth = json.loads(annotations.read_text())
+    busiest = sorted(truth["images"], key=lambda r: -sum(a["image_id"] == r["id"] for a in truth["annotations"]))
+    shown = sorted(record["id"] for record in busiest[:SHOWN])
+    results = {name: path / "test_predictions.json" for name, path in folders.items()}
+    figures.save(figures.predictions_figure(test / "images", annotations, results, shown), folder / "predictions.png")
+    twins = {name: folders[name] for name in ("scratch", "distilled")}
+    figures.save(figures.curves_figure(folder / "distill", twins), folder / "curves.png")
+    files = {record["id"]: record["file_name"] for record in truth["images"]}
+    images = torch.stack([read_image(test / "images" / files[i]) for i in shown]).float() / 255
+    with torch.no_grad():
+        teacher_weights = folder / "teacher" / "student.safetensors"
+        name = load_student(teacher_weights).init_args["name"]  # type: ignore[index]
+        # By name, because `distill` knows contracts, not components.
+        teacher = import_module("teachers").ViT(name, checkpoint=str(teacher_weights))
+        student = load_student(folder / "distill" / "student.safetensors")
+        mean, std = (torch.tensor(v).view(3, 1, 1) for v in (student.mean, student.std))
+        maps = {"teacher": teacher(images)["embedding"], "distilled student": student((images - mean) / std)[-1]}
+    figures.save(figures.features_figure(images, maps), folder / "features.png")

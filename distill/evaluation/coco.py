@@ -1,0 +1,199 @@
+"""COCO average precision of boxes and masks, with the numbers of pycocotools.
+
+Axes: N instances, H W pixels of the image file. Boxes are (x1, y1, x2, y2) in pixels, exclusive at the far edge.
+"""
+
+import io
+from contextlib import redirect_stdout
+from typing import Any
+
+import numpy as np
+from pycocotools import mask as rle
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from distill.contracts import Prediction
+from distill.errors import UserError, unknown_name
+
+_KINDS = {"box": "bbox", "mask": "segm"}
+_NEEDED = ("image_id", "category_id", "bbox", "area", "segmentation")
+
+
+class CocoEvaluator:
+    """Collects predictions, then scores them against COCO annotations.
+
+    Only images that were seen by `update` count, so that a short sanity round is scored on its own images. Annotations
+    are read as they are: boxes with inclusive far edges, as some converters write them, are not repaired, because the
+    published numbers were not either.
+
+    Attributes:
+        records: One entry per image seen: its id and its instances in COCO's result format. Plain lists and numbers,
+            to be gathered over processes; an image that two processes saw counts once.
+
+    Args:
+        ground_truth: The annotation file's content.
+        class_names: Names in label order; each must be a category of the file. Other categories are left out.
+        max_detections: Instances per image that count, best first.
+
+    Raises:
+        UserError: A class that the file lacks, no annotation of any class, or an annotation without a field that
+            COCO's metric needs.
+    """
+
+    def __init__(self, ground_truth: dict[str, Any], class_names: list[str], max_detections: int = 100) -> None:
+        if max_detections < 1:
+            raise UserError(f"max_detections must be at least 1 (got {max_detections})")
+        self.class_names = class_names
+        self.max_detections = max_detections
+        self.records: list[tuple[int, list[dict[str, Any]]]] = []
+        self._category_ids = _category_ids(ground_truth, class_names)
+        self._images = {image["id"]: image for image in ground_truth["images"]}
+        self._truth = _quiet_coco(
+            ground_truth["images"],
+            [{"id": i, "name": name} for i, name in zip(self._category_ids, class_names, strict=True)],
+            _annotations(ground_truth, set(self._category_ids)),
+        )
+
+    def update(self, predictions: list[Prediction]) -> None:
+        """Takes in the predictions of some images; masks are kept run-length encoded.
+
+        Raises:
+            UserError: An image that the annotation file lacks, or masks of another size than its image.
+        """
+        for prediction in predictions:
+            self.records.append((prediction.image_id, self._encode(prediction)))
+
+    def reset(self) -> None:
+        """Forgets all predictions."""
+        self.records.clear()
+
+    def results(self) -> list[dict[str, Any]]:
+        """All instances in COCO's result format (JSON-ready): boxes as x, y, width, height, masks as RLE strings."""
+        distinct: dict[int, list[dict[str, Any]]] = {}
+        for image_id, instances in self.records:
+            distinct.setdefault(image_id, instances)
+        return [dict(instance) for instances in distinct.values() for instance in instances]
+
+    def compute(self) -> dict[str, float]:
+        """Scores the images seen so far.
+
+        Returns:
+            For `box` and `mask`: `box/AP` (mean over IoU .50:.95), `box/AP50`, `box/AP75`, `box/AP_small`,
+            `box/AP_medium`, `box/AP_large` (COCO's areas: 32 and 96 px squared), `box/AR`, and `box/AP/<class>`. Where
+            the images hold nothing to find, of a class or of a size, the value is NaN and not 0 (pycocotools: -1): it
+            must not enter an average. The keys are always the same. Without predictions the values are 0.
+        """
+        scores: dict[str, float] = {}
+        for kind, iou_type in _KINDS.items():
+            scores |= {f"{kind}/{name}": value for name, value in self._score(iou_type).items()}
+        return scores
+
+    def _encode(self, prediction: Prediction) -> list[dict[str, Any]]:
+        image = self._images.get(prediction.image_id)
+        if image is None:
+            raise UserError(
+                f"image {prediction.image_id} was predicted but is not in the annotation file; evaluate with the "
+                "annotation file that the images were read by"
+            )
+        masks = prediction.masks.cpu().numpy()
+        if masks.shape[1:] != (image["height"], image["width"]):
+            raise UserError(
+                f"image {prediction.image_id} is {image['height']} x {image['width']} (height x width) in the "
+                f"annotation file but its masks are {' x '.join(map(str, masks.shape[1:]))}; correct the file"
+            )
+        boxes, scores, labels = prediction.boxes.tolist(), prediction.scores.tolist(), prediction.labels.tolist()
+        instances = []
+        for (x1, y1, x2, y2), score, label, mask in zip(boxes, scores, labels, masks, strict=True):
+            encoded = rle.encode(np.asfortranarray(mask, dtype=np.uint8))
+            instances.append(
+                {
+                    "image_id": prediction.image_id,
+                    "category_id": self._category_ids[label],
+                    "bbox": [x1, y1, x2 - x1, y2 - y1],
+                    "score": score,
+                    "segmentation": {"size": list(encoded["size"]), "counts": encoded["counts"].decode()},
+                }
+            )
+        return instances
+
+    def _score(self, iou_type: str) -> dict[str, float]:
+        evaluation = COCOeval(self._truth, self._detections(iou_type), iou_type)
+        parameters = evaluation.params
+        parameters.imgIds = sorted({image_id for image_id, _ in self.records})
+        parameters.catIds = list(self._category_ids)
+        # COCOeval.summarize() looks for a limit of exactly 100 and reports -1 under any other, hence `_mean` below.
+        parameters.maxDets = [self.max_detections]
+        with redirect_stdout(io.StringIO()):
+            evaluation.evaluate()
+            evaluation.accumulate()
+        precision = evaluation.eval["precision"][..., 0]  # (IoU thresholds, recalls, classes, areas)
+        recall = evaluation.eval["recall"][..., 0]  # (IoU thresholds, classes, areas)
+        areas = parameters.areaRngLbl
+        at = {round(100 * threshold): i for i, threshold in enumerate(parameters.iouThrs)}
+        return {
+            "AP": _mean(precision[..., 0]),
+            "AP50": _mean(precision[at[50], ..., 0]),
+            "AP75": _mean(precision[at[75], ..., 0]),
+            **{f"AP_{size}": _mean(precision[..., areas.index(size)]) for size in ("small", "medium", "large")},
+            "AR": _mean(recall[..., 0]),
+            **{f"AP/{name}": _mean(precision[:, :, k, 0]) for k, name in enumerate(self.class_names)},
+        }
+
+    def _detections(self, iou_type: str) -> COCO:
+        results = self.results()
+        if iou_type == "segm":
+            # With a box at hand loadRes takes the box's area for the mask's and sorts masks into the wrong size.
+            for result in results:
+                del result["bbox"]
+        if not results:  # loadRes fails on an empty list
+            return _quiet_coco([], [], [])
+        with redirect_stdout(io.StringIO()):
+            return self._truth.loadRes(results)
+
+
+def _mean(values: np.ndarray) -> float:
+    """Mean over the entries that exist; COCOeval marks the others by -1."""
+    existing = values[values > -1]
+    return float(existing.mean()) if existing.size else float("nan")
+
+
+def _category_ids(ground_truth: dict[str, Any], class_names: list[str]) -> list[int]:
+    """Category ids in label order."""
+    ids: dict[str, int] = {}
+    for category in ground_truth["categories"]:
+        if category["name"] in ids:
+            raise UserError(f"the annotation file has two categories named {category['name']!r}; merge or rename them")
+        ids[category["name"]] = category["id"]
+    for name in class_names:
+        if name not in ids:
+            raise unknown_name("class in the annotation file", name, ids)
+    return [ids[name] for name in class_names]
+
+
+def _annotations(ground_truth: dict[str, Any], category_ids: set[int]) -> list[dict[str, Any]]:
+    """Copies of the annotations of these categories, numbered from 1.
+
+    The copies keep COCOeval's marks out of the caller's dictionary. The numbers replace the file's own, because
+    COCOeval stores the matched annotation's id in an array where 0 means "no match".
+    """
+    kept = [a for a in ground_truth["annotations"] if a["category_id"] in category_ids]
+    if not kept:
+        raise UserError(
+            "the annotation file holds no annotation of any class, so there is nothing to score; check the category "
+            "ids of its annotations against its categories"
+        )
+    for annotation in kept:
+        for field in _NEEDED:
+            if field not in annotation:
+                raise UserError(
+                    f"annotation {annotation.get('id')} lacks {field!r}, which COCO's metric needs; add it to the file"
+                )
+    return [{**annotation, "id": number} for number, annotation in enumerate(kept, start=1)]
+
+
+def _quiet_coco(images: list[Any], categories: list[Any], annotations: list[Any]) -> COCO:
+    with redirect_stdout(io.StringIO()):
+        coco = COCO()
+        coco.dataset = {"info": {}, "images": images, "categories": categories, "annotations": annotations}
+        coco.createIndex()
+    return coco

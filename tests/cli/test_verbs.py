@@ -1,0 +1,48 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from distill.cli import main
+from distill.cli.recipes import shipped
+
+
+def test_help_names_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 0
+    out = capsys.readouterr().out
+    for verb in ("fit", "validate", "test", "demo", "doctor", "recipes"):
+        assert f"  {verb}" in out
+
+
+def test_doctor_says_which_kernels_are_active_and_why(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    by_subject: dict[str, list[dict[str, str]]] = {}
+    for row in rows:
+        by_subject.setdefault(row["subject"], []).append(row)
+    assert any("active" in row["state"] and "not" not in row["state"] for row in by_subject["selective scan"])
+    assert any("torchvision" in row["state"] + row["note"] for row in by_subject["mmcv operators"])
+    assert "torch" in by_subject
+    assert not [row for row in rows if row["state"].startswith("problem")]
+
+
+def test_recipes_list_show_copy(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert main(["recipes"]) == 0
+    out = capsys.readouterr().out
+    for name in shipped():
+        assert name in out
+    assert main(["recipes", "show", "rs4d_small"]) == 0
+    assert capsys.readouterr().out == shipped()["rs4d_small"].read_text()
+    monkeypatch.chdir(tmp_path)
+    assert main(["recipes", "copy", "finetune/nwpu_mask_rcnn"]) == 0
+    assert (tmp_path / "nwpu_mask_rcnn.yaml").read_text() == shipped()["finetune/nwpu_mask_rcnn"].read_text()
+    assert main(["recipes", "copy", "finetune/nwpu_mask_rcnn"]) == 2
+
+
+def test_validate_scores_a_finished_run(distill_recipe: Path, tmp_path: Path) -> None:
+    assert main(["fit", str(distill_recipe)]) == 0
+    assert main(["validate", str(tmp_path / "run")]) == 0
+    scores = json.loads((tmp_path / "run" / "validate.json").read_text())
+    assert scores["val/l1"] == pytest.approx(scores["val/l1_ratio"] * scores["val/trivial_l1"], rel=1e-5)

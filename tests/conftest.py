@@ -1,0 +1,119 @@
+"""What the tests share: quiet dashboards, one thread a worker, small scenes, a small teacher, small recipes."""
+
+import os
+
+# Before anything imports W&B or the Hugging Face hub.
+os.environ["WANDB_MODE"] = "disabled"
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from distill.checkpoint import write_weights
+from distill.data.synthetic import write_scenes
+from students import TimmStudent
+
+VIT = {"name": "vit_tiny_patch16_224", "options": {"img_size": 64, "patch_size": 8, "depth": 2}}
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread_per_worker() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small labelled data set: train/ and test/ of 64 px scenes."""
+    root = tmp_path_factory.mktemp("scenes")
+    write_scenes(root, "train", 12, 64, seed=0)
+    write_scenes(root, "test", 4, 64, seed=0)
+    return root
+
+
+@pytest.fixture(scope="session")
+def vit_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random ViT as this project saves one."""
+    torch.manual_seed(0)
+    student = TimmStudent(**VIT)
+    path = tmp_path_factory.mktemp("teacher") / "student.safetensors"
+    write_weights(student, path, {"class": "students.TimmStudent", "init_args": student.init_args})
+    return path
+
+
+@pytest.fixture
+def distill_recipe(tmp_path: Path, scenes: Path, vit_weights: Path) -> Path:
+    """A distillation of a few steps; runs land in the working directory."""
+    recipe = {
+        "model": {
+            "class_path": "distill.DistillationModule",
+            "init_args": {
+                "teacher": {
+                    "class_path": "teachers.ViT",
+                    "init_args": {"name": VIT["name"], "checkpoint": str(vit_weights)},
+                },
+                "student": {
+                    "class_path": "students.RS4D",
+                    "init_args": {"variant": "tiny", "image_size": 64, "patch_size": 8},
+                },
+                "target": "embedding",
+                "optim": {"lr": 2e-3, "warmup_steps": 2},
+                "calibration_images": 8,
+            },
+        },
+        "data": {
+            "class_path": "distill.data.ImageFolder",
+            "init_args": {
+                "root": str(scenes / "train" / "images"),
+                "val_root": str(scenes / "test" / "images"),
+                "image_size": 64,
+                "batch_size": 2,
+                "num_workers": 0,
+            },
+        },
+        "trainer": {"max_steps": 8, "val_check_interval": 4, "accelerator": "cpu", "log_every_n_steps": 1},
+        "run": {"dir": str(tmp_path / "run"), "checkpoint_every": 4},
+    }
+    path = tmp_path / "distill.yaml"
+    path.write_text(yaml.safe_dump(recipe))
+    return path
+
+
+@pytest.fixture
+def finetune_recipe(tmp_path: Path, scenes: Path) -> Path:
+    """A fine-tuning of a few steps under a small Mask R-CNN."""
+    recipe = {
+        "model": {
+            "class_path": "distill.FineTuningModule",
+            "init_args": {
+                "student": {
+                    "class_path": "students.RS4D",
+                    "init_args": {"variant": "tiny", "image_size": 64, "patch_size": 8},
+                },
+                "head": {
+                    "class_path": "heads.MaskRCNN",
+                    "init_args": {"neck_channels": 16, "fc_channels": 32, "roi_samples": 16, "mask_convs": 1},
+                },
+                "optim": {"lr": 1e-3, "warmup_steps": 2},
+            },
+        },
+        "data": {
+            "class_path": "distill.data.CocoInstances",
+            "init_args": {
+                "train_images": str(scenes / "train" / "images"),
+                "train_annotations": str(scenes / "train" / "annotations.json"),
+                "val_images": str(scenes / "test" / "images"),
+                "val_annotations": str(scenes / "test" / "annotations.json"),
+                "image_size": 64,
+                "batch_size": 2,
+                "num_workers": 0,
+            },
+        },
+        "trainer": {"max_steps": 8, "val_check_interval": 8, "accelerator": "cpu", "log_every_n_steps": 1},
+        "run": {"dir": str(tmp_path / "run"), "checkpoint_every": 4},
+    }
+    path = tmp_path / "finetune.yaml"
+    path.write_text(yaml.safe_dump(recipe))
+    return path

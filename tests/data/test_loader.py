@@ -1,0 +1,199 @@
+"""Resuming inside an epoch changes nothing, and neither does the number of workers."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning.callbacks import Callback
+from torch.utils.data import Dataset
+
+from distill.data.loader import Draw, ResumableSampler, evaluation_loader, randomness_of, train_loader
+from distill.errors import UserError
+
+
+class Noise(Dataset[dict[str, Any]]):
+    """Samples whose content is random: index, epoch and a random number."""
+
+    def __init__(self, length: int) -> None:
+        self.length = length
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, draw: Draw) -> dict[str, Any]:
+        if isinstance(draw, int):
+            return {"index": draw, "epoch": -1, "noise": torch.zeros(2)}
+        with randomness_of(3, draw):
+            return {"index": draw.index, "epoch": draw.epoch, "noise": torch.rand(2)}
+
+
+class Recorder(LightningModule):
+    """Remembers what it was trained on, and one number from the global generator per step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(2))
+        self.seen: list[tuple[Any, ...]] = []
+
+    def training_step(self, batch: dict[str, Any], batch_idx: int) -> torch.Tensor:
+        self.seen.append((batch_idx, batch["index"].tolist(), batch["epoch"].tolist(), batch["noise"].tolist()))
+        return (self.weight * batch["noise"]).sum()
+
+    def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
+        pass
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+class SaveAt(Callback):
+    def __init__(self, folder: Path, hook: str) -> None:
+        self.folder, self.hook = folder, hook
+
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        if self.hook == "batch":
+            trainer.save_checkpoint(self.folder / f"{trainer.global_step}.ckpt")
+
+    def on_train_epoch_end(self, trainer: Trainer, *_: Any) -> None:
+        if self.hook == "epoch":
+            trainer.save_checkpoint(self.folder / f"{trainer.global_step}.ckpt")
+
+
+def _fit(
+    workers: int, resume: Path | None = None, callbacks: list[Callback] | None = None, **limits: Any
+) -> list[tuple[Any, ...]]:
+    trainer = Trainer(
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=callbacks,
+        **limits,
+    )
+    model = Recorder()
+    trainer.fit(
+        model,
+        train_loader(Noise(11), 2, workers, seed=1, trainer=trainer),  # 5 batches, one sample left out
+        evaluation_loader(Noise(2), 1, 0),
+        ckpt_path=resume,
+        weights_only=False,
+    )
+    return model.seen
+
+
+@pytest.mark.parametrize("limits", [{"max_steps": 12}, {"max_epochs": 3}], ids=["steps", "epochs"])
+@pytest.mark.parametrize("hook", ["batch", "epoch"])
+def test_resumed_training_sees_the_same_batches(tmp_path: Path, limits: dict[str, int], hook: str) -> None:
+    straight = _fit(0, callbacks=[SaveAt(tmp_path, hook)], **limits)
+    assert len({str(batch) for batch in straight}) == len(straight) == (12 if "max_steps" in limits else 15)
+    for checkpoint in tmp_path.iterdir():
+        done = int(checkpoint.stem)
+        if done < len(straight):
+            assert _fit(0, checkpoint, **limits) == straight[done:], f"resumed after step {done}"
+
+
+def test_resumed_training_with_workers_and_validation_inside_the_epoch(tmp_path: Path) -> None:
+    straight = _fit(0, callbacks=[SaveAt(tmp_path, "batch")], max_steps=7, val_check_interval=2)
+    assert _fit(2, tmp_path / "4.ckpt", max_steps=7, val_check_interval=2) == straight[4:]
+
+
+def test_resumed_training_with_a_limited_epoch(tmp_path: Path) -> None:
+    straight = _fit(0, callbacks=[SaveAt(tmp_path, "batch")], max_steps=8, limit_train_batches=3)
+    for done in (2, 3, 4):
+        assert _fit(0, tmp_path / f"{done}.ckpt", max_steps=8, limit_train_batches=3) == straight[done:]
+
+
+def test_overfit_mode_repeats_one_unchanging_batch() -> None:
+    first, second = _fit(0, max_steps=2, overfit_batches=1)
+    assert first == second
+
+
+def _take(loader: Any, count: int) -> list[Any]:
+    iterator = iter(loader)
+    return [{key: value.tolist() for key, value in next(iterator).items()} for _ in range(count)]
+
+
+def test_workers_do_not_change_batches() -> None:
+    epochs = [
+        [_take(loader, 5), _take(loader, 5)]
+        for loader in (train_loader(Noise(10), 2, workers, 0, None) for workers in (0, 2))
+    ]
+    assert epochs[0] == epochs[1]
+
+
+def test_each_exhausted_iterator_moves_to_the_next_epoch() -> None:
+    loader = train_loader(Noise(6), 2, 0, 0, None)
+    first, second = ([batch["index"].tolist() for batch in loader] for _ in range(2))
+    assert sorted(sum(first, [])) == sorted(sum(second, [])) == list(range(6))
+    assert first != second
+    assert loader.state_dict() == {"epoch": 2, "batches": 0, "length": 3}
+
+
+def test_state_counts_batches_handed_out_not_prefetched() -> None:
+    loader = train_loader(Noise(20), 2, 2, 0, None)
+    iterator = iter(loader)
+    first = [next(iterator)["index"].tolist() for _ in range(3)]
+    state = loader.state_dict()
+    assert state["batches"] == 3
+    rest = [batch["index"].tolist() for batch in iterator]
+    other = train_loader(Noise(20), 2, 0, 0, None)
+    other.load_state_dict(state)
+    assert other.state_dict() == state
+    assert [batch["index"].tolist() for batch in other] == rest
+    assert sorted(sum(first + rest, [])) == list(range(20))
+
+
+def test_position_in_an_epoch_of_another_length_is_refused() -> None:
+    loader = train_loader(Noise(8), 2, 0, 0, None)
+    with pytest.raises(UserError, match="after batch 3 of 5: this recipe has 4 batches"):
+        loader.load_state_dict({"epoch": 1, "batches": 3, "length": 5})
+    loader.load_state_dict({"epoch": 1, "batches": 5, "length": 5})
+    assert next(iter(loader))["epoch"].tolist() == [2, 2]
+
+
+def test_too_few_samples_for_a_batch_still_give_one() -> None:
+    assert [len(batch["index"]) for batch in train_loader(Noise(3), 4, 0, 0, None)] == [3]
+
+
+def test_processes_share_the_samples() -> None:
+    shares = [[draw.index for draw in ResumableSampler(Noise(10), 0, 2, rank)] for rank in range(2)]
+    assert sorted(shares[0] + shares[1]) == list(range(10))
+    sampler = ResumableSampler(Noise(10), 0, 2, 1)
+    sampler.start = 2
+    assert [draw.index for draw in sampler] == shares[1][2:]
+
+
+def test_randomness_is_restored_and_depends_on_all_parts() -> None:
+    torch.manual_seed(0)
+    expected = torch.rand(2)
+    torch.manual_seed(0)
+    values = []
+    for seed, draw in ((0, Draw(1, 2)), (0, Draw(2, 1)), (1, Draw(1, 2)), (0, Draw(1, 2)), (-1, Draw(0, 0))):
+        with randomness_of(seed, draw):
+            values.append(torch.rand(()).item())
+    assert values[0] == values[3]
+    assert len(set(values)) == 4
+    assert torch.equal(torch.rand(2), expected)
+
+
+def test_iterating_leaves_the_global_generator_alone() -> None:
+    state = torch.get_rng_state()
+    for loader in (train_loader(Noise(4), 2, 0, 0, None), evaluation_loader(Noise(4), 2, 0)):
+        list(loader)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+class Failing(Noise):
+    def __getitem__(self, draw: Draw) -> dict[str, Any]:
+        raise UserError("image 'a: b.png' is damaged")
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_errors_of_workers_are_one_line(workers: int) -> None:
+    for loader in (train_loader(Failing(2), 1, workers, 0, None), evaluation_loader(Failing(2), 1, workers)):
+        with pytest.raises(UserError) as caught:
+            next(iter(loader))
+        assert str(caught.value) == "image 'a: b.png' is damaged"

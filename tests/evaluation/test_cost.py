@@ -1,0 +1,118 @@
+import pytest
+import timm
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from distill.evaluation.cost import cost, count_macs, measure_latency
+
+
+class Small(nn.Module):
+    """A convolution with stride 2, then attention over its tokens; part of it frozen, part of it in eval mode."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 2, stride=2, bias=False)
+        self.norm = nn.BatchNorm2d(8)
+        self.qkv = nn.Linear(8, 24, bias=False)
+        self.conv.requires_grad_(False)
+        self.norm.eval()
+        self.calls = 0
+
+    def forward(self, images: Tensor) -> Tensor:
+        assert not self.training
+        assert not torch.is_grad_enabled()
+        torch.rand(5)  # random numbers drawn by a model must not shift those of the run
+        self.calls += 1
+        tokens = self.norm(self.conv(images)).flatten(2).transpose(1, 2)
+        q, k, v = self.qkv(tokens).unflatten(2, (3, 2, 4)).permute(2, 0, 3, 1, 4)
+        return F.scaled_dot_product_attention(q, k, v)
+
+
+def small_macs(height: int, width: int) -> int:
+    tokens = (height // 2) * (width // 2)
+    return tokens * 8 * 3 * 4 + tokens * 8 * 24 + 2 * tokens * tokens * 8
+
+
+@pytest.mark.parametrize("size", [(6, 10), (8, 8), (2, 2)])
+def test_counts_convolutions_linears_and_attention(size: tuple[int, int]) -> None:
+    assert count_macs(Small(), size) == small_macs(*size)
+
+
+def test_takes_the_side_of_a_square() -> None:
+    assert count_macs(Small(), 8) == small_macs(8, 8)
+
+
+def test_counts_fused_encoder_layers() -> None:
+    class Encoder(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True)
+
+        def forward(self, images: Tensor) -> Tensor:
+            return self.layer(images.flatten(1)[:, : 10 * 16].unflatten(1, (10, 16)))
+
+    fast_path = torch.backends.mha.get_fastpath_enabled()
+    assert count_macs(Encoder(), 8) == 10 * (4 * 16 * 16 + 2 * 16 * 32) + 2 * 10 * 10 * 16
+    assert torch.backends.mha.get_fastpath_enabled() == fast_path
+
+
+def test_leaves_module_and_random_numbers_as_they_were() -> None:
+    module = Small().train()
+    module.norm.eval()
+    running = module.norm.running_mean.clone()
+    torch.manual_seed(3)
+    expected = torch.rand(4)
+    torch.manual_seed(3)
+    cost(module, 8)
+    assert torch.equal(torch.rand(4), expected)
+    assert module.training
+    assert module.qkv.training
+    assert not module.norm.training
+    assert torch.equal(module.norm.running_mean, running)
+    assert torch.is_grad_enabled()
+
+
+def test_training_flags_survive_a_failing_model() -> None:
+    class Broken(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            raise RuntimeError("broken")
+
+    module = Broken().train()
+    with pytest.raises(RuntimeError, match="broken"):
+        count_macs(module, 8)
+    assert module.training
+    assert torch.is_grad_enabled()
+
+
+def test_cost_sums_up() -> None:
+    module = Small()
+    result = cost(module, (6, 10))
+    assert result.params == 3 * 8 * 4 + 16 + 8 * 24
+    assert result.trainable_params == 16 + 8 * 24
+    assert result.macs == small_macs(6, 10)
+    assert result.latency_ms > 0
+    assert 1 + 1 + 3 <= module.calls <= 1 + 1 + 100
+
+
+def test_slow_models_are_timed_three_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    ticks = iter(range(0, 1000, 5))
+    monkeypatch.setattr("distill.evaluation.cost.time.perf_counter", lambda: float(next(ticks)))
+    module = Small()
+    assert measure_latency(module, 8) == 5000
+    assert module.calls == 1 + 3
+
+
+def test_follows_the_precision_of_the_weights() -> None:
+    assert count_macs(Small().double(), 8) == small_macs(8, 8)
+
+
+def test_sam_vit_b_at_full_size() -> None:
+    """368.7 G in linears and convolutions, 114.9 G in attention, 2.5 G in the relative positions added to it."""
+    with torch.device("meta"):
+        sam = timm.create_model("samvit_base_patch16", num_classes=0)
+    linear_and_conv = 368_704_487_424
+    attention = 114_880_610_304
+    relative_positions = 2_453_569_536
+    assert count_macs(sam, 1024) == linear_and_conv + attention + relative_positions
+    assert sum(p.numel() for p in sam.parameters()) == 89_670_912

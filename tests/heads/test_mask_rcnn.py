@@ -1,0 +1,225 @@
+import subprocess
+import sys
+from collections.abc import Callable
+
+import jsonargparse
+import pytest
+import torch
+import torchvision
+from torch import nn
+
+import heads
+from distill.contracts import FeatureInfo, Head
+from distill.errors import UserError
+from heads import MaskRCNN
+from heads.mask_rcnn_config import mask_rcnn_config
+
+SMALL = {"neck_channels": 32, "fc_channels": 64, "roi_samples": 32, "mask_convs": 1, "proposals": 64}
+LOSSES = {"loss_rpn_cls", "loss_rpn_bbox", "loss_cls", "loss_bbox", "loss_mask"}
+
+
+@pytest.fixture
+def head(student):
+    torch.manual_seed(1)
+    return MaskRCNN(student.feature_info, ["ship", "plane"], **SMALL)
+
+
+def test_satisfies_the_contract_and_resolves_by_path(head):
+    assert isinstance(head, Head)
+    assert heads.MaskRCNN is MaskRCNN
+    assert MaskRCNN.__module__ == "heads.mask_rcnn"
+    with pytest.raises(AttributeError, match="no attribute 'MaskRCN'"):
+        heads.MaskRCN  # noqa: B018
+
+
+def test_recipe_instantiates_it(student):
+    parser = jsonargparse.ArgumentParser()
+    parser.add_argument("--head", type=Callable[[FeatureInfo, list[str]], nn.Module])
+    given = {"class_path": "heads.MaskRCNN", "init_args": {**SMALL, "overrides": {"test_cfg.rcnn.score_thr": 0.2}}}
+    factory = parser.instantiate_classes(parser.parse_object({"head": given})).head
+    head = factory(student.feature_info, ["ship"])
+    assert head.roi_head.test_cfg.score_thr == 0.2
+    assert head.roi_head.bbox_head.num_classes == 1
+
+
+def test_defaults_are_those_of_rs4d():
+    config = mask_rcnn_config(classes=10, strides=[4, 8, 16, 32, 64])
+    assert config["roi_head"].bbox_roi_extractor.featmap_strides == [4, 8, 16, 32]
+    assert config["roi_head"].bbox_roi_extractor.finest_scale == 56
+    assert config["roi_head"].bbox_head.loss_bbox.type == config["rpn_head"].loss_bbox.type == "SmoothL1Loss"
+    assert (config["train_cfg"].rpn_proposal.nms_pre, config["train_cfg"].rpn_proposal.max_per_img) == (2000, 1000)
+    assert (config["test_cfg"].rpn.nms_pre, config["test_cfg"].rpn.max_per_img) == (1000, 1000)
+    assert (config["train_cfg"].rcnn.sampler.num, config["train_cfg"].rcnn.sampler.pos_fraction) == (512, 0.25)
+    assert config["train_cfg"].rcnn.assigner.match_low_quality
+
+
+def test_gradient_reaches_every_parameter(student, head, target):
+    targets = [target([[4, 4, 30, 28], [34, 20, 60, 60]], [0, 1]), target([[10, 30, 24, 60]], [1])]
+    losses = head.loss(student(torch.randn(2, 3, 64, 64)), targets)
+    assert set(losses) == LOSSES
+    assert all(loss.shape == () and loss > 0 for loss in losses.values())
+    sum(losses.values()).backward()
+    for name, parameter in [*head.named_parameters(), *student.named_parameters()]:
+        assert parameter.grad is not None, name
+        assert torch.isfinite(parameter.grad).all(), name
+        assert parameter.grad.abs().sum() > 0, name
+
+
+@pytest.mark.parametrize("norm", ["layer", "group", "batch"])
+def test_images_without_instances_train(student, target, norm):
+    head = MaskRCNN(student.feature_info, ["ship", "plane"], neck_norm=norm, **SMALL)
+    empty, all_crowd = target([], []), target([[4, 4, 30, 28]], [0], crowd=[True])
+    losses = head.loss(student(torch.randn(2, 3, 64, 64)), [empty, all_crowd])
+    assert losses["loss_mask"] == losses["loss_bbox"] == losses["loss_rpn_bbox"] == 0
+    assert losses["loss_rpn_cls"] > 0
+    sum(losses.values()).backward()
+    assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in head.parameters())
+
+
+def test_crowd_regions_are_neither_objects_nor_background(student, head, target):
+    """A crowd that covers the image leaves nothing to learn from: no anchor is sampled, positive or negative."""
+    features = student(torch.randn(1, 3, 64, 64))
+    everywhere = target([[0, 0, 64, 64]], [0], crowd=[True])
+    head.rpn_head.train_cfg["sampler"]["num"] = 10**6
+    ignored = head.loss(features, [everywhere])["loss_rpn_cls"]
+    learned = head.loss(features, [target([], [])])["loss_rpn_cls"]
+    assert learned > 0
+    levels = head._levels(features)
+    anchors, _ = head.rpn_head.get_anchors([x.shape[-2:] for x in levels], [{"pad_shape": (64, 64)}])
+    inside = torchvision.ops.box_iou(torch.cat(anchors[0]), everywhere.boxes)[:, 0] > 0
+    assert inside.any()
+    assert ignored != learned
+
+
+def test_bfloat16_autocast_changes_little(student, target):
+    targets = [target([[4, 4, 30, 28], [34, 20, 60, 60]], [0, 1])]
+    images = torch.randn(1, 3, 64, 64)
+    totals = {}
+    for enabled in (False, True):
+        torch.manual_seed(1)
+        head = MaskRCNN(student.feature_info, ["ship", "plane"], **SMALL)
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            losses = head.loss(student(images), targets)
+            predictions = head.predict(student(images), targets)
+        assert all(loss.dtype == torch.float32 for loss in losses.values())
+        assert predictions[0].boxes.dtype == predictions[0].scores.dtype == torch.float32
+        totals[enabled] = sum(losses.values())
+    totals[True].backward()
+    assert all(torch.isfinite(p.grad).all() for p in head.parameters())
+    assert totals[True].item() == pytest.approx(totals[False].item(), rel=0.05)
+
+
+def test_learns_two_images_by_heart_and_predicts_in_the_file_frame(student, head, target, image_of):
+    """Non-square scaling and padding: the file is 96 x 192, read at 48 x 64 into a 64 x 64 input."""
+    frame = {"size": (48, 64), "original_size": (96, 192)}
+    targets = [
+        target([[6, 4, 26, 24], [34, 18, 60, 44]], [0, 1], image_id=7, **frame),
+        target([[20, 10, 52, 30]], [1], image_id=9, **frame),
+    ]
+    images = torch.stack([image_of(t) for t in targets])
+    optimizer = torch.optim.AdamW([*student.parameters(), *head.parameters()], lr=2e-3)
+    for _ in range(90):
+        loss = sum(head.loss(student(images), targets).values())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    student.eval()
+    head.eval()
+    predictions = head.predict(student(images), targets)
+    assert [p.image_id for p in predictions] == [7, 9]
+    for found, wanted in zip(predictions, targets, strict=True):
+        assert found.masks.dtype == torch.bool
+        assert found.masks.shape[1:] == (96, 192)
+        assert (found.scores.diff() <= 0).all()
+        assert (found.boxes >= 0).all()
+        assert (found.boxes <= torch.tensor([192, 96, 192, 96])).all()
+        boxes = wanted.boxes * torch.tensor([3, 2, 3, 2])
+        masks = wanted.masks[:, :48, :64].repeat_interleave(2, 1).repeat_interleave(3, 2)
+        assert set(found.labels[: len(boxes)].tolist()) == set(wanted.labels.tolist())
+        for box, mask, label in zip(boxes, masks, wanted.labels, strict=True):
+            of_class = found.labels == label
+            overlap, best = torchvision.ops.box_iou(box[None], found.boxes[of_class])[0].max(0)
+            assert overlap > 0.7
+            best_mask = found.masks[of_class][best]
+            assert (best_mask & mask).sum() / (best_mask | mask).sum() > 0.7
+
+
+def test_predicts_nothing_in_the_right_shapes(student, target):
+    head = MaskRCNN(student.feature_info, ["ship", "plane"], score_threshold=1.0, **SMALL).eval()
+    (found,) = head.predict(student(torch.randn(1, 3, 64, 64)), [target([], [], original_size=(50, 70))])
+    assert found.boxes.shape == (0, 4)
+    assert found.scores.shape == found.labels.shape == (0,)
+    assert found.labels.dtype == torch.int64
+    assert found.masks.shape == (0, 50, 70)
+    assert found.masks.dtype == torch.bool
+
+
+def test_max_detections_limits(student, target):
+    head = MaskRCNN(student.feature_info, ["ship"], score_threshold=0.0, max_detections=3, **SMALL).eval()
+    (found,) = head.predict(student(torch.randn(1, 3, 64, 64)), [target([], [])])
+    assert len(found.scores) == 3
+    assert (found.scores.diff() <= 0).all()
+
+
+def test_hierarchical_student(maps, target):
+    torch.manual_seed(0)
+    head = MaskRCNN(maps([8, 16], [8, 16]), ["ship"], **SMALL)
+    features = [torch.randn(1, 8, 8, 8), torch.randn(1, 16, 4, 4)]
+    assert set(head.loss(features, [target([[4, 4, 30, 28]], [0])])) == LOSSES
+
+
+def test_state_survives_a_round_trip(student, head, target):
+    torch.manual_seed(2)
+    other = MaskRCNN(student.feature_info, ["ship", "plane"], score_threshold=0.0, **SMALL).eval()
+    head.eval().roi_head.test_cfg["score_thr"] = 0.0
+    other.load_state_dict(head.state_dict())
+    features = student(torch.randn(1, 3, 64, 64))
+    first, second = (h.predict(features, [target([], [])])[0] for h in (head, other))
+    assert len(first.scores)
+    assert torch.equal(first.boxes, second.boxes)
+
+
+@pytest.mark.parametrize(
+    ("class_names", "overrides", "message"),
+    [
+        ([], None, "at least one class"),
+        (["ship"], {"rpn_hed": {}}, "did you mean rpn_head"),
+        (["ship"], {"rpn_head": {"feet": 3}}, "feet"),
+        (["ship"], {"roi_head": {"type": "StandardRoiHead"}}, "StandardRoiHead"),
+    ],
+)
+def test_unfit_settings_are_named_on_one_line(student, class_names, overrides, message):
+    with pytest.raises(UserError, match=message) as raised:
+        MaskRCNN(student.feature_info, class_names, overrides=overrides, **SMALL)
+    assert "\n" not in str(raised.value)
+
+
+def test_overrides_may_replace_a_section(student):
+    head = MaskRCNN(
+        student.feature_info,
+        ["ship"],
+        overrides={"roi_head": {"bbox_head": {"loss_bbox": {"_delete_": True, "type": "L1Loss", "loss_weight": 2.0}}}},
+        **SMALL,
+    )
+    assert type(head.roi_head.bbox_head.loss_bbox).__name__ == "L1Loss"
+    assert head.roi_head.bbox_head.loss_bbox.loss_weight == 2.0
+
+
+def test_building_has_no_side_effects():
+    code = """
+import logging, multiprocessing, cv2
+root = logging.getLogger()
+before = (root.level, list(root.handlers), multiprocessing.get_start_method(allow_none=True), cv2.getNumThreads())
+from heads import MaskRCNN
+class Maps:
+    channels = lambda self: [8]
+    reduction = lambda self: [8]
+MaskRCNN(Maps(), ["ship"], neck_channels=16, fc_channels=8, mask_convs=1)
+assert before == (
+    root.level, list(root.handlers), multiprocessing.get_start_method(allow_none=True), cv2.getNumThreads()
+)
+from mmengine.registry import DefaultScope
+assert DefaultScope.get_current_instance() is None
+"""
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

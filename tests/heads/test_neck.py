@@ -1,0 +1,85 @@
+import pytest
+import timm
+import torch
+
+from distill.errors import UserError
+from heads.neck import FeatureAggregator, Neck, SimpleFPN
+
+
+@pytest.mark.parametrize("norm", ["layer", "group", "batch"])
+def test_columnar_student_gets_five_levels(maps, norm):
+    neck = Neck(maps([24, 40, 32], [16, 16, 16]), channels=32, norm=norm)
+    levels = neck([torch.randn(2, c, 8, 6) for c in (24, 40, 32)])
+    assert neck.strides == [4, 8, 16, 32, 64]
+    assert [tuple(level.shape) for level in levels] == [
+        (2, 32, 32, 24),
+        (2, 32, 16, 12),
+        (2, 32, 8, 6),
+        (2, 32, 4, 3),
+        (2, 32, 2, 2),
+    ]
+
+
+@pytest.mark.parametrize("grid", [(1, 1), (7, 5), (3, 8)])
+def test_odd_grids_round_up(maps, grid):
+    levels = Neck(maps([8], [8]), channels=16)([torch.randn(1, 8, *grid)])
+    up = [tuple(-(-4 * side // 2**i) for side in grid) for i in range(5)]
+    assert [tuple(level.shape[-2:]) for level in levels] == up
+
+
+@pytest.mark.parametrize("norm", ["layer", "group", "batch"])
+def test_gradient_reaches_every_map_and_parameter(maps, norm):
+    torch.manual_seed(0)
+    neck = Neck(maps([8, 8, 8], [8, 8, 8]), channels=16, norm=norm)
+    features = [torch.randn(2, 8, 6, 5, requires_grad=True) for _ in range(3)]
+    sum((level * torch.randn_like(level)).sum() for level in neck(features)).backward()
+    for name, tensor in [*neck.named_parameters(), *((f"map {i}", f) for i, f in enumerate(features))]:
+        assert torch.isfinite(tensor.grad).all(), name
+        assert tensor.grad.abs().sum() > 0, name
+
+
+def test_aggregator_follows_its_recurrence():
+    torch.manual_seed(0)
+    aggregator = FeatureAggregator([8, 8, 8], channels=16, hidden_channels=4)
+    features = [torch.randn(1, 8, 5, 7) for _ in range(3)]
+    f = [reduce(x) for reduce, x in zip(aggregator.reduce, features, strict=True)]
+    c = aggregator.recur
+    x0 = f[0] + c[0](f[0])
+    x1 = x0 + f[1] + c[1](x0 + f[1])
+    x2 = x1 + f[2] + c[2](x1 + f[2])
+    torch.testing.assert_close(aggregator(features), aggregator.fuse(x2))
+
+
+def test_default_size_is_that_of_rs4d():
+    """12 taps of 256 channels: about 1.5 M parameters in the aggregator and 2.84 M in the simple FPN."""
+    aggregator = FeatureAggregator([256] * 12)
+    assert sum(p.numel() for p in aggregator.parameters()) == pytest.approx(1.5e6, rel=0.05)
+    assert sum(p.numel() for p in SimpleFPN().parameters()) == pytest.approx(2.84e6, rel=0.01)
+
+
+def test_hierarchical_student_gets_a_top_down_fpn():
+    student = timm.create_model("resnet18", features_only=True, out_indices=(1, 2, 3, 4), pretrained=False)
+    neck = Neck(student.feature_info, channels=16)
+    levels = neck(student(torch.randn(1, 3, 96, 64)))
+    assert neck.strides == [4, 8, 16, 32, 64]
+    assert [tuple(level.shape) for level in levels] == [
+        (1, 16, 24, 16),
+        (1, 16, 12, 8),
+        (1, 16, 6, 4),
+        (1, 16, 3, 2),
+        (1, 16, 2, 1),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("channels", "reductions", "keywords", "message"),
+    [
+        ([8, 8], [8, 8], {"norm": "layr"}, "did you mean layer"),
+        ([8, 8], [2, 2], {}, "multiple of 4 pixels"),
+        ([8, 8, 8], [8, 8, 16], {}, "strides \\[8, 8, 16\\]"),
+        ([8], [8], {"channels": 30}, "multiple of 4"),
+    ],
+)
+def test_unfit_settings_are_named(maps, channels, reductions, keywords, message):
+    with pytest.raises(UserError, match=message):
+        Neck(maps(channels, reductions), **keywords)

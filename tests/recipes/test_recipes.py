@@ -1,0 +1,61 @@
+"""Every recipe that ships parses, prints, and parses again to the same; its opening comment says how to use it."""
+
+import argparse
+from pathlib import Path
+
+import pytest
+import yaml
+
+from distill.cli.recipes import shipped
+from distill.cli.run import RecipeCLI
+
+RECIPES = shipped()
+
+
+class ParsedOnly(RecipeCLI):
+    """Stops after parsing, so that no teacher is loaded."""
+
+    def instantiate_classes(self) -> None:
+        raise InterruptedError
+
+    def before_instantiate_classes(self) -> None:
+        pass
+
+
+def parse(path: Path) -> "ParsedOnly":
+    cli = ParsedOnly.__new__(ParsedOnly)
+    with pytest.raises(InterruptedError):
+        ParsedOnly.__init__(cli, path, ["fit", "--config", str(path)])
+    return cli
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_recipe_parses_prints_and_parses_again(name: str, tmp_path: Path) -> None:
+    first = parse(RECIPES[name])
+    text = first._parser("fit").dump(first.config["fit"], skip_validation=True)
+    (tmp_path / "again.yaml").write_text(text)
+    again = parse(tmp_path / "again.yaml")
+    assert again._parser("fit").dump(again.config["fit"], skip_validation=True) == text
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_recipe_opens_with_purpose_command_needs(name: str) -> None:
+    text = RECIPES[name].read_text()
+    comment = text.split("seed_everything")[0]
+    assert f"recipes/{name}.yaml" in comment
+    assert "# Needs:" in comment
+    assert len(text.splitlines()) <= 45, "a recipe fits on one screen"
+
+
+def test_the_demos_twins_differ_in_the_checkpoint_alone() -> None:
+    scratch, distilled = (yaml.safe_load(RECIPES[f"demo/{name}"].read_text()) for name in ("scratch", "distilled"))
+    assert distilled["model"]["init_args"]["student"]["init_args"].pop("checkpoint")
+    assert scratch == distilled
+
+
+def test_an_unknown_key_is_refused(tmp_path: Path) -> None:
+    text = RECIPES["demo/distill"].read_text().replace("max_steps", "max_stepz")
+    (tmp_path / "bad.yaml").write_text(text)
+    cli = ParsedOnly.__new__(ParsedOnly)
+    with pytest.raises(argparse.ArgumentError):
+        ParsedOnly.__init__(cli, tmp_path / "bad.yaml", ["fit", "--config", str(tmp_path / "bad.yaml")])

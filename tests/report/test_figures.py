@@ -1,0 +1,40 @@
+from pathlib import Path
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from pycocotools import mask as rle
+
+from distill.report.figures import as_rle, pca_colours, save
+
+
+def test_pca_shows_equal_maps_equally() -> None:
+    torch.manual_seed(0)
+    reference = torch.randn(2, 8, 5, 7)
+    first, same, other = pca_colours(reference, [reference.clone(), torch.randn(2, 5, 3, 3)])
+    assert first.shape == (2, 5, 7, 3)
+    assert torch.equal(first, same)
+    assert other.shape == (2, 3, 3, 3)
+    assert 0 <= float(other.min()) <= float(other.max()) <= 1
+
+
+def test_every_form_of_coco_segmentation_becomes_one_rle() -> None:
+    mask = np.zeros((6, 9), dtype=np.uint8, order="F")
+    mask[1:4, 2:7] = 1
+    compressed = rle.encode(mask)
+    runs = [0] if mask.ravel(order="F")[0] else []
+    flat = mask.ravel(order="F")
+    edges = np.flatnonzero(np.diff(flat)) + 1
+    runs += np.diff([0, *edges.tolist(), flat.size]).tolist()
+    forms = [compressed, {"size": [6, 9], "counts": runs}, [[2, 1, 7, 1, 7, 4, 2, 4]]]
+    for form in forms:
+        decoded = rle.decode(as_rle({"segmentation": form}, 6, 9)["segmentation"])
+        assert np.array_equal(decoded, mask)
+
+
+def test_figures_are_written_whole(tmp_path: Path) -> None:
+    figure = Figure()
+    figure.subplots()
+    save(figure, tmp_path / "a.png")
+    assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+    assert len(list(tmp_path.iterdir())) == 1

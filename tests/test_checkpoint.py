@@ -1,0 +1,106 @@
+import os
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from distill.checkpoint import (
+    digest,
+    load_matching,
+    read_metadata,
+    read_state_dict,
+    write_atomically,
+    write_weights,
+)
+from distill.errors import UserError
+
+
+class Bomb:
+    """Creates a file when unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return (os.mkdir, (str(self.path),))
+
+
+@pytest.mark.parametrize("wrapper", [None, "state_dict", "model"])
+def test_reads_wrapped_and_data_parallel_state_dicts(tmp_path: Path, wrapper: str | None) -> None:
+    module = nn.Linear(2, 3)
+    state = {f"module.{name}": tensor for name, tensor in module.state_dict().items()}
+    torch.save({wrapper: state} if wrapper else state, tmp_path / "a.pth")
+    read = read_state_dict(tmp_path / "a.pth")
+    assert list(read) == ["weight", "bias"]
+    assert torch.equal(read["weight"], module.weight)
+
+
+def test_weights_round_trip_with_metadata(tmp_path: Path) -> None:
+    module = nn.Linear(2, 3)
+    write_weights(module, tmp_path / "a.safetensors", {"class": "students.RS4D", "init_args": {"variant": "tiny"}})
+    other = nn.Linear(2, 3)
+    load_matching(other, read_state_dict(tmp_path / "a.safetensors"), "a")
+    assert torch.equal(other.weight, module.weight)
+    assert read_metadata(tmp_path / "a.safetensors") == {"class": "students.RS4D", "init_args": '{"variant": "tiny"}'}
+
+
+def test_pickled_code_is_refused_and_not_run(tmp_path: Path) -> None:
+    with (tmp_path / "a.pth").open("wb") as file:
+        pickle.dump({"weight": Bomb(tmp_path / "boom")}, file)
+    torch.save({"weight": Bomb(tmp_path / "boom")}, tmp_path / "b.pth")
+    for name in ("a.pth", "b.pth"):
+        with pytest.raises(UserError, match="refused"):
+            read_state_dict(tmp_path / name)
+    assert not (tmp_path / "boom").exists()
+
+
+@pytest.mark.parametrize("name", ["a.pth", "a.safetensors"])
+def test_damaged_files_are_named(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"\x80\x02garbage")
+    with pytest.raises(UserError, match=name):
+        read_state_dict(tmp_path / name)
+
+
+def test_missing_and_empty_files_are_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="does not exist"):
+        read_state_dict(tmp_path / "none.pth")
+    torch.save({}, tmp_path / "empty.pth")
+    with pytest.raises(UserError, match="not a state dict"):
+        read_state_dict(tmp_path / "empty.pth")
+
+
+def test_another_architecture_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(UserError) as caught:
+        load_matching(nn.Linear(2, 3), {"weight": torch.zeros(3, 4), "scale": torch.zeros(1)}, "file.pth")
+    message = str(caught.value)
+    assert "file.pth" in message
+    assert "1 of 2 parameters are missing (first: bias)" in message
+    assert "1 names are unknown (first: scale)" in message
+    assert "(3, 4) in the file and (3, 2) in the model" in message
+    assert "\n" not in message
+
+
+def test_a_failed_write_leaves_the_old_file_alone(tmp_path: Path) -> None:
+    target = tmp_path / "a.txt"
+    target.write_text("old")
+
+    def fail(path: Path) -> None:
+        path.write_text("half")
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        write_atomically(target, fail)
+    assert target.read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_digest_follows_the_weights() -> None:
+    torch.manual_seed(0)
+    module = nn.Linear(2, 3)
+    before = digest(module)
+    assert before == digest(module)
+    with torch.no_grad():
+        module.bias[0] += 1e-3
+    assert digest(module) != before

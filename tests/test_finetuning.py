@@ -1,0 +1,60 @@
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from distill.checkpoint import read_state_dict
+from distill.cli import main
+
+
+def test_fit_then_test_gives_pycocotools_own_digits(
+    finetune_recipe: Path, scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    steps = ["--trainer.max_steps=30", "--trainer.val_check_interval=30"]
+    assert main(["fit", str(finetune_recipe), *steps]) == 0
+    assert "distill test" in capsys.readouterr().out
+    assert main(["test", str(tmp_path / "run")]) == 0
+    assert "box/AP" in capsys.readouterr().out
+    scores = json.loads((tmp_path / "run" / "test.json").read_text())
+    truth = COCO(str(scenes / "test" / "annotations.json"))
+    predictions = json.loads((tmp_path / "run" / "test_predictions.json").read_text())
+    assert predictions, "nothing was predicted, so nothing would be compared"
+    for kind, name in (("bbox", "box"), ("segm", "mask")):
+        evaluation = COCOeval(truth, truth.loadRes([dict(p) for p in predictions]), kind)
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+        assert scores[f"test/{name}/AP"] == pytest.approx(evaluation.stats[0], abs=1e-12)
+        assert scores[f"test/{name}/AP50"] == pytest.approx(evaluation.stats[1], abs=1e-12)
+
+
+def test_a_distilled_student_is_taken_and_trained(finetune_recipe: Path, distill_recipe: Path, tmp_path: Path) -> None:
+    assert main(["fit", str(distill_recipe), f"--run.dir={tmp_path / 'distil'}"]) == 0
+    weights = tmp_path / "distil" / "student.safetensors"
+    assert main(["fit", str(finetune_recipe), f"--model.student.checkpoint={weights}", "--trainer.max_steps=1"]) == 0
+    before, after = read_state_dict(weights), read_state_dict(tmp_path / "run" / "student.safetensors")
+    assert before.keys() == after.keys()
+    # One warm-up step away from the distilled weights, the position embedding included: nothing was drawn again.
+    for name, tensor in before.items():
+        assert (after[name] - tensor).abs().max() < 2e-3, name
+
+
+def test_frozen_layers_stay_bitwise(finetune_recipe: Path, distill_recipe: Path, tmp_path: Path) -> None:
+    assert main(["fit", str(distill_recipe), f"--run.dir={tmp_path / 'distil'}"]) == 0
+    weights = tmp_path / "distil" / "student.safetensors"
+    arguments = [f"--model.student.checkpoint={weights}", "--model.student.frozen_layers=6"]
+    assert main(["fit", str(finetune_recipe), *arguments]) == 0
+    before, after = read_state_dict(weights), read_state_dict(tmp_path / "run" / "student.safetensors")
+    for name, tensor in before.items():
+        assert torch.equal(after[name], tensor), name
+
+
+def test_a_checkpoint_of_other_classes_is_refused(
+    finetune_recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["fit", str(finetune_recipe), "--trainer.max_steps=1"]) == 0
+    assert main(["test", str(tmp_path / "run"), '--data.classes=["ship", "vehicle", "building"]']) == 2
+    assert "declare data.init_args.classes" in capsys.readouterr().err
