@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -29,14 +30,35 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     Raises:
         UserError: No such file, a file that holds pickled code or anything but tensors, or a damaged file.
     """
-    path = Path(path)
+    content = _read(Path(path))
+    for key in _WRAPPERS:
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+    if not isinstance(content, Mapping) or not content or not all(isinstance(v, Tensor) for v in content.values()):
+        raise UserError(f"checkpoint {str(path)!r} is not a state dict; it must map parameter names to tensors")
+    return {name.removeprefix("module."): tensor for name, tensor in content.items()}
+
+
+def read_training_step(path: str | Path) -> int:
+    """The optimizer step that a training checkpoint (`checkpoints/*.ckpt`) was written at.
+
+    Raises:
+        UserError: As `read_state_dict`, or the file is no training checkpoint.
+    """
+    content = _read(Path(path))
+    if not isinstance(content, Mapping) or "global_step" not in content:
+        raise UserError(f"{str(path)!r} is no training checkpoint; pass one of a run folder's checkpoints/*.ckpt")
+    return int(content["global_step"])
+
+
+def _read(path: Path) -> Any:
     if not path.is_file():
         raise UserError(f"checkpoint {str(path)!r} does not exist; check the path, or train or download it first")
     try:
         if path.suffix == ".safetensors":
             with safe_open(path, framework="pt") as file:
                 return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise UserError(
             f"checkpoint {str(path)!r} holds pickled Python objects, which can run code when loaded, and is refused; "
@@ -45,12 +67,6 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     except (SafetensorError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"checkpoint {str(path)!r} cannot be read ({reason}); copy or download it again") from error
-    for key in _WRAPPERS:
-        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
-            content = content[key]
-    if not isinstance(content, Mapping) or not content or not all(isinstance(v, Tensor) for v in content.values()):
-        raise UserError(f"checkpoint {str(path)!r} is not a state dict; it must map parameter names to tensors")
-    return {name.removeprefix("module."): tensor for name, tensor in content.items()}
 
 
 def load_matching(module: nn.Module, state: Mapping[str, Tensor], source: str | Path) -> None:

@@ -160,7 +160,7 @@ class DistillationModule(pl.LightningModule):
         metrics = self.trainer.callback_metrics
         ratio = metrics["val/l1"] / metrics["val/trivial_l1"]
         self.log("val/l1_ratio", ratio, prog_bar=True)
-        if self.trainer.sanity_checking or not self.trainer.training:
+        if self.trainer.sanity_checking or self.trainer.state.fn != "fit":
             return
         warming_up = self.trainer.global_step <= self.optim_settings.warmup_steps
         stuck = not warming_up and float(ratio) > self.stuck_ratio

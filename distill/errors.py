@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 
 
-class UserError(ValueError):
+class UserError(Exception):
     """Bad input. The command line prints the message on one line and exits with code 2, without a traceback."""
 
 

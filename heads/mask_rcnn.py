@@ -83,7 +83,8 @@ class MaskRCNN(nn.Module):
 
         Args:
             features: The student's maps (B, C_i, H_i, W_i).
-            targets: Ground truth of the B images. Crowd regions are neither learned nor taken for background.
+            targets: Ground truth of the B images. Crowd regions are neither learned nor taken for background; only
+                where an image holds nothing else does MMDetection take all of it for background.
 
         Returns:
             Scalars `loss_rpn_cls`, `loss_rpn_bbox`, `loss_cls`, `loss_bbox` and `loss_mask`.
@@ -94,9 +95,9 @@ class MaskRCNN(nn.Module):
             levels, [_proposal_sample(t, padded) for t in targets], proposal_cfg=self._proposing
         )
         losses |= self.roi_head.loss(levels, proposals, [_region_sample(t, padded) for t in targets])
-        # MMDetection lists the proposal losses by level, and an accuracy among the losses.
+        # MMDetection gives one proposal loss per level, the mask loss as (1,), and an accuracy among the losses.
         return {
-            name: torch.stack([*value]).sum() if isinstance(value, list) else value
+            name: torch.stack(value).sum() if isinstance(value, list) else value.sum()
             for name, value in losses.items()
             if "loss" in name
         }

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from importlib.machinery import ModuleSpec
 from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import torchvision
@@ -26,14 +26,6 @@ from distill.errors import UserError
 _EXTENSION = "mmcv._ext"
 _INSTALL = "pip install 'mmdet==3.3.0' 'mmengine<0.11' 'mmcv-lite<2.2'"
 _logger = logging.getLogger(__name__)
-
-
-class Finding(NamedTuple):
-    """One row of `distill doctor`."""
-
-    name: str
-    value: str
-    why: str
 
 
 class _StandIn(ModuleType):
@@ -91,23 +83,24 @@ def ensure_mmcv_ops() -> str:
     return "compiled"
 
 
-def explain_mmcv_ops() -> list[Finding]:
-    """Versions of the MMDetection stack, and which operators are active and why. Never raises."""
+def explain_mmcv_ops() -> list[tuple[str, bool, str]]:
+    """Rows for `distill doctor`: a part of the MMDetection stack, whether it is active, and why or how to mend it."""
     providers = packages_distributions()
-    findings = []
+    rows = []
     for package in ("mmdet", "mmengine", "mmcv"):
         distribution = next(iter(providers.get(package, [])), package)
         try:
-            findings.append(Finding(package, version(distribution), f"installed as {distribution}"))
+            rows.append((f"{package} {version(distribution)}", True, f"installed as {distribution}"))
         except PackageNotFoundError:
-            findings.append(Finding(package, "absent", _INSTALL))
+            rows.append((package, False, _INSTALL))
     try:
-        active = ensure_mmcv_ops()
-        replaced = f"mmcv has none compiled; torchvision {torchvision.__version__} computes the same values"
-        why = "mmcv brings them" if active == "compiled" else replaced
+        compiled = ensure_mmcv_ops() == "compiled"
     except UserError as error:
-        active, why = "absent", str(error)
-    return [*findings, Finding("mmcv operators", active, why)]
+        return [*rows, ("operators", False, str(error))]
+    if compiled:
+        return [*rows, ("compiled operators", True, "mmcv brings them")]
+    why = f"mmcv has no compiled ones; torchvision {torchvision.__version__} computes the same values"
+    return [*rows, ("operators from torchvision", True, why)]
 
 
 def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Tensor:

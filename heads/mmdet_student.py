@@ -1,14 +1,17 @@
 """Students inside plain MMDetection: a backbone and a neck for its registry.
 
     custom_imports = dict(imports=["heads.mmdet_student"])
-    student = dict(class_path="students.RS4D", init_args=dict(variant="tiny", pretrained="student.safetensors"))
     model = dict(
         type="MaskRCNN",
-        backbone=dict(type="DistillStudent", **student),
-        neck=dict(type="DistillNeck", in_channels=[192, 192], strides=[8, 8], out_channels=256),
-        rpn_head=dict(anchor_generator=dict(strides=[2, 4, 8, 16, 32], ...), ...),
+        backbone=dict(
+            type="DistillStudent",
+            class_path="students.RS4D",
+            init_args=dict(variant="small", checkpoint="student.safetensors")),
+        neck=dict(type="DistillNeck", in_channels=[256] * 8, strides=[16] * 8),
         ...)
 
+`in_channels` and `strides` are what the student's `feature_info` says; the heads follow as in any other config, with
+anchor strides from a quarter to four times the student's.
 Any `Student` works, timm's `features_only` models included. Axes: B batch, C channels, H W grid or pixels.
 """
 

@@ -93,8 +93,8 @@ def _build(name: str, options: dict[str, Any]) -> Any:
         )
     if not is_model_in_modules(name.partition(".")[0], _MODULES):
         raise UserError(
-            f"timm model {name!r} is not a plain ViT; set model.teacher.init_args.name to a vit_*, deit* or eva* model, "
-            "or use teachers.SAM for samvit_*"
+            f"timm model {name!r} is not a plain ViT; set model.teacher.init_args.name to a vit_*, deit* or eva* model "
+            "(samvit_* is teachers.SAM)"
         )
     try:
         with torch.random.fork_rng(devices=[]):  # the student's initialisation must not depend on the teacher's
@@ -174,4 +174,4 @@ def _prune_like(encoder: Any, state: dict[str, Tensor]) -> None:
     """
     depth = 1 + max((int(key.split(".")[1]) for key in state if key.startswith("blocks.")), default=0)
     if depth <= len(encoder.blocks):
-        encoder.prune_intermediate_layers([depth - 1], prune_norm=False, prune_head=True)
+        encoder.prune_intermediate_layers([depth - 1], prune_norm="norm.weight" not in state, prune_head=True)

@@ -37,7 +37,7 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def vit_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random ViT as this project saves one."""
     torch.manual_seed(0)
-    student = TimmStudent(**VIT)
+    student = TimmStudent(VIT["name"], out_indices=[0, 1], options=VIT["options"])
     path = tmp_path_factory.mktemp("teacher") / "student.safetensors"
     write_weights(student, path, {"class": "students.TimmStudent", "init_args": student.init_args})
     return path
@@ -94,7 +94,13 @@ def finetune_recipe(tmp_path: Path, scenes: Path) -> Path:
                 },
                 "head": {
                     "class_path": "heads.MaskRCNN",
-                    "init_args": {"neck_channels": 16, "fc_channels": 32, "roi_samples": 16, "mask_convs": 1},
+                    "init_args": {
+                        "neck_channels": 16,
+                        "fc_channels": 32,
+                        "roi_samples": 16,
+                        "mask_convs": 1,
+                        "proposals": 50,
+                    },
                 },
                 "optim": {"lr": 1e-3, "warmup_steps": 2},
             },

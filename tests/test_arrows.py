@@ -71,6 +71,8 @@ def test_a_wrong_arrow_is_seen(path: str, module: str) -> None:
 
 
 def test_import_distill_is_cheap() -> None:
-    code = "import sys, distill, distill.cli; print([m for m in ('torch', 'timm', 'mmdet', 'wandb') if m in sys.modules])"
+    code = (
+        "import sys, distill, distill.cli; print([m for m in ('torch', 'timm', 'mmdet', 'wandb') if m in sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout.strip() == "[]"

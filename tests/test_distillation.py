@@ -132,7 +132,9 @@ def test_resuming_against_another_teacher_is_refused(
     torch.manual_seed(9)
     from distill.checkpoint import write_weights
 
-    other = TimmStudent("vit_tiny_patch16_224", options={"img_size": 64, "patch_size": 8, "depth": 2})
+    other = TimmStudent(
+        "vit_tiny_patch16_224", out_indices=[0, 1], options={"img_size": 64, "patch_size": 8, "depth": 2}
+    )
     path = tmp_path / "other.safetensors"
     write_weights(other, path, {"class": "students.TimmStudent", "init_args": other.init_args})
     arguments = ["fit", str(distill_recipe), "--ckpt_path=last", f"--model.teacher.checkpoint={path}"]

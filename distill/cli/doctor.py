@@ -2,7 +2,6 @@
 
 import argparse
 import json
-from collections.abc import Iterable
 from importlib import import_module
 from importlib.util import find_spec
 
@@ -12,12 +11,6 @@ from rich.markup import escape
 from rich.table import Table
 
 from distill.report.run_folder import environment
-
-# The doctor asks components for their own diagnosis by name, because `distill` knows contracts, not components.
-_DIAGNOSES = (
-    ("selective scan", "students.scan", "explain_backend"),
-    ("mmcv operators", "heads.mmcv_ops", "explain_mmcv_ops"),
-)
 
 
 def diagnose() -> list[tuple[str, str, str]]:
@@ -34,15 +27,21 @@ def diagnose() -> list[tuple[str, str, str]]:
         missing = number == "not installed"
         rows.append((package, f"problem: {number}" if missing else number, f"pip install {package}" if missing else ""))
     rows += _opencv()
-    for subject, module, function in _DIAGNOSES:
-        try:
-            entries: Iterable[tuple[str, bool, str]] = getattr(import_module(module), function)()
-            rows += [(subject, f"{name}: {'active' if on else 'not active'}", why) for name, on, why in entries]
-        except ImportError as error:
-            rows.append((subject, "problem: cannot be imported", f"{error}; make install, or pip install distill-rs"))
+    rows += _kernels()
     wandb = find_spec("wandb") is not None
     rows.append(("wandb", "installed" if wandb else "not installed", "offline unless WANDB_API_KEY is set"))
     return rows
+
+
+def _kernels() -> list[tuple[str, str, str]]:
+    """What components say of themselves; asked by name, because `distill` knows contracts, not components."""
+    try:
+        scans = import_module("students.scan").explain_backend("cuda" if torch.cuda.is_available() else "cpu")
+        rows = [("selective scan", f"{s.name}: {'active' if s.active else 'not active'}", s.reason) for s in scans]
+        name, active, why = import_module("heads.mmcv_ops").explain_mmcv_ops()[-1]
+    except ImportError as error:
+        return [("components", "problem: cannot be imported", f"{error}; make install, or pip install distill-rs")]
+    return [*rows, ("mmcv", name if active else f"problem: no {name}", why)]
 
 
 def _opencv() -> list[tuple[str, str, str]]:

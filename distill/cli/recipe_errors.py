@@ -2,8 +2,8 @@
 
 import inspect
 import re
-from collections.abc import Iterable
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
@@ -15,15 +15,30 @@ _CLASS = re.compile(r"Problem with given class_path '([^']+)'")
 _OPTION = re.compile(
     r"Option '(?P<a>[^']+)' is not accepted"
     r"|(?:Group|Subcommand) '(?P<group>[^']+)' does not accept option '(?P<b>[^']+)'"
+    r"|unrecognized arguments: --(?P<c>[^=\s]+)"
 )
 _ATTRIBUTE = re.compile(r"module '([^']+)' has no attribute '([^']+)'")
 _MODULE = re.compile(r"No module named '([^']+)'")
 _NOISE = re.compile(r"^(Does not validate|Subtypes:|Errors:|Given value|- Expected a <class 'NoneType'>)")
 
 
-def explain(message: str) -> UserError:
-    """The user's error behind the text of a jsonargparse failure."""
+def hidden_user_error(error: BaseException | None) -> UserError | None:
+    """The UserError of a constructor, which jsonargparse wraps in an error of its own."""
+    while error is not None and not isinstance(error, UserError):
+        error = error.__cause__
+    return error
+
+
+def explain(message: str, recipe: Path) -> UserError:
+    """The user's error behind the text of a jsonargparse failure.
+
+    Args:
+        message: The text.
+        recipe: The file that was parsed.
+    """
     lines = message.splitlines()
+    if "parsing config" in lines[0]:
+        return UserError(f"{recipe} is no valid YAML: {' '.join(message.split())}; correct the file")
     prefix: list[str] = []
     owner: Any = None
     for line in lines:
@@ -49,25 +64,26 @@ def explain(message: str) -> UserError:
 
 
 def _unknown_option(prefix: list[str], owner: Any, found: re.Match[str]) -> UserError:
-    given = found["a"] or found["b"]
-    given = given.replace(".init_args", "")
-    if found["group"] in ("fit", "validate", "test"):
+    given = (found["a"] or found["b"] or found["c"]).replace(".init_args", "")
+    if found["group"] in ("fit", "validate", "test") or (found["c"] and owner is None):
         # A key of the command itself, such as trainer.max_stepz.
-        prefix, _, given = given.rpartition(".")[0].split("."), None, given.rpartition(".")[2]
+        parent, _, name = given.rpartition(".")
+        prefix = parent.split(".")
         if prefix == ["trainer"]:
-            allowed: Iterable[str] = inspect.signature(pl.Trainer).parameters
+            given, allowed = name, list(inspect.signature(pl.Trainer).parameters)
         elif prefix == ["run"]:
             from distill.report.run_folder import RunSettings
 
-            allowed = inspect.signature(RunSettings).parameters
+            given, allowed = name, list(inspect.signature(RunSettings).parameters)
         else:
-            prefix, allowed = [], ("model", "data", "trainer", "run", "seed_everything", "ckpt_path")
+            prefix, given = [], given.partition(".")[0]
+            allowed = ["model", "data", "trainer", "run", "seed_everything", "ckpt_path"]
     elif found["group"]:
         prefix = [*prefix, found["group"]]
         allowed = _fields(owner, found["group"])
     else:
         given, _, rest = given.partition(".")
-        allowed = [name for name in inspect.signature(owner).parameters if name != "self"] if owner else ()
+        allowed = list(inspect.signature(owner).parameters) if owner else []
         if rest and given in allowed:
             prefix, given, allowed = [*prefix, given], rest, _fields(owner, given)
     return unknown_name(f"key in {_dotted(prefix)}" if prefix else "recipe key", given, allowed)

@@ -16,7 +16,8 @@ from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCL
 from rich.console import Console
 from rich.table import Table
 
-from distill.cli.recipe_errors import explain
+from distill.cli.recipe_errors import explain, hidden_user_error
+from distill.checkpoint import read_training_step
 from distill.cli.recipes import find
 from distill.errors import UserError
 from distill.report.facts import run_facts, run_kind
@@ -47,6 +48,11 @@ class RecipeCLI(LightningCLI):
     def __init__(self, recipe: Path, args: ArgsType) -> None:
         self.recipe = recipe
         self.wait = DataWait()
+        self.resumed_step = -1
+        # A misspelt key must not pass as the abbreviation of another one.
+        parser_settings = {"exit_on_error": False, "allow_abbrev": False}
+        # Said of every call from Python, ours included.
+        warnings.filterwarnings("ignore", message=".*args parameter is intended to run.*")
         super().__init__(
             pl.LightningModule,
             pl.LightningDataModule,
@@ -57,7 +63,7 @@ class RecipeCLI(LightningCLI):
             save_config_callback=None,
             trainer_defaults=TRAINER_DEFAULTS,
             seed_everything_default=0,
-            parser_kwargs={"exit_on_error": False},
+            parser_kwargs=parser_settings | {stage: parser_settings for stage in ("fit", "validate", "test")},
         )
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -101,7 +107,11 @@ class RecipeCLI(LightningCLI):
         if not path.is_file():
             way_out = f"run `distill fit {self.recipe}` first, or pass --ckpt_path"
             raise UserError(f"there is no checkpoint {path}; {way_out}")
+        self.resumed_step = read_training_step(path)
         return str(path)
+
+    def _parse_ckpt_path(self) -> None:
+        """Nothing: Lightning would read hyper-parameters from the checkpoint; ours are in the recipe."""
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         """The recipe's trainer with checkpoints in the run folder and our progress display."""
@@ -130,12 +140,11 @@ class RecipeCLI(LightningCLI):
             self.model.build_head(self.datamodule.class_names)
         facts = run_facts(self.model, self.datamodule, self.datamodule.image_size)
         config = self.config["fit"]
-        kept = -1
-        if config.ckpt_path:
-            kept = int(torch.load(config.ckpt_path, map_location="cpu", weights_only=True)["global_step"])
         name = self.folder.name
         if self._wants_logger():
-            self.trainer.loggers = build_loggers(self.folder, name, config.run.experiment, kind, facts, kept)
+            self.trainer.loggers = build_loggers(
+                self.folder, name, config.run.experiment, kind, facts, self.resumed_step
+            )
         self.trainer.callbacks.append(RunFolder(self.folder, self._resolved_recipe(), name, facts))  # type: ignore[attr-defined]
 
     def after_fit(self) -> None:
@@ -212,9 +221,12 @@ def run(words: list[str]) -> None:
         raise UserError(f"`distill {stage}` needs a recipe; `distill recipes` lists those that come with the package")
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*args parameter is intended to run.*")
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
         try:
             RecipeCLI(recipe, [stage, *rest])
-        except argparse.ArgumentError as error:
-            raise explain(str(error)) from error
+        except (argparse.ArgumentError, ValueError) as error:
+            if hidden := hidden_user_error(error):
+                raise hidden from None
+            if isinstance(error, argparse.ArgumentError):
+                raise explain(str(error), recipe) from error
+            raise

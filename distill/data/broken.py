@@ -62,8 +62,7 @@ class BrokenImages:
                     raise
                 self._broken[candidate] = True
                 logger.warning("%s; going on without it (on_error: skip)", error)
-                last = error
-        raise UserError(f"all {count} images are broken, for example: {last}")
+        raise UserError(f"all {count} images are broken; the warnings above name each with its reason")
 
     def report(self) -> None:
         """Logs how many images were skipped, if any."""

@@ -81,18 +81,21 @@ class OneLineErrorLoader(DataLoader[Any]):
         try:
             yield from super().__iter__()
         except UserError as error:
-            raise UserError(_last_line(str(error))) from error
+            # The traceback holds the iterator in a cycle, and workers that the garbage collector ends take seconds.
+            error.__traceback__ = None
+            raise UserError(_last_line(str(error))) from None
 
 
 class ResumableLoader(OneLineErrorLoader):
     """A training loader whose position is part of the checkpoint; see the top of this file.
 
-    A fresh iterator starts the sampler's epoch from its first batch, except after `load_state_dict`, where it goes on
-    behind the last batch handed out. Without a trainer that calls `set_epoch`, each exhausted iterator moves to the
-    next epoch.
+    The first iterator takes the epoch that the trainer set on the sampler, each further one the next epoch. After
+    `load_state_dict` the first goes on behind the last batch handed out; the sampler's epoch then only tells whether
+    the trainer has finished the stored one (it may stop an epoch early), because a trainer that resumes at the very
+    end of an epoch counts it twice.
     """
 
-    _epoch: int = 0
+    _epoch: int | None = None
     _batches: int = 0
     _resume: bool = False
 
@@ -103,22 +106,21 @@ class ResumableLoader(OneLineErrorLoader):
         if not isinstance(sampler, ResumableSampler):  # the trainer's overfit mode swaps in its own
             yield from super().__iter__()
             return
-        first = self._batches if self._resume and self._epoch == sampler.epoch else 0
-        if first >= len(self):
-            sampler.set_epoch(sampler.epoch + 1)
-            first = 0
+        if self._epoch is None:
+            self._epoch, self._batches = sampler.epoch, 0
+        elif not self._resume or sampler.epoch > self._epoch or self._batches >= len(self):
+            self._epoch, self._batches = self._epoch + 1, 0
         self._resume = False
-        self._epoch, self._batches = sampler.epoch, first
-        sampler.start = first * (self.batch_size or 1)
+        sampler.set_epoch(self._epoch)
+        sampler.start = self._batches * (self.batch_size or 1)
         for batch in super().__iter__():
             self._batches += 1
             yield batch
-        sampler.set_epoch(self._epoch + 1)
 
     def state_dict(self) -> dict[str, int]:
         """Epoch, batches handed out in it, and batches per epoch."""
-        epoch = getattr(self.sampler, "epoch", 0)
-        return {"epoch": epoch, "batches": self._batches if epoch == self._epoch else 0, "length": len(self)}
+        epoch = getattr(self.sampler, "epoch", 0) if self._epoch is None else self._epoch
+        return {"epoch": epoch, "batches": self._batches, "length": len(self)}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Moves to a stored position.

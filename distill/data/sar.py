@@ -133,12 +133,12 @@ def _draw_ship(rng: np.random.Generator, canvas: Canvas, ship: _Ship, hull: Patc
     dx, dy = columns - ship.at[0], rows - ship.at[1]
     along = dx * np.cos(ship.heading) + dy * np.sin(ship.heading)
     across = dy * np.cos(ship.heading) - dx * np.sin(ship.heading)
-    base = float(np.clip(rng.lognormal(1.6, 0.6), 1.8, 22))
+    base = float(np.clip(rng.lognormal(1.3, 0.6), 1.4, 18))
     power = base * (0.45 + 1.1 * np.exp(-((across / ship.width - rng.uniform(-0.35, 0.35)) ** 2) / 0.05))
     power *= 1 + 0.4 * np.sin(along / ship.length * rng.uniform(8, 30) + rng.uniform(0, 6))
     superstructures = []
     for share in rng.uniform(-0.42, 0.34, int(rng.integers(1, 5))):
-        u, v, strength = share * ship.length, rng.uniform(-0.2, 0.2) * ship.width, base * rng.uniform(3, 14)
+        u, v, strength = share * ship.length, rng.uniform(-0.2, 0.2) * ship.width, base * rng.uniform(2, 11)
         power += strength * np.exp(-((along - u) ** 2 + (across - v) ** 2) / 1.8)
         superstructures.append((offset(ship.at, ship.heading, u, v), strength))
     before = canvas.pixels[hull.area].copy()
@@ -146,7 +146,7 @@ def _draw_ship(rng: np.random.Generator, canvas: Canvas, ship: _Ship, hull: Patc
     if moving:
         _azimuth_echoes(rng, canvas, hull, (canvas.pixels[hull.area] - before)[:, :, 0].clip(0))
     for at, strength in superstructures:
-        if strength > 60:
+        if strength > 45:
             _side_lobes(canvas, at, strength)
 
 

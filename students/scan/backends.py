@@ -18,8 +18,8 @@ class Backend:
     """One implementation behind the operators of `students.scan.operator`.
 
     Args:
-        forward: (u, delta, A, B, C, D, delta_bias, delta_softplus) to (out, last state, starts), where `starts` holds the
-            states before each block of time and is what the backward pass recomputes from.
+        forward: (u, delta, A, B, C, D, delta_bias, delta_softplus) to (out, last state, starts), where `starts` holds
+            the states before each block of time, from which the backward pass recomputes the others.
         backward: (grad_out, grad_last, the inputs of `forward`, starts) to the gradients of its seven tensors.
         blocks: (batch, channels per group, states, length, device type) to the number of blocks in `starts`.
         obstacle: Device type to the reason why the backend cannot run there; empty when it can.
@@ -84,7 +84,7 @@ def explain_backend(device: str = "cpu") -> list[BackendStatus]:
     rows = []
     for name, backend in BACKENDS.items():
         obstacle = backend.obstacle(device)
-        idle = "available, another is preferred" if not obstacle else obstacle
+        idle = obstacle or "available, another is preferred"
         rows.append(BackendStatus(name, name == chosen, (forced or backend.note) if name == chosen else idle))
     reason = forced if chosen == REFERENCE else "one token after the other, for tests"
     return [*rows, BackendStatus(REFERENCE, chosen == REFERENCE, reason)]

@@ -36,29 +36,14 @@ def selective_scan(
     A: Tensor,
     B: Tensor,
     C: Tensor,
-    D: Tensor | None,
-    z: Tensor | None,
-    delta_bias: Tensor | None,
-    delta_softplus: bool,
-    return_last_state: Literal[True],
-    *,
-    backend: str = "auto",
-) -> tuple[Tensor, Tensor]: ...
-@overload
-def selective_scan(
-    u: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
     D: Tensor | None = None,
     z: Tensor | None = None,
     delta_bias: Tensor | None = None,
     delta_softplus: bool = False,
+    return_last_state: bool = False,
     *,
-    return_last_state: Literal[True],
     backend: str = "auto",
-) -> tuple[Tensor, Tensor]: ...
+) -> Tensor | tuple[Tensor, Tensor]: ...
 def selective_scan(
     u: Tensor,
     delta: Tensor,
@@ -75,8 +60,8 @@ def selective_scan(
 ) -> Tensor | tuple[Tensor, Tensor]:
     """h_t = exp(Δ_t A) h_{t-1} + Δ_t u_t B_t;  y_t = C_t h_t + D u_t;  the output is y, or y silu(z).
 
-    Computes in float32 (float64 for float64 `u`) whatever the inputs and autocast are. Unlike in mamba-ssm the last state
-    carries gradients, the inputs may have any strides, and their dtypes may differ. Second derivatives are not provided.
+    Computes in float32 (float64 for float64 `u`) whatever the inputs and autocast are. Unlike in mamba-ssm the last
+    state carries gradients, the inputs may have any strides, and their dtypes may differ. No second derivatives.
 
     Args:
         u: (B, D, L).
@@ -131,7 +116,8 @@ def _check(
     groups = B.shape[1] if B.dim() == 4 else 0
     if groups < 1 or B.shape != (batch, groups, A.shape[1], length):
         raise ValueError(
-            f"B has shape {tuple(B.shape)}, expected (B, N, L) or (B, G, N, L) with B = {batch}, N = {A.shape[1]}, L = {length}"
+            f"B has shape {tuple(B.shape)}, expected (B, N, L) or (B, G, N, L) "
+            f"with batch {batch}, N = {A.shape[1]}, L = {length}"
         )
     if channels % groups:
         raise ValueError(f"B has {groups} groups, which must divide the {channels} channels of u")

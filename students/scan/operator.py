@@ -33,7 +33,7 @@ def scan_forward(
     delta_softplus: bool,
     backend: str,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Outputs, last states and block starts of a backend; the inputs are those of `Backend.forward`, already checked."""
+    """Outputs, last states and block starts, computed by a backend from arguments that are already checked."""
     with torch.autocast(u.device.type, enabled=False):
         return BACKENDS[backend].forward(u, delta, A, B, C, D, delta_bias, delta_softplus)
 

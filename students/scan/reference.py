@@ -18,7 +18,7 @@ def selective_scan_reference(
     delta_bias: Tensor | None = None,
     delta_softplus: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """Scans tensors shaped as in `selective_scan` (B and C with groups), differentiable by autograd, in any float dtype.
+    """Scans tensors shaped as in `selective_scan` (B and C with groups), differentiable by autograd.
 
     Time steps come from `unbind`, whose gradient is one stack; indexing inside the loop would make the backward pass
     quadratic in L.

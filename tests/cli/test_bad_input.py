@@ -119,9 +119,7 @@ def test_gpu_asked_for_and_absent(distill_recipe: Path, tmp_path: Path, capsys: 
 def test_misspelt_names_answer_with_the_nearest(
     distill_recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], override: str, expected: str
 ) -> None:
-    line = refused(["fit", str(distill_recipe), override], capsys, tmp_path / "run")
-    assert expected in line
-    assert override.partition("=")[0].rpartition(".")[2].lstrip("-") in line or override.rpartition("=")[2] in line
+    assert expected in refused(["fit", str(distill_recipe), override], capsys, tmp_path / "run")
 
 
 @pytest.mark.parametrize(

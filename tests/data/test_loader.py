@@ -1,5 +1,6 @@
 """Resuming inside an epoch changes nothing, and neither does the number of workers."""
 
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,10 @@ class SaveAt(Callback):
         if self.hook == "batch":
             trainer.save_checkpoint(self.folder / f"{trainer.global_step}.ckpt")
 
+    def on_validation_end(self, trainer: Trainer, *_: Any) -> None:
+        if self.hook == "validation" and not trainer.sanity_checking:
+            trainer.save_checkpoint(self.folder / f"{trainer.global_step}.ckpt")
+
     def on_train_epoch_end(self, trainer: Trainer, *_: Any) -> None:
         if self.hook == "epoch":
             trainer.save_checkpoint(self.folder / f"{trainer.global_step}.ckpt")
@@ -85,7 +90,7 @@ def _fit(
 
 
 @pytest.mark.parametrize("limits", [{"max_steps": 12}, {"max_epochs": 3}], ids=["steps", "epochs"])
-@pytest.mark.parametrize("hook", ["batch", "epoch"])
+@pytest.mark.parametrize("hook", ["batch", "epoch", "validation"])
 def test_resumed_training_sees_the_same_batches(tmp_path: Path, limits: dict[str, int], hook: str) -> None:
     straight = _fit(0, callbacks=[SaveAt(tmp_path, hook)], **limits)
     assert len({str(batch) for batch in straight}) == len(straight) == (12 if "max_steps" in limits else 15)
@@ -124,12 +129,12 @@ def test_workers_do_not_change_batches() -> None:
     assert epochs[0] == epochs[1]
 
 
-def test_each_exhausted_iterator_moves_to_the_next_epoch() -> None:
+def test_each_iterator_takes_the_next_epoch() -> None:
     loader = train_loader(Noise(6), 2, 0, 0, None)
     first, second = ([batch["index"].tolist() for batch in loader] for _ in range(2))
-    assert sorted(sum(first, [])) == sorted(sum(second, [])) == list(range(6))
+    assert sorted(chain(*first)) == sorted(chain(*second)) == list(range(6))
     assert first != second
-    assert loader.state_dict() == {"epoch": 2, "batches": 0, "length": 3}
+    assert loader.state_dict() == {"epoch": 1, "batches": 3, "length": 3}
 
 
 def test_state_counts_batches_handed_out_not_prefetched() -> None:
@@ -143,7 +148,7 @@ def test_state_counts_batches_handed_out_not_prefetched() -> None:
     other.load_state_dict(state)
     assert other.state_dict() == state
     assert [batch["index"].tolist() for batch in other] == rest
-    assert sorted(sum(first + rest, [])) == list(range(20))
+    assert sorted(chain(*first, *rest)) == list(range(20))
 
 
 def test_position_in_an_epoch_of_another_length_is_refused() -> None:

@@ -28,9 +28,7 @@ class ColumnarStudent(nn.Module):
     def __init__(self, width: int = 32) -> None:
         super().__init__()
         self.feature_info = Maps([width, width], [8, 8])
-        self.embed = nn.Sequential(
-            nn.Conv2d(3, width, 5, 4, 2), nn.ReLU(), nn.Conv2d(width, width, 3, 2, 1), nn.ReLU()
-        )
+        self.embed = nn.Sequential(nn.Conv2d(3, width, 5, 4, 2), nn.ReLU(), nn.Conv2d(width, width, 3, 2, 1), nn.ReLU())
         self.deepen = nn.Sequential(nn.Conv2d(width, width, 3, 1, 1), nn.ReLU())
 
     def forward(self, images: Tensor) -> list[Tensor]:

@@ -57,7 +57,9 @@ def test_gradient_reaches_every_parameter(student, head, target):
     targets = [target([[4, 4, 30, 28], [34, 20, 60, 60]], [0, 1]), target([[10, 30, 24, 60]], [1])]
     losses = head.loss(student(torch.randn(2, 3, 64, 64)), targets)
     assert set(losses) == LOSSES
-    assert all(loss.shape == () and loss > 0 for loss in losses.values())
+    for name, loss in losses.items():
+        assert loss.shape == (), name
+        assert loss > 0, name
     sum(losses.values()).backward()
     for name, parameter in [*head.named_parameters(), *student.named_parameters()]:
         assert parameter.grad is not None, name
@@ -77,18 +79,13 @@ def test_images_without_instances_train(student, target, norm):
 
 
 def test_crowd_regions_are_neither_objects_nor_background(student, head, target):
-    """A crowd that covers the image leaves nothing to learn from: no anchor is sampled, positive or negative."""
+    """Under a crowd that covers the image only the true box trains the second stage; no proposal is background."""
+    sampled = []
+    head.roi_head.bbox_head.register_forward_hook(lambda module, inputs, output: sampled.append(len(inputs[0])))
     features = student(torch.randn(1, 3, 64, 64))
-    everywhere = target([[0, 0, 64, 64]], [0], crowd=[True])
-    head.rpn_head.train_cfg["sampler"]["num"] = 10**6
-    ignored = head.loss(features, [everywhere])["loss_rpn_cls"]
-    learned = head.loss(features, [target([], [])])["loss_rpn_cls"]
-    assert learned > 0
-    levels = head._levels(features)
-    anchors, _ = head.rpn_head.get_anchors([x.shape[-2:] for x in levels], [{"pad_shape": (64, 64)}])
-    inside = torchvision.ops.box_iou(torch.cat(anchors[0]), everywhere.boxes)[:, 0] > 0
-    assert inside.any()
-    assert ignored != learned
+    head.loss(features, [target([[4, 4, 30, 28]], [0])])
+    head.loss(features, [target([[4, 4, 30, 28], [0, 0, 64, 64]], [0, 0], crowd=[False, True])])
+    assert sampled == [32, 1]
 
 
 def test_bfloat16_autocast_changes_little(student, target):
@@ -117,8 +114,8 @@ def test_learns_two_images_by_heart_and_predicts_in_the_file_frame(student, head
         target([[20, 10, 52, 30]], [1], image_id=9, **frame),
     ]
     images = torch.stack([image_of(t) for t in targets])
-    optimizer = torch.optim.AdamW([*student.parameters(), *head.parameters()], lr=2e-3)
-    for _ in range(90):
+    optimizer = torch.optim.AdamW([*student.parameters(), *head.parameters()], lr=3e-3)
+    for _ in range(150):
         loss = sum(head.loss(student(images), targets).values())
         optimizer.zero_grad()
         loss.backward()
@@ -135,7 +132,6 @@ def test_learns_two_images_by_heart_and_predicts_in_the_file_frame(student, head
         assert (found.boxes <= torch.tensor([192, 96, 192, 96])).all()
         boxes = wanted.boxes * torch.tensor([3, 2, 3, 2])
         masks = wanted.masks[:, :48, :64].repeat_interleave(2, 1).repeat_interleave(3, 2)
-        assert set(found.labels[: len(boxes)].tolist()) == set(wanted.labels.tolist())
         for box, mask, label in zip(boxes, masks, wanted.labels, strict=True):
             of_class = found.labels == label
             overlap, best = torchvision.ops.box_iou(box[None], found.boxes[of_class])[0].max(0)

@@ -1,7 +1,7 @@
-import importlib.machinery
 import importlib.util
 import subprocess
 import sys
+from importlib.metadata import PackageNotFoundError
 
 import numpy as np
 import pytest
@@ -155,14 +155,28 @@ def test_broken_compiled_operators_are_reported(monkeypatch, tmp_path):
     importlib.invalidate_caches()
     with pytest.raises(UserError, match="undefined symbol"):
         mmcv_ops.ensure_mmcv_ops()
-    assert mmcv_ops.explain_mmcv_ops()[-1].value == "absent"
+    name, active, why = mmcv_ops.explain_mmcv_ops()[-1]
+    assert (name, active) == ("operators", False)
+    assert "undefined symbol" in why
 
 
 def test_explanation_names_the_stack_and_the_operators():
-    findings = {finding.name: finding for finding in mmcv_ops.explain_mmcv_ops()}
-    assert list(findings) == ["mmdet", "mmengine", "mmcv", "mmcv operators"]
-    assert findings["mmdet"].value == "3.3.0"
-    assert findings["mmcv operators"].value == mmcv_ops.ensure_mmcv_ops()
+    rows = mmcv_ops.explain_mmcv_ops()
+    assert [name.split()[0] for name, _, _ in rows[:3]] == ["mmdet", "mmengine", "mmcv"]
+    assert rows[0][0] == "mmdet 3.3.0"
+    assert all(active for _, active, _ in rows)
+    expected = {"compiled": "compiled operators", "torchvision stand-in": "operators from torchvision"}
+    assert rows[-1][0] == expected[mmcv_ops.ensure_mmcv_ops()]
+
+
+def test_explanation_of_a_missing_package(monkeypatch):
+    def absent(name):
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr(mmcv_ops, "version", absent)
+    name, active, how = mmcv_ops.explain_mmcv_ops()[0]
+    assert (name, active) == ("mmdet", False)
+    assert how.startswith("pip install")
 
 
 def test_importing_heads_imports_no_framework():

@@ -38,7 +38,7 @@ def test_wandb_writes_offline_runs_grouped_and_typed(tmp_path: Path, monkeypatch
     logger = build_loggers(tmp_path, "a", "first", "distil", facts, -1)[1]
     run = logger.experiment  # type: ignore[attr-defined]
     try:
-        assert run.settings.mode == "offline"
+        assert run.settings._offline
         assert (run.group, run.job_type, run.config["student"]) == ("first", "distil", "RS4D tiny")
         assert run.summary["macs"] == 7
     finally:

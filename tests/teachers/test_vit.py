@@ -173,7 +173,7 @@ def test_a_missing_norm_is_an_error_outside_student_files(
         ("vit_tiny_patch61_224", None, r"unknown timm model 'vit_tiny_patch61_224'.*did you mean vit_tiny_patch16_224"),
         ("vit_tiny_patch16_224.mine", None, r"Invalid pretrained tag \(mine\)"),
         ("vit_tiny_patch16_224", {"deepness": 3}, r"options \{'deepness': 3\}.*unexpected keyword argument 'deepness'"),
-        ("samvit_base_patch16", {"depth": 1, "embed_dim": 24}, r"use teachers\.SAM for samvit_"),
+        ("samvit_base_patch16", {"depth": 1, "embed_dim": 24}, r"samvit_\* is teachers\.SAM"),
         ("resnet18", {}, r"'resnet18' is not a plain ViT"),
     ],
 )

@@ -1,0 +1,260 @@
+"""RS4D's student: a plain, isotropic Mamba backbone that scans the image tokens forwards and backwards.
+
+Source: Q. Yang, K. Chen, J. Xu, Z. Shi, Z. Zou, RS4D, IEEE TGRS 2026 (https://arxiv.org/abs/2606.25324), and its
+released code (github.com/QinzheYang/RS4D), whose function this file reproduces: one shared norm before every mixer, one
+mixer per layer used in both directions, the mean of both, a residual, and a final norm after the last layer only.
+Differences:
+
+- The two directions share the input projection, the gate and the output projection, which act on each token alone. The
+  original runs the whole mixer twice; the result is the same at about half the multiply-adds.
+- Δ, A and the output projection start as Mamba defines them. The original leaves Δ near 0.7, a memory of one token.
+- Any image size: the position embedding is interpolated; the original accepts 1024 x 1024 only.
+
+Axes: B batch, C embedding channels, E inner channels, N states, R rank of Δ, L tokens, h w token grid, H W pixels.
+"""
+
+import math
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+
+import torch
+from timm.layers import trunc_normal_
+from timm.models import FeatureInfo
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from distill.checkpoint import load_matching, read_metadata, read_state_dict
+from distill.errors import UserError, unknown_name
+from students.released_rs4d import check_metadata, convert_released_state_dict
+from students.scan import selective_scan
+
+_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class _Variant:
+    dim: int
+    layers: int
+    inner: int
+    states: int = 16
+    rank: int = 16
+
+
+_VARIANTS = {
+    "tiny": _Variant(dim=192, layers=6, inner=192, states=8, rank=12),  # ours, for CPUs; the others are RS4D's
+    "small": _Variant(dim=256, layers=16, inner=512),
+    "base": _Variant(dim=256, layers=24, inner=512),
+    "large": _Variant(dim=256, layers=28, inner=640),
+    "huge": _Variant(dim=256, layers=32, inner=640),
+}
+
+
+class BidirectionalMixer(nn.Module):
+    """Mamba's mixer with one set of weights for both directions; returns the mean of the directions.
+
+    Source: Mamba (https://arxiv.org/abs/2312.00752), figure 3, with the initialisation of its section 3.6 and code.
+
+    Args:
+        dim: Token channels C.
+        inner: Inner channels E.
+        states: States N per inner channel.
+        rank: Rank R of the projection to Δ.
+        layers: Depth of the network: the output projection starts at 1/sqrt(layers) of its usual scale.
+    """
+
+    _KERNEL = 4
+    _DELTA_RANGE = (1e-3, 1e-1)
+
+    def __init__(self, dim: int, inner: int, states: int, rank: int, layers: int) -> None:
+        super().__init__()
+        self.split = (rank, states, states)
+        self.in_proj = nn.Linear(dim, 2 * inner, bias=False)
+        self.conv1d = nn.Conv1d(inner, inner, self._KERNEL, groups=inner)
+        self.x_proj = nn.Linear(inner, rank + 2 * states, bias=False)
+        self.dt_proj = nn.Linear(rank, inner)
+        self.A_log = nn.Parameter(torch.log(torch.arange(1, states + 1, dtype=torch.float32)).repeat(inner, 1))
+        self.D = nn.Parameter(torch.ones(inner))
+        self.out_proj = nn.Linear(inner, dim, bias=False)
+        with torch.no_grad():
+            self.out_proj.weight.div_(math.sqrt(layers))
+            self.dt_proj.weight.uniform_(-(rank**-0.5), rank**-0.5)
+            low, high = (math.log(bound) for bound in self._DELTA_RANGE)
+            delta = torch.empty(inner).uniform_(low, high).exp()
+            self.dt_proj.bias.copy_(delta + torch.log(-torch.expm1(-delta)))  # softplus of it is delta
+        for parameter in (self.A_log, self.D, self.dt_proj.bias):
+            parameter._no_weight_decay = True  # type: ignore[attr-defined]
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Maps tokens (B, L, C) to tokens (B, L, C)."""
+        x, gate = self.in_proj(tokens).chunk(2, dim=-1)
+        x = F.silu(self._convolve(torch.cat([x, x.flip(1)])))  # (2B, L, E): one direction after the other
+        low_rank, B, C = self.x_proj(x).split(self.split, dim=-1)
+        with torch.autocast(x.device.type, enabled=False):  # bfloat16 Δ would blur every decay exp(Δ A)
+            delta = F.linear(low_rank.to(self.dt_proj.weight.dtype), self.dt_proj.weight)
+        y = selective_scan(
+            x.transpose(1, 2),
+            delta.transpose(1, 2),
+            -torch.exp(self.A_log),
+            B.transpose(1, 2),
+            C.transpose(1, 2),
+            self.D,
+            delta_bias=self.dt_proj.bias,
+            delta_softplus=True,
+        ).transpose(1, 2)
+        ahead, back = y.chunk(2)
+        return self.out_proj((ahead + back.flip(1)) * (0.5 * F.silu(gate)))
+
+    def _convolve(self, x: Tensor) -> Tensor:
+        """Causal depth-wise convolution of x (B, L, E).
+
+        As a 2-D convolution in channels-last layout it needs no transposed copy of the tokens.
+        """
+        image = x.transpose(1, 2).unsqueeze(2)
+        weight, bias = self.conv1d.weight.unsqueeze(2), self.conv1d.bias
+        y = F.conv2d(image, weight, bias, padding=(0, self._KERNEL - 1), groups=self.conv1d.groups)
+        return y[..., : x.shape[1]].squeeze(2).transpose(1, 2)
+
+
+class RS4D(nn.Module):
+    """RS4D's backbone: maps of stride `patch_size`, the last of which is normalised and is the one that is distilled.
+
+    Args:
+        variant: "tiny" (ours), "small", "base", "large" or "huge".
+        image_size: Side in pixels of the square the position embedding is stored for; inputs may have any size.
+        patch_size: Side of a patch in pixels, the stride of every map.
+        out_indices: Layers, counted from 0 and increasing, whose residual streams are returned; by default every second
+            one from 1, as the released Mask R-CNN models tap it. The last layer is always returned, normalised.
+        frozen_layers: With n > 0 the patch embedding, the position embedding, the shared norm and the first n layers
+            are not trained; with n equal to the depth, nothing is.
+        checkpoint: A `student.safetensors` of this project or a released RS4D state dict.
+
+    Raises:
+        UserError: Unknown variant, indices or sizes out of range, or a checkpoint of another architecture.
+    """
+
+    def __init__(
+        self,
+        variant: str = "small",
+        image_size: int = 1024,
+        patch_size: int = 16,
+        out_indices: list[int] | None = None,
+        frozen_layers: int = 0,
+        checkpoint: str | None = None,
+    ) -> None:
+        super().__init__()
+        if variant not in _VARIANTS:
+            raise unknown_name("RS4D variant", variant, _VARIANTS)
+        config = _VARIANTS[variant]
+        if patch_size < 1 or image_size < patch_size or image_size % patch_size:
+            raise UserError(
+                f"RS4D image_size {image_size} and patch_size {patch_size} do not fit: "
+                "image_size must be a positive multiple of patch_size"
+            )
+        if not 0 <= frozen_layers <= config.layers:
+            raise UserError(f"RS4D frozen_layers is {frozen_layers}; RS4D {variant!r} allows 0 to {config.layers}")
+        taps = list(range(1, config.layers, 2)) if out_indices is None else list(out_indices)
+        if taps != sorted(set(taps)) or (taps and not 0 <= taps[0] <= taps[-1] < config.layers):
+            raise UserError(
+                f"RS4D out_indices is {taps}; RS4D {variant!r} allows increasing numbers from 0 to {config.layers - 1}"
+            )
+        self.init_args = {
+            "variant": variant,
+            "image_size": image_size,
+            "patch_size": patch_size,
+            "out_indices": out_indices,
+        }
+        self.mean, self.std = _MEAN, _STD
+        self.embed_dim, self.patch_size, self.frozen_layers = config.dim, patch_size, frozen_layers
+        self._taps = [*taps, *([config.layers - 1] if config.layers - 1 not in taps else [])]
+        self.feature_info = FeatureInfo(
+            [{"num_chs": config.dim, "reduction": patch_size, "module": f"layers.{i}"} for i in range(config.layers)],
+            tuple(self._taps),
+        )
+
+        self.patch_embed = nn.Conv2d(3, config.dim, patch_size, patch_size, bias=False)
+        self.pos_embed = nn.Parameter(torch.empty(1, config.dim, image_size // patch_size, image_size // patch_size))
+        trunc_normal_(self.pos_embed, std=0.02)
+        self.pos_embed._no_weight_decay = True  # type: ignore[attr-defined]
+        self.pre_norm = nn.LayerNorm(config.dim, eps=1e-6)
+        self.layers = nn.ModuleList(
+            BidirectionalMixer(config.dim, config.inner, config.states, config.rank, config.layers)
+            for _ in range(config.layers)
+        )
+        self.norm = nn.LayerNorm(config.dim, eps=1e-6)
+        if checkpoint is not None:
+            self._load(checkpoint)
+        self._freeze()
+
+    def forward(self, images: Tensor, corrupt: Callable[[Tensor], Tensor] | None = None) -> list[Tensor]:
+        """Maps normalised images (B, 3, H, W) to maps (B, C, h, w), h = ceil(H / patch_size): the taps, then the last.
+
+        Args:
+            images: Any H and W; padded with zeros at the bottom and right to whole patches.
+            corrupt: Applied to the tokens (B, h w, C) between patch and position embedding.
+        """
+        height, width = images.shape[-2:]
+        images = F.pad(images, (0, -width % self.patch_size, 0, -height % self.patch_size))
+        with self._gradients(0):
+            patches = self.patch_embed(images)
+            position = self._position(patches.shape[2], patches.shape[3])
+        grid = patches.shape[2:]
+        x = patches.flatten(2).transpose(1, 2)
+        if corrupt is not None:
+            x = corrupt(x)
+        x = x + position.flatten(2).transpose(1, 2)
+        maps = []
+        for index, layer in enumerate(self.layers):
+            with self._gradients(index):
+                x = x + layer(self.pre_norm(x))
+                if index == len(self.layers) - 1:
+                    x = self.norm(x)
+            if index in self._taps:
+                maps.append(x.transpose(1, 2).unflatten(2, grid))
+        return maps
+
+    def no_weight_decay(self) -> set[str]:
+        """Names of the parameters that weight decay would harm: the position embedding, A_log, D and the bias of Δ."""
+        return {name for name, parameter in self.named_parameters() if hasattr(parameter, "_no_weight_decay")}
+
+    @torch.no_grad()
+    def rescale_output(self, rms: float) -> None:
+        """Makes the last map start at a root mean square of `rms`.
+
+        Distillation calls it with the teacher's: otherwise the first hundred steps only shrink the scale.
+        """
+        self.norm.weight.fill_(rms)
+        self.norm.bias.zero_()
+
+    def _gradients(self, layer: int) -> torch.no_grad | nullcontext[None]:
+        return torch.no_grad() if layer < self.frozen_layers else nullcontext()
+
+    def _freeze(self) -> None:
+        if not self.frozen_layers:
+            return
+        frozen = [self.patch_embed, self.pre_norm, *self.layers[: self.frozen_layers]]
+        if self.frozen_layers == len(self.layers):
+            frozen.append(self.norm)
+        self.pos_embed.requires_grad_(False)
+        for module in frozen:
+            module.requires_grad_(False)
+
+    def _position(self, height: int, width: int) -> Tensor:
+        """The position embedding (1, C, h, w) of a token grid."""
+        if self.pos_embed.shape[2:] == (height, width):
+            return self.pos_embed
+        return _interpolate(self.pos_embed, (height, width))
+
+    def _load(self, path: str) -> None:
+        check_metadata(path, read_metadata(path), self.init_args)
+        state = convert_released_state_dict(read_state_dict(path))
+        position = state.get("pos_embed")
+        if position is not None and position.dim() == 4 and position.shape[:2] == self.pos_embed.shape[:2]:
+            state["pos_embed"] = _interpolate(position, self.pos_embed.shape[2:])
+        load_matching(self, state, path)
+
+
+def _interpolate(position: Tensor, grid: tuple[int, ...] | torch.Size) -> Tensor:
+    if position.shape[2:] == tuple(grid):
+        return position
+    return F.interpolate(position, tuple(grid), mode="bicubic", antialias=True)

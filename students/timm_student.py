@@ -1,0 +1,92 @@
+"""Every timm model as a student.
+
+Axes: B batch, C channels, H W pixels or grid.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import timm
+import torch
+from timm.models import FeatureInfo
+from torch import Tensor, nn
+
+from distill.checkpoint import load_matching, read_state_dict
+from distill.errors import UserError, unknown_name
+
+
+class TimmStudent(nn.Module):
+    """A timm model without its classifier, as a feature pyramid (`features_only`).
+
+    The weights carry timm's own names behind `weights_prefix`: `model.` for convolutional nets, `model.model.` for
+    vision transformers. A transformer trained here becomes a teacher, or any other timm model, by removing the prefix::
+
+        prefix = student.weights_prefix
+        weights = {name.removeprefix(prefix): tensor for name, tensor in student.state_dict().items()}
+        timm.create_model(name, **options).load_state_dict(weights, strict=False)
+
+    Only the parts that `features_only` drops are then missing: the classifier, the final norm (a SAM encoder's neck),
+    and blocks after the last tap. Some convolutional nets are flattened: timm writes `stages_0` for `stages.0` there.
+
+    Args:
+        name: timm's name, for example "efficientvit_b0" or "vit_tiny_patch16_224".
+        out_indices: Which of timm's feature levels are returned; by default timm's choice.
+        checkpoint: Weights of a `TimmStudent` or of the timm model itself. timm's names are accepted with or without
+            prefix, and the parts `features_only` drops are ignored.
+        options: Further arguments of `timm.create_model`, for example `{"img_size": 512, "dynamic_img_size": true}`.
+
+    Raises:
+        UserError: Unknown name, arguments that timm refuses, or a checkpoint of another architecture.
+    """
+
+    feature_info: FeatureInfo
+
+    def __init__(
+        self,
+        name: str,
+        out_indices: list[int] | None = None,
+        checkpoint: str | None = None,
+        options: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        if not timm.is_model(name.split(".", 1)[0]):
+            raise unknown_name("timm model", name, timm.list_models())
+        self.init_args = {"name": name, "out_indices": out_indices, "options": options}
+        self._options = dict(options or {})
+        taps = {} if out_indices is None else {"out_indices": tuple(out_indices)}
+        try:
+            self.model = timm.create_model(name, pretrained=False, features_only=True, **taps, **self._options)
+        except (TypeError, ValueError, AssertionError, IndexError, RuntimeError) as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise UserError(
+                f"timm refuses to build {name!r} as a feature extractor with out_indices {out_indices} and options "
+                f"{self._options} ({reason}); correct them, or choose another model"
+            ) from error
+        config = self.model.pretrained_cfg
+        self.mean, self.std = tuple(config["mean"]), tuple(config["std"])
+        self.feature_info = self.model.feature_info
+        inner = getattr(self.model, "model", None)
+        self.weights_prefix = "model.model." if isinstance(inner, nn.Module) else "model."
+        if checkpoint is not None:
+            state = read_state_dict(checkpoint)
+            own = self.state_dict()
+            load_matching(self, state if state.keys() == own.keys() else self._from_timm(name, state), checkpoint)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Maps normalised images (B, 3, H, W) to maps (B, C_i, H_i, W_i), the deepest last."""
+        return list(self.model(images))
+
+    def _from_timm(self, name: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Names of the full timm model to those of this module, without what `features_only` drops."""
+        with torch.device("meta"):
+            full = timm.create_model(name, pretrained=False, **self._options).state_dict().keys()
+        own = self.state_dict()
+        converted = {}
+        for key, tensor in state.items():
+            candidates = [self.weights_prefix + key, self.weights_prefix + key.replace(".", "_", 1)]
+            target = next((candidate for candidate in candidates if candidate in own), None)
+            if target is not None:
+                converted[target] = tensor
+            elif key not in full:
+                converted[key] = tensor  # neither's: `load_matching` names it
+        return converted

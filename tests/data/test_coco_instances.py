@@ -1,0 +1,256 @@
+"""The data module for COCO instances, and NWPU with the quirks of its published annotations."""
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from jsonargparse import ArgumentParser
+from pytorch_lightning.utilities import move_data_to_device
+
+from distill.contracts import Target
+from distill.data import NWPU, CocoInstances
+from distill.data.annotations import decode_mask
+from distill.data.synthetic import write_scenes
+from distill.errors import UserError
+
+SHARED = Path(__file__).parents[2] / "../shared/data"
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("scenes")
+    write_scenes(root, "train", 10, image_size=64)
+    write_scenes(root, "val", 4, image_size=64)
+    return root
+
+
+def module(root: Path, **arguments: Any) -> CocoInstances:
+    paths = {f"{split}_images": str(root / split / "images") for split in ("train", "val")}
+    paths |= {f"{split}_annotations": str(root / split / "annotations.json") for split in ("train", "val")}
+    return CocoInstances(**(paths | {"image_size": 64, "batch_size": 2, "num_workers": 0} | arguments))
+
+
+def same(first: Target, second: Target) -> bool:
+    fields = ("boxes", "labels", "masks", "crowd")
+    return first.image_id == second.image_id and all(
+        torch.equal(getattr(first, field), getattr(second, field)) for field in fields
+    )
+
+
+def test_batches(scenes: Path) -> None:
+    data = module(scenes)
+    data.setup("fit")
+    assert data.class_names == ["ship", "building", "vehicle"]
+    batches = list(data.train_dataloader())
+    assert len(batches) == 5
+    for batch in batches:
+        assert batch["image"].shape == (2, 3, 64, 64)
+        assert batch["image"].dtype == torch.float32
+        for target in batch["targets"]:
+            count = len(target.labels)
+            assert target.boxes.shape == (count, 4)
+            assert target.masks.shape == (count, 64, 64)
+            assert target.original_size == (64, 64)
+    moved = move_data_to_device(batches[0], torch.device("cpu"))
+    assert isinstance(moved["targets"][0], Target)
+
+
+def test_validation_is_complete_and_ordered_and_test_defaults_to_it(scenes: Path) -> None:
+    data = module(scenes)
+    for loader in (data.val_dataloader(), data.test_dataloader()):
+        targets = [target for batch in loader for target in batch["targets"]]
+        assert [target.image_id for target in targets] == [1, 2, 3, 4]
+    truth = data.ground_truth("val")
+    assert truth == data.ground_truth("test")
+    assert sum(len(target.labels) for target in targets) == len(truth["annotations"])
+    for target in targets:
+        records = [record for record in truth["annotations"] if record["image_id"] == target.image_id]
+        for mask, record in zip(target.masks, records, strict=True):
+            assert torch.equal(mask, torch.from_numpy(decode_mask(record["segmentation"], 64, 64)).bool())
+
+
+def test_workers_do_not_change_views(scenes: Path) -> None:
+    first, second = (list(module(scenes, num_workers=workers).train_dataloader()) for workers in (0, 2))
+    for one, other in zip(first, second, strict=True):
+        assert torch.equal(one["image"], other["image"])
+        assert all(same(a, b) for a, b in zip(one["targets"], other["targets"], strict=True))
+
+
+def test_own_test_split(scenes: Path) -> None:
+    folder = scenes / "train"
+    data = module(scenes, test_images=str(folder / "images"), test_annotations=str(folder / "annotations.json"))
+    assert len(data.dataset("test")) == 10
+    with pytest.raises(UserError, match="test_images and test_annotations belong together"):
+        module(scenes, test_images="x")
+
+
+def test_declared_classes(scenes: Path) -> None:
+    data = module(scenes, classes=["vehicle", "ship"])
+    assert data.class_names == ["vehicle", "ship"]
+    assert [category["name"] for category in data.ground_truth("val")["categories"]] == ["vehicle", "ship"]
+    labels = {int(label) for batch in data.val_dataloader() for target in batch["targets"] for label in target.labels}
+    assert labels == {0, 1}
+    with pytest.raises(UserError, match=r"'boat'.*valid names are ship, building, vehicle"):
+        module(scenes, classes=["boat"]).setup("fit")
+    with pytest.raises(UserError, match="each only once"):
+        module(scenes, classes=["ship", "ship"])
+
+
+def test_train_limit_is_nested_and_seeded(scenes: Path) -> None:
+    def names(limit: int, seed: int = 0) -> list[str]:
+        return [image["file_name"] for image in module(scenes, train_limit=limit, seed=seed).dataset("train").images]
+
+    assert names(3) == names(8)[:3]
+    assert names(8) != names(8, seed=1)
+    assert len(names(99)) == 10
+
+
+def test_filter_empty_and_missing_classes(scenes: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        whole = module(scenes, classes=["ship"]).dataset("train")
+        part = module(scenes, classes=["ship"], filter_empty=True).dataset("train")
+    assert len(whole) == 10
+    assert [image["file_name"][-7:] for image in part.images] == ["sar.png"] * len(part)
+    assert not caplog.messages
+    content = json.loads((scenes / "train" / "annotations.json").read_text())
+    content["annotations"] = [record for record in content["annotations"] if record["category_id"] != 2]
+    path = scenes / "no_buildings.json"
+    path.write_text(json.dumps(content))
+    with caplog.at_level(logging.WARNING):
+        module(scenes, train_annotations=str(path)).setup("fit")
+    assert "no training object of building" in caplog.messages[0]
+
+
+def _first_of_shuffle(seed: int) -> int:
+    return int(torch.randperm(10, generator=torch.Generator().manual_seed(seed))[0])
+
+
+def test_train_limit_without_any_object(scenes: Path) -> None:
+    content = json.loads((scenes / "train" / "annotations.json").read_text())
+    content["annotations"] = content["annotations"][:1]
+    path = scenes / "one.json"
+    path.write_text(json.dumps(content))
+    seed = next(seed for seed in range(9) if _first_of_shuffle(seed) + 1 != content["annotations"][0]["image_id"])
+    with pytest.raises(UserError, match=r"the first 1 images of .* show no object; raise train_limit"):
+        module(scenes, train_annotations=str(path), train_limit=1, seed=seed).setup("fit")
+
+
+def test_broken_training_images_are_skipped_or_raised(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write_scenes(tmp_path, "train", 4, image_size=64)
+    write_scenes(tmp_path, "val", 2, image_size=64)
+    images = sorted((tmp_path / "train" / "images").iterdir())
+    images[0].unlink()
+    images[1].write_bytes(b"x")
+    data = module(tmp_path)
+    with caplog.at_level(logging.WARNING):
+        assert [len(batch["targets"]) for batch in data.train_dataloader()] == [2, 2]
+        data.teardown("fit")
+    assert data.skipped == [images[0].name, images[1].name]
+    assert "skipped 2 of 4" in caplog.messages[-1]
+    with pytest.raises(UserError, match=r"image '.*0000[01]_"):
+        list(module(tmp_path, on_error="raise").train_dataloader())
+    sorted((tmp_path / "val" / "images").iterdir())[1].unlink()
+    with pytest.raises(UserError, match=r"1 of 2 images listed in .* are not in .*for example '00001_optical.png'"):
+        module(tmp_path).setup("validate")
+
+
+def test_image_of_another_size_than_annotated_is_broken(scenes: Path) -> None:
+    content = json.loads((scenes / "val" / "annotations.json").read_text())
+    content["images"][0]["height"] = 65
+    path = scenes / "wrong_size.json"
+    path.write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"00000_sar\.png' is 64x64, but '.*wrong_size\.json' says 64x65"):
+        list(module(scenes, val_annotations=str(path)).val_dataloader())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"image_size": 0}, "image_size is 0"),
+        ({"batch_size": 0}, "batch_size is 0"),
+        ({"scale_jitter": (0.0, 1.0)}, r"scale_jitter is \[0.0, 1.0\]"),
+        ({"train_limit": 0}, "train_limit is 0"),
+        ({"on_error": "skpi"}, "did you mean skip"),
+        ({"train_images": "nowhere"}, "train_images 'nowhere' does not exist"),
+        ({"val_annotations": "nowhere.json"}, "annotations 'nowhere.json' do not exist"),
+    ],
+)
+def test_bad_arguments(scenes: Path, arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        module(scenes, **arguments).setup("fit")
+
+
+def test_unknown_split(scenes: Path) -> None:
+    with pytest.raises(UserError, match="unknown split 'vla': did you mean val"):
+        module(scenes).ground_truth("vla")
+
+
+def test_recipes_can_set_what_nwpu_hands_on(tmp_path: Path) -> None:
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(NWPU, "data")
+    values = parser.parse_object({"data": {"root": "x", "image_size": 256, "scale_jitter": [0.5, 1.5]}}).data
+    assert (values.image_size, values.scale_jitter) == (256, (0.5, 1.5))
+    assert "train_images" not in values
+    with pytest.raises(UserError, match=r"lacks images, annotations/train\.json, .*NWPU needs"):
+        NWPU(str(tmp_path))
+
+
+@pytest.fixture
+def nwpu() -> NWPU:
+    root = SHARED / "nwpu"
+    if not root.is_dir():
+        pytest.skip("NWPU VHR-10 is not here")
+    return NWPU(str(root), image_size=256, num_workers=0, on_error="raise")
+
+
+def test_nwpu_counts(nwpu: NWPU) -> None:
+    expected = {
+        "airplane": (522, 183), "ship": (194, 61), "storage_tank": (506, 25), "baseball_diamond": (292, 62),
+        "tennis_court": (379, 71), "basketball_court": (135, 14), "ground_track_field": (123, 29), "harbor": (119, 45),
+        "bridge": (86, 30), "vehicle": (429, 154),
+    }  # fmt: skip
+    assert nwpu.class_names == list(expected)
+    for column, (split, images) in enumerate({"train": 468, "val": 122}.items()):
+        truth = nwpu.ground_truth(split)
+        assert len(truth["images"]) == images
+        ids = [record["id"] for record in truth["annotations"]]
+        assert ids == list(range(1, len(ids) + 1))
+        for category in truth["categories"]:
+            found = sum(record["category_id"] == category["id"] for record in truth["annotations"])
+            assert found == expected[category["name"]][column]
+
+
+def test_nwpu_views(nwpu: NWPU) -> None:
+    data = nwpu.dataset("val")
+    for index in range(0, len(data), 12):
+        image, target = data[index]
+        height, width = target.size
+        assert max(height, width) == 256
+        assert image.shape == (3, 256, 256)
+        assert len(target.labels) == len(data.annotations.objects(target.image_id)) > 0
+        assert (target.boxes[:, :2] >= 0).all()
+        assert (target.boxes <= torch.tensor([width, height, width, height])).all()
+        for box, mask in zip(target.boxes, target.masks, strict=True):
+            rows, columns = mask.nonzero(as_tuple=True)
+            extent = torch.tensor([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1])
+            assert (box - extent).abs().max() < 2
+    batch = next(iter(nwpu.train_dataloader()))
+    assert batch["image"].shape == (4, 3, 256, 256)
+
+
+def test_ssdd_sample() -> None:
+    root = SHARED / "ssdd"
+    if not root.is_dir():
+        pytest.skip("the SSDD sample is not here")
+    paths = {f"{split}_images": str(root / "images") for split in ("train", "val")}
+    paths |= {f"{split}_annotations": str(root / f"annotations/{split}_present.json") for split in ("train", "val")}
+    data = CocoInstances(**paths, image_size=128, batch_size=1, num_workers=0)
+    (batch,) = data.val_dataloader()
+    assert data.class_names == ["ship"]
+    assert batch["targets"][0].masks.any()
+    paths["val_annotations"] = str(root / "annotations/val.json")
+    with pytest.raises(UserError, match="231 of 232 images listed in"):
+        CocoInstances(**paths).setup("validate")

@@ -1,0 +1,171 @@
+"""Folders of unlabelled images: views, split, broken files."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from distill.data import ImageFolder
+from distill.data.folder import FolderView
+from distill.data.loader import Draw
+from distill.errors import UserError
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    for number in range(12):
+        height, width = rng.integers(10, 60, 2)
+        path = tmp_path / f"part{number % 3}" / f"{number}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (height, width, 3), dtype=np.uint8)).save(path)
+    return tmp_path
+
+
+def _batches(data: ImageFolder) -> list[dict[str, Any]]:
+    return list(data.train_dataloader())
+
+
+def test_batches(folder: Path) -> None:
+    data = ImageFolder(str(folder), image_size=24, batch_size=3, val_fraction=0.2, num_workers=0)
+    batches = _batches(data)
+    assert data.train_set is not None
+    for batch in batches:
+        assert batch["image"].shape == (3, 3, 24, 24)
+        assert batch["image"].dtype == torch.float32
+        assert 0 <= batch["image"].min() < batch["image"].max() <= 1
+        assert [data.train_set.paths[i].name for i in batch["index"]] == [Path(p).name for p in batch["path"]]
+    paths = [path for batch in batches for path in batch["path"]]
+    assert len(set(paths)) == len(paths)
+    validation = [path for batch in data.val_dataloader() for path in batch["path"]]
+    assert validation
+    assert not set(paths) & set(validation)
+
+
+def test_views_are_a_function_of_seed_epoch_and_image(folder: Path) -> None:
+    def images(seed: int, workers: int) -> torch.Tensor:
+        data = ImageFolder(str(folder), image_size=16, batch_size=4, num_workers=workers, seed=seed)
+        return torch.cat([batch["image"] for batch in _batches(data)])
+
+    assert torch.equal(images(0, 0), images(0, 2))
+    assert not torch.equal(images(0, 0), images(1, 0))
+
+
+def test_epochs_differ_and_all_orientations_occur(tmp_path: Path) -> None:
+    ramp = np.add.outer(np.arange(32) * 2, np.arange(32) * 5).astype(np.uint8)
+    Image.fromarray(ramp).save(tmp_path / "a.png")
+    seen = {}
+    for flip in (False, True):
+        views = FolderView(tmp_path, [tmp_path / "a.png"], 16, "raise", scale=(0.9, 1.0), flip=flip)
+        signs = set()
+        for epoch in range(60):
+            image = views[Draw(0, epoch)]["image"][0]
+            down, right = (image[-1] - image[0]).mean(), (image[:, -1] - image[:, 0]).mean()
+            signs.add((bool(down > 0), bool(right > 0), bool(down.abs() > right.abs())))
+        seen[flip] = len(signs)
+    assert seen == {False: 1, True: 8}
+
+
+def test_validation_view_is_the_resized_centre(tmp_path: Path) -> None:
+    wide = np.zeros((10, 40, 3), np.uint8)
+    wide[:, 15:25] = 255
+    Image.fromarray(wide).save(tmp_path / "a.png")
+    views = FolderView(tmp_path, [tmp_path / "a.png"], 20, "raise")
+    image = views[0]["image"]
+    assert image.shape == (3, 20, 20)
+    assert image[:, :, 1:-1].min() == 1
+    assert torch.equal(image, views[0]["image"])
+
+
+def test_split_by_name_is_stable_when_images_are_added(folder: Path) -> None:
+    def held_out() -> set[str]:
+        data = ImageFolder(str(folder), val_fraction=0.3)
+        data.setup("fit")
+        assert data.val_set is not None
+        return {path.relative_to(folder).as_posix() for path in data.val_set.paths}
+
+    before = held_out()
+    assert before
+    for number in range(20, 40):
+        Image.new("RGB", (4, 4)).save(folder / f"{number}.png")
+    assert before == {name for name in held_out() if "part" in name}
+
+
+def test_validation_folder_limit_and_none(folder: Path) -> None:
+    own = ImageFolder(str(folder / "part0"), val_root=str(folder / "part1"), val_limit=2, image_size=8)
+    assert [len(batch["path"]) for batch in own.val_dataloader()] == [2]
+    assert own.train_set is not None
+    assert len(own.train_set) == 4
+    assert ImageFolder(str(folder), val_fraction=0).val_dataloader() == []
+
+
+def test_one_broken_image_is_skipped_named_once_and_counted(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    victim = folder / "part1" / "4.png"
+    victim.write_bytes(victim.read_bytes()[:100])
+    data = ImageFolder(str(folder), image_size=8, batch_size=4, val_fraction=0, num_workers=0)
+    loader = data.train_dataloader()
+    with caplog.at_level(logging.WARNING):
+        epochs = [[path for batch in loader for path in batch["path"]] for _ in range(3)]
+        data.teardown("fit")
+    assert all(len(paths) == 12 and "part1/4.png" not in paths for paths in epochs)
+    assert sum("4.png" in message for message in caplog.messages) == 1
+    assert "skipped 1 of 12 images" in caplog.messages[-1]
+    assert data.skipped == ["part1/4.png"]
+
+
+def test_workers_report_broken_images(folder: Path) -> None:
+    (folder / "part1" / "4.png").write_bytes(b"")
+    data = ImageFolder(str(folder), image_size=8, batch_size=4, val_fraction=0, num_workers=2)
+    assert [batch["image"].shape[0] for batch in _batches(data)] == [4, 4, 4]
+    assert data.skipped == ["part1/4.png"]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_broken_images_can_stop_training(folder: Path, workers: int) -> None:
+    (folder / "part1" / "4.png").write_bytes(b"x")
+    data = ImageFolder(str(folder), image_size=8, val_fraction=0, num_workers=workers, on_error="raise")
+    with pytest.raises(UserError, match=r"^image '[^\n]*4\.png' is not an image in a known format$"):
+        _batches(data)
+
+
+def test_only_broken_images(tmp_path: Path) -> None:
+    for name in ("a.png", "b.png"):
+        (tmp_path / name).touch()
+    data = ImageFolder(str(tmp_path), num_workers=0)
+    for _ in range(2):
+        with pytest.raises(UserError, match="all 1 images are broken; the warnings above name each"):
+            _batches(data)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"image_size": 0}, "image_size is 0; it must be 1 or more"),
+        ({"batch_size": -1}, "batch_size is -1"),
+        ({"num_workers": -1}, "num_workers is -1; it must be 0 or more"),
+        ({"val_fraction": 1.0}, "val_fraction is 1.0"),
+        ({"val_limit": 0}, "val_limit is 0"),
+        ({"scale": (0.5, 0.1)}, r"scale is \[0.5, 0.1\]; it must be \[min, max\]"),
+        ({"scale": (0.5, 1.5)}, "max <= 1"),
+        ({"on_error": "ignore"}, "unknown on_error policy 'ignore'.*skip, raise"),
+    ],
+)
+def test_bad_arguments(folder: Path, arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        ImageFolder(str(folder), **arguments).setup("fit")
+
+
+def test_real_images() -> None:
+    root = Path(__file__).parents[2] / "../shared/data/unlabelled/images"
+    if not root.is_dir():
+        pytest.skip("the unlabelled test images are not here")
+    data = ImageFolder(str(root), image_size=64, batch_size=8, num_workers=0, on_error="raise")
+    batch = next(iter(data.train_dataloader()))
+    assert batch["image"].shape == (8, 3, 64, 64)
+    assert data.train_set is not None
+    assert data.val_set is not None
+    assert len(data.train_set) + len(data.val_set) == 112

@@ -1,0 +1,114 @@
+"""Decoding of every pixel format that remote-sensing data comes in, and of files that are no images."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from distill.data.images import BrokenImage, find_images, read_image
+from distill.errors import UserError
+
+
+@pytest.fixture
+def colours() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif", "bmp"])
+def test_rgb_is_exact(tmp_path: Path, colours: np.ndarray, suffix: str) -> None:
+    Image.fromarray(colours).save(tmp_path / f"a.{suffix}")
+    pixels = read_image(tmp_path / f"a.{suffix}")
+    assert pixels.dtype == torch.uint8
+    assert torch.equal(pixels, torch.from_numpy(colours).permute(2, 0, 1))
+
+
+def test_jpeg_is_rgb(tmp_path: Path) -> None:
+    Image.new("RGB", (16, 8), (200, 40, 90)).save(tmp_path / "a.jpg", quality=95)
+    pixels = read_image(tmp_path / "a.jpg")
+    assert pixels.shape == (3, 8, 16)
+    assert (pixels.float().mean(dim=(1, 2)) - torch.tensor([200.0, 40, 90])).abs().max() < 4
+
+
+def test_grey_palette_one_bit_and_alpha(tmp_path: Path, colours: np.ndarray) -> None:
+    grey = colours[:, :, 0]
+    Image.fromarray(grey).save(tmp_path / "grey.png")
+    assert torch.equal(read_image(tmp_path / "grey.png"), torch.from_numpy(grey).expand(3, -1, -1))
+    palette = Image.fromarray((grey % 4).astype(np.uint8), mode="P")
+    palette.putpalette([10, 20, 30, 40, 50, 60, 70, 80, 90, 100, 110, 120])
+    palette.save(tmp_path / "palette.png")
+    expected = torch.from_numpy((grey % 4).astype(np.int64) * 30)[None] + torch.tensor([10, 20, 30])[:, None, None]
+    assert torch.equal(read_image(tmp_path / "palette.png").long(), expected)
+    Image.fromarray(grey > 99).save(tmp_path / "bits.png")
+    assert torch.equal(read_image(tmp_path / "bits.png")[1], torch.from_numpy((grey > 99) * np.uint8(255)))
+    Image.fromarray(np.dstack([colours, grey])).save(tmp_path / "alpha.png")
+    assert torch.equal(read_image(tmp_path / "alpha.png"), torch.from_numpy(colours).permute(2, 0, 1))
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.int32, np.float32])
+def test_deep_grey_is_stretched_by_percentiles(tmp_path: Path, dtype: type) -> None:
+    values = np.linspace(100, 1100, 10_000).reshape(100, 100).astype(dtype)
+    values[0, 0] = 60_000  # one extreme scatterer must not darken the rest
+    Image.fromarray(values).save(tmp_path / "a.tif")
+    pixels = read_image(tmp_path / "a.tif")
+    assert pixels.shape == (3, 100, 100)
+    assert pixels[0, 0, 0] == 255
+    assert abs(int(pixels[0, 50, 0]) - 128) <= 2
+    assert pixels[0, 5:, :].float().diff(dim=0).min() >= 0
+
+
+def test_invalid_float_pixels_and_constant_images(tmp_path: Path) -> None:
+    values = np.ones((4, 4), np.float32)
+    values[0, 0] = np.nan
+    Image.fromarray(values).save(tmp_path / "constant.tif")
+    assert read_image(tmp_path / "constant.tif").unique().tolist() == [0]
+    Image.fromarray(np.full((4, 4), np.nan, np.float32)).save(tmp_path / "nothing.tif")
+    assert read_image(tmp_path / "nothing.tif").unique().tolist() == [0]
+
+
+def test_exif_orientation_is_ignored(tmp_path: Path, colours: np.ndarray) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by 90 degrees
+    Image.fromarray(colours).save(tmp_path / "a.png", exif=exif)
+    assert read_image(tmp_path / "a.png").shape == (3, 5, 7)
+
+
+def test_broken_files_are_named_with_a_reason(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for suffix in ("png", "jpg", "tif"):
+        whole = tmp_path / f"whole.{suffix}"
+        Image.fromarray(rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(whole)
+        for share in (0.02, 0.3, 0.7):
+            data = whole.read_bytes()
+            cut = tmp_path / f"cut.{suffix}"
+            cut.write_bytes(data[: int(len(data) * share)])
+            with pytest.raises(BrokenImage, match=rf"^image '.*cut\.{suffix}' is [^\n]+$"):
+                read_image(cut)
+    (tmp_path / "empty.png").touch()
+    (tmp_path / "text.png").write_text("hello")
+    for name, reason in {"empty.png": "empty file", "text.png": "not an image", "none.png": "does not exist"}.items():
+        with pytest.raises(BrokenImage, match=f"{name}.*{reason}"):
+            read_image(tmp_path / name)
+    with pytest.raises(UserError):
+        read_image(tmp_path)
+
+
+def test_images_are_found_in_subfolders_sorted_and_whatever_the_case(tmp_path: Path) -> None:
+    for name in ("b.JPG", "a/c.Tiff", "a/b/x.png", "a.webp", "notes.txt", ".hidden.png", "a/._b.png"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    (tmp_path / "folder.png").mkdir()
+    found = [path.relative_to(tmp_path).as_posix() for path in find_images(tmp_path)]
+    assert found == ["a.webp", "a/b/x.png", "a/c.Tiff", "b.JPG"]
+
+
+def test_folders_without_images_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"root '.*nowhere' does not exist"):
+        find_images(tmp_path / "nowhere")
+    with pytest.raises(UserError, match=r"val_root '.*' holds no images; files must end in \.bmp"):
+        find_images(tmp_path, key="val_root")
+    (tmp_path / "a.txt").touch()
+    with pytest.raises(UserError, match="is a file, not a folder"):
+        find_images(tmp_path / "a.txt")

@@ -1,0 +1,136 @@
+"""A student in a plain MMDetection config, as an MMDetection user would write it."""
+
+import copy
+
+import pytest
+import torch
+
+from distill.errors import UserError
+from heads import MaskRCNN
+from heads.mask_rcnn_config import mask_rcnn_config
+from heads.mmdet_student import DistillStudent
+
+CONFIG = """
+custom_imports = dict(imports=["heads.mmdet_student"], allow_failed_imports=False)
+default_scope = "mmdet"
+model = dict(
+    type="MaskRCNN",
+    data_preprocessor=dict(
+        type="DetDataPreprocessor",
+        mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], bgr_to_rgb=True, pad_mask=True),
+    backbone=dict(
+        type="DistillStudent",
+        class_path="timm.create_model",
+        init_args=dict(
+            model_name="vit_tiny_patch16_224", features_only=True, img_size=64, patch_size=8, depth=2, embed_dim=24,
+            num_heads=2, out_indices=[0, 1])),
+    neck=dict(type="DistillNeck", in_channels=[24, 24], strides=[8, 8], out_channels=32))
+"""
+
+
+@pytest.fixture
+def sections():
+    return mask_rcnn_config(
+        2, [2, 4, 8, 16, 32], channels=32, fc_channels=64, roi_samples=32, mask_convs=1, proposals=64,
+        score_threshold=0.0,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def detector(sections, tmp_path):
+    from mmengine.config import Config
+    from mmengine.registry import MODELS, DefaultScope
+
+    (tmp_path / "mask_rcnn.py").write_text(CONFIG)
+    config = Config.fromfile(tmp_path / "mask_rcnn.py")
+    torch.manual_seed(0)
+    with DefaultScope.overwrite_default_scope(config.default_scope):
+        return MODELS.build(config.model | sections)
+
+
+def sample_of(target):
+    from mmdet.structures import DetDataSample
+    from mmdet.structures.mask import BitmapMasks
+    from mmengine.structures import InstanceData
+
+    side = target.masks.shape[-1]
+    sample = DetDataSample(
+        metainfo={
+            "img_shape": (side, side),
+            "ori_shape": (side, side),
+            "pad_shape": (side, side),
+            "batch_input_shape": (side, side),
+            "scale_factor": (1.0, 1.0),
+        }
+    )
+    sample.gt_instances = InstanceData(
+        bboxes=target.boxes, labels=target.labels, masks=BitmapMasks(target.masks.numpy().astype("uint8"), side, side)
+    )
+    sample.ignored_instances = InstanceData(bboxes=torch.zeros(0, 4))
+    return sample
+
+
+def test_detector_trains_and_predicts(detector, target):
+    samples = [sample_of(target([[4, 4, 30, 28]], [0])), sample_of(target([[10, 30, 24, 60]], [1]))]
+    data = detector.data_preprocessor(
+        {"inputs": [torch.randint(0, 255, (3, 64, 64), dtype=torch.uint8) for _ in samples], "data_samples": samples},
+        training=True,
+    )
+    losses = detector(**data, mode="loss")
+    total, _ = detector.parse_losses(losses)
+    total.backward()
+    assert torch.isfinite(total)
+    gradients = [p.grad for p in detector.backbone.parameters() if p.grad is not None]
+    assert gradients
+    assert all(torch.isfinite(g).all() for g in gradients)
+    detector.eval()
+    with torch.no_grad():
+        found = detector(**data, mode="predict")[0].pred_instances
+    assert len(found) > 0
+    assert found.masks.shape[1:] == (64, 64)
+
+
+def test_detector_equals_our_head(detector, sections, target):
+    """Same weights, same features, same random numbers: the head is MMDetection's detector, number for number."""
+    backbone = detector.backbone.student
+    head = MaskRCNN(
+        backbone.feature_info, ["ship", "plane"], neck_channels=32, fc_channels=64, roi_samples=32, mask_convs=1,
+        proposals=64, score_threshold=0.0,
+    )  # fmt: skip
+    state = {name.replace("neck.neck.", "neck."): value for name, value in detector.state_dict().items()}
+    head.load_state_dict({name: value for name, value in state.items() if not name.startswith("backbone.")})
+    images = torch.randn(2, 3, 64, 64)
+    targets = [target([[4, 4, 30, 28], [34, 20, 60, 60]], [0, 1]), target([[10, 30, 24, 60]], [1])]
+    samples = [sample_of(t) for t in targets]
+
+    torch.manual_seed(5)
+    theirs = detector.loss(images, copy.deepcopy(samples))
+    torch.manual_seed(5)
+    ours = head.loss(backbone(images), targets)
+    for name, loss in ours.items():
+        torch.testing.assert_close(loss, sum(theirs[name]) if isinstance(theirs[name], list) else theirs[name].sum())
+
+    detector.eval()
+    with torch.no_grad():
+        expected = detector.predict(images, samples)
+        found = head.eval().predict(backbone(images), targets)
+    for prediction, sample in zip(found, expected, strict=True):
+        torch.testing.assert_close(prediction.boxes, sample.pred_instances.bboxes)
+        torch.testing.assert_close(prediction.scores, sample.pred_instances.scores)
+        assert torch.equal(prediction.labels, sample.pred_instances.labels)
+        assert torch.equal(prediction.masks, sample.pred_instances.masks)
+
+
+def test_init_weights_keeps_the_student_and_draws_the_heads(detector):
+    """MMEngine's runner calls `init_weights` on the whole detector when training starts."""
+    before = copy.deepcopy(detector.state_dict())
+    detector.init_weights()
+    after = detector.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before if name.startswith("backbone."))
+    assert not torch.equal(before["rpn_head.rpn_conv.weight"], after["rpn_head.rpn_conv.weight"])
+
+
+@pytest.mark.parametrize("class_path", ["RS4D", "students.NoSuchStudent", "no_such_package.RS4D"])
+def test_wrong_class_path_is_named(class_path):
+    with pytest.raises(UserError, match=f"class_path '{class_path}' cannot be imported"):
+        DistillStudent(class_path)
