@@ -18,7 +18,7 @@ from distill.errors import UserError
 from teachers.frozen import FrozenTeacher, check_blocks
 from teachers.hub import fetch
 
-_PREFIX = "model."  # of timm's feature wrapper, in files of students that are timm models
+_PREFIX = "model."  # of timm's feature wrapper, and again of the student around it
 _MODULES = ("vision_transformer", "eva", "deit")  # of timm, whose models share tokens, blocks and norm
 _HEADS = ("head.", "head_dist.", "fc_norm.", "attn_pool.")
 

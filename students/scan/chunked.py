@@ -29,8 +29,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-_STEP_ELEMENTS = {"cpu": 2**14, "cuda": 2**20}  # states advanced by one call: below this, call overhead dominates
-_BLOCK_ELEMENTS = {"cpu": 2**19, "cuda": 2**22}  # states held per buffer: 2 MiB stays in the L2 caches of two cores
+# States advanced by one call: a slab takes as many rows and channels as stay below, and lanes fill up to half of it.
+_STEP_ELEMENTS = {"cpu": 2**14, "cuda": 2**20}
+# States held per buffer, of which there are up to six: larger ones leave the cache, smaller ones make more calls.
+_BLOCK_ELEMENTS = {"cpu": 2**19, "cuda": 2**22}
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ def plan_blocks(batch: int, channels: int, states: int, length: int, device: str
     position = max(1, rows * width * states)
     blocks = -(-length // max(16, block // position))
     tokens = -(-length // blocks)  # equal blocks, so that little of the last one is padding
-    lanes = max(1, min(step // position, math.isqrt(tokens)))
+    lanes = max(1, min(step // (2 * position), math.isqrt(tokens)))
     steps = -(-tokens // lanes)
     return Plan(rows, width, lanes, steps, -(-length // (lanes * steps)))
 
@@ -98,10 +100,9 @@ def forward(
             for index in range(plan.blocks):
                 start = starts[index, rows, cols].transpose(1, 2)
                 start.zero_() if carry is None else start.copy_(carry)
-                u_block, delta_block, _ = slab.inputs(index)
-                carry = slab.advance(index, u_block, delta_block, start)
-                y = slab.contract(slab.block(slab.C, index), slab.state[1:])
-                slab.write(out, index, y if skip is None else y.addcmul_(u_block, skip))
+                carry = slab.advance(index, start)
+                y = slab.contract(slab.read(slab.C, index, slab.weights), slab.state[1:])
+                slab.write(out, index, y if skip is None else y.addcmul_(slab.u_block, skip))
             if carry is not None:
                 last[rows, cols].transpose(1, 2).copy_(carry)
     return out, last, starts
@@ -139,44 +140,42 @@ def backward(
             slab = _Slab(plan, u, delta, A, B, C, delta_bias, delta_softplus, rows, cols, group, dtype)
             grad_view = grad_out[rows, cols].transpose(1, 2)
             skip = None if D is None else D[cols].to(dtype)
-            grad, weighted, sum_A = slab.buffer(plan.steps + 1), slab.buffer(plan.steps), slab.buffer(1)[0].zero_()
+            grad, product, sum_A = slab.states(plan.steps + 1), slab.states(plan.steps), slab.states(1)[0].zero_()
+            g, decay, dy, du = grad[:-1], slab.decay[:-1], slab.tokens(slab.width), slab.tokens(slab.width)
             # Backwards in time, position j is reached from j + 1 by the decay a_{j+1}; `decay` has a slot for that of
             # the token after the lane, and slot s of `grad` receives the gradients that enter the lanes.
-            decays, grads = slab.decay[1:].unbind(0)[::-1], grad.unbind(0)[-1:] + grad[:-1].unbind(0)[::-1]
+            decays, grads = slab.decay[1:].unbind(0)[::-1], grad.unbind(0)[-1:] + g.unbind(0)[::-1]
             next_decay = torch.ones_like(sum_A[:, 0])
             carry = torch.zeros_like(next_decay)
             if grad_last is not None:
                 carry.copy_(grad_last[rows, cols].transpose(1, 2))
             for index in reversed(range(plan.blocks)):
-                u_block, delta_block, raw = slab.inputs(index)
-                slab.advance(index, u_block, delta_block, starts[index, rows, cols].transpose(1, 2))
-                dy, g, decay = slab.block(grad_view, index), grad[:-1], slab.decay[:-1]
-
-                torch.mul(dy.unsqueeze(-2), slab.block(slab.C, index).unsqueeze(-1), out=g)
+                slab.advance(index, starts[index, rows, cols].transpose(1, 2))
+                slab.read(grad_view, index, dy)
+                torch.mul(dy.unsqueeze(-2), slab.read(slab.C, index, slab.weights).unsqueeze(-1), out=g)
                 slab.decay[-1, :, :-1] = decay[0, :, 1:]
                 slab.decay[-1, :, -1] = next_decay
                 next_decay.copy_(decay[0, :, 0])
                 carry.copy_(_advance(decays, grads, carry, slab.running, reverse=True))
 
-                slab.add(grad_B, index, torch.matmul(g, (delta_block * u_block).unsqueeze(-1)).squeeze(-1))
-                slab.add(grad_C, index, torch.matmul(slab.state[1:], dy.unsqueeze(-1)).squeeze(-1))
-                through_B = slab.contract(slab.block(slab.B, index), g)  # the gradient of Δ_t u_t
-                du = delta_block * through_B
+                # A product and a sum: as matrices times vectors these take six times as long on a CPU.
+                slab.write(grad_C, index, torch.mul(slab.state[1:], dy.unsqueeze(-2), out=product).sum(-1), add=True)
+                slab.write(grad_B, index, torch.mul(g, slab.input.unsqueeze(-2), out=product).sum(-1), add=True)
+                through_B = slab.contract(slab.read(slab.B, index, slab.weights), g)  # the gradient of Δ_t u_t
+                torch.mul(slab.delta_block, through_B, out=du)
                 if skip is not None:
                     du.addcmul_(dy, skip)
-                    grad_D[cols] += (dy * u_block).sum((0, 1, 2))
+                    grad_D[cols] += dy.mul_(slab.u_block).sum((0, 1, 2))
                 slab.write(grad_u, index, du)
 
-                torch.mul(decay, g, out=weighted).mul_(slab.state[:-1])  # g_t a_t h_{t-1}, for A and for Δ
-                for delta_position, position in zip(delta_block.unsqueeze(-2), weighted.unbind(0), strict=True):
+                torch.mul(decay, g, out=product).mul_(slab.state[:-1])  # g_t a_t h_{t-1}, for A and for Δ
+                for delta_position, position in zip(slab.delta_block.unsqueeze(-2), product.unbind(0), strict=True):
                     sum_A.addcmul_(position, delta_position)
-                d_delta = weighted.mul_(slab.A).sum(-2).addcmul_(u_block, through_B)
+                d_delta = torch.sum(product.mul_(slab.A), -2, out=du).addcmul_(slab.u_block, through_B)
                 if delta_softplus:
-                    d_delta = torch.where(raw > 20, d_delta, d_delta * torch.sigmoid(raw))
-                d_delta = slab.valid(index, d_delta)
-                grad_bias[cols] += d_delta.sum((0, 1))
-                first = index * plan.tokens
-                grad_delta[rows, cols, first : first + plan.tokens].transpose(1, 2).copy_(d_delta)
+                    torch.where(slab.raw > 20, d_delta, torch.sigmoid(slab.raw, out=dy).mul_(d_delta), out=d_delta)
+                slab.write(grad_delta, index, d_delta)
+                grad_bias[cols] += slab.valid(index, d_delta).sum((0, 1))
             grad_A[:, cols] += sum_A.sum((0, 1))
     return (
         grad_u,
@@ -236,16 +235,16 @@ def _advance(
     return leave[:, order[-1]]
 
 
-def _softplus(x: Tensor) -> Tensor:
+def _softplus(x: Tensor, out: Tensor, t: Tensor, lost: Tensor) -> Tensor:
     """log(1 + exp(x)), and x above 20: `torch.nn.functional.softplus` at less than half its time on a CPU.
 
     log1p(y) is log(t) + (y - (t - 1)) / t with t = 1 + y rounded: the second term returns what the rounding took, so
-    that small Δ keep their precision.
+    that small Δ keep their precision. `t` and `lost` are scratch.
     """
-    y = torch.exp(x)
-    t = y + 1
-    lost = torch.sub(y, t - 1)
-    return torch.where(x > 20, x, torch.log(t).addcdiv_(lost, t))
+    torch.add(torch.exp(x, out=out), 1, out=t)
+    torch.sub(out, torch.sub(t, 1, out=lost), out=lost)
+    torch.log(t, out=out).addcdiv_(lost, t)
+    return torch.where(x > 20, x, out, out=out)
 
 
 @contextmanager
@@ -266,7 +265,10 @@ def _one_thread(device: torch.device) -> Iterator[None]:
 
 
 class _Slab:
-    """One set of batch rows and channels: channel-last views of its inputs, and buffers reused by all its blocks."""
+    """One set of batch rows and channels: views of its inputs, channels last, and buffers that all its blocks reuse.
+
+    Buffers rather than temporaries: fresh memory for every intermediate costs more than the arithmetic on it.
+    """
 
     def __init__(
         self,
@@ -290,55 +292,67 @@ class _Slab:
         self.A = A[cols].to(dtype).T.contiguous()
         self.A_log2 = self.A * math.log2(math.e)
         self.bias = None if delta_bias is None else delta_bias[cols].to(dtype)
-        self.state, self.decay = self.buffer(plan.steps + 1), self.buffer(plan.steps + 1)
-        self.states, self.decays = self.state.unbind(0), self.decay[:-1].unbind(0)
-        self.running = self.buffer(plan.steps if plan.lanes > 1 else 0).unbind(0)
+        self.width = self.A.shape[1]
+        # One slot more than positions: before the first for states, after the last for decays.
+        self.state, self.decay = self.states(plan.steps + 1), self.states(plan.steps + 1)
+        self.each_state, self.each_decay = self.state.unbind(0), self.decay[:-1].unbind(0)
+        self.running = self.states(plan.steps if plan.lanes > 1 else 0).unbind(0)
+        self.weights = self.tokens(self.A.shape[0])
+        # Of the current block: u, delta before and after softplus, and Δ u.
+        self.u_block, self.raw, self.delta_block, self.input = (self.tokens(self.width) for _ in range(4))
+        self.sums = self.tokens(self.width)
 
-    def buffer(self, positions: int) -> Tensor:
-        """Uninitialised numbers (positions, b, q, n, d)."""
+    def states(self, positions: int) -> Tensor:
+        """A buffer (positions, b, q, n, d)."""
         shape = (positions, self.u.shape[0], self.plan.lanes, *self.A.shape)
         return torch.empty(shape, dtype=self.dtype, device=self.u.device)
 
-    def block(self, x: Tensor, index: int) -> Tensor:
-        """Tokens of one block of x (b, L, w) as (s, b, q, w), zero beyond the end of the sequence."""
+    def tokens(self, width: int) -> Tensor:
+        """A buffer (s, b, q, width)."""
+        shape = (self.plan.steps, self.u.shape[0], self.plan.lanes, width)
+        return torch.empty(shape, dtype=self.dtype, device=self.u.device)
+
+    def read(self, x: Tensor, index: int, out: Tensor) -> Tensor:
+        """Copies the tokens of one block of x (b, L, w) to `out` (s, b, q, w), zero beyond the end of the sequence."""
         tokens = self.plan.tokens
-        piece = x[:, index * tokens : (index + 1) * tokens].to(self.dtype)
+        piece = x[:, index * tokens : (index + 1) * tokens]
         if piece.shape[1] < tokens:
             piece = F.pad(piece, (0, 0, 0, tokens - piece.shape[1]))
-        return piece.unflatten(1, (self.plan.lanes, self.plan.steps)).permute(2, 0, 1, 3).contiguous()
+        return out.copy_(piece.unflatten(1, (self.plan.lanes, self.plan.steps)).permute(2, 0, 1, 3))
 
     def valid(self, index: int, x: Tensor) -> Tensor:
-        """The inverse of `block` within the sequence: (s, b, q, w) to (b, t, w)."""
+        """The inverse of `read` within the sequence: (s, b, q, w) to (b, t, w)."""
         return x.permute(1, 2, 0, 3).flatten(1, 2)[:, : self.length - index * self.plan.tokens]
 
-    def write(self, target: Tensor, index: int, x: Tensor) -> None:
-        """Stores x (s, b, q, d) into target (B, D, L)."""
+    def write(self, target: Tensor, index: int, x: Tensor, add: bool = False) -> None:
+        """Stores x (s, b, q, w) into one block of target (B, D, L), or adds it to target (B, G, N, L)."""
         first = index * self.plan.tokens
-        target[self.rows, self.cols, first : first + self.plan.tokens].transpose(1, 2).copy_(self.valid(index, x))
+        where = (self.rows, self.group) if add else (self.rows, self.cols)
+        piece = target[where][..., first : first + self.plan.tokens].transpose(1, 2)
+        piece.add_(self.valid(index, x)) if add else piece.copy_(self.valid(index, x))
 
-    def add(self, target: Tensor, index: int, x: Tensor) -> None:
-        """Adds x (s, b, q, n) to target (B, G, N, L)."""
-        first = index * self.plan.tokens
-        target[self.rows, self.group, :, first : first + self.plan.tokens].transpose(1, 2).add_(self.valid(index, x))
-
-    def inputs(self, index: int) -> tuple[Tensor, Tensor, Tensor]:
-        """u, Δ and delta before softplus of one block, each (s, b, q, d); Δ = 0 beyond the end freezes the state."""
-        u, raw = self.block(self.u, index), self.block(self.delta, index)
+    def advance(self, index: int, carry: Tensor) -> Tensor:
+        """Computes decays and states of one block from the state before it; returns the state that leaves it."""
+        self.read(self.u, index, self.u_block)
+        self.read(self.delta, index, self.raw)
         if self.bias is not None:
-            raw = raw + self.bias
-        delta = _softplus(raw) if self.softplus else raw
+            self.raw.add_(self.bias)
+        if self.softplus:
+            _softplus(self.raw, self.delta_block, self.input, self.sums)
+        else:
+            self.delta_block.copy_(self.raw)
         excess = (index + 1) * self.plan.tokens - self.length
-        if excess > 0 and (self.softplus or self.bias is not None):
-            mask = torch.arange(self.plan.tokens, device=u.device) < self.plan.tokens - excess
-            delta = delta * mask.view(1, self.plan.lanes, self.plan.steps, 1).permute(2, 0, 1, 3)
-        return u, delta, raw
-
-    def advance(self, index: int, u: Tensor, delta: Tensor, carry: Tensor) -> Tensor:
-        """Fills `decay` and `state` (slot 0: the entering states); returns the state that leaves the block."""
-        torch.mul(delta.unsqueeze(-2), self.A_log2, out=self.decay[:-1]).exp2_()
-        torch.mul((delta * u).unsqueeze(-2), self.block(self.B, index).unsqueeze(-1), out=self.state[1:])
-        return _advance(self.decays, self.states, carry, self.running, reverse=False)
+        if excess > 0:  # Δ = 0 beyond the end leaves the state as it is
+            inside = torch.arange(self.plan.tokens, device=self.u.device) < self.plan.tokens - excess
+            self.delta_block.mul_(inside.view(1, self.plan.lanes, self.plan.steps, 1).permute(2, 0, 1, 3))
+        torch.mul(self.delta_block, self.u_block, out=self.input)
+        torch.mul(self.delta_block.unsqueeze(-2), self.A_log2, out=self.decay[:-1]).exp2_()
+        weights = self.read(self.B, index, self.weights)
+        torch.mul(self.input.unsqueeze(-2), weights.unsqueeze(-1), out=self.state[1:])
+        return _advance(self.each_decay, self.each_state, carry, self.running, reverse=False)
 
     def contract(self, weights: Tensor, states: Tensor) -> Tensor:
-        """Σ_n of weights (s, b, q, n) times states (s, b, q, n, d)."""
-        return torch.matmul(weights.unsqueeze(-2), states).squeeze(-2)
+        """Σ_n of weights (s, b, q, n) times states (s, b, q, n, d), in the buffer `sums`."""
+        left, right, out = weights.flatten(0, 2), states.flatten(0, 2), self.sums.flatten(0, 2)
+        torch.bmm(left.unsqueeze(1), right, out=out.unsqueeze(1))
+        return self.sums

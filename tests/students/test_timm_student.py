@@ -1,0 +1,94 @@
+"""timm models as students, and the way of their weights back to timm."""
+
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+
+from distill.checkpoint import write_weights
+from distill.contracts import Student
+from distill.errors import UserError
+from students import TimmStudent
+
+VIT = {"img_size": 64, "patch_size": 16, "depth": 3, "dynamic_img_size": True}
+MODELS = [("resnet10t", {}), ("convnext_atto", {}), ("vit_tiny_patch16_224", VIT)]
+
+
+def build(name: str, options: dict[str, object], **arguments: object) -> TimmStudent:
+    torch.manual_seed(0)
+    return TimmStudent(name, options=options, **arguments).eval()  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("name", "options"), MODELS)
+def test_maps_have_the_announced_channels_and_strides(name: str, options: dict[str, object]) -> None:
+    student = build(name, options)
+    assert isinstance(student, Student)
+    maps = student(torch.randn(2, 3, 64, 96))
+    assert [feature.shape[1] for feature in maps] == list(student.feature_info.channels())
+    for feature, stride in zip(maps, student.feature_info.reduction(), strict=True):
+        assert feature.shape[2:] == (64 // stride, 96 // stride)
+
+
+def test_statistics_are_the_models_own() -> None:
+    assert build("vit_tiny_patch16_224", VIT).mean == (0.5, 0.5, 0.5)
+    assert build("resnet10t", {}).std == (0.229, 0.224, 0.225)
+
+
+def test_out_indices() -> None:
+    student = build("vit_tiny_patch16_224", VIT, out_indices=[0, 2])
+    assert len(student(torch.randn(1, 3, 64, 64))) == 2
+
+
+@pytest.mark.parametrize(("name", "options"), MODELS)
+def test_weights_of_the_timm_model_load(tmp_path: Path, name: str, options: dict[str, object]) -> None:
+    torch.manual_seed(1)
+    full = timm.create_model(name, **options).eval()
+    torch.save(full.state_dict(), tmp_path / "timm.pth")
+    student = build(name, options, checkpoint=str(tmp_path / "timm.pth"))
+    images = torch.randn(1, 3, 64, 64)
+    expected = full.forward_intermediates(images, intermediates_only=True)
+    torch.testing.assert_close(student(images)[-1], expected[-1])
+
+
+@pytest.mark.parametrize(("name", "options"), MODELS)
+def test_round_trip(tmp_path: Path, name: str, options: dict[str, object]) -> None:
+    student = build(name, options)
+    path = tmp_path / "student.safetensors"
+    write_weights(student, path, {"class": "students.TimmStudent", "init_args": student.init_args})
+    torch.manual_seed(9)
+    again = TimmStudent(**student.init_args, checkpoint=str(path))  # type: ignore[arg-type]
+    assert all(torch.equal(tensor, again.state_dict()[key]) for key, tensor in student.state_dict().items())
+
+
+def test_a_transformer_returns_to_timm_by_removing_the_prefix() -> None:
+    """So a ViT trained here can teach."""
+    student = build("vit_tiny_patch16_224", VIT)
+    weights = {name.removeprefix(student.weights_prefix): tensor for name, tensor in student.state_dict().items()}
+    model = timm.create_model("vit_tiny_patch16_224", **VIT).eval()
+    report = model.load_state_dict(weights, strict=False)
+    assert report.unexpected_keys == []
+    assert {key.split(".")[0] for key in report.missing_keys} == {"norm", "head"}
+    images = torch.randn(1, 3, 64, 64)
+    expected = model.forward_intermediates(images, indices=3, intermediates_only=True)
+    for one, other in zip(student(images), expected, strict=True):
+        assert torch.equal(one, other)
+
+
+def test_weights_of_another_model_are_refused(tmp_path: Path) -> None:
+    torch.save(timm.create_model("resnet10t").state_dict(), tmp_path / "timm.pth")
+    with pytest.raises(UserError, match="does not fit TimmStudent"):
+        build("resnet14t", {}, checkpoint=str(tmp_path / "timm.pth"))
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "said"),
+    [
+        ("resnet10tt", {}, "did you mean resnet10t"),
+        ("resnet10t", {"depht": 3}, "timm refuses to build 'resnet10t'"),
+    ],
+)
+def test_bad_arguments(name: str, options: dict[str, object], said: str) -> None:
+    with pytest.raises(UserError, match=said) as caught:
+        build(name, options)
+    assert "\n" not in str(caught.value)
