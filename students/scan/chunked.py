@@ -1,16 +1,15 @@
 """The selective scan in plain PyTorch, blocked over time: the backend that runs everywhere.
 
 The recurrence h_t = a_t h_{t-1} + x_t, with a_t = exp(Δ_t A) and x_t = Δ_t u_t B_t, is linear. Time is cut into blocks
-that fit the cache, and each block into `lanes` equal chunks that advance side by side, one position per call:
+that fit the cache, and each block into `lanes` equal chunks that advance side by side, one position of all per call:
 
-    within all lanes    h_j = a_j h_{j-1} + x_j   and the running decay   p_j = a_j p_{j-1}
-    from lane to lane   e_{i+1} = h_last,i + p_last,i e_i
-    within all lanes    h_j += p_j e_i
+    within all lanes    l_j = a_j l_{j-1} + x_j from l = 0, and the decay over the lane p = Π a_j
+    from lane to lane   e_{i+1} = l_last,i + p_i e_i, the state that enters lane i + 1
+    within all lanes    h_j = a_j h_{j-1} + x_j from e_i
 
 Only products of decays occur, never a quotient and never a cumulated logarithm, so the result is as stable as the plain
-loop for any A, and overflows where the loop overflows. With one lane the last two lines vanish: the fastest form on a
-CPU once the batch and the channels alone fill a call (see `plan_blocks`). The exponential, the dearest operation, is
-taken once per state in either pass.
+loop for any A, and overflows where the loop overflows. The exponential, the dearest operation, is taken once per state
+in either pass.
 
 Source: the recurrence is Mamba (Gu and Dao 2023, https://arxiv.org/abs/2312.00752, equation 2, B by Euler's rule as in
 its code); the lanes are the chunks of Martin and Cundy 2018 (https://arxiv.org/abs/1709.04057, section 2). The gradient
@@ -29,8 +28,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-# States advanced by one call: a slab takes as many rows and channels as stay below, and lanes fill up to half of it.
-_STEP_ELEMENTS = {"cpu": 2**14, "cuda": 2**20}
+# Chunks that advance together where the sequence is long enough: Python runs once per position of all of them.
+_LANES = 8
+# States advanced by one call: a slab takes as many rows and channels as stay below with all lanes.
+_STEP_ELEMENTS = {"cpu": 2**16, "cuda": 2**20}
 # States held per buffer, of which there are up to six: larger ones leave the cache, smaller ones make more calls.
 _BLOCK_ELEMENTS = {"cpu": 2**19, "cuda": 2**22}
 
@@ -63,12 +64,12 @@ def plan_blocks(batch: int, channels: int, states: int, length: int, device: str
     """
     step = _STEP_ELEMENTS.get(device, _STEP_ELEMENTS["cuda"])
     block = _BLOCK_ELEMENTS.get(device, _BLOCK_ELEMENTS["cuda"])
-    width = max(1, min(channels, step // states))
-    rows = max(1, min(batch, step // (width * states)))
+    width = max(1, min(channels, step // (states * _LANES)))
+    rows = max(1, min(batch, step // (width * states * _LANES)))
     position = max(1, rows * width * states)
     blocks = -(-length // max(16, block // position))
     tokens = -(-length // blocks)  # equal blocks, so that little of the last one is padding
-    lanes = max(1, min(step // (2 * position), math.isqrt(tokens)))
+    lanes = max(1, min(step // position, math.isqrt(tokens)))
     steps = -(-tokens // lanes)
     return Plan(rows, width, lanes, steps, -(-length // (lanes * steps)))
 
@@ -156,7 +157,7 @@ def backward(
                 slab.decay[-1, :, :-1] = decay[0, :, 1:]
                 slab.decay[-1, :, -1] = next_decay
                 next_decay.copy_(decay[0, :, 0])
-                carry.copy_(_advance(decays, grads, carry, slab.running, reverse=True))
+                carry.copy_(_advance(decays, grads, carry, slab.local, slab.total, reverse=True))
 
                 # A product and a sum: as matrices times vectors these take six times as long on a CPU.
                 slab.write(grad_C, index, torch.mul(slab.state[1:], dy.unsqueeze(-2), out=product).sum(-1), add=True)
@@ -199,7 +200,7 @@ def _slabs(plan: Plan, batch: int, channels: int, groups: int) -> Iterator[tuple
 
 
 def _advance(
-    decays: Sequence[Tensor], states: Sequence[Tensor], carry: Tensor, running: Sequence[Tensor], reverse: bool
+    decays: Sequence[Tensor], states: Sequence[Tensor], carry: Tensor, local: Tensor, total: Tensor, reverse: bool
 ) -> Tensor:
     """Runs h_j = a_j h_{j-1} + x_j over a block, in place.
 
@@ -207,7 +208,8 @@ def _advance(
         decays: a_j of every position, each (b, q, n, d).
         states: One entry more: the first receives the states that enter the lanes, the others hold x_j and receive h_j.
         carry: State (b, n, d) that enters the block.
-        running: Scratch for p_j, shaped as `decays`; unused with one lane.
+        local: Scratch (b, q, n, d) for the state that leaves each lane if none enters it.
+        total: Scratch (b, q, n, d) for the decay over each lane.
         reverse: Whether the last lane comes first in the order of the recurrence.
 
     Returns:
@@ -217,21 +219,17 @@ def _advance(
     order = list(range(enter.shape[1]))
     if reverse:
         order.reverse()
-    if len(order) == 1:
-        enter[:, 0] = carry
-        for decay, (before, state) in zip(decays, itertools.pairwise(states), strict=True):
-            state.addcmul_(decay, before)
-        return leave[:, 0]
-    running[0].copy_(decays[0])
-    for position in range(1, len(decays)):
-        states[position + 1].addcmul_(decays[position], states[position])
-        torch.mul(running[position - 1], decays[position], out=running[position])
-    total = running[-1]
     enter[:, order[0]] = carry
-    for lane, following in itertools.pairwise(order):
-        torch.addcmul(leave[:, lane], total[:, lane], enter[:, lane], out=enter[:, following])
-    for state, product in zip(states[1:], running, strict=True):
-        state.addcmul_(product, enter)
+    if len(order) > 1:
+        local.zero_()
+        total.fill_(1)
+        for decay, state in zip(decays, states[1:], strict=True):
+            torch.addcmul(state, decay, local, out=local)
+            total.mul_(decay)
+        for lane, following in itertools.pairwise(order):
+            torch.addcmul(local[:, lane], total[:, lane], enter[:, lane], out=enter[:, following])
+    for decay, (before, state) in zip(decays, itertools.pairwise(states), strict=True):
+        state.addcmul_(decay, before)
     return leave[:, order[-1]]
 
 
@@ -296,7 +294,7 @@ class _Slab:
         # One slot more than positions: before the first for states, after the last for decays.
         self.state, self.decay = self.states(plan.steps + 1), self.states(plan.steps + 1)
         self.each_state, self.each_decay = self.state.unbind(0), self.decay[:-1].unbind(0)
-        self.running = self.states(plan.steps if plan.lanes > 1 else 0).unbind(0)
+        self.local, self.total = self.states(2).unbind(0)
         self.weights = self.tokens(self.A.shape[0])
         # Of the current block: u, delta before and after softplus, and Δ u.
         self.u_block, self.raw, self.delta_block, self.input = (self.tokens(self.width) for _ in range(4))
@@ -349,7 +347,7 @@ class _Slab:
         torch.mul(self.delta_block.unsqueeze(-2), self.A_log2, out=self.decay[:-1]).exp2_()
         weights = self.read(self.B, index, self.weights)
         torch.mul(self.input.unsqueeze(-2), weights.unsqueeze(-1), out=self.state[1:])
-        return _advance(self.each_decay, self.each_state, carry, self.running, reverse=False)
+        return _advance(self.each_decay, self.each_state, carry, self.local, self.total, reverse=False)
 
     def contract(self, weights: Tensor, states: Tensor) -> Tensor:
         """Σ_n of weights (s, b, q, n) times states (s, b, q, n, d), in the buffer `sums`."""

@@ -71,13 +71,15 @@ def test_every_way_to_cut_is_the_same(monkeypatch: pytest.MonkeyPatch, step: int
 
 def test_plans_cover_one_and_many_lanes_slabs_and_blocks() -> None:
     """The sizes above are only worth something if they reach every branch."""
-    few = chunked.plan_blocks(2, 512, 16, 4096, "cpu")
+    few = chunked.plan_blocks(2, 512, 16, 3, "cpu")
+    long = chunked.plan_blocks(2, 512, 16, 4096, "cpu")
     many = chunked.plan_blocks(1, 16, 4, 4096, "cpu")
     assert few.lanes == 1
-    assert few.blocks > 1
+    assert long.lanes >= 8, "Python must not run once per token"
+    assert long.blocks > 1
     assert many.lanes > 1
     assert chunked.plan_blocks(64, 4096, 16, 64, "cpu").channels < 4096
-    for plan in (few, many):
+    for plan in (long, many):
         assert plan.tokens * (plan.blocks - 1) < 4096 <= plan.tokens * plan.blocks
 
 
