@@ -1,9 +1,14 @@
-"""Randomness of a training step as a function of seed, step and rank alone, so that a resumed run repeats it."""
+"""The seed of a run, and randomness as a function of it and the step alone, so that a resumed run repeats it."""
 
 import os
 
 import pytorch_lightning as pl
 import torch
+
+
+def run_seed() -> int:
+    """The recipe's `seed_everything`, as Lightning leaves it in the environment; 0 outside of a run."""
+    return int(os.environ.get("PL_GLOBAL_SEED", "0"))
 
 
 def seed_step(module: pl.LightningModule, batch_idx: int) -> None:
@@ -12,5 +17,4 @@ def seed_step(module: pl.LightningModule, batch_idx: int) -> None:
     Checkpoints do not hold random states; whatever drew before (calibration, a validation, the data of another epoch)
     would otherwise change what a step draws.
     """
-    run_seed = int(os.environ.get("PL_GLOBAL_SEED", "0"))
-    torch.manual_seed(hash((run_seed, module.trainer.global_step, batch_idx, module.global_rank)) % 2**63)
+    torch.manual_seed(hash((run_seed(), module.trainer.global_step, batch_idx, module.global_rank)) % 2**63)

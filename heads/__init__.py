@@ -8,11 +8,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from heads.dense_masks import DenseMasks
     from heads.mask_rcnn import MaskRCNN
 
-__all__ = ["MaskRCNN"]
+__all__ = ["DenseMasks", "MaskRCNN"]
 
-_MODULES = {"MaskRCNN": "heads.mask_rcnn"}
+_MODULES = {"DenseMasks": "heads.dense_masks", "MaskRCNN": "heads.mask_rcnn"}
 
 
 def __getattr__(name: str) -> Any:

@@ -16,8 +16,8 @@ from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCL
 from rich.console import Console
 from rich.table import Table
 
-from distill.cli.recipe_errors import explain, hidden_user_error
 from distill.checkpoint import read_training_step
+from distill.cli.recipe_errors import explain, hidden_user_error
 from distill.cli.recipes import find
 from distill.errors import UserError
 from distill.report.facts import run_facts, run_kind
@@ -63,7 +63,7 @@ class RecipeCLI(LightningCLI):
             save_config_callback=None,
             trainer_defaults=TRAINER_DEFAULTS,
             seed_everything_default=0,
-            parser_kwargs=parser_settings | {stage: parser_settings for stage in ("fit", "validate", "test")},
+            parser_kwargs=parser_settings | dict.fromkeys(("fit", "validate", "test"), parser_settings),
         )
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -90,6 +90,8 @@ class RecipeCLI(LightningCLI):
         config.run.dir = str(self.folder)
         config.run.experiment = config.run.experiment or self.folder.name
         config.ckpt_path = self._checkpoint(config.ckpt_path)
+        if self.stage != "fit":
+            config.verbose = False  # the table that `_report` prints instead
         if self.stage == "fit":
             require_fresh(self.folder, config.run.overwrite, config.ckpt_path is not None)
         if config.trainer.accelerator in ("gpu", "cuda") and not torch.cuda.is_available():
@@ -117,7 +119,8 @@ class RecipeCLI(LightningCLI):
         """The recipe's trainer with checkpoints in the run folder and our progress display."""
         mine: list[pl.Callback] = [self.wait, progress_bar(self.wait)]
         if self.stage == "fit":
-            mine.append(LearningRateMonitor(logging_interval="step"))
+            if self._wants_logger():
+                mine.append(LearningRateMonitor(logging_interval="step"))
             checkpoints = self.folder / "checkpoints"
             every = self.settings.checkpoint_every
             mine.append(ModelCheckpoint(checkpoints, "last", every_n_train_steps=every, enable_version_counter=False))
@@ -222,6 +225,8 @@ def run(words: list[str]) -> None:
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        warnings.filterwarnings("ignore", message=".*treespec, LeafSpec.*")
+        warnings.filterwarnings("ignore", message=".*callbacks used to create the checkpoint.*")
         try:
             RecipeCLI(recipe, [stage, *rest])
         except (argparse.ArgumentError, ValueError) as error:

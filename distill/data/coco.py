@@ -29,6 +29,7 @@ from distill.data.loader import (
     train_loader,
 )
 from distill.errors import UserError, unknown_name
+from distill.seeding import run_seed
 
 logger = logging.getLogger(__name__)
 
@@ -125,7 +126,7 @@ class CocoInstances(LightningDataModule):
         filter_empty: Whether training images without objects are left out.
         train_limit: Train on this many images only, the first of a shuffle by `seed`: with the same seed a smaller
             limit is a subset of a larger one.
-        seed: Seed of order, views and `train_limit`.
+        seed: Seed of order, views and `train_limit`; by default that of the run.
 
     Raises:
         UserError: A path is missing, an annotation file is unusable (see `CocoAnnotations`), or an argument is out of
@@ -149,7 +150,7 @@ class CocoInstances(LightningDataModule):
         on_error: str = "skip",
         filter_empty: bool = False,
         train_limit: int | None = None,
-        seed: int = 0,
+        seed: int | None = None,
     ) -> None:
         super().__init__()
         if (test_images is None) != (test_annotations is None):
@@ -174,7 +175,7 @@ class CocoInstances(LightningDataModule):
         self.on_error = on_error
         self.filter_empty = filter_empty
         self.train_limit = train_limit
-        self.seed = seed
+        self.seed = run_seed() if seed is None else seed
         self._sets: dict[str, CocoViews] = {}
 
     @cached_property

@@ -26,6 +26,7 @@ from distill.data.loader import (
     train_loader,
 )
 from distill.errors import UserError
+from distill.seeding import run_seed
 
 
 class FolderView(Dataset[dict[str, Any]]):
@@ -103,7 +104,7 @@ class ImageFolder(LightningDataModule):
         on_error: "skip" replaces images that cannot be read and names each once; "raise" stops at the first.
         scale: Range of the random crop's area, relative to the image's.
         flip: Whether training views are mirrored and turned by multiples of 90 degrees.
-        seed: Seed of order and views.
+        seed: Seed of order and views; by default that of the run.
 
     Raises:
         UserError: A folder is missing or holds no image, or an argument is out of its range.
@@ -121,7 +122,7 @@ class ImageFolder(LightningDataModule):
         on_error: str = "skip",
         scale: tuple[float, float] = (0.25, 1.0),
         flip: bool = True,
-        seed: int = 0,
+        seed: int | None = None,
     ) -> None:
         super().__init__()
         if not 0 <= val_fraction < 1:
@@ -138,7 +139,7 @@ class ImageFolder(LightningDataModule):
         self.on_error = on_error
         self.scale = ordered_pair("scale", scale, highest=1.0)
         self.flip = flip
-        self.seed = seed
+        self.seed = run_seed() if seed is None else seed
         self.train_set: FolderView | None = None
         self.val_set: FolderView | None = None
 

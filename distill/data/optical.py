@@ -26,7 +26,7 @@ Stand = tuple[Point, float]  # where a vehicle may stand, and where it points
 def draw_optical_scene(rng: np.random.Generator, size: int) -> Canvas:
     """An optical scene with `building` and `vehicle` objects; pixels are colours in [0, 1]."""
     canvas = Canvas(size)
-    scale = float(rng.uniform(1.5, 2.6))
+    scale = float(rng.uniform(2.4, 4.0))
     azimuth, length = rng.uniform(0, 2 * np.pi), rng.uniform(0.4, 0.9) * scale
     setting = Setting(
         grid=float(rng.uniform(0, np.pi)),

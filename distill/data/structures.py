@@ -66,8 +66,8 @@ def draw_building(rng: np.random.Generator, canvas: Canvas, setting: Setting) ->
     """A building at a random place, if that is free: one wing or two, gabled or flat."""
     angle = setting.grid + float(rng.normal(0, 0.03) if rng.random() < 0.8 else rng.uniform(0, np.pi))
     at = random_point(rng, 0, canvas.size)
-    length = min(60.0, setting.scale * float(rng.uniform(8, 24)))
-    width = float(np.clip(length * rng.uniform(0.4, 0.85), 10, 46))
+    length = min(72.0, setting.scale * float(rng.uniform(8, 24)))
+    width = float(np.clip(length * rng.uniform(0.4, 0.85), 12, 54))
     wings = [_Wing(at, length, width, angle)]
     if rng.random() < 0.4:
         depth, side = width * float(rng.uniform(0.7, 1.1)), 1 if rng.random() < 0.5 else -1

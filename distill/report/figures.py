@@ -63,7 +63,7 @@ def predictions_figure(
     records = {record["id"]: record for record in truth["images"]}
     results = {name: json.loads(path.read_text()) for name, path in predictions.items()}
     columns = ["scene", "ground truth", *results]
-    figure = Figure(figsize=(2.1 * len(columns), 2.1 * len(image_ids) + 0.5))
+    figure = Figure(figsize=(2.1 * len(columns), 2.1 * len(image_ids)))
     grid = figure.subplots(len(image_ids), len(columns), squeeze=False, gridspec_kw={"wspace": 0.03, "hspace": 0.03})
     for row, image_id in zip(grid, image_ids, strict=True):
         record = records[image_id]
@@ -77,7 +77,7 @@ def predictions_figure(
     for axes, title in zip(grid[0], columns, strict=True):
         axes.set_title(title, fontsize=11)
     patches = [mpl.patches.Patch(color=CLASS_COLOURS[i % 6], label=name) for i, name in enumerate(names.values())]
-    figure.legend(handles=patches, loc="lower center", ncols=len(names), frameon=False, fontsize=10)
+    figure.legend(handles=patches, loc="upper center", bbox_to_anchor=(0.5, 0.1), ncols=len(names), frameon=False)
     return figure
 
 
