@@ -51,9 +51,13 @@ def read_training_step(path: str | Path) -> int:
     return int(content["global_step"])
 
 
-def _read(path: Path) -> Any:
+def _require(path: Path) -> None:
     if not path.is_file():
         raise UserError(f"checkpoint {str(path)!r} does not exist; check the path, or train or download it first")
+
+
+def _read(path: Path) -> Any:
+    _require(path)
     try:
         if path.suffix == ".safetensors":
             with safe_open(path, framework="pt") as file:
@@ -98,6 +102,7 @@ def load_matching(module: nn.Module, state: Mapping[str, Tensor], source: str | 
 
 def read_metadata(path: str | Path) -> dict[str, str]:
     """The text metadata of a `.safetensors` file; empty for any other file."""
+    _require(Path(path))
     if Path(path).suffix != ".safetensors":
         return {}
     try:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint
+from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint, ProgressBar
 from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI
 from rich.console import Console
 from rich.table import Table
@@ -117,7 +117,9 @@ class RecipeCLI(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         """The recipe's trainer with checkpoints in the run folder and our progress display."""
-        mine: list[pl.Callback] = [self.wait, progress_bar(self.wait)]
+        bar = progress_bar(self.wait)
+        kwargs["enable_progress_bar"] = isinstance(bar, ProgressBar)  # else Lightning adds one of its own
+        mine: list[pl.Callback] = [self.wait, bar]
         if self.stage == "fit":
             if self._wants_logger():
                 mine.append(LearningRateMonitor(logging_interval="step"))

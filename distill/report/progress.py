@@ -49,6 +49,9 @@ class RichProgress(RichProgressBar):
         super().__init__()
         self._wait = wait
 
+    def _get_train_description(self, current_epoch: int) -> str:
+        return f"Epoch {current_epoch}"  # runs are limited by steps, and Lightning would show "Epoch 3/-2"
+
     def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
         """Metrics shown beside the bar."""
         items: dict[str, Any] = super().get_metrics(trainer, pl_module)
