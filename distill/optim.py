@@ -22,6 +22,8 @@ class OptimSettings:
         betas: AdamW's two momenta.
         warmup_steps: Steps of linear warm-up from 0.
         final_lr: Learning rate at the last step.
+        student_lr_factor: Learning rate of the student as a fraction of `lr`. Below 1 in fine-tuning, where the head
+            starts from nothing and the student from something.
     """
 
     lr: float = 4e-4
@@ -29,6 +31,7 @@ class OptimSettings:
     betas: tuple[float, float] = (0.9, 0.95)
     warmup_steps: int = 500
     final_lr: float = 1e-6
+    student_lr_factor: float = 1.0
 
     def __post_init__(self) -> None:
         """Checks the ranges.
@@ -77,9 +80,21 @@ def lr_factor(step: int, total_steps: int, settings: OptimSettings) -> float:
     return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
 
 
-def build_optimizer(module: nn.Module, total_steps: int, settings: OptimSettings) -> dict[str, Any]:
-    """Optimizer and per-step schedule in the form that `LightningModule.configure_optimizers` returns."""
-    groups = parameter_groups(module, settings.weight_decay)
+def build_optimizer(module: Any, total_steps: int, settings: OptimSettings) -> dict[str, Any]:
+    """Optimizer and per-step schedule in the form that `LightningModule.configure_optimizers` returns.
+
+    Args:
+        module: A Lightning module with a `student`.
+        total_steps: Optimizer steps of the whole run.
+        settings: Rates and schedule.
+    """
+    own = {id(parameter) for parameter in module.student.parameters()}
+    groups = []
+    for group in parameter_groups(module, settings.weight_decay):
+        student = [parameter for parameter in group["params"] if id(parameter) in own]
+        others = [parameter for parameter in group["params"] if id(parameter) not in own]
+        groups.append({**group, "params": student, "lr": settings.lr * settings.student_lr_factor})
+        groups.append({**group, "params": others})
     optimizer = torch.optim.AdamW(groups, lr=settings.lr, betas=settings.betas)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: lr_factor(step, total_steps, settings))
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

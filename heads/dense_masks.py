@@ -17,11 +17,43 @@ from distill.contracts import FeatureInfo, Prediction, Target
 from distill.errors import UserError
 
 
+def dense_mask_losses(logits: Tensor, targets: list[Target], stride: int) -> dict[str, Tensor]:
+    """How far per-pixel class masks are from the instances, in float32.
+
+    Binary cross-entropy, tenfold because most pixels are easy, plus the Dice loss of V-Net
+    (https://arxiv.org/abs/1606.04797), averaged over classes. Crowd regions are left out.
+
+    Args:
+        logits: (B, K, H / stride, W / stride).
+        targets: Instances in the pixel frame of the network's input (H, W).
+        stride: Pixels per cell; a cell's truth is the covered fraction.
+    """
+    logits = logits.float()
+    height, width = logits.shape[-2] * stride, logits.shape[-1] * stride
+    truth = logits.new_zeros(*logits.shape[:2], height, width)
+    valid = logits.new_ones(logits.shape[0], 1, height, width)
+    for index, target in enumerate(targets):
+        masks = target.masks[:, :height, :width].to(logits)
+        rows, columns = masks.shape[-2:]
+        for mask, label, crowd in zip(masks, target.labels, target.crowd, strict=True):
+            if crowd:
+                valid[index, 0, :rows, :columns] *= 1 - mask
+            else:
+                plane = truth[index, label, :rows, :columns]
+                torch.maximum(plane, mask, out=plane)
+    truth, valid = F.avg_pool2d(truth, stride), F.avg_pool2d(valid, stride)
+    cross_entropy = F.binary_cross_entropy_with_logits(logits, truth, valid.expand_as(logits))
+    probability = logits.sigmoid() * valid
+    overlap = (probability * truth).sum((0, 2, 3))
+    total = probability.square().sum((0, 2, 3)) + (truth.square() * valid).sum((0, 2, 3))
+    return {"loss_dense": 10 * cross_entropy, "loss_dice": (1 - (2 * overlap + 1) / (total + 1)).mean()}
+
+
 class DenseMasks(nn.Module):
     """Per-pixel class masks decoded from each token of the last map; connected regions are the instances.
 
     Each token predicts the pixels of its own patch (a linear map and depth-to-space), so the backbone does the work.
-    The loss is binary cross-entropy plus the Dice loss of V-Net (https://arxiv.org/abs/1606.04797), per class.
+    For the loss see `dense_mask_losses`.
 
     Args:
         feature_info: Channels and strides of the student's maps; supplied by the framework.
@@ -43,8 +75,8 @@ class DenseMasks(nn.Module):
         self.classes, self.threshold, self.min_area = len(class_names), threshold, min_area
         self.mix = nn.Conv2d(channels, channels, 3, padding=1)
         self.decode = nn.Conv2d(channels, self.classes * self.stride**2, 1)
-        # Objects are rare: starting near "none" keeps the first steps from unlearning half-grey masks.
-        nn.init.constant_(self.decode.bias, -2.0)
+        with torch.no_grad():  # objects are rare: starting near "none" spares the first steps
+            self.decode.bias.fill_(-2.0)  # type: ignore[union-attr]
 
     def forward(self, features: list[Tensor]) -> Tensor:
         """Logits (B, K, h * stride, w * stride) from the last map (B, C, h, w)."""
@@ -53,22 +85,7 @@ class DenseMasks(nn.Module):
 
     def loss(self, features: list[Tensor], targets: list[Target]) -> dict[str, Tensor]:
         """Cross-entropy and Dice of the masks; crowd regions are left out."""
-        logits = self(features).float()
-        truth, valid = torch.zeros_like(logits), torch.ones_like(logits[:, :1])
-        for index, target in enumerate(targets):
-            height, width = (min(a, b) for a, b in zip(target.masks.shape[-2:], logits.shape[-2:], strict=True))
-            for mask, label, crowd in zip(target.masks, target.labels, target.crowd, strict=True):
-                region = mask[:height, :width].to(logits)
-                if crowd:
-                    valid[index, 0, :height, :width] *= 1 - region
-                else:
-                    truth[index, label, :height, :width] = torch.maximum(truth[index, label, :height, :width], region)
-        cross_entropy = F.binary_cross_entropy_with_logits(logits, truth, valid.expand_as(logits))
-        probability = logits.sigmoid() * valid
-        overlap = (probability * truth).sum((0, 2, 3))
-        total = probability.square().sum((0, 2, 3)) + (truth * valid).sum((0, 2, 3))
-        dice = 1 - (2 * overlap + 1) / (total + 1)
-        return {"loss_mask": 10 * cross_entropy, "loss_dice": dice.mean()}
+        return dense_mask_losses(self(features), targets, stride=1)
 
     @torch.no_grad()
     def predict(self, features: list[Tensor], targets: list[Target]) -> list[Prediction]:

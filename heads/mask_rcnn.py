@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from distill.contracts import FeatureInfo, Prediction, Target
 from distill.errors import UserError
+from heads.dense_masks import dense_mask_losses
 from heads.mask_rcnn_config import mask_rcnn_config
 from heads.mmcv_ops import ensure_mmcv_ops
 from heads.neck import Neck
@@ -28,6 +29,7 @@ class MaskRCNN(nn.Module):
         class_names: Classes of the data, in label order; supplied by the framework.
         neck_channels: Channels of every pyramid level, and width of the proposal and mask heads; a multiple of 4.
         neck_norm: Norm of the neck's aggregator: "layer", "group" or "batch".
+        neck_hidden: Width inside the aggregator; 32 is RS4D's, more learns faster.
         fc_channels: Width of the box head.
         anchor_scale: Side of an anchor, in strides of its level.
         roi_samples: Regions per image that train the second stage.
@@ -35,6 +37,9 @@ class MaskRCNN(nn.Module):
         score_threshold: Lowest score of a predicted instance.
         max_detections: Most instances predicted in one image.
         proposals: Regions per image that reach the second stage.
+        dense_weight: Weight of an auxiliary loss that asks the finest level for a class mask of every pixel, as the
+            semantic branch of Hybrid Task Cascade (https://arxiv.org/abs/1901.07518) does; training only. A neck that
+            starts from random weights learns several times faster with it.
         overrides: Merged into MMDetection's configuration (`rpn_head`, `roi_head`, `train_cfg`, `test_cfg`).
 
     Raises:
@@ -47,6 +52,7 @@ class MaskRCNN(nn.Module):
         class_names: list[str],
         neck_channels: int = 256,
         neck_norm: str = "layer",
+        neck_hidden: int = 32,
         fc_channels: int = 1024,
         anchor_scale: int = 8,
         roi_samples: int = 512,
@@ -54,12 +60,15 @@ class MaskRCNN(nn.Module):
         score_threshold: float = 0.05,
         max_detections: int = 100,
         proposals: int = 1000,
+        dense_weight: float = 0.0,
         overrides: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
         if not class_names:
             raise UserError("heads.MaskRCNN needs at least one class; the annotation file lists no categories")
-        self.neck = Neck(feature_info, neck_channels, neck_norm)
+        self.neck = Neck(feature_info, neck_channels, neck_norm, neck_hidden)
+        self.dense_weight = dense_weight
+        self.dense = nn.Conv2d(neck_channels, len(class_names), 1) if dense_weight else None
         config = mask_rcnn_config(
             len(class_names),
             self.neck.strides,
@@ -95,6 +104,9 @@ class MaskRCNN(nn.Module):
             levels, [_proposal_sample(t, padded) for t in targets], proposal_cfg=self._proposing
         )
         losses |= self.roi_head.loss(levels, proposals, [_region_sample(t, padded) for t in targets])
+        if self.dense is not None:
+            dense = dense_mask_losses(self.dense(levels[0]), targets, self.neck.strides[0])
+            losses |= {name: self.dense_weight * value for name, value in dense.items()}
         # MMDetection gives one proposal loss per level, the mask loss as (1,), and an accuracy among the losses.
         return {
             name: torch.stack(value).sum() if isinstance(value, list) else value.sum()

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from itertools import pairwise
 from math import gcd
 
+import torch
 import torch.nn.functional as F
 from timm.layers import LayerNorm2d
 from torch import Tensor, nn
@@ -127,12 +128,15 @@ class Neck(nn.Module):
         feature_info: Channels and strides of the student's maps.
         channels: Channels of every level.
         norm: Norm of the aggregator: "layer", "group" or "batch". A top-down FPN has none.
+        hidden_channels: Width inside the aggregator.
 
     Raises:
         UserError: The student's strides do not make a pyramid.
     """
 
-    def __init__(self, feature_info: FeatureInfo, channels: int = 256, norm: str = "layer") -> None:
+    def __init__(
+        self, feature_info: FeatureInfo, channels: int = 256, norm: str = "layer", hidden_channels: int = 32
+    ) -> None:
         super().__init__()
         in_channels, reductions = list(feature_info.channels()), list(feature_info.reduction())
         if len(set(reductions)) == 1:
@@ -141,8 +145,9 @@ class Neck(nn.Module):
                 raise UserError(f"the neck needs a student stride that is a multiple of 4 pixels (got {stride})")
             self.strides = [stride // 4, stride // 2, stride, 2 * stride, 4 * stride]
             self.pyramid: nn.Module = nn.Sequential(
-                FeatureAggregator(in_channels, channels, norm=norm), SimpleFPN(channels)
+                FeatureAggregator(in_channels, channels, hidden_channels, norm), SimpleFPN(channels)
             )
+            self.pyramid.apply(_let_content_through)
         elif all(fine < coarse for fine, coarse in pairwise(reductions)):
             extra = max(0, 5 - len(reductions))
             self.strides = reductions + [reductions[-1] * 2**i for i in range(1, extra + 1)]
@@ -156,6 +161,28 @@ class Neck(nn.Module):
     def forward(self, features: list[Tensor]) -> list[Tensor]:
         """Maps the student's L maps (B, C_i, H_i, W_i) to levels (B, channels, H_l, W_l), finest first."""
         return list(self.pyramid(features))
+
+
+def _let_content_through(module: nn.Module) -> None:
+    """Initial weights with which the pyramid shows what the student's maps show.
+
+    With PyTorch's, three quarters of each level's energy is constant over the image and nearly all of the rest a 2 x 2
+    pattern of the transposed convolutions, so that the head first has to unlearn its neck. Kernels that sum to zero take
+    away the constant, which is the mean that ReLUs add; equal kernels for the four pixels that a transposed convolution
+    makes of one take away the pattern (Aitken et al., https://arxiv.org/abs/1707.02937).
+    """
+    if not isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+        return
+    weight = module.weight
+    with torch.no_grad():
+        if isinstance(module, nn.ConvTranspose2d):  # (in, out, 2, 2)
+            kernel = torch.randn_like(weight[:, :, :1, :1]) * weight.shape[0] ** -0.5
+            weight.copy_((kernel - kernel.mean(0, keepdim=True)).expand_as(weight))
+        else:  # (out, in, k, k)
+            nn.init.kaiming_normal_(weight)
+            weight.sub_(weight.mean((1, 2, 3), keepdim=True))
+    if module.bias is not None:
+        nn.init.zeros_(module.bias)
 
 
 def _top_down_fpn(in_channels: list[int], channels: int, levels: int) -> nn.Module:

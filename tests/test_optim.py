@@ -43,10 +43,15 @@ def test_schedule_warms_up_peaks_and_ends_at_the_final_rate() -> None:
     assert factors[110] == pytest.approx(0.01)
 
 
-def test_lightning_gets_a_per_step_schedule() -> None:
-    built = build_optimizer(Toy(), 100, OptimSettings(warmup_steps=0))
+def test_lightning_gets_a_per_step_schedule_and_the_student_its_own_rate() -> None:
+    module = nn.ModuleDict({"student": Toy(), "head": nn.Linear(2, 2)})
+    module.student = module["student"]
+    built = build_optimizer(module, 100, OptimSettings(warmup_steps=0, student_lr_factor=0.1))
     assert built["lr_scheduler"]["interval"] == "step"
-    assert built["optimizer"].param_groups[0]["lr"] == pytest.approx(4e-4)
+    rates = {id(p): group["lr"] for group in built["optimizer"].param_groups for p in group["params"]}
+    assert len(rates) == len(list(module.parameters()))
+    assert rates[id(module["head"].weight)] == pytest.approx(4e-4)
+    assert rates[id(module["student"].A_log)] == pytest.approx(4e-5)
 
 
 @pytest.mark.parametrize("settings", [{"lr": 0.0}, {"warmup_steps": -1}])

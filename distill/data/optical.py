@@ -40,14 +40,14 @@ def draw_optical_scene(rng: np.random.Generator, size: int) -> Canvas:
         stands += _parking_lot(rng, canvas, setting)
     for _ in range(round(rng.integers(0, 4) * density)):
         draw_look_alike(rng, canvas, setting)
-    for _ in range(round(rng.integers(6, 26) * density)):  # attempts: most places are taken
+    for _ in range(round(rng.integers(10, 36) * density)):  # attempts: most places are taken
         draw_building(rng, canvas, setting)
     canvas.taken &= canvas.owner > 0  # roads and lots are no obstacle to vehicles, buildings are
     for _ in range(int(rng.integers(0, 3))):
         stands.append((random_point(rng, 0, size), float(rng.uniform(0, 2 * np.pi))))
     for at, angle in stands:
         draw_vehicle(rng, canvas, setting, at, angle)
-    for _ in range(round(rng.integers(1, 18) * density)):
+    for _ in range(round(rng.integers(0, 8) * density)):
         draw_tree(rng, canvas, setting)
     return _camera(rng, canvas)
 

@@ -111,8 +111,8 @@ def _false_alarms(rng: np.random.Generator, canvas: Canvas, count: int) -> None:
 def _fleet(rng: np.random.Generator, canvas: Canvas) -> None:
     """One ship under way, or a few moored side by side."""
     moored = rng.random() < 0.25
-    length = float(np.clip(rng.lognormal(3.5, 0.4), 14, 72))
-    width = max(3.0, length / rng.uniform(3.2, 6.2))
+    length = float(np.clip(rng.lognormal(3.5, 0.4), 16, 80))
+    width = max(5.0, length / rng.uniform(2.8, 4.8))
     first, heading = random_point(rng, 2, canvas.size - 2), float(rng.uniform(0, 2 * np.pi))
     for berth in range(int(rng.integers(2, 4)) if moored else 1):
         at = offset(first, heading, 0, berth * (width + rng.uniform(1.5, 3)))

@@ -219,3 +219,22 @@ assert DefaultScope.get_current_instance() is None
 """
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_the_dense_branch_trains_the_neck_and_is_gone_at_inference(student, target):
+    settings = dict(neck_channels=16, fc_channels=32, roi_samples=16, mask_convs=1, proposals=20)
+    torch.manual_seed(0)
+    head = MaskRCNN(student.feature_info, ["a", "b"], dense_weight=0.5, **settings)
+    features = student(torch.rand(1, 3, 64, 64))
+    truth = [target([[8, 8, 40, 40]], [1])]
+    losses = head.loss(features, truth)
+    assert {"loss_dense", "loss_dice"} <= losses.keys()
+    (losses["loss_dense"] + losses["loss_dice"]).backward()
+    assert head.dense.weight.grad.abs().sum() > 0
+    assert next(head.neck.parameters()).grad.abs().sum() > 0
+    plain = MaskRCNN(student.feature_info, ["a", "b"], **settings)
+    plain.load_state_dict({k: v for k, v in head.state_dict().items() if not k.startswith("dense.")})
+    with torch.no_grad():
+        one, other = (h.eval().predict(features, truth)[0] for h in (head, plain))
+    assert torch.equal(one.boxes, other.boxes)
+    assert not {"loss_dense", "loss_dice"} & plain.loss(features, truth).keys()

@@ -83,3 +83,18 @@ def test_hierarchical_student_gets_a_top_down_fpn():
 def test_unfit_settings_are_named(maps, channels, reductions, keywords, message):
     with pytest.raises(UserError, match=message):
         Neck(maps(channels, reductions), **keywords)
+
+
+@pytest.mark.parametrize("norm", ["layer", "group", "batch"])
+def test_a_fresh_neck_shows_what_the_student_shows(maps: type, norm: str) -> None:
+    """Most of each level's energy follows the maps' content, not a constant and not the pattern of the upsampling."""
+    torch.manual_seed(0)
+    neck = Neck(maps([48, 48, 48], [8, 8, 8]), channels=32, norm=norm)
+    levels = neck([torch.randn(4, 48, 16, 16) for _ in range(3)])
+    for level in levels[:3]:
+        constant = level.mean((0, 2, 3)).square().mean()
+        assert constant < 0.3 * level.square().mean()
+    blocks = levels[0].unflatten(3, (-1, 4)).unflatten(2, (-1, 4))  # (B, C, h, 4, w, 4): the pixels of one cell
+    inner = blocks[:, :, 1:-1, :, 1:-1]
+    pattern = inner.mean((0, 2, 4)).var((1, 2)).mean()
+    assert pattern < 0.1 * level.var((0, 2, 3)).mean()
