@@ -4,14 +4,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from distill.averaging import EMA
     from distill.checkpoint import load_student
     from distill.distillation import DistillationModule
     from distill.finetuning import FineTuningModule
 
 __version__ = "0.1.0"
-__all__ = ["DistillationModule", "FineTuningModule", "load_student"]
+__all__ = ["EMA", "DistillationModule", "FineTuningModule", "load_student"]
 
 _HOMES = {
+    "EMA": "distill.averaging",
     "DistillationModule": "distill.distillation",
     "FineTuningModule": "distill.finetuning",
     "load_student": "distill.checkpoint",

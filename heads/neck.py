@@ -167,9 +167,9 @@ def _let_content_through(module: nn.Module) -> None:
     """Initial weights with which the pyramid shows what the student's maps show.
 
     With PyTorch's, three quarters of each level's energy is constant over the image and nearly all of the rest a 2 x 2
-    pattern of the transposed convolutions, so that the head first has to unlearn its neck. Kernels that sum to zero take
-    away the constant, which is the mean that ReLUs add; equal kernels for the four pixels that a transposed convolution
-    makes of one take away the pattern (Aitken et al., https://arxiv.org/abs/1707.02937).
+    pattern of the transposed convolutions, so that the head first has to unlearn its neck. Kernels that sum to zero
+    take away the constant, which is the mean that ReLUs add; equal kernels for the four pixels that a transposed
+    convolution makes of one take away the pattern (Aitken et al., https://arxiv.org/abs/1707.02937).
     """
     if not isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
         return

@@ -10,7 +10,7 @@ import torch
 from distill.checkpoint import read_state_dict
 from distill.cli import main
 
-EMA = "--trainer.callbacks+=pytorch_lightning.callbacks.EMAWeightAveraging"
+EMA = "--trainer.callbacks+=distill.EMA"
 
 
 class PowerCut(pl.Callback):

@@ -228,6 +228,7 @@ def run(words: list[str]) -> None:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
         warnings.filterwarnings("ignore", message=".*treespec, LeafSpec.*")
+        warnings.filterwarnings("ignore", message="Experiment logs directory .* exists")
         warnings.filterwarnings("ignore", message=".*callbacks used to create the checkpoint.*")
         try:
             RecipeCLI(recipe, [stage, *rest])

@@ -222,7 +222,7 @@ assert DefaultScope.get_current_instance() is None
 
 
 def test_the_dense_branch_trains_the_neck_and_is_gone_at_inference(student, target):
-    settings = dict(neck_channels=16, fc_channels=32, roi_samples=16, mask_convs=1, proposals=20)
+    settings = {"neck_channels": 16, "fc_channels": 32, "roi_samples": 16, "mask_convs": 1, "proposals": 20}
     torch.manual_seed(0)
     head = MaskRCNN(student.feature_info, ["a", "b"], dense_weight=0.5, **settings)
     features = student(torch.rand(1, 3, 64, 64))

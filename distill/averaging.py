@@ -1,0 +1,29 @@
+"""Exponential moving average of the weights, for validation, export and checkpoints."""
+
+from pytorch_lightning.callbacks import WeightAveraging
+from torch import Tensor
+
+from distill.errors import UserError
+
+
+class EMA(WeightAveraging):
+    """Averages the weights of the last 1 / (1 - decay) steps or so, whatever the length of the run.
+
+    The decay of step n is at most (1 + n) / (10 + n), as in timm's `ModelEmaV3`: with a constant 0.999, the average of a
+    run of a few hundred steps is still mostly its initial weights. Buffers are those of the last step.
+
+    Args:
+        decay: Decay once the run is long enough.
+
+    Raises:
+        UserError: A decay outside [0, 1).
+    """
+
+    def __init__(self, decay: float = 0.999) -> None:
+        if not 0 <= decay < 1:
+            raise UserError(f"the decay of trainer.callbacks EMA is {decay}; it must lie in [0, 1)")
+
+        def average(averaged: Tensor, current: Tensor, count: Tensor | int) -> Tensor:
+            return averaged.lerp(current, 1 - min(decay, (1 + int(count)) / (10 + int(count))))
+
+        super().__init__(use_buffers=False, avg_fn=average)
