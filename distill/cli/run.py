@@ -12,7 +12,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint, ProgressBar
-from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI
+from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from rich.console import Console
 from rich.table import Table
 
@@ -45,8 +45,9 @@ class RecipeCLI(LightningCLI):
         args: Everything that LightningCLI parses.
     """
 
-    def __init__(self, recipe: Path, args: ArgsType) -> None:
+    def __init__(self, recipe: Path, args: list[str]) -> None:
         self.recipe = recipe
+        self.folder_given = any(word.partition("=")[0] == "--run.dir" for word in args)
         self.wait = DataWait()
         self.resumed_step = -1
         # A misspelt key must not pass as the abbreviation of another one.
@@ -83,10 +84,10 @@ class RecipeCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Finds the run folder, and refuses what cannot work before anything is built."""
         config = self.config[self.stage]
-        inside_run = self.recipe.name == "recipe.yaml"
-        self.folder = Path(config.run.dir) if config.run.dir else Path("runs") / self.recipe.stem
-        if inside_run:
+        if self.recipe.name == "recipe.yaml" and not self.folder_given:  # a run folder, which may have been moved
             self.folder = self.recipe.parent
+        else:
+            self.folder = Path(config.run.dir) if config.run.dir else Path("runs") / self.recipe.stem
         config.run.dir = str(self.folder)
         config.run.experiment = config.run.experiment or self.folder.name
         config.ckpt_path = self._checkpoint(config.ckpt_path)

@@ -2,7 +2,9 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
+from distill.checkpoint import read_state_dict
 from distill.cli import main
 from distill.cli.recipes import shipped
 
@@ -39,6 +41,15 @@ def test_recipes_list_show_copy(
     assert main(["recipes", "copy", "finetune/nwpu_mask_rcnn"]) == 0
     assert (tmp_path / "nwpu_mask_rcnn.yaml").read_text() == shipped()["finetune/nwpu_mask_rcnn"].read_text()
     assert main(["recipes", "copy", "finetune/nwpu_mask_rcnn"]) == 2
+
+
+def test_a_run_is_repeated_from_its_folder_into_another(distill_recipe: Path, tmp_path: Path) -> None:
+    assert main(["fit", str(distill_recipe)]) == 0
+    moved = (tmp_path / "run").rename(tmp_path / "moved")
+    assert main(["validate", str(moved)]) == 0
+    assert main(["fit", str(moved / "recipe.yaml"), f"--run.dir={tmp_path / 'again'}"]) == 0
+    first, second = (read_state_dict(folder / "student.safetensors") for folder in (moved, tmp_path / "again"))
+    assert all(torch.equal(tensor, second[name]) for name, tensor in first.items())
 
 
 def test_validate_scores_a_finished_run(distill_recipe: Path, tmp_path: Path) -> None:
