@@ -25,4 +25,5 @@ class Adapter(nn.Module):
         projected = self.projection(features)
         if projected.shape[-2:] == grid:
             return projected
-        return F.interpolate(projected, grid, mode="bilinear", align_corners=False, antialias=True)
+        # In fp32: antialiasing does not exist in bf16 on a CPU, and the loss is fp32 anyway.
+        return F.interpolate(projected.float(), grid, mode="bilinear", align_corners=False, antialias=True)

@@ -1,5 +1,9 @@
 """Exponential moving average of the weights, for validation, export and checkpoints."""
 
+from collections.abc import Sequence
+
+import pytorch_lightning as pl
+import torch
 from pytorch_lightning.callbacks import WeightAveraging
 from torch import Tensor
 
@@ -9,8 +13,8 @@ from distill.errors import UserError
 class EMA(WeightAveraging):
     """Averages the weights of the last 1 / (1 - decay) steps or so, whatever the length of the run.
 
-    The decay of step n is at most (1 + n) / (10 + n), as in timm's `ModelEmaV3`: with a constant 0.999, the average of a
-    run of a few hundred steps is still mostly its initial weights. Buffers are those of the last step.
+    The decay of step n is at most (1 + n) / (10 + n), as in timm's `ModelEmaV3`: with a constant 0.999, the average of
+    a run of a few hundred steps is still mostly its initial weights. Buffers are those of the last step.
 
     Args:
         decay: Decay once the run is long enough.
@@ -23,7 +27,15 @@ class EMA(WeightAveraging):
         if not 0 <= decay < 1:
             raise UserError(f"the decay of trainer.callbacks EMA is {decay}; it must lie in [0, 1)")
 
-        def average(averaged: Tensor, current: Tensor, count: Tensor | int) -> Tensor:
-            return averaged.lerp(current, 1 - min(decay, (1 + int(count)) / (10 + int(count))))
+        @torch.no_grad()
+        def average(averaged: Sequence[Tensor], current: Sequence[Tensor], count: Tensor | int) -> None:
+            weight = 1 - min(decay, (1 + int(count)) / (10 + int(count)))
+            for mean, value in zip(averaged, current, strict=True):
+                mean.lerp_(value.to(mean.device), weight)
 
-        super().__init__(use_buffers=False, avg_fn=average)
+        super().__init__(use_buffers=False, multi_avg_fn=average)
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Moves the average to the device of the model; Lightning makes it before the model is moved."""
+        assert self._average_model is not None
+        self._average_model.to(pl_module.device)

@@ -150,7 +150,10 @@ def load_student(path: str | Path) -> nn.Module:
             f"{str(path)!r} does not say which student it holds; build the student yourself and pass checkpoint={path}"
         )
     module_name, _, class_name = class_path.rpartition(".")
-    student: nn.Module = getattr(import_module(module_name), class_name)(**json.loads(metadata["init_args"]))
+    try:
+        student: nn.Module = getattr(import_module(module_name), class_name)(**json.loads(metadata["init_args"]))
+    except (ImportError, AttributeError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{str(path)!r} names a student that cannot be built: {error}; update distill") from error
     load_matching(student, state, path)
     return student.eval()
 

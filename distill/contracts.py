@@ -40,7 +40,10 @@ class Teacher(Protocol):
     """The frozen source: eval mode, no gradients, never in a checkpoint and never in an optimizer."""
 
     channels: dict[str, int]
-    digest: str
+
+    @property
+    def digest(self) -> str:
+        """Identifies the weights."""
 
     def __call__(self, images: Tensor) -> dict[str, Tensor]:
         """Maps RGB images in [0, 1] of shape (B, 3, H, W) to named features (B, C, H', W').

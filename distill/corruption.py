@@ -60,6 +60,8 @@ class CorruptionSettings:
             )
         if self.sigma < 0:
             raise UserError(f"model.corruption.sigma is {self.sigma}; a standard deviation cannot be negative")
+        if self.patch_size < 1:
+            raise UserError(f"model.corruption.patch_size is {self.patch_size}; it must be at least 1 pixel")
         if not 0 <= self.goal < 1:
             raise UserError(f"model.corruption.goal is {self.goal}; it must lie in [0, 1)")
         for key, allowed in (

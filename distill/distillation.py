@@ -60,6 +60,8 @@ class DistillationModule(pl.LightningModule):
     ) -> None:
         super().__init__()
         corruption = corruption or CorruptionSettings()
+        if calibration_images < 1:
+            raise UserError(f"model.calibration_images is {calibration_images}; at least 1 image is needed")
         # Kept out of nn.Module's registry on purpose; see `teacher` in Args.
         self.__dict__["teacher"] = teacher
         self.student = student
@@ -133,11 +135,11 @@ class DistillationModule(pl.LightningModule):
         features, corrupted = self.estimate(images, corrupted=True)
         grid = (target.shape[-2], target.shape[-1])
         weight = None if corrupted is None else _to_grid(corrupted, images, grid)
-        values = combine(self.loss_settings, self.adapter(features, grid), target, weight)
+        estimate = self.adapter(features, grid)
+        values = combine(self.loss_settings, estimate, target, weight)
         with torch.no_grad():
-            ratio = values["l1"] / self._trivial_l1(target) if "l1" in values else None
-        if ratio is not None:
-            self.corruption.observe(ratio)
+            plain = l1(estimate.float(), target.float()).mean()
+            self.corruption.observe(plain / self._trivial_l1(target))
         self.log_dict({f"train/{name}": value for name, value in values.items()}, batch_size=len(images))
         self.log("corruption_strength", self.corruption.strength, batch_size=len(images))
         return values["loss"]

@@ -137,6 +137,10 @@ class FineTuningModule(pl.LightningModule):
 
     def _score(self, split: str) -> None:
         assert self.evaluator is not None
+        if self.trainer.world_size > 1:
+            parts: list[Any] = [None] * self.trainer.world_size
+            torch.distributed.all_gather_object(parts, self.evaluator.records)
+            self.evaluator.records = [record for part in parts for record in part]
         metrics = self.evaluator.compute()
         main = ("box/AP", "mask/AP")
         self.log_dict({f"{split}/{name}": metrics[name] for name in main}, prog_bar=True)

@@ -41,6 +41,11 @@ class OptimSettings:
         """
         if self.lr <= 0:
             raise UserError(f"model.optim.lr is {self.lr}; it must be positive")
+        if self.weight_decay < 0 or self.student_lr_factor < 0 or not all(0 <= beta < 1 for beta in self.betas):
+            raise UserError(
+                f"model.optim has weight_decay {self.weight_decay}, student_lr_factor {self.student_lr_factor} "
+                f"and betas {self.betas}; the first two must be 0 or more, betas in [0, 1)"
+            )
         if self.warmup_steps < 0:
             raise UserError(f"model.optim.warmup_steps is {self.warmup_steps}; it must be 0 or more")
 

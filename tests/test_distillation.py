@@ -1,5 +1,6 @@
 import copy
 import csv
+import shutil
 from pathlib import Path
 
 import pytest
@@ -101,6 +102,17 @@ def test_a_run_leaves_a_complete_folder_and_learns(distill_recipe: Path, tmp_pat
     student = load_student(folder / "student.safetensors")
     assert student(torch.randn(1, 3, 64, 64))[-1].shape == (1, 192, 8, 8)
     assert "load_student" in (folder / "card.md").read_text()
+
+
+def test_broken_images_are_skipped_named_and_counted(
+    distill_recipe: Path, scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images = tmp_path / "images"
+    shutil.copytree(scenes / "train" / "images", images)
+    (images / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    steps = ["--trainer.max_steps=14", "--trainer.val_check_interval=14"]
+    assert main(["fit", str(distill_recipe), f"--data.root={images}", *steps]) == 0
+    assert "Skipped 1 broken images: broken.png" in capsys.readouterr().out
 
 
 def test_the_output_starts_at_the_targets_scale(distill_recipe: Path, tmp_path: Path) -> None:

@@ -58,3 +58,5 @@ def test_a_resumed_run_keeps_its_metrics(distill_recipe: Path, tmp_path: Path) -
     column = lines[0].split(",").index("step")
     steps = [int(line.split(",")[column]) for line in lines[1:]]
     assert sorted(set(steps)) == list(range(8))
+    loss = lines[0].split(",").index("train/loss")
+    assert len([line for line in lines[1:] if line.split(",")[loss]]) == 8, "a step was logged twice"

@@ -43,12 +43,10 @@ def compare(folder: Path, seed: int) -> list[comparison.Row]:
         write_scenes(data, split, count, IMAGE_SIZE, seed)
     console.print(f"wrote {sum(SCENES.values())} scenes to {data}")
 
-    def stage(verb: str, name: str, *overrides: str) -> None:
-        console.rule(f"{name}: distill {verb} recipes/demo/{name}.yaml")
-        common = [f"--run.dir={folder / name}", f"--seed_everything={seed}"]
-        if verb == "fit":
-            common.append("--run.overwrite=true")
-        runner.run([verb, f"demo/{name}", *common, *overrides])
+    def fit(name: str, *overrides: str) -> None:
+        console.rule(f"distill fit recipes/demo/{name}.yaml")
+        run_arguments = [f"--run.dir={folder / name}", "--run.overwrite=true", f"--seed_everything={seed}"]
+        runner.run(["fit", f"demo/{name}", *run_arguments, *overrides])
 
     def labelled(split: str) -> list[str]:
         test = f"{data}/test"
@@ -61,14 +59,14 @@ def compare(folder: Path, seed: int) -> list[comparison.Row]:
 
     teacher = f"{folder}/teacher/student.safetensors"
     student = f"{folder}/distill/student.safetensors"
-    stage("fit", "teacher", *labelled("teacher"))
-    stage("fit", "distill", f"--data.root={data}/unlabelled/images", f"--model.teacher.checkpoint={teacher}")
-    stage("fit", "scratch", *labelled("labelled"))
-    stage("fit", "distilled", *labelled("labelled"), f"--model.student.checkpoint={student}")
-    for name in ("teacher", "scratch", "distilled"):
-        stage("test", name, *labelled("teacher" if name == "teacher" else "labelled"))
-
+    fit("teacher", *labelled("teacher"))
+    fit("distill", f"--data.root={data}/unlabelled/images", f"--model.teacher.checkpoint={teacher}")
+    fit("scratch", *labelled("labelled"))
+    fit("distilled", *labelled("labelled"), f"--model.student.checkpoint={student}")
     folders = {name: folder / name for name in ("teacher", "scratch", "distilled")}
+    for path in folders.values():
+        console.rule(f"distill test {path}")
+        runner.run(["test", str(path)])
     rows = comparison.read_rows(folders)
     _draw(folder, data / "test", folders)
     write_atomically(folder / "table.md", lambda path: path.write_text(comparison.markdown_table(rows)))

@@ -13,6 +13,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint, ProgressBar
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from rich.console import Console
 from rich.table import Table
 
@@ -23,7 +24,7 @@ from distill.errors import UserError
 from distill.report.facts import run_facts, run_kind
 from distill.report.loggers import build_loggers
 from distill.report.progress import DataWait, progress_bar
-from distill.report.run_folder import RunFolder, RunSettings, require_fresh, say_goodbye, write_json
+from distill.report.run_folder import RunFolder, RunSettings, clear, require_fresh, say_goodbye, write_json
 
 TRAINER_DEFAULTS = {
     "devices": 1,
@@ -95,6 +96,8 @@ class RecipeCLI(LightningCLI):
             config.verbose = False  # the table that `_report` prints instead
         if self.stage == "fit":
             require_fresh(self.folder, config.run.overwrite, config.ckpt_path is not None)
+            if config.trainer.max_steps == -1 and config.trainer.max_epochs in (-1, None):
+                raise UserError("the recipe sets neither trainer.max_steps nor trainer.max_epochs; set one of them")
         if config.trainer.accelerator in ("gpu", "cuda") and not torch.cuda.is_available():
             raise UserError(
                 f"trainer.accelerator is {config.trainer.accelerator!r}, but PyTorch {torch.__version__} sees no GPU; "
@@ -134,9 +137,11 @@ class RecipeCLI(LightningCLI):
                 )
         trainer_config = self._get(self.config_init, "trainer", default={})
         callbacks = [*(trainer_config.get("callbacks") or []), *mine]
-        return super().instantiate_trainer(
-            callbacks=callbacks, logger=False, default_root_dir=str(self.folder), **kwargs
-        )
+        kwargs |= {"callbacks": callbacks, "logger": False, "default_root_dir": str(self.folder)}
+        try:
+            return super().instantiate_trainer(**kwargs)
+        except (MisconfigurationException, ValueError) as error:
+            raise UserError(f"the trainer refuses its settings: {error}; correct the keys under trainer") from error
 
     def before_fit(self) -> None:
         """Reads the data's index first, so that bad data leaves nothing behind; then opens the run folder."""
@@ -144,20 +149,24 @@ class RecipeCLI(LightningCLI):
         kind = run_kind(self.model, "fit")
         if kind == "fine-tune" and self.model.head is None:
             self.model.build_head(self.datamodule.class_names)
-        facts = run_facts(self.model, self.datamodule, self.datamodule.image_size)
+        facts = self._facts()
         config = self.config["fit"]
+        if not config.ckpt_path and self.trainer.is_global_zero:
+            clear(self.folder)
         name = self.folder.name
         if self._wants_logger():
             self.trainer.loggers = build_loggers(
                 self.folder, name, config.run.experiment, kind, facts, self.resumed_step
             )
-        self.trainer.callbacks.append(RunFolder(self.folder, self._resolved_recipe(), name, facts))  # type: ignore[attr-defined]
+        # First, so that it sees the end of training before EMA does.
+        folder = RunFolder(self.folder, self._resolved_recipe(), name, facts)
+        self.trainer.callbacks.insert(0, folder)  # type: ignore[attr-defined]
 
     def after_fit(self) -> None:
-        """Keeps the final state, and says what was written and what to do next."""
-        self.trainer.save_checkpoint(self.folder / "checkpoints" / "last.ckpt")
+        """Says what was written and what to do next."""
         if self.trainer.is_global_zero:
-            say_goodbye(self.folder, run_kind(self.model, "fit"), self.wait.share)
+            skipped = getattr(self.datamodule, "skipped", [])
+            say_goodbye(self.folder, run_kind(self.model, "fit"), self.wait.share, skipped, self.model.student)
 
     def before_test(self) -> None:
         """Checks the data, and opens the dashboards."""
@@ -182,11 +191,13 @@ class RecipeCLI(LightningCLI):
         if hasattr(self.model, "build_head"):
             self.model.build_head(self.datamodule.class_names)
         if self._wants_logger():
-            facts = run_facts(self.model, self.datamodule, self.datamodule.image_size)
+            facts = self._facts()
             experiment = self.config[self.stage].run.experiment
             self.trainer.loggers = build_loggers(self.folder, self.folder.name, experiment, "test", facts, -1)
 
     def _report(self, stage: str) -> None:
+        if not self.trainer.is_global_zero:
+            return
         metrics = {k: float(v) for k, v in self.trainer.callback_metrics.items() if "/" in k}
         write_json(self.folder / f"{stage}.json", metrics)
         evaluator = getattr(self.model, "evaluator", None)
@@ -197,6 +208,11 @@ class RecipeCLI(LightningCLI):
             table.add_row(key.partition("/")[2], f"{value:.4f}")
         Console().print(table)
         print(f"Wrote {self.folder / f'{stage}.json'}")
+
+    def _facts(self) -> dict[str, Any]:
+        size = self.datamodule.image_size
+        print(f"measuring what the student costs at {size} px")
+        return run_facts(self.model, self.datamodule, size)
 
     def _wants_logger(self) -> bool:
         return self.config[self.stage].trainer.logger is not False

@@ -28,7 +28,7 @@ def read_row(name: str, folder: Path) -> Row:
         name,
         facts["params"],
         facts["macs"],
-        facts["latency_ms"],
+        facts["cpu_latency_ms"],
         100 * scores["test/box/AP"],
         100 * scores["test/mask/AP"],
     )

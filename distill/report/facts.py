@@ -25,7 +25,7 @@ def run_facts(module: Any, data: pl.LightningDataModule, image_size: int) -> dic
     """Components and the student's cost at the recipe's image size.
 
     Returns:
-        student, teacher, head, data (labels), params, executed macs and latency_ms of the student for one image.
+        student, teacher, head, data (labels), params, executed macs and cpu_latency_ms of the student for one image.
     """
     spent = cost(module.student, image_size)
     facts: dict[str, Any] = {"student": label(module.student), "data": label(data), "image_size": image_size}
@@ -33,4 +33,4 @@ def run_facts(module: Any, data: pl.LightningDataModule, image_size: int) -> dic
         facts |= {"teacher": label(module.teacher), "teacher_digest": module.teacher.digest}
     if getattr(module, "head", None) is not None:
         facts["head"] = label(module.head)
-    return facts | {"params": spent.params, "macs": spent.macs, "latency_ms": round(spent.latency_ms, 1)}
+    return facts | {"params": spent.params, "macs": spent.macs, "cpu_latency_ms": round(spent.latency_ms, 1)}

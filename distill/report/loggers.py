@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pytorch_lightning.loggers import CSVLogger, Logger
+from pytorch_lightning.utilities import rank_zero_only
 
 
 class RunCSVLogger(CSVLogger):
@@ -14,7 +15,7 @@ class RunCSVLogger(CSVLogger):
 
     Args:
         folder: The run folder.
-        keep_until: Steps whose rows are kept from an interrupted run; -1 starts afresh.
+        keep_until: Step from which an interrupted run goes on; rows before it are kept. -1 starts afresh.
     """
 
     def __init__(self, folder: Path, keep_until: int = -1) -> None:
@@ -26,7 +27,7 @@ class RunCSVLogger(CSVLogger):
                 rows = [
                     {key: value for key, value in row.items() if value != ""}
                     for row in csv.DictReader(file)
-                    if int(row["step"]) <= keep_until
+                    if (row.get("step") or "").isdigit() and int(row["step"]) < keep_until
                 ]
         self._kept = rows
 
@@ -35,8 +36,9 @@ class RunCSVLogger(CSVLogger):
         """The writer; the first access puts the kept rows back, which the writer deletes on opening."""
         fresh = self._experiment is None
         writer = super().experiment
-        if fresh and writer is not None:
+        if fresh and self._kept and rank_zero_only.rank == 0:  # type: ignore[attr-defined]
             writer.metrics.extend(self._kept)
+            writer.save()
         return writer
 
     def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:

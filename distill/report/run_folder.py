@@ -4,8 +4,10 @@ It can be read, compared and reported without W&B and without a network.
 """
 
 import json
+import math
 import platform
-from collections.abc import Mapping
+import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -77,8 +79,11 @@ def cpu_name() -> str:
 
 
 def write_json(path: Path, content: object) -> None:
-    """Writes JSON in one step."""
-    write_atomically(path, lambda temporary: temporary.write_text(json.dumps(content, indent=2) + "\n"))
+    """Writes JSON in one step; numbers that are not finite, which JSON has no word for, become null."""
+    if isinstance(content, dict):
+        content = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in content.items()}
+    text = json.dumps(content, indent=2, allow_nan=False) + "\n"
+    write_atomically(path, lambda temporary: temporary.write_text(text))
 
 
 def write_text(path: Path, text: str) -> None:
@@ -92,11 +97,22 @@ def require_fresh(folder: Path, overwrite: bool, resuming: bool) -> None:
     Raises:
         UserError: The folder holds a run and neither resuming nor overwriting was asked for.
     """
-    if (folder / "recipe.yaml").exists() and not overwrite and not resuming:
+    trained = (folder / "student.safetensors").exists() or any((folder / "checkpoints").glob("*.ckpt"))
+    if trained and not overwrite and not resuming:
         raise UserError(
             f"{folder} already holds a run; resume it with --ckpt_path last, start over with --run.overwrite true, "
             "or choose another folder with --run.dir"
         )
+
+
+def clear(folder: Path) -> None:
+    """Removes what an earlier run left, so that nothing of it is taken for the new one's."""
+    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    for name in ("student.safetensors", "summary.json", "card.md", "metrics.csv"):
+        (folder / name).unlink(missing_ok=True)
+    for stage in ("validate", "test"):
+        (folder / f"{stage}.json").unlink(missing_ok=True)
+        (folder / f"{stage}_predictions.json").unlink(missing_ok=True)
 
 
 class RunFolder(pl.Callback):
@@ -114,6 +130,7 @@ class RunFolder(pl.Callback):
         self.recipe = recipe
         self.name = name
         self.facts = dict(facts)
+        self.ours = True
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Records what is about to run."""
@@ -121,20 +138,25 @@ class RunFolder(pl.Callback):
             write_text(self.folder / "recipe.yaml", self.recipe)
             write_json(self.folder / "environment.json", environment())
 
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Keeps the final training state. Runs before EMA, which then puts the averaged weights in place."""
+        trainer.save_checkpoint(self.folder / "checkpoints" / "last.ckpt")
+
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Exports the student and writes the card; averaged weights are in place by now."""
         if not trainer.is_global_zero:
             return
         student: Any = pl_module.student
+        self.ours = ours(student)
         metadata: dict[str, object] = {
-            "class": f"students.{type(student).__name__}",
+            "class": f"students.{type(student).__name__}" if ours(student) else type(student).__module__,
             "init_args": getattr(student, "init_args", {}),
             "run": self.name,
             **{key: str(self.facts[key]) for key in ("teacher", "teacher_digest") if key in self.facts},
         }
         write_weights(student, self.folder / "student.safetensors", metadata)
         metrics = {k: float(v) for k, v in trainer.callback_metrics.items() if "/" in k}
-        write_json(self.folder / "summary.json", self.facts | {"steps": trainer.global_step, "metrics": metrics})
+        write_json(self.folder / "summary.json", self.facts | {"steps": trainer.global_step} | metrics)
         write_text(self.folder / "card.md", self._card(trainer.global_step, metrics))
 
     def _card(self, steps: int, metrics: Mapping[str, float]) -> str:
@@ -143,13 +165,24 @@ class RunFolder(pl.Callback):
         return (
             f"# {self.name}\n\n| | |\n|---|---|\n{facts}\n| optimizer steps | {steps} |\n\n"
             f"## Last validation\n\n| metric | value |\n|---|---|\n{scores or '| none was run | |'}\n\n"
-            f"## Use\n\n```python\n{loading_lines(self.folder)}\n```\n\n"
+            f"## Use\n\n```python\n{loading_lines(self.folder, self.ours)}\n```\n\n"
             "Everything that determined the run is in `recipe.yaml`; versions and hardware are in `environment.json`.\n"
         )
 
 
-def loading_lines(folder: Path) -> str:
+def ours(student: object) -> bool:
+    """Whether `load_student` can rebuild it: it comes from this project's package."""
+    return type(student).__module__.split(".")[0] == "students"
+
+
+def loading_lines(folder: Path, rebuildable: bool) -> str:
     """Three lines of Python that load the run's student."""
+    if not rebuildable:
+        return (
+            "from distill.checkpoint import read_state_dict\n"
+            "student = ...  # your own class, built as in recipe.yaml\n"
+            f'student.load_state_dict(read_state_dict("{folder}/student.safetensors"))'
+        )
     return (
         "from distill import load_student\n"
         f'student = load_student("{folder}/student.safetensors")\n'
@@ -157,20 +190,22 @@ def loading_lines(folder: Path) -> str:
     )
 
 
-def say_goodbye(folder: Path, kind: str, wait: float) -> None:
-    """Tells what a fit wrote and what to type next."""
-    student = folder / "student.safetensors"
+def say_goodbye(folder: Path, kind: str, wait: float, skipped: Sequence[str], student: object) -> None:
+    """Tells what a fit wrote, which broken images it skipped, and what to type next."""
+    weights = folder / "student.safetensors"
     following = {
         "distil": "distill fit recipes/finetune/nwpu_mask_rcnn.yaml "
-        f"--data.root YOUR_DATA --model.student.checkpoint {student}",
+        f"--data.root YOUR_DATA --model.student.checkpoint {weights}",
         "fine-tune": f"distill test {folder}",
     }[kind]
     console = Console(soft_wrap=True, highlight=False)
     written = [entry.name for entry in sorted(folder.iterdir()) if not entry.name.startswith(".")]
     console.print(f"\nWrote {folder}/: {', '.join(written)}")
     console.print(f"Waiting for data took {wait:.0%} of the training time.")
+    if skipped:
+        console.print(f"Skipped {len(skipped)} broken images: {', '.join(skipped[:10])}{' ...' * (len(skipped) > 10)}")
     console.print(f"Next:\n  {following}\nIn Python:")
-    console.print("\n".join(f"  {line}" for line in loading_lines(folder).splitlines()), markup=False)
+    console.print("\n".join(f"  {line}" for line in loading_lines(folder, ours(student)).splitlines()), markup=False)
 
 
 def _readable(key: str, value: object) -> str:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from pytorch_lightning.loggers import WandbLogger
+from pytorch_lightning.utilities import rank_zero_only
 
 
 def build_wandb_logger(folder: Path, name: str, experiment: str, kind: str, facts: dict[str, Any]) -> WandbLogger:
@@ -14,6 +15,8 @@ def build_wandb_logger(folder: Path, name: str, experiment: str, kind: str, fact
     logger = WandbLogger(
         name=name, save_dir=folder, project="distill", group=experiment, job_type=kind, offline=offline, config=facts
     )
-    costs = {key: facts[key] for key in ("params", "macs", "latency_ms") if key in facts}
+    if rank_zero_only.rank != 0:  # type: ignore[attr-defined]
+        return logger
+    costs = {key: facts[key] for key in ("params", "macs", "cpu_latency_ms") if key in facts}
     logger.experiment.summary.update(costs)
     return logger

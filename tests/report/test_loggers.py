@@ -16,7 +16,7 @@ def test_a_resumed_run_continues_its_metrics(tmp_path: Path) -> None:
     for step in range(6):
         first.log_metrics({"loss": float(step)}, step)
     first.save()
-    resumed = RunCSVLogger(tmp_path, keep_until=3)
+    resumed = RunCSVLogger(tmp_path, keep_until=4)
     resumed.log_metrics({"loss": 4.0, "new": 1.0}, 4)
     resumed.save()
     assert steps(tmp_path) == [0, 1, 2, 3, 4]
@@ -34,7 +34,7 @@ def test_wandb_writes_offline_runs_grouped_and_typed(tmp_path: Path, monkeypatch
     wandb = pytest.importorskip("wandb")
     monkeypatch.delenv("WANDB_MODE")
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
-    facts = {"student": "RS4D tiny", "params": 5, "macs": 7, "latency_ms": 1.5}
+    facts = {"student": "RS4D tiny", "params": 5, "macs": 7, "cpu_latency_ms": 1.5}
     logger = build_loggers(tmp_path, "a", "first", "distil", facts, -1)[1]
     run = logger.experiment  # type: ignore[attr-defined]
     try:
