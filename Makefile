@@ -34,8 +34,8 @@ lint: install  ## ruff
 types: install  ## mypy
 	$(BIN)/mypy
 
-study: install  ## slow studies: the demo's margin over three seeds
-	$(BIN)/python -m pytest -m slow -s
+study: install  ## slow studies, half an hour: the demo over three seeds, SAM at full size
+	$(BIN)/python -m pytest -m slow -n 0 -s
 
 clean:  ## remove the environment and all runs
 	rm -rf $(VENV) runs

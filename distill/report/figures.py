@@ -47,16 +47,18 @@ def draw_instances(
 
 
 def predictions_figure(
-    images: Path, annotations: Path, predictions: Mapping[str, Path], image_ids: Sequence[int], threshold: float = 0.5
+    images: Path, annotations: Path, predictions: Mapping[str, Path], image_ids: Sequence[int]
 ) -> Figure:
-    """Ground truth and each model's predictions, one scene a row.
+    """Ground truth and each model's best predictions, one scene a row.
+
+    Of each model as many instances are drawn as there are objects, highest score first: a score threshold would favour
+    the model that is surer of itself.
 
     Args:
         images: Folder of the images.
         annotations: COCO annotation file.
         predictions: COCO results file of each model, by its name in the figure.
         image_ids: Scenes to show.
-        threshold: Lowest score that is drawn.
     """
     truth = json.loads(annotations.read_text())
     names = {category["id"]: category["name"] for category in truth["categories"]}
@@ -72,8 +74,8 @@ def predictions_figure(
         draw_instances(row[0], image, [], names)
         draw_instances(row[1], image, own, names)
         for axes, result in zip(row[2:], results.values(), strict=True):
-            found = [r for r in result if r["image_id"] == image_id and r["score"] >= threshold]
-            draw_instances(axes, image, found, names)
+            found = sorted((r for r in result if r["image_id"] == image_id), key=lambda r: -r["score"])
+            draw_instances(axes, image, found[: len(own)], names)
     for axes, title in zip(grid[0], columns, strict=True):
         axes.set_title(title, fontsize=11)
     patches = [mpl.patches.Patch(color=CLASS_COLOURS[i % 6], label=name) for i, name in enumerate(names.values())]
@@ -113,19 +115,14 @@ def pca_colours(reference: Tensor, others: Sequence[Tensor]) -> list[Tensor]:
         return centre, vectors
 
     centre, basis = basis_of(reference)
-    projected = flat(reference).sub(centre) @ basis
-    low, high = projected.quantile(0.02, dim=0), projected.quantile(0.98, dim=0)
     colours = []
     for maps in (reference, *others):
-        if maps.shape[1] == reference.shape[1]:
-            values = flat(maps).sub(centre) @ basis
-            scaled = (values - low) / (high - low)
-        else:
-            own_centre, own_basis = basis_of(maps)
-            values = flat(maps).sub(own_centre) @ own_basis
-            scaled = (values - values.quantile(0.02, dim=0)) / (
-                values.quantile(0.98, dim=0) - values.quantile(0.02, dim=0)
-            )
+        same = maps.shape[1] == reference.shape[1]
+        own_centre, own_basis = (centre, basis) if same else basis_of(maps)
+        values = flat(maps).sub(own_centre) @ own_basis
+        # Each model's own range: a student of standardised targets speaks at another scale than its teacher.
+        low, high = values.quantile(0.02, dim=0), values.quantile(0.98, dim=0)
+        scaled = (values - low) / (high - low)
         colours.append(scaled.clamp(0, 1).view(maps.shape[0], *maps.shape[-2:], 3))
     return colours
 
