@@ -40,7 +40,7 @@ def compare(folder: Path, seed: int) -> list[comparison.Row]:
     console.rule(f"scenes, seed {seed}")
     data = folder / "data"
     for split, count in SCENES.items():
-        write_scenes(data, split, count, IMAGE_SIZE, seed)
+        write_scenes(data, split, count, IMAGE_SIZE, seed, labelled=split != "unlabelled")
     console.print(f"wrote {sum(SCENES.values())} scenes to {data}")
 
     def fit(name: str, *overrides: str) -> None:

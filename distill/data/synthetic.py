@@ -24,7 +24,7 @@ from distill.data.sar import draw_sar_scene
 
 CLASS_NAMES = ("ship", "building", "vehicle")
 
-_VERSION = 4
+_VERSION = 4  # raised whenever the scenes change, so that stored sets are written again
 _SMALLEST_SIZE = 64
 _SMALLEST_OBJECT = 8  # visible pixels; less is not labelled
 
