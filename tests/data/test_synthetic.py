@@ -85,7 +85,7 @@ def test_scenes_hold_what_they_promise() -> None:
             lengths[name].append(max(np.ptp(rows), np.ptp(columns)) + 1)
             total += mask
         assert total.max() <= 1
-    for name, longest in {"ship": 60, "building": 80, "vehicle": 35}.items():
+    for name, longest in {"ship": 82, "building": 96, "vehicle": 48}.items():
         assert len(lengths[name]) > 25
         assert 5 < np.median(lengths[name]) < max(lengths[name]) <= longest
 
