@@ -73,7 +73,8 @@ class PlainProgress(pl.Callback):
         self._first_step = 0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Starts the clock."""
+        """Starts the clock; of several processes, one speaks."""
+        self._console.quiet = not trainer.is_global_zero
         self._start = time.perf_counter()
         self._first_step = trainer.global_step
 
