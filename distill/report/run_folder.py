@@ -130,7 +130,6 @@ class RunFolder(pl.Callback):
         self.recipe = recipe
         self.name = name
         self.facts = dict(facts)
-        self.ours = True
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Records what is about to run."""
@@ -147,7 +146,6 @@ class RunFolder(pl.Callback):
         if not trainer.is_global_zero:
             return
         student: Any = pl_module.student
-        self.ours = ours(student)
         metadata: dict[str, object] = {
             "class": f"students.{type(student).__name__}" if ours(student) else type(student).__module__,
             "init_args": getattr(student, "init_args", {}),
@@ -157,15 +155,15 @@ class RunFolder(pl.Callback):
         write_weights(student, self.folder / "student.safetensors", metadata)
         metrics = {k: float(v) for k, v in trainer.callback_metrics.items() if "/" in k}
         write_json(self.folder / "summary.json", self.facts | {"steps": trainer.global_step} | metrics)
-        write_text(self.folder / "card.md", self._card(trainer.global_step, metrics))
+        write_text(self.folder / "card.md", self._card(trainer.global_step, metrics, ours(student)))
 
-    def _card(self, steps: int, metrics: Mapping[str, float]) -> str:
+    def _card(self, steps: int, metrics: Mapping[str, float], rebuildable: bool) -> str:
         facts = "\n".join(f"| {key} | {_readable(key, value)} |" for key, value in self.facts.items())
         scores = "\n".join(f"| {key} | {value:.4f} |" for key, value in sorted(metrics.items()) if key[:3] == "val")
         return (
             f"# {self.name}\n\n| | |\n|---|---|\n{facts}\n| optimizer steps | {steps} |\n\n"
             f"## Last validation\n\n| metric | value |\n|---|---|\n{scores or '| none was run | |'}\n\n"
-            f"## Use\n\n```python\n{loading_lines(self.folder, self.ours)}\n```\n\n"
+            f"## Use\n\n```python\n{loading_lines(self.folder, rebuildable)}\n```\n\n"
             "Everything that determined the run is in `recipe.yaml`; versions and hardware are in `environment.json`.\n"
         )
 
