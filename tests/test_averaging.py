@@ -12,9 +12,9 @@ def averaged(decay: float, steps: int) -> float:
     model = nn.Linear(1, 1, bias=False)
     nn.init.zeros_(model.weight)
     average = AveragedModel(model, use_buffers=False, **EMA(decay)._kwargs)
-    for step in range(steps):
+    for _ in range(steps):
         average.update_parameters(model)
-        nn.init.constant_(model.weight, 1.0 if step >= 0 else 0.0)
+        nn.init.ones_(model.weight)
     return float(average.module.weight)
 
 
