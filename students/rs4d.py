@@ -27,7 +27,7 @@ from torch.nn import functional as F
 from distill.checkpoint import load_matching, read_metadata, read_state_dict
 from distill.errors import UserError, unknown_name
 from students.released_rs4d import check_metadata, convert_released_state_dict
-from students.scan import selective_scan
+from students.scan import bidirectional_conv1d, selective_scan_2d
 
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -61,14 +61,15 @@ class BidirectionalMixer(nn.Module):
         states: States N per inner channel.
         rank: Rank R of the projection to Δ.
         layers: Depth of the network: the output projection starts at 1/sqrt(layers) of its usual scale.
+        scan_backend: See `RS4D`.
     """
 
     _KERNEL = 4
     _DELTA_RANGE = (1e-3, 1e-1)
 
-    def __init__(self, dim: int, inner: int, states: int, rank: int, layers: int) -> None:
+    def __init__(self, dim: int, inner: int, states: int, rank: int, layers: int, scan_backend: str = "auto") -> None:
         super().__init__()
-        self.split = (rank, states, states)
+        self.split, self.scan_backend = (rank, states, states), scan_backend
         self.in_proj = nn.Linear(dim, 2 * inner, bias=False)
         self.conv1d = nn.Conv1d(inner, inner, self._KERNEL, groups=inner)
         self.x_proj = nn.Linear(inner, rank + 2 * states, bias=False)
@@ -88,32 +89,27 @@ class BidirectionalMixer(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         """Maps tokens (B, L, C) to tokens (B, L, C)."""
         x, gate = self.in_proj(tokens).chunk(2, dim=-1)
-        x = F.silu(self._convolve(torch.cat([x, x.flip(1)])))  # (2B, L, E): one direction after the other
-        low_rank, B, C = self.x_proj(x).split(self.split, dim=-1)
-        with torch.autocast(x.device.type, enabled=False):  # bfloat16 Δ would blur every decay exp(Δ A)
-            delta = F.linear(low_rank.to(self.dt_proj.weight.dtype), self.dt_proj.weight)
-        y = selective_scan(
-            x.transpose(1, 2),
-            delta.transpose(1, 2),
+        x = bidirectional_conv1d(x, self.conv1d.weight.squeeze(1), self.conv1d.bias, "silu")  # (B, 2, L, E)
+        # One row of an image, (B, 1, L, 2, ...): back and forth along a raster, the second dimension does not show.
+        u, low_rank, B, C = (
+            part.transpose(1, 2).unsqueeze(1) for part in (x, *self.x_proj(x).split(self.split, dim=-1))
+        )
+        y = selective_scan_2d(
+            u,
+            low_rank,
             -torch.exp(self.A_log),
-            B.transpose(1, 2),
-            C.transpose(1, 2),
+            B,
+            C,
             self.D,
-            delta_bias=self.dt_proj.bias,
+            gate.unsqueeze(1),
+            self.dt_proj.bias,
             delta_softplus=True,
-        ).transpose(1, 2)
-        ahead, back = y.chunk(2)
-        return self.out_proj((ahead + back.flip(1)) * (0.5 * F.silu(gate)))
-
-    def _convolve(self, x: Tensor) -> Tensor:
-        """Causal depth-wise convolution of x (B, L, E).
-
-        As a 2-D convolution in channels-last layout it needs no transposed copy of the tokens.
-        """
-        image = x.transpose(1, 2).unsqueeze(2)
-        weight, bias = self.conv1d.weight.unsqueeze(2), self.conv1d.bias
-        y = F.conv2d(image, weight, bias, padding=(0, self._KERNEL - 1), groups=self.conv1d.groups)
-        return y[..., : x.shape[1]].squeeze(2).transpose(1, 2)
+            delta_weight=self.dt_proj.weight.expand(2, -1, -1),
+            order="bidirectional",
+            merge="mean",
+            backend=self.scan_backend,
+        )
+        return self.out_proj(y.squeeze(1))
 
 
 class RS4D(nn.Module):
@@ -128,6 +124,7 @@ class RS4D(nn.Module):
         frozen_layers: With n > 0 the patch embedding, the position embedding, the shared norm and the first n layers
             are not trained; with n equal to the depth, nothing is.
         checkpoint: A `student.safetensors` of this project or a released RS4D state dict.
+        scan_backend: Which implementation of the scan runs: "auto" or a name that `distill doctor` lists.
 
     Raises:
         UserError: Unknown variant, indices or sizes out of range, or a checkpoint of another architecture.
@@ -141,6 +138,7 @@ class RS4D(nn.Module):
         out_indices: list[int] | None = None,
         frozen_layers: int = 0,
         checkpoint: str | None = None,
+        scan_backend: str = "auto",
     ) -> None:
         super().__init__()
         if variant not in _VARIANTS:
@@ -178,7 +176,7 @@ class RS4D(nn.Module):
         self.pos_embed._no_weight_decay = True  # type: ignore[attr-defined]
         self.pre_norm = nn.LayerNorm(config.dim, eps=1e-6)
         self.layers = nn.ModuleList(
-            BidirectionalMixer(config.dim, config.inner, config.states, config.rank, config.layers)
+            BidirectionalMixer(config.dim, config.inner, config.states, config.rank, config.layers, scan_backend)
             for _ in range(config.layers)
         )
         self.norm = nn.LayerNorm(config.dim, eps=1e-6)
@@ -202,7 +200,7 @@ class RS4D(nn.Module):
         x = patches.flatten(2).transpose(1, 2)
         if corrupt is not None:
             x = corrupt(x)
-        x = x + position.flatten(2).transpose(1, 2)
+        x = (x + position.flatten(2).transpose(1, 2)).contiguous()  # else every layer norm copies it
         maps = []
         for index, layer in enumerate(self.layers):
             with self._gradients(index):

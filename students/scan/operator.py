@@ -1,12 +1,13 @@
-"""The selective scan as PyTorch operators: `distill::selective_scan` and its backward.
+"""The scan as PyTorch operators: `distill::selective_scan` and its backward.
 
 As operators they are opaque to `torch.compile` and `torch.export`, work under fake tensors, and are counted by
-`torch.utils.flop_counter`.
+`torch.utils.flop_counter`. They compute in float32 or float64 whatever autocast says.
 
-Axes: B batch, D channels, G groups, N states, L time.
+Axes: as in `students.scan.problem`.
 """
 
 import math
+from dataclasses import fields
 from typing import Any
 
 import torch
@@ -14,28 +15,38 @@ from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
 from students.scan.backends import BACKENDS
+from students.scan.problem import Gradients, Scan
 
-# Multiply-adds per (b, d, l, n). Forward: input, state, output. Backward, as executed: the first two again, then the
+# Multiply-adds per state update. Forward: input, state, output. Backward, as executed: the first two again, then the
 # gradients of the state (2), of B, C and Δu (3), the product behind ΔA (2), A and Δ (2).
 _FORWARD_MACS = 3
 _BACKWARD_MACS = 11
+_DIFFERENTIABLE = tuple(field.name for field in fields(Gradients))  # the first arguments of `Scan`, in its order
 
 
 @torch.library.custom_op("distill::selective_scan", mutates_args=())
 def scan_forward(
     u: Tensor,
     delta: Tensor,
+    delta_weight: Tensor | None,
     A: Tensor,
     B: Tensor,
     C: Tensor,
     D: Tensor | None,
+    z: Tensor | None,
     delta_bias: Tensor | None,
+    initial_state: Tensor | None,
+    order: Tensor | None,
     delta_softplus: bool,
+    scale: float,
+    training: bool,
     backend: str,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Outputs, last states and block starts, computed by a backend from arguments that are already checked."""
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The tensors of a `Result`, computed by a backend from the checked arguments of a `Scan`."""
+    scan = Scan(u, delta, delta_weight, A, B, C, D, z, delta_bias, initial_state, order, delta_softplus, scale)
     with torch.autocast(u.device.type, enabled=False):
-        return BACKENDS[backend].forward(u, delta, A, B, C, D, delta_bias, delta_softplus)
+        result = BACKENDS[backend].forward(scan, training)
+    return result.out, result.last_state, result.ungated, result.starts
 
 
 @torch.library.custom_op("distill::selective_scan_backward", mutates_args=())
@@ -44,42 +55,55 @@ def scan_backward(
     grad_last: Tensor | None,
     u: Tensor,
     delta: Tensor,
+    delta_weight: Tensor | None,
     A: Tensor,
     B: Tensor,
     C: Tensor,
     D: Tensor | None,
+    z: Tensor | None,
     delta_bias: Tensor | None,
+    initial_state: Tensor | None,
+    order: Tensor | None,
     delta_softplus: bool,
-    starts: Tensor,
+    scale: float,
     backend: str,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of u, delta, A, B, C, D and delta_bias; those of absent options are empty."""
+    ungated: Tensor,
+    starts: Tensor,
+) -> list[Tensor]:
+    """The tensors of `Gradients`; empty where an argument is absent."""
+    scan = Scan(u, delta, delta_weight, A, B, C, D, z, delta_bias, initial_state, order, delta_softplus, scale)
     with torch.autocast(u.device.type, enabled=False):
-        gradients = BACKENDS[backend].backward(
-            grad_out, grad_last, u, delta, A, B, C, D, delta_bias, delta_softplus, starts
-        )
-    return gradients  # type: ignore[return-value]  # a tuple of seven, which `Callable` cannot say
+        gradients = BACKENDS[backend].backward(grad_out, grad_last, scan, ungated, starts)
+    found = (getattr(gradients, name) for name in _DIFFERENTIABLE)
+    return [u.new_empty(0) if gradient is None else gradient for gradient in found]
 
 
 @scan_forward.register_fake
 def _(
     u: Tensor,
     delta: Tensor,
+    delta_weight: Tensor | None,
     A: Tensor,
     B: Tensor,
     C: Tensor,
     D: Tensor | None,
+    z: Tensor | None,
     delta_bias: Tensor | None,
+    initial_state: Tensor | None,
+    order: Tensor | None,
     delta_softplus: bool,
+    scale: float,
+    training: bool,
     backend: str,
-) -> tuple[Tensor, Tensor, Tensor]:
-    (batch, channels, length), states = u.shape, A.shape[1]
-    dtype = torch.float64 if u.dtype == torch.float64 else torch.float32
-    blocks = BACKENDS[backend].blocks(batch, channels // B.shape[1], states, length, u.device.type)
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    scan = Scan(u, delta, delta_weight, A, B, C, D, z, delta_bias, initial_state, order, delta_softplus, scale)
+    outputs = (scan.batch, scan.tokens, scan.channels)
+    starts = BACKENDS[backend].starts_shape(scan) if training else (0,)
     return (
-        u.new_empty(batch, length, channels).transpose(1, 2),
-        u.new_empty(batch, states, channels, dtype=dtype).transpose(1, 2),
-        u.new_empty(blocks, batch, states, channels, dtype=dtype).transpose(2, 3),
+        u.new_empty(outputs),
+        u.new_empty((scan.batch, *A.shape), dtype=scan.state_dtype),
+        u.new_empty(outputs if training and z is not None else (0,), dtype=scan.dtype),
+        u.new_empty(starts, dtype=scan.state_dtype),
     )
 
 
@@ -89,63 +113,62 @@ def _(
     grad_last: Tensor | None,
     u: Tensor,
     delta: Tensor,
+    delta_weight: Tensor | None,
     A: Tensor,
     B: Tensor,
     C: Tensor,
     D: Tensor | None,
+    z: Tensor | None,
     delta_bias: Tensor | None,
-    delta_softplus: bool,
-    starts: Tensor,
-    backend: str,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    (batch, channels, length), (groups, states) = u.shape, B.shape[1:3]
-    return (
-        u.new_empty(batch, length, channels).transpose(1, 2),
-        delta.new_empty(batch, length, channels).transpose(1, 2),
-        A.new_empty(states, channels).T,
-        B.new_empty(batch, groups, length, states).transpose(2, 3),
-        C.new_empty(batch, groups, length, states).transpose(2, 3),
-        u.new_empty(0) if D is None else D.new_empty(channels),
-        u.new_empty(0) if delta_bias is None else delta_bias.new_empty(channels),
-    )
+    initial_state: Tensor | None,
+    *_: object,
+) -> list[Tensor]:
+    inputs = (u, delta, delta_weight, A, B, C, D, z, delta_bias, initial_state)
+    return [u.new_empty(0) if x is None else x.new_empty(x.shape) for x in inputs]
 
 
-def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
-    u, delta, A, B, C, D, delta_bias, ctx.delta_softplus, ctx.backend = inputs
-    starts = output[2]
-    ctx.save_for_backward(u, delta, A, B, C, D, delta_bias, starts)
-    ctx.mark_non_differentiable(starts)
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    *tensors, ctx.delta_softplus, ctx.scale, ctx.training, ctx.backend = inputs
+    ungated, starts = output[2:]
+    ctx.save_for_backward(*tensors, ungated, starts)
+    ctx.mark_non_differentiable(ungated, starts)
     ctx.set_materialize_grads(False)
 
 
-def _differentiate(ctx: Any, grad_out: Tensor | None, grad_last: Tensor | None, _: object) -> tuple[Tensor | None, ...]:
-    u, delta, A, B, C, D, delta_bias, starts = ctx.saved_tensors
+def _differentiate(ctx: Any, grad_out: Tensor | None, grad_last: Tensor | None, *_: object) -> tuple[Any, ...]:
     if grad_out is None and grad_last is None:
-        return (None,) * 9
-    grad_out = torch.zeros_like(u) if grad_out is None else grad_out
+        return (None,) * (len(_DIFFERENTIABLE) + 5)
+    if not ctx.training:
+        raise RuntimeError("distill::selective_scan was called with training=False and cannot be differentiated")
+    *tensors, ungated, starts = ctx.saved_tensors
+    if grad_out is None:
+        grad_out = torch.zeros_like(tensors[0][:, 0])
     gradients = scan_backward(
-        grad_out, grad_last, u, delta, A, B, C, D, delta_bias, ctx.delta_softplus, starts, ctx.backend
+        grad_out, grad_last, *tensors, ctx.delta_softplus, ctx.scale, ctx.backend, ungated, starts
     )
-    present = (True, True, True, True, True, D is not None, delta_bias is not None)
-    return (*(g if p else None for g, p in zip(gradients, present, strict=True)), None, None)
+    present = [x is not None for x in tensors[: len(_DIFFERENTIABLE)]]
+    return (*(g if p else None for g, p in zip(gradients, present, strict=True)), *(None,) * 5)
 
 
 scan_forward.register_autograd(_differentiate, setup_context=_setup_context)
 
 
+def _state_updates(u: torch.Size, A: torch.Size, order: torch.Size | None) -> int:
+    steps = u[2] if order is None else order[1]
+    return u[0] * steps * math.prod(A)
+
+
 @register_flop_formula(torch.ops.distill.selective_scan)
-def _forward_flops(u_shape: torch.Size, delta_shape: torch.Size, A_shape: torch.Size, *_: object, **__: object) -> int:
-    return 2 * _FORWARD_MACS * math.prod(u_shape) * A_shape[1]
+def _forward_flops(u: Any, delta: Any, weight: Any, A: Any, *rest: Any, **_: object) -> int:
+    steps = u[2] if rest[6] is None else rest[6][1]
+    low_rank = 0 if weight is None else u[0] * steps * math.prod(weight)
+    return 2 * (_FORWARD_MACS * _state_updates(u, A, rest[6]) + low_rank)
 
 
 @register_flop_formula(torch.ops.distill.selective_scan_backward)
 def _backward_flops(
-    grad_shape: torch.Size,
-    last_shape: torch.Size | None,
-    u_shape: torch.Size,
-    delta_shape: torch.Size,
-    A_shape: torch.Size,
-    *_: object,
-    **__: object,
+    grad_out: Any, grad_last: Any, u: Any, delta: Any, weight: Any, A: Any, *rest: Any, **_: object
 ) -> int:
-    return 2 * _BACKWARD_MACS * math.prod(u_shape) * A_shape[1]
+    steps = u[2] if rest[6] is None else rest[6][1]
+    low_rank = 0 if weight is None else 3 * u[0] * steps * math.prod(weight)
+    return 2 * (_BACKWARD_MACS * _state_updates(u, A, rest[6]) + low_rank)

@@ -1,0 +1,192 @@
+"""The short depth-wise convolution along the tokens that precedes a selective scan.
+
+On CPUs with the compiled kernels all directions, bias and activation are one pass over memory; elsewhere PyTorch's
+convolution runs, and on a GPU causal-conv1d's when it is installed.
+
+Axes: B batch, K directions, L tokens, D channels, W taps.
+"""
+
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.utils.flop_counter import register_flop_formula
+
+from students.scan import cpu
+
+_ACTIVATIONS = (None, "silu", "swish")  # two names of one function, as in causal-conv1d
+
+
+def causal_conv1d(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    activation: str | None = None,
+    *,
+    padding: str = "causal",
+) -> Tensor:
+    """out_t = act(bias + Σ_w weight_w x_{t - W + 1 + w}); tokens beyond the ends are zero.
+
+    Args:
+        x: (B, D, L), any strides; fastest where channels are contiguous.
+        weight: (D, W).
+        bias: (D,).
+        activation: None, or "silu", of which "swish" is another name.
+        padding: "causal", or "same" for the window centred on the token, as PyTorch centres it.
+
+    Returns:
+        (B, D, L) in x's dtype.
+
+    Raises:
+        ValueError: An argument has the wrong shape, dtype, device or value.
+
+    Source: the arguments are those of causal-conv1d (github.com/Dao-AILab/causal-conv1d), any W instead of 2 to 4.
+    """
+    taps = weight.shape[-1] if weight.dim() else 0
+    if padding not in ("causal", "same"):
+        raise ValueError(f"padding is {padding!r}, expected 'causal' or 'same'")
+    _check(x.mT if x.dim() == 3 else x, weight, bias, activation, "(B, D, L)")
+    offset = 1 - taps if padding == "causal" else -((taps - 1) // 2)
+    return _convolve(x.mT, weight, bias, activation, [offset], [1])[:, 0].mT
+
+
+def bidirectional_conv1d(
+    x: Tensor, weight: Tensor, bias: Tensor | None = None, activation: str | None = None
+) -> Tensor:
+    """The causal convolution of a sequence and of its reverse, with the same weights.
+
+    Args:
+        x: (B, L, D).
+        weight: (D, W).
+        bias: (D,).
+        activation: As in `causal_conv1d`.
+
+    Returns:
+        (B, 2, L, D), both in the order of the tokens: `[:, 1]` is the convolution of the reversed sequence, reversed.
+
+    Raises:
+        ValueError: An argument has the wrong shape, dtype, device or value.
+    """
+    _check(x, weight, bias, activation, "(B, L, D)")
+    taps = weight.shape[1]
+    return _convolve(x, weight, bias, activation, [1 - taps, taps - 1], [1, -1])
+
+
+def _check(x: Tensor, weight: Tensor, bias: Tensor | None, activation: str | None, layout: str) -> None:
+    """Checks x in token-major layout; `layout` is how the caller knows it."""
+    if activation not in _ACTIVATIONS:
+        raise ValueError(f"activation is {activation!r}, expected None, 'silu' or 'swish'")
+    if x.dim() != 3 or x.shape[1] < 1 or x.shape[2] < 1:
+        raise ValueError(
+            f"x has {x.dim()} dimensions of sizes {tuple(x.shape)}, expected {layout} with D and L at least 1"
+        )
+    channels = x.shape[2]
+    if weight.dim() != 2 or weight.shape[0] != channels or weight.shape[1] < 1:
+        raise ValueError(
+            f"weight has shape {tuple(weight.shape)}, expected (D, W) with D = {channels}, the channels of x"
+        )
+    if bias is not None and bias.shape != (channels,):
+        raise ValueError(f"bias has shape {tuple(bias.shape)}, expected ({channels},)")
+    for name, tensor in {"x": x, "weight": weight, "bias": bias}.items():
+        if tensor is not None and not tensor.is_floating_point():
+            raise ValueError(f"{name} is {tensor.dtype}, expected a floating-point type")
+        if tensor is not None and tensor.device != x.device:
+            raise ValueError(f"{name} is on {tensor.device}, expected {x.device}, the device of x")
+
+
+def _convolve(
+    x: Tensor, weight: Tensor, bias: Tensor | None, activation: str | None, offsets: list[int], strides: list[int]
+) -> Tensor:
+    """Tap w of direction k reads token t + offsets[k] + w strides[k] of x (B, L, D); returns (B, K, L, D)."""
+    silu = activation is not None
+    if bias is None:
+        bias = weight.new_zeros(weight.shape[0])
+    if _compiled(x):
+        return convolve(x, weight.to(x.dtype), bias.to(x.dtype), silu, offsets, strides)
+    outputs = [_plain(x, weight, bias, silu, *tap) for tap in zip(offsets, strides, strict=True)]
+    return torch.stack(outputs, dim=1)
+
+
+@torch.compiler.assume_constant_result
+def _kernels_load() -> bool:
+    return cpu.library.best() is not None
+
+
+def _compiled(x: Tensor) -> bool:
+    return x.device.type == "cpu" and x.dtype == torch.float32 and _kernels_load()
+
+
+@cache
+def _cuda_kernel() -> Any:
+    """causal-conv1d's function, or None where it cannot be imported."""
+    try:
+        from causal_conv1d import causal_conv1d_fn
+    except Exception:  # its compiled part fails in as many ways as there are versions of PyTorch
+        return None
+    return causal_conv1d_fn
+
+
+def _plain(x: Tensor, weight: Tensor, bias: Tensor, silu: bool, offset: int, stride: int) -> Tensor:
+    """One direction by PyTorch, or by causal-conv1d where that is to be had."""
+    length, taps = x.shape[1], weight.shape[1]
+    if stride < 0:  # the same taps in the order of the tokens
+        weight, offset = weight.flip(1), offset - (taps - 1)
+    weight, bias = weight.to(x.dtype), bias.to(x.dtype)
+    if x.device.type == "cuda" and offset == 1 - taps and 2 <= taps <= 4 and (kernel := _cuda_kernel()) is not None:
+        y: Tensor = kernel(x.mT, weight, bias, activation="silu" if silu else None)
+        return y.mT
+    # As a 2-D convolution in channels-last layout it needs no transposed copy of the tokens.
+    image = F.pad(x, (0, 0, -offset, taps - 1 + offset)).mT.unsqueeze(2)
+    y = F.conv2d(image, weight[:, None, None], bias, groups=x.shape[2]).squeeze(2).mT[:, :length]
+    return F.silu(y) if silu else y
+
+
+@torch.library.custom_op("distill::convolve", mutates_args=(), device_types="cpu")
+def convolve(x: Tensor, weight: Tensor, bias: Tensor, silu: bool, offsets: list[int], strides: list[int]) -> Tensor:
+    """`_convolve` for float32 on CPUs, by the compiled kernels."""
+    return cpu.convolve(x, weight, bias, silu, offsets, strides)
+
+
+@torch.library.custom_op("distill::convolve_backward", mutates_args=(), device_types="cpu")
+def convolve_backward(
+    grad_out: Tensor, x: Tensor, weight: Tensor, bias: Tensor, silu: bool, offsets: list[int], strides: list[int]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of x, weight and bias."""
+    return cpu.differentiate(grad_out, x, weight, bias, silu, offsets, strides)
+
+
+@convolve.register_fake
+def _(x: Tensor, weight: Tensor, bias: Tensor, silu: bool, offsets: list[int], strides: list[int]) -> Tensor:
+    return x.new_empty(x.shape[0], len(offsets), *x.shape[1:])
+
+
+@convolve_backward.register_fake
+def _(grad_out: Tensor, x: Tensor, weight: Tensor, bias: Tensor, *_: object) -> tuple[Tensor, Tensor, Tensor]:
+    return x.new_empty(x.shape), weight.new_empty(weight.shape), bias.new_empty(bias.shape)
+
+
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    *tensors, ctx.silu, ctx.offsets, ctx.strides = inputs
+    ctx.save_for_backward(*tensors)
+
+
+def _differentiate(ctx: Any, grad_out: Tensor) -> tuple[Any, ...]:
+    gradients = convolve_backward(grad_out, *ctx.saved_tensors, ctx.silu, ctx.offsets, ctx.strides)
+    return (*gradients, None, None, None)
+
+
+convolve.register_autograd(_differentiate, setup_context=_setup_context)
+
+
+@register_flop_formula(torch.ops.distill.convolve)
+def _flops(x: Any, weight: Any, bias: Any, silu: bool, offsets: list[int], *_: object, **__: object) -> int:
+    return 2 * len(offsets) * x[0] * x[1] * weight[0] * weight[1]
+
+
+@register_flop_formula(torch.ops.distill.convolve_backward)
+def _backward_flops(
+    grad: Any, x: Any, weight: Any, bias: Any, silu: bool, offsets: list[int], *_: object, **__: object
+) -> int:
+    return 3 * 2 * len(offsets) * x[0] * x[1] * weight[0] * weight[1]  # the sum again, its input, its weight

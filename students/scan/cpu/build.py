@@ -1,0 +1,90 @@
+"""Compiles the CPU kernels: into the wheel when it is built, else once on first use into the user's cache.
+
+Plain C++17 without PyTorch's headers: a few seconds, and one library serves every PyTorch. Standard library only,
+because `setup.py` runs it before anything is installed.
+"""
+
+import hashlib
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+SOURCES = Path(__file__).parent / "kernels"
+PACKAGED = Path(__file__).parent / "libraries"  # filled by setup.py
+
+# One source file each, in order of preference, with the machines that can run it.
+ISAS = {
+    "avx512": ("-mavx512f", "-mavx512dq", "-mavx512vl", "-mavx512bw", "-mfma"),
+    "avx2": ("-mavx2", "-mfma"),
+    "generic": (),
+}
+# No -ffast-math: it would lose NaN and infinity.
+_FLAGS = ("-std=c++17", "-O3", "-fPIC", "-shared", "-fvisibility=hidden", "-ffp-contract=fast", "-fno-math-errno")
+_THREADS = ("-fopenmp", "-pthread")  # Apple's clang has no OpenMP; the kernels then start threads of their own
+
+
+class CompileError(Exception):
+    """The kernels cannot be compiled here; the message is one line."""
+
+
+def find_library(isa: str) -> Path:
+    """The library of one instruction set, compiled now if neither the package nor the cache has it.
+
+    Raises:
+        CompileError: There is no compiler, or it fails.
+    """
+    packaged = PACKAGED / f"{isa}.so"
+    if packaged.exists():
+        return packaged
+    cached = _cache() / f"scan-{isa}-{_digest(isa)}.so"
+    if not cached.exists():
+        compile_library(isa, cached)
+    return cached
+
+
+def compile_library(isa: str, target: Path) -> None:
+    """Compiles one instruction set to a library; `target` appears complete or not at all.
+
+    Raises:
+        CompileError: There is no compiler, or it fails.
+    """
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+            partial = Path(folder) / target.name
+            for threads in _THREADS:
+                command = [*_compiler(), *_FLAGS, threads, *ISAS[isa], str(SOURCES / f"{isa}.cpp"), "-o", str(partial)]
+                done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+                if done.returncode == 0:
+                    partial.replace(target)
+                    return
+        complaint = next((line for line in done.stderr.splitlines() if "error" in line), done.stderr.strip())
+        raise CompileError(f"{command[0]} failed: {complaint[:300]}")
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise CompileError(str(error)) from error
+
+
+def _compiler() -> list[str]:
+    """The C++ compiler, with any options that the environment variable CXX gives it."""
+    named = shlex.split(os.environ.get("CXX", ""))
+    for command in (named, ["c++"], ["g++"], ["clang++"]):
+        if command and shutil.which(command[0]):
+            return command
+    raise CompileError("no C++ compiler (install g++ or clang++, or name one in CXX)")
+
+
+def _cache() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "distill-rs"
+
+
+def _digest(isa: str) -> str:
+    """Changes with the sources, the flags, the compiler and the machine."""
+    parts = [platform.system(), platform.machine(), *_compiler(), *_FLAGS, *ISAS[isa]]
+    content = hashlib.sha256("\0".join(parts).encode())
+    for source in sorted(SOURCES.iterdir()):
+        content.update(source.read_bytes())
+    return content.hexdigest()[:16]

@@ -1,0 +1,90 @@
+"""One step of the selective scan, for tokens that arrive one by one.
+
+Axes: B batch, D channels, G groups, N states.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def selective_state_update(
+    state: Tensor,
+    x: Tensor,
+    dt: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None = None,
+    z: Tensor | None = None,
+    dt_bias: Tensor | None = None,
+    dt_softplus: bool = False,
+) -> Tensor:
+    """Advances `state` in place by one token and returns the output for it, as one step of `selective_scan`.
+
+    Args:
+        state: (B, D, N), complex where A is; best kept in float32, whatever the dtype of the tokens.
+        x: (B, D), u of the token.
+        dt: (B, D), Δ of the token before bias and softplus.
+        A: (D, N), real or complex.
+        B: (B, N) or (B, G, N) of the token, complex where A is.
+        C: As `B`.
+        D: (D,), the skip connection.
+        z: (B, D), the gate.
+        dt_bias: (D,), added to `dt`.
+        dt_softplus: Whether Δ = softplus(dt + dt_bias).
+
+    Returns:
+        The output (B, D) in x's dtype.
+
+    Raises:
+        ValueError: An argument has the wrong shape.
+
+    Source: the arguments and their order are those of `selective_state_update` in mamba-ssm
+    (https://github.com/state-spaces/mamba).
+    """
+    if state.dim() != 3:
+        raise ValueError(f"state has shape {tuple(state.shape)}, expected (B, D, N)")
+    batch, channels, states = state.shape
+    expected = {
+        "x": (x, (batch, channels)),
+        "dt": (dt, (batch, channels)),
+        "A": (A, (channels, states)),
+        "D": (D, (channels,)),
+        "z": (z, (batch, channels)),
+        "dt_bias": (dt_bias, (channels,)),
+    }
+    for name, (tensor, shape) in expected.items():
+        if tensor is not None and tensor.shape != shape:
+            raise ValueError(f"{name} has shape {tuple(tensor.shape)}, expected {shape}")
+    if A.is_complex() != state.is_complex():
+        raise ValueError(f"state is {state.dtype}, expected a complex dtype where and only where A is, {A.dtype}")
+    dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
+    states_dtype = dtype.to_complex() if A.is_complex() else dtype
+    B, C = (_per_channel(name, w, batch, channels, states).to(states_dtype) for name, w in (("B", B), ("C", C)))
+    u, delta = x.to(dtype), dt.to(dtype)
+    if dt_bias is not None:
+        delta = delta + dt_bias.to(dtype)
+    if dt_softplus:
+        delta = F.softplus(delta)
+    decay = torch.exp(delta.unsqueeze(-1) * A.to(states_dtype))
+    state.copy_(decay * state + (delta * u).unsqueeze(-1) * B)
+    y = (state.to(states_dtype) * C).sum(-1)
+    if y.is_complex():
+        y = 2 * y.real
+    if D is not None:
+        y = y + D.to(dtype) * u
+    if z is not None:
+        y = y * F.silu(z.to(dtype))
+    return y.to(x.dtype)
+
+
+def _per_channel(name: str, x: Tensor, batch: int, channels: int, states: int) -> Tensor:
+    """B or C as (B, D, N)."""
+    groups = x.shape[1] if x.dim() == 3 else 1
+    if x.dim() not in (2, 3) or x.shape[0] != batch or x.shape[-1] != states or groups < 1 or channels % groups:
+        raise ValueError(
+            f"{name} has shape {tuple(x.shape)}, expected (B, N) = {(batch, states)}, "
+            f"or (B, G, N) with G dividing D = {channels}"
+        )
+    return x.reshape(batch, groups, states).repeat_interleave(channels // groups, dim=1)

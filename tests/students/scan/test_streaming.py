@@ -1,0 +1,72 @@
+"""Single steps against the whole scan."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from students.scan import selective_scan_reference, selective_state_update
+
+
+@pytest.mark.parametrize("groups", [None, 1, 3])
+@pytest.mark.parametrize("complex", [False, True])
+def test_steps_equal_the_scan(groups: int | None, complex: bool) -> None:
+    random = torch.Generator().manual_seed(0)
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=random, dtype=torch.float64)
+
+    u, delta, z = (normal(2, 6, 9) for _ in range(3))
+    A = -normal(6, 4).abs() + (1j * normal(6, 4) if complex else 0)
+    shape = (2, 4, 9) if groups is None else (2, groups, 4, 9)
+    B, C = (normal(*shape) + (1j * normal(*shape) if complex else 0) for _ in range(2))
+    D, bias = normal(6), normal(6)
+    state = normal(2, 6, 4) + (1j * normal(2, 6, 4) if complex else 0)
+    # The whole scan reads complex weights with real and imaginary parts in turn.
+    whole_B, whole_C = (torch.view_as_real(x).flatten(-2) if complex else x for x in (B, C))
+    out, last = selective_scan_reference(u, delta, A, whole_B, whole_C, D, z, bias, True, initial_state=state)
+    for t in range(9):
+        token = [x[..., t] for x in (u, delta)]
+        y = selective_state_update(state, *token, A, B[..., t], C[..., t], D, z[..., t], bias, True)
+        torch.testing.assert_close(y, out[..., t])
+    torch.testing.assert_close(state, last)
+
+
+def test_options_are_optional_and_the_state_stays_in_float32() -> None:
+    state = torch.zeros(2, 6, 4)
+    u = torch.rand(2, 6, 1, dtype=torch.bfloat16)
+    B = torch.rand(2, 4, 1, dtype=torch.bfloat16)
+    A = -torch.rand(6, 4)
+    y = selective_state_update(state, u[..., 0], u[..., 0], A, B[..., 0], B[..., 0])
+    assert y.dtype == torch.bfloat16
+    out, last = selective_scan_reference(u, u, A, B, B)
+    torch.testing.assert_close(y, out[..., 0])
+    torch.testing.assert_close(state, last)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("state", torch.zeros(2, 6)),
+        ("state", torch.zeros(2, 6, 4, dtype=torch.complex64)),
+        ("x", torch.zeros(2, 5)),
+        ("dt", torch.zeros(2, 6, 1)),
+        ("A", torch.zeros(6)),
+        ("B", torch.zeros(2, 5)),
+        ("C", torch.zeros(2, 4, 4)),
+        ("D", torch.zeros(5)),
+        ("z", torch.zeros(1, 6)),
+        ("dt_bias", torch.zeros(6, 1)),
+    ],
+)
+def test_bad_argument_is_named(name: str, value: Tensor) -> None:
+    good = {
+        "state": torch.zeros(2, 6, 4),
+        "x": torch.zeros(2, 6),
+        "dt": torch.zeros(2, 6),
+        "A": torch.zeros(6, 4),
+        "B": torch.zeros(2, 4),
+        "C": torch.zeros(2, 4),
+    }
+    with pytest.raises(ValueError, match=f"^{name} ") as caught:
+        selective_state_update(**(good | {name: value}))
+    assert "\n" not in str(caught.value)

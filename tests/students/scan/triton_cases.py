@@ -1,0 +1,225 @@
+"""Scans that the Triton backend must compute like the reference, on any device.
+
+`python -m tests.students.scan.triton_cases GROUP` runs a group of them on the CPU and prints what differs as JSON. That
+needs TRITON_INTERPRET=1 from the start of the process.
+"""
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from students.scan import triton_kernels
+from students.scan.problem import Scan
+from students.scan.reference import scan_reference
+
+TOLERANCE = {torch.float32: 2e-5, torch.float16: 2e-3, torch.bfloat16: 1.6e-2}
+NAMES = ("u", "delta", "delta_weight", "A", "B", "C", "D", "z", "delta_bias", "initial_state")
+
+
+@dataclass(frozen=True)
+class Case:
+    """Sizes and options of a scan; `chunk` and `spoil` change the backend's chunks and the tensors."""
+
+    channels: int = 5
+    tokens: int = 7
+    states: int = 4
+    batch: int = 1
+    directions: int = 1
+    groups: int = 1
+    rank: int = 0
+    order: str = ""
+    shared: bool = False
+    options: str = ""  # of "skip gate bias softplus initial last"
+    dtype: torch.dtype = torch.float32
+    transposed: bool = False
+    chunk: int = triton_kernels.CHUNK
+    spoil: Callable[[dict[str, Any]], None] | None = None
+
+
+ALL = "skip gate bias softplus initial last"
+
+
+def _stiff(x: dict[str, Any]) -> None:
+    x["A"] = torch.linspace(-64, 0, x["A"].numel()).view_as(x["A"]).to(x["A"])
+    x["delta"] = x["delta"].abs().clamp(max=1) * 5
+
+
+def _growing(x: dict[str, Any]) -> None:
+    """Decays above one whose product over a segment overflows, where states and gradients are zero."""
+    x["A"], x["delta"] = torch.full_like(x["A"], 20), torch.full_like(x["delta"], 3)
+    x["u"][:, :, :30] = 0
+    x["C"].zero_()
+    x["delta"][:, :, 30:] = 0.1
+
+
+def _spoiled(name: str, value: float) -> Callable[[dict[str, Any]], None]:
+    def spoil(x: dict[str, Any]) -> None:
+        x[name].select(-2, 4)[..., 1] = value
+
+    return spoil
+
+
+CASES: dict[str, dict[str, Case]] = {
+    "sizes": {
+        "one of everything": Case(1, 1, 1, options=ALL),
+        "15 channels, 2 tokens, 3 states": Case(15, 2, 3, batch=2, options=ALL),
+        "17 channels, 31 tokens, 8 states": Case(17, 31, 8, options="bias softplus"),
+        "33 channels, 33 tokens, 16 states": Case(33, 33, 16, options=ALL),
+        "more programs than run at once": Case(33, 1, 16, batch=5, directions=2, options=ALL),
+        "groups": Case(12, 5, 8, batch=2, groups=3, options=ALL),
+        "no image": Case(batch=0, options=ALL),
+    },
+    "options": {
+        "none": Case(),
+        **{option: Case(options=option) for option in ALL.split()},
+        "low rank": Case(rank=3, options="bias softplus"),
+        "bfloat16": Case(9, 9, 8, rank=2, dtype=torch.bfloat16, options=ALL),
+        "float16": Case(9, 9, 8, dtype=torch.float16, options=ALL),
+        "channel first": Case(9, 9, 3, batch=2, transposed=True, options=ALL),
+    },
+    "orders": {
+        "two directions": Case(directions=2, options=ALL),
+        "bidirectional, one u": Case(9, 8, 3, directions=2, rank=2, order="bidirectional", shared=True, options=ALL),
+        "ragged": Case(9, 7, 4, batch=2, directions=3, order="ragged", options=ALL),
+        "one order": Case(order="ragged", options=ALL),
+        "segments": Case(17, 33, 3, chunk=8, options=ALL),
+        "ragged segments": Case(directions=2, tokens=14, order="ragged", chunk=2, rank=1, options="softplus last"),
+    },
+    "numbers": {
+        "65 tokens, stiff": Case(tokens=65, spoil=_stiff),
+        "segments, stiff": Case(tokens=33, chunk=8, options="initial last", spoil=_stiff),
+        "segments, overflow": Case(tokens=33, chunk=8, spoil=_growing),
+        "low rank inf": Case(1, 6, 3, rank=2, spoil=_spoiled("delta", float("inf")), options="softplus"),
+        **{
+            f"{name} {value}": Case(5, 6, 3, spoil=_spoiled(name, value), options="skip")
+            for name, value in (
+                ("u", float("inf")),
+                ("u", float("nan")),
+                ("delta", float("inf")),
+                ("delta", float("nan")),
+                ("B", float("inf")),
+                ("C", float("nan")),
+            )
+        },
+    },
+}
+
+
+def order_table(name: str, directions: int, tokens: int) -> Tensor | None:
+    if not name:
+        return None
+    if name == "bidirectional":
+        return torch.stack([torch.arange(tokens), torch.arange(tokens).flip(0)]).int()
+    generator = torch.Generator().manual_seed(1)
+    table = torch.full((directions, tokens), -1)
+    for k in range(directions):
+        table[k, : tokens - k - 1] = torch.randperm(tokens, generator=generator)[: tokens - k - 1]
+    return table.int()
+
+
+def make_scan(case: Case, device: str = "cpu") -> Scan:
+    generator = torch.Generator().manual_seed(0)
+
+    def draw(*shape: int, dtype: torch.dtype = case.dtype, scale: float = 1.0) -> Tensor:
+        x = torch.randn(shape, generator=generator).to(dtype) * scale
+        return x.mT.contiguous().mT if case.transposed and len(shape) > 2 else x
+
+    b, k, p, d, n = case.batch, case.directions, case.tokens, case.channels, case.states
+    x: dict[str, Any] = {
+        "u": draw(b, 1 if case.shared else k, p, d),
+        "delta": draw(b, k, p, case.rank or d),
+        "delta_weight": draw(k, d, case.rank, dtype=torch.float32, scale=0.5) if case.rank else None,
+        "A": -torch.rand(k, d, n, generator=generator) * 2,
+        "B": draw(b, k, case.groups, p, n),
+        "C": draw(b, k, case.groups, p, n),
+        "D": draw(k, d, dtype=torch.float32) if "skip" in case.options else None,
+        "z": draw(b, p, d) if "gate" in case.options else None,
+        "delta_bias": draw(k, d, dtype=torch.float32) if "bias" in case.options else None,
+        "initial_state": draw(b, k, d, n, dtype=torch.float32) if "initial" in case.options else None,
+        "order": order_table(case.order, k, p),
+        "delta_softplus": "softplus" in case.options,
+        "scale": 1 / k,
+    }
+    if not case.rank and "softplus" not in case.options:
+        x["delta"] = x["delta"].abs()  # Δ below zero grows without bounds
+    if case.spoil is not None:
+        case.spoil(x)
+    on_device: dict[str, Any] = {name: v.to(device) if isinstance(v, Tensor) else v for name, v in x.items()}
+    return Scan(**on_device)
+
+
+def run(scan: Scan, grad_out: Tensor, grad_last: Tensor | None) -> dict[str, Tensor]:
+    """Outputs and gradients of the Triton backend."""
+    result = triton_kernels.forward(scan, training=True)
+    gradients = triton_kernels.backward(grad_out.to(result.out.dtype), grad_last, scan, result.ungated, result.starts)
+    found = {f"gradient of {name}": getattr(gradients, name) for name in NAMES}
+    assert {f"gradient of {name}" for name in NAMES if getattr(scan, name) is None} == {
+        name for name, gradient in found.items() if gradient is None
+    }
+    for name in NAMES:
+        leaf, gradient = getattr(scan, name), found[f"gradient of {name}"]
+        assert leaf is None or (leaf.shape, leaf.dtype) == (gradient.shape, gradient.dtype), name
+    assert result.out.dtype == scan.u.dtype
+    assert result.starts.shape == triton_kernels.starts_shape(scan)
+    if scan.tokens < 8:
+        inference = triton_kernels.forward(scan, training=False)
+        assert torch.equal(inference.out.nan_to_num(), result.out.nan_to_num())
+        assert inference.starts.numel() == inference.ungated.numel() == 0
+    outputs = {"out": result.out, "last state": result.last_state}
+    return outputs | {name: gradient for name, gradient in found.items() if gradient is not None}
+
+
+def expect(scan: Scan, grad_out: Tensor, grad_last: Tensor | None) -> dict[str, Tensor]:
+    """The same from the reference in float64."""
+    values = {field.name: getattr(scan, field.name) for field in fields(Scan)}
+    leaves = {name: values[name].double().requires_grad_() for name in NAMES if values[name] is not None}
+    out, last = scan_reference(replace(scan, **leaves))
+    loss = (out * grad_out).sum() if grad_last is None else (out * grad_out).sum() + (last * grad_last).sum()
+    gradients = torch.autograd.grad(loss, list(leaves.values()))
+    found = {f"gradient of {name}": gradient for name, gradient in zip(leaves, gradients, strict=True)}
+    return {"out": out.detach(), "last state": last.detach()} | found
+
+
+def difference(found: Tensor, expected: Tensor) -> float:
+    """The largest difference relative to the largest expected value; infinite where only one is finite, or NaN."""
+    found = found.to(expected.dtype)
+    if not expected.numel():
+        return 0.0
+    finite = expected.isfinite()
+    if not (torch.equal(found.isfinite(), finite) and torch.equal(found.isnan(), expected.isnan())):
+        return float("inf")
+    scale = expected[finite].abs().max().clamp(min=1e-3) if finite.any() else 1.0
+    return float(((found - expected)[finite].abs() / scale).max()) if finite.any() else 0.0
+
+
+def differences(case: Case, device: str = "cpu") -> dict[str, float]:
+    """Of every output and gradient, over the tolerance: what differs too much is above one."""
+    before, triton_kernels.CHUNK = triton_kernels.CHUNK, case.chunk
+    try:
+        scan = make_scan(case, device)
+        generator = torch.Generator().manual_seed(2)
+        grad_out = torch.randn(case.batch, case.tokens, case.channels, generator=generator).to(case.dtype).to(device)
+        grad_last = None
+        if "last" in case.options:
+            grad_last = torch.randn(scan.batch, *scan.A.shape, generator=generator).to(device)
+        found, expected = run(scan, grad_out, grad_last), expect(scan, grad_out, grad_last)
+        return {name: difference(found[name], expected[name]) / TOLERANCE[case.dtype] for name in expected}
+    finally:
+        triton_kernels.CHUNK = before
+
+
+def failures(group: str, device: str = "cpu") -> dict[str, dict[str, float]]:
+    """Of every case of a group, what differs too much."""
+    return {
+        name: {what: x for what, x in differences(case, device).items() if not x <= 1}
+        for name, case in CASES[group].items()
+    }
+
+
+if __name__ == "__main__":
+    print(json.dumps(failures(sys.argv[1])))
