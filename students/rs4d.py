@@ -28,6 +28,7 @@ from distill.checkpoint import load_matching, read_metadata, read_state_dict
 from distill.errors import UserError, unknown_name
 from students.released_rs4d import check_metadata, convert_released_state_dict
 from students.scan import bidirectional_conv1d, selective_scan_2d
+from students.scan.backends import NAMES as SCAN_BACKENDS
 
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -127,7 +128,7 @@ class RS4D(nn.Module):
         scan_backend: Which implementation of the scan runs: "auto" or a name that `distill doctor` lists.
 
     Raises:
-        UserError: Unknown variant, indices or sizes out of range, or a checkpoint of another architecture.
+        UserError: Unknown variant or scan backend, indices or sizes out of range, or a checkpoint that does not fit.
     """
 
     def __init__(
@@ -143,6 +144,8 @@ class RS4D(nn.Module):
         super().__init__()
         if variant not in _VARIANTS:
             raise unknown_name("RS4D variant", variant, _VARIANTS)
+        if scan_backend not in SCAN_BACKENDS:
+            raise unknown_name("RS4D scan_backend", scan_backend, SCAN_BACKENDS)
         config = _VARIANTS[variant]
         if patch_size < 1 or image_size < patch_size or image_size % patch_size:
             raise UserError(

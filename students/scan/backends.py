@@ -57,6 +57,9 @@ BACKENDS: dict[str, Backend] = {
 }
 
 
+NAMES = (AUTO, *BACKENDS, REFERENCE)
+
+
 @dataclass(frozen=True)
 class BackendStatus:
     """One row of `explain_backend`."""
@@ -82,7 +85,6 @@ def choose_backend(requested: str, traits: Traits) -> str:
     return _choose(requested, t.device, t.double, t.complex, t.constant, t.images, t.initial_state)
 
 
-@torch.compiler.assume_constant_result
 def _choose(requested: str, *properties: str | bool) -> str:
     """As `choose_backend`, from arguments that are constants to `torch.compile`."""
     traits = Traits(*properties)  # type: ignore[arg-type]
@@ -94,12 +96,16 @@ def _choose(requested: str, *properties: str | bool) -> str:
         return name
     if name == REFERENCE:
         return name
-    if name not in BACKENDS:
+    if name not in NAMES:
         kind = "scan backend" if requested == name else f"scan backend in {VARIABLE}"
-        raise unknown_name(kind, name, [AUTO, *BACKENDS, REFERENCE])
+        raise unknown_name(kind, name, NAMES)
     if obstacle := BACKENDS[name].obstacle(traits):
         raise ValueError(f"backend is {name!r}, which cannot run this scan: {obstacle}")
     return name
+
+
+# The mark of `torch.compiler.assume_constant_result`, which as a decorator would import the compiler with the package.
+_choose._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 @cache

@@ -109,9 +109,11 @@ def _convolve(
     return torch.stack(outputs, dim=1)
 
 
-@torch.compiler.assume_constant_result
 def _kernels_load() -> bool:
     return cpu.library.best() is not None
+
+
+_kernels_load._dynamo_marked_constant = True  # type: ignore[attr-defined]  # see backends.py
 
 
 def _compiled(x: Tensor) -> bool:

@@ -137,7 +137,7 @@ class Result:
     Args:
         out: (B, P, D) in u's dtype.
         last_state: (B, K, D, N).
-        ungated: y (B, P, D) in the dtype of the computation, for the gradient of z; empty without z or outside training.
+        ungated: y (B, P, D) in the computation dtype, for the gradient of z; empty without z or outside training.
         starts: The states that the backward pass recomputes from, in a layout of the backend's own; empty outside
             training.
     """

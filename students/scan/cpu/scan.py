@@ -63,7 +63,7 @@ class CpuBackend:
     ) -> Gradients:
         """The contract of `Backend.backward`."""
         inputs = _Inputs(scan)
-        grad_out = grad_out.float().unsqueeze(1)
+        grad_out = grad_out.float().contiguous().unsqueeze(1)  # often expanded from a single number
         grad_last = None if grad_last is None else grad_last.mT.float().contiguous()
         # Tokens that no direction visits keep their zeros.
         fresh = torch.zeros if _leaves_gaps(scan) else torch.empty

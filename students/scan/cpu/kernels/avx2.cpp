@@ -32,10 +32,13 @@ inline void interleave(Vector a, Vector b, Vector &low, Vector &high) {
 inline Vector operator+(Vector a, Vector b) { return {_mm256_add_ps(a.x, b.x)}; }
 inline Vector operator-(Vector a, Vector b) { return {_mm256_sub_ps(a.x, b.x)}; }
 inline Vector operator*(Vector a, Vector b) { return {_mm256_mul_ps(a.x, b.x)}; }
-inline Vector operator/(Vector a, Vector b) { return {_mm256_div_ps(a.x, b.x)}; }
 inline Vector fma(Vector a, Vector b, Vector c) { return {_mm256_fmadd_ps(a.x, b.x, c.x)}; }
 // The second operand where one is NaN.
 inline Vector maximum(Vector a, Vector b) { return {_mm256_max_ps(a.x, b.x)}; }
+
+inline Vector where_negative(Vector x, Vector a, Vector b) { return {_mm256_blendv_ps(b.x, a.x, x.x)}; }
+
+inline Vector reciprocal(Vector x) { return {_mm256_div_ps(_mm256_set1_ps(1.0f), x.x)}; }
 
 // The exponent of exp2, kept where 2^x is still 0 or infinity and each of the two factors of `scale` is a number.
 inline Vector limit(Vector x) {

@@ -33,10 +33,19 @@ inline void interleave(Vector a, Vector b, Vector &low, Vector &high) {
 inline Vector operator+(Vector a, Vector b) { return {_mm512_add_ps(a.x, b.x)}; }
 inline Vector operator-(Vector a, Vector b) { return {_mm512_sub_ps(a.x, b.x)}; }
 inline Vector operator*(Vector a, Vector b) { return {_mm512_mul_ps(a.x, b.x)}; }
-inline Vector operator/(Vector a, Vector b) { return {_mm512_div_ps(a.x, b.x)}; }
 inline Vector fma(Vector a, Vector b, Vector c) { return {_mm512_fmadd_ps(a.x, b.x, c.x)}; }
 // The second operand where one is NaN.
 inline Vector maximum(Vector a, Vector b) { return {_mm512_max_ps(a.x, b.x)}; }
+
+inline Vector where_negative(Vector x, Vector a, Vector b) {
+    return {_mm512_mask_blend_ps(_mm512_movepi32_mask(_mm512_castps_si512(x.x)), b.x, a.x)};
+}
+
+// 1 / x within 1e-7 for x in [1, 2]: a table's 14 bits and a step of Newton's, several times faster than a division.
+inline Vector reciprocal(Vector x) {
+    __m512 y = _mm512_rcp14_ps(x.x);
+    return {_mm512_fmadd_ps(y, _mm512_fnmadd_ps(x.x, y, _mm512_set1_ps(1.0f)), y)};
+}
 
 // 2^x within 2e-7. With x = whole + i / 32 + rest, 2^(i / 32) comes from two registers and 2^rest from a parabola: the
 // multipliers are what the scan waits for, and this needs three of them where a polynomial alone needs five.

@@ -34,7 +34,10 @@ class ConvolutionWorker {
                 for (int64_t c = 0; c < p.channels; c += Vector::lanes) {
                     int64_t count = p.channels - c;
                     Vector grad = load_some(p.grad_out + row(k, t) + c, count);
-                    if (p.silu) grad = grad * silu_slope(weighted_sum(k, t, c));
+                    if (p.silu) {
+                        Vector sum = weighted_sum(k, t, c);
+                        grad = grad * silu_slope(sum, sigmoid(sum));
+                    }
                     store_some(grad, p.grad_sum + row(k, t) + c, count);
                     store_some(load_some(db + c, count) + grad, db + c, count);
                     for (int64_t w = 0; w < p.taps; w++) {

@@ -37,10 +37,13 @@ inline void interleave(Vector a, Vector b, Vector &low, Vector &high) {
 inline Vector operator+(Vector a, Vector b) { return {a.x + b.x}; }
 inline Vector operator-(Vector a, Vector b) { return {a.x - b.x}; }
 inline Vector operator*(Vector a, Vector b) { return {a.x * b.x}; }
-inline Vector operator/(Vector a, Vector b) { return {a.x / b.x}; }
 inline Vector fma(Vector a, Vector b, Vector c) { return {a.x * b.x + c.x}; }
 // The second operand where one is NaN.
 inline Vector maximum(Vector a, Vector b) { return {a.x > b.x ? a.x : b.x}; }
+
+inline Vector where_negative(Vector x, Vector a, Vector b) { return {x.x < 0.0f ? a.x : b.x}; }
+
+inline Vector reciprocal(Vector x) { return {1.0f / x.x}; }
 
 // The exponent of exp2, kept where 2^x is still 0 or infinity and each of the two factors of `scale` is a number.
 inline Vector limit(Vector x) {

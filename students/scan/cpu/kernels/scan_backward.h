@@ -39,11 +39,6 @@ class BackwardWorker {
 
     void operator()(int64_t unit) {
         tiles.enter_unit(unit);
-        if (p.z.data)
-            for (int64_t t = 0; t < p.tokens; t += CHUNK) {
-                tiles.enter_tokens(t);
-                differentiate_gate();
-            }
         for (int64_t k = 0; k < p.directions; k++) scan_direction(k);
     }
 
@@ -52,6 +47,7 @@ class BackwardWorker {
 
     void scan_direction(int64_t k) {
         tiles.enter_direction(k);
+        if (k == 0 && p.z.data && tiles.steps < p.tokens) differentiate_gate();
         for (int64_t n = 0; n < p.states; n++) {
             if (result.last)
                 tiles.copy_row(result.last + tiles.state_offset() + n * p.channels, g + n * UNIT);
@@ -85,29 +81,43 @@ class BackwardWorker {
         tiles.store_row(dbias, result.delta_bias + (tiles.batch * p.directions + k) * p.channels);
     }
 
+    // The gradient of what this direction adds to the sum over directions; with the first one, also that of the gate:
     // dz = dout y silu'(z), with y before the gate.
-    void differentiate_gate() const {
-        tiles.read(p.z, gate, UNIT, tiles.first, tiles.width);
+    void read_gradient() const {
         tiles.read(result.out, dy, UNIT, tiles.first, tiles.width);
+        if (p.z.data) tiles.read(p.z, gate, UNIT, tiles.first, tiles.width);
         for (int64_t j = 0; j < tiles.length; j++) {
-            int64_t at = (tiles.batch * p.tokens + tiles.token[j]) * p.channels + tiles.first;
+            int64_t row = (tiles.batch * p.tokens + tiles.token[j]) * p.channels + tiles.first;
             for (int64_t c = 0; c < tiles.width; c += Vector::lanes) {
-                Vector slope = silu_slope(Vector::load(gate + j * UNIT + c)) * Vector::load(dy + j * UNIT + c);
-                store_some(slope * load_some(p.ungated + at + c, tiles.width - c), result.z + at + c, tiles.width - c);
+                Vector grad = Vector::load(dy + j * UNIT + c) * Vector::broadcast(p.scale);
+                if (p.z.data) {
+                    Vector z = Vector::load(gate + j * UNIT + c), s = sigmoid(z);
+                    if (tiles.direction == 0) store_gradient_of_gate(z, s, Vector::load(dy + j * UNIT + c), row + c, tiles.width - c);
+                    grad = grad * z * s;
+                }
+                grad.store(dy + j * UNIT + c);
             }
         }
     }
 
-    // The gradient of what this direction adds to the sum over directions.
-    void read_gradient() const {
-        tiles.read(result.out, dy, UNIT, tiles.first, tiles.width);
-        if (p.z.data) tiles.read(p.z, gate, UNIT, tiles.first, tiles.width);
-        for (int64_t j = 0; j < tiles.length; j++)
-            for (int64_t c = 0; c < tiles.width; c += Vector::lanes) {
-                Vector v = Vector::load(dy + j * UNIT + c) * Vector::broadcast(p.scale);
-                if (p.z.data) v = v * silu(Vector::load(gate + j * UNIT + c));
-                v.store(dy + j * UNIT + c);
+    void store_gradient_of_gate(Vector z, Vector s, Vector grad, int64_t at, int64_t count) const {
+        store_some(grad * load_some(p.ungated + at, count) * silu_slope(z, s), result.z + at, count);
+    }
+
+    // The gradient of the gate where the first direction does not pass.
+    void differentiate_gate() {
+        for (int64_t t = 0; t < p.tokens; t += CHUNK) {
+            tiles.enter_tokens(t);
+            tiles.read(p.z, gate, UNIT, tiles.first, tiles.width);
+            tiles.read(result.out, dy, UNIT, tiles.first, tiles.width);
+            for (int64_t j = 0; j < tiles.length; j++) {
+                int64_t row = (tiles.batch * p.tokens + tiles.token[j]) * p.channels + tiles.first;
+                for (int64_t c = 0; c < tiles.width; c += Vector::lanes) {
+                    Vector z = Vector::load(gate + j * UNIT + c), grad = Vector::load(dy + j * UNIT + c);
+                    store_gradient_of_gate(z, sigmoid(z), grad, row + c, tiles.width - c);
+                }
             }
+        }
     }
 
     // The decays and states of one chunk, `COUNT` states from `n` of the channels at `c`.
@@ -205,7 +215,7 @@ class BackwardWorker {
                 store_some(to_u, du + c, count);
                 // A is kept times log2(e).
                 Vector to_delta = fma(Vector::broadcast(0.693147181f), Vector::load(through_A + at), sum_B * u);
-                if (p.softplus) to_delta = to_delta * sigmoid(Vector::load(tiles.raw + at));
+                if (p.softplus) to_delta = to_delta * Vector::load(tiles.slope + at);
                 store_some(to_delta, ddelta + c, count);
                 fma(out, u, Vector::load(dD + c)).store(dD + c);
                 (to_delta + Vector::load(dbias + c)).store(dbias + c);

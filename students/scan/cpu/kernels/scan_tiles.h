@@ -64,8 +64,8 @@ class Tiles {
           bias(UNIT),
           skip(UNIT),
           u(CHUNK * UNIT),
-          raw(CHUNK * UNIT),
           delta(CHUNK * UNIT),
+          slope(CHUNK * UNIT),
           B(CHUNK * problem.states),
           C(CHUNK * problem.states),
           factor(CHUNK * problem.rank) {}
@@ -93,8 +93,8 @@ class Tiles {
         if (p.D) copy_row(p.D + k * p.channels, skip);
     }
 
-    // Gathers the inputs of chunk `index` and forms delta; `raw` is delta before softplus. `ahead` tells which chunk
-    // comes next, as a difference.
+    // Gathers the inputs of chunk `index` and forms delta, backwards also its slope. `ahead` tells which chunk comes next,
+    // as a difference.
     void enter_chunk(int64_t index, int64_t ahead) {
         length = std::min(CHUNK, steps - index * CHUNK);
         for (int64_t j = 0; j < length; j++) token[j] = token_at(index * CHUNK + j);
@@ -112,13 +112,17 @@ class Tiles {
             read(p.delta, factor, p.rank, 0, p.rank);
             multiply_factors();
         } else {
-            read(p.delta, raw, UNIT, first, width);
+            read(p.delta, delta, UNIT, first, width);
         }
         for (int64_t j = 0; j < length; j++)
-            for (int64_t c = 0; c < blocks * Vector::lanes; c += Vector::lanes) {
-                Vector x = Vector::load(raw + j * UNIT + c) + Vector::load(bias + c);
-                x.store(raw + j * UNIT + c);
-                (p.softplus ? softplus(x) : x).store(delta + j * UNIT + c);
+            for (int64_t c = j * UNIT; c < j * UNIT + blocks * Vector::lanes; c += Vector::lanes) {
+                Vector x = Vector::load(delta + c) + Vector::load(bias + c - j * UNIT);
+                if (p.softplus) {
+                    Vector e = exp_negative(x);
+                    if (ahead < 0) sigmoid(x, e).store(slope + c);
+                    x = softplus(x, e);
+                }
+                x.store(delta + c);
             }
     }
 
@@ -176,7 +180,8 @@ class Tiles {
     int64_t direction = 0, steps = 0, chunks = 0, length = 0;
     int64_t token[CHUNK], soon[CHUNK];  // of this chunk and of the next
     Buffer A, state, weight, bias, skip;     // [N][UNIT], [N][UNIT], [R][UNIT], [UNIT], [UNIT]
-    Buffer u, raw, delta, B, C, factor;      // [CHUNK][UNIT] three times, [CHUNK][N] twice, [CHUNK][R]
+    Buffer u, delta, slope;                  // [CHUNK][UNIT]; the slope is that of softplus
+    Buffer B, C, factor;                     // [CHUNK][N] twice, [CHUNK][R]
 
   private:
     // As many channels as a vector has lanes, each of which lies along `source`, `stride` apart.
@@ -184,7 +189,10 @@ class Tiles {
         for (int64_t j = 0; j < length; j += Vector::lanes) {
             int64_t count = std::min<int64_t>(Vector::lanes, length - j);
             Vector rows[Vector::lanes];
-            for (int i = 0; i < Vector::lanes; i++) rows[i] = load_some(source + i * stride + j, count);
+            for (int i = 0; i < Vector::lanes; i++) {
+                rows[i] = load_some(source + i * stride + j, count);
+                __builtin_prefetch(source + i * stride + j + (soon[0] - token[0]));
+            }
             transpose(rows);
             for (int i = 0; i < count; i++) rows[i].store(target + (j + i) * pitch);
         }
@@ -208,7 +216,7 @@ class Tiles {
             Vector w = Vector::load(weight + r * UNIT + c);
             for (int i = 0; i < ROWS; i++) sum[i] = fma(Vector::broadcast(factor[(j + i) * p.rank + r]), w, sum[i]);
         }
-        for (int i = 0; i < ROWS; i++) sum[i].store(raw + (j + i) * UNIT + c);
+        for (int i = 0; i < ROWS; i++) sum[i].store(delta + (j + i) * UNIT + c);
     }
 };
 

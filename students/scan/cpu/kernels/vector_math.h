@@ -10,30 +10,36 @@ inline Vector one() { return Vector::broadcast(1.0f); }
 
 inline Vector exp(Vector x) { return exp2(x * Vector::broadcast(1.44269504f)); }
 
-inline Vector sigmoid(Vector x) { return one() / (one() + exp(zero() - x)); }
+// exp(-|x|), which never overflows.
+inline Vector exp_negative(Vector x) { return exp(zero() - maximum(x, zero() - x)); }
+
+// 1 / (1 + exp(-x)) from e = exp(-|x|).
+inline Vector sigmoid(Vector x, Vector e) {
+    Vector positive = reciprocal(one() + e);
+    return where_negative(x, e * positive, positive);
+}
+
+inline Vector sigmoid(Vector x) { return sigmoid(x, exp_negative(x)); }
+
+// log(1 + exp(x)) = max(x, 0) + log(1 + e) from e = exp(-|x|), within 2e-7: log(1 + e) / e is a polynomial of least maximal
+// relative error on [0, 1], so that no digit of a small result is lost.
+inline Vector softplus(Vector x, Vector e) {
+    Vector p = Vector::broadcast(4.69066429e-3f);
+    p = fma(p, e, Vector::broadcast(-2.72344548e-2f));
+    p = fma(p, e, Vector::broadcast(7.43113467e-2f));
+    p = fma(p, e, Vector::broadcast(-0.133050703f));
+    p = fma(p, e, Vector::broadcast(0.189191631f));
+    p = fma(p, e, Vector::broadcast(-0.247877249f));
+    p = fma(p, e, Vector::broadcast(0.333105522f));
+    p = fma(p, e, Vector::broadcast(-0.499989469f));
+    p = fma(p, e, Vector::broadcast(0.999999917f));
+    return fma(p, e, maximum(zero(), x));
+}
 
 inline Vector silu(Vector x) { return x * sigmoid(x); }
 
-// d silu(x) / dx.
-inline Vector silu_slope(Vector x) {
-    Vector s = sigmoid(x);
-    return s * fma(x, one() - s, one());
-}
-
-// log(1 + exp(x)) = max(x, 0) + log(1 + e) with e = exp(-|x|), by log(1 + e) = 2 artanh(e / (2 + e)): no digit of a
-// small result is lost, and nothing overflows.
-inline Vector softplus(Vector x) {
-    Vector e = exp(zero() - maximum(x, zero() - x));
-    Vector s = e / (e + Vector::broadcast(2.0f)), s2 = s * s;
-    Vector p = Vector::broadcast(2.0f / 13);
-    p = fma(p, s2, Vector::broadcast(2.0f / 11));
-    p = fma(p, s2, Vector::broadcast(2.0f / 9));
-    p = fma(p, s2, Vector::broadcast(2.0f / 7));
-    p = fma(p, s2, Vector::broadcast(2.0f / 5));
-    p = fma(p, s2, Vector::broadcast(2.0f / 3));
-    p = fma(p, s2, Vector::broadcast(2.0f));
-    return fma(p, s, maximum(zero(), x));
-}
+// d silu(x) / dx from s = sigmoid(x).
+inline Vector silu_slope(Vector x, Vector s) { return s * fma(x, one() - s, one()); }
 
 // Turns rows into columns: log2(lanes) perfect shuffles.
 inline void transpose(Vector (&rows)[Vector::lanes]) {
