@@ -4,6 +4,7 @@ An editable install compiles them on first use instead, into the user's cache.
 """
 
 import importlib.util
+import logging
 from pathlib import Path
 
 from setuptools import Distribution, setup
@@ -30,7 +31,7 @@ class BuildWithKernels(build_py):
             try:
                 kernels.compile_library(isa, Path(self.build_lib, _CPU, kernels.PACKAGED.name, f"{isa}.so"))
             except kernels.CompileError as error:
-                self.announce(f"no {isa} scan kernel in this wheel: {error}", 3)
+                self.announce(f"no {isa} scan kernel in this wheel: {error}", logging.WARNING)
 
 
 class WheelWithKernels(bdist_wheel):

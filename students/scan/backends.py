@@ -3,7 +3,7 @@
 import os
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from distill.errors import unknown_name
 from students.scan import chunked, cpu, mamba_cuda, triton_kernels
+from students.scan.errors import ScanArgumentError
 from students.scan.problem import Gradients, Result, Scan, Traits
 
 VARIABLE = "DISTILL_SCAN_BACKEND"
@@ -44,7 +45,7 @@ def _of(module: Any) -> Backend:
 
 
 def _of_cpu(isa: str) -> Backend:
-    kernel = cpu.backend(isa)
+    kernel = cpu.CpuBackend(isa)
     return Backend(kernel.forward, kernel.backward, kernel.starts_shape, kernel.obstacle, kernel.note)
 
 
@@ -55,9 +56,10 @@ BACKENDS: dict[str, Backend] = {
     **{f"cpu-{isa}": _of_cpu(isa) for isa in cpu.ISAS},
     FALLBACK: _of(chunked),
 }
-
-
 NAMES = (AUTO, *BACKENDS, REFERENCE)
+
+# By device: how people call it, how many times slower the fallback is, and the backend that is expected instead.
+_EXPECTED = {"cpu": ("the CPU", "about ten", "cpu-generic"), "cuda": ("CUDA", "many", "triton")}
 
 
 @dataclass(frozen=True)
@@ -73,34 +75,25 @@ def choose_backend(requested: str, traits: Traits) -> str:
     """The name of the backend that runs a scan. `torch.compile` asks once, when it compiles.
 
     Args:
-        requested: A name, or "auto" for the first that can run; the environment variable DISTILL_SCAN_BACKEND stands in
-            for "auto".
+        requested: A name, or "auto" for the first that can run; the environment variable DISTILL_SCAN_BACKEND, where it
+            is set and not empty, stands in for "auto".
         traits: Of the scan.
 
     Raises:
-        UserError: No such backend.
-        ValueError: The backend exists and cannot run this scan.
+        ScanArgumentError: No such backend, or one that cannot run this scan.
     """
     t = traits
-    return _choose(requested, t.device, t.double, t.complex, t.constant, t.images, t.initial_state)
+    return _choose(requested, t.device, t.double, t.complex, t.constant, t.initial_state)
 
 
 def _choose(requested: str, *properties: str | bool) -> str:
     """As `choose_backend`, from arguments that are constants to `torch.compile`."""
     traits = Traits(*properties)  # type: ignore[arg-type]
-    name = requested if requested != AUTO else os.environ.get(VARIABLE, AUTO)
-    if name == AUTO:
-        name = next(name for name, backend in BACKENDS.items() if not backend.obstacle(traits))
-        if name == FALLBACK and traits == Traits("cpu", images=traits.images, initial_state=traits.initial_state):
-            _notice(BACKENDS["cpu-generic"].obstacle(traits))
-        return name
-    if name == REFERENCE:
-        return name
-    if name not in NAMES:
-        kind = "scan backend" if requested == name else f"scan backend in {VARIABLE}"
-        raise unknown_name(kind, name, NAMES)
-    if obstacle := BACKENDS[name].obstacle(traits):
-        raise ValueError(f"backend is {name!r}, which cannot run this scan: {obstacle}")
+    name = _find(requested, traits)
+    plain = replace(traits, initial_state=False) == Traits(traits.device)
+    if name == FALLBACK and _requested(requested) == AUTO and plain and traits.device in _EXPECTED:
+        where, factor, missing = _EXPECTED[traits.device]
+        _notice(f"scans on {where} run in plain PyTorch, {factor} times slower: {BACKENDS[missing].obstacle(traits)}")
     return name
 
 
@@ -109,8 +102,33 @@ _choose._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 @cache
-def _notice(reason: str) -> None:
-    warnings.warn(f"scans on the CPU run in plain PyTorch, about ten times slower: {reason}", stacklevel=2)
+def _notice(message: str) -> None:
+    warnings.warn(message, stacklevel=2)
+
+
+def _requested(backend: str) -> str:
+    """What is asked for, by the argument or in its place by the environment."""
+    return backend if backend != AUTO else os.environ.get(VARIABLE) or AUTO
+
+
+def _find(backend: str, traits: Traits) -> str:
+    """The name of the backend that runs a scan.
+
+    Raises:
+        ScanArgumentError: See `choose_backend`.
+    """
+    name = _requested(backend)
+    if name == AUTO:
+        return next(name for name, backend in BACKENDS.items() if not backend.obstacle(traits))
+    if name not in NAMES:
+        kind = "scan backend" if backend == name else f"scan backend in {VARIABLE}"
+        raise ScanArgumentError(str(unknown_name(kind, name, NAMES)))
+    if name != REFERENCE and (obstacle := BACKENDS[name].obstacle(traits)):
+        origin = "backend" if backend == name else VARIABLE
+        raise ScanArgumentError(
+            f"{origin} is {name!r}, which cannot run this scan: {obstacle}; {AUTO!r} takes the fastest that can"
+        )
+    return name
 
 
 def explain_backend(
@@ -119,7 +137,6 @@ def explain_backend(
     double: bool = False,
     complex: bool = False,
     constant: bool = False,
-    images: bool = False,
     initial_state: bool = False,
 ) -> list[BackendStatus]:
     """Every backend, whether it is the one that runs a scan of the given kind, and the reason. Never raises.
@@ -129,29 +146,24 @@ def explain_backend(
         double: Whether the scan is in float64.
         complex: Whether A is complex.
         constant: Whether B or C is constant in time.
-        images: Whether it has several directions or an order.
         initial_state: Whether it starts from a given state.
     """
-    traits = Traits(str(device).split(":")[0], double, complex, constant, images, initial_state)
-    forced = os.environ.get(VARIABLE, AUTO)
-    obstacles = {name: backend.obstacle(traits) for name, backend in BACKENDS.items()} | {REFERENCE: ""}
-    notes = {name: backend.note for name, backend in BACKENDS.items()} | {
-        REFERENCE: "one token after the other, for tests"
-    }
-    able = [name for name, obstacle in obstacles.items() if not obstacle]
-    chosen = able[0] if forced == AUTO else forced
+    traits = Traits(str(device).split(":")[0], double, complex, constant, initial_state)
+    forced = _requested(AUTO)
+    try:
+        chosen = _find(AUTO, traits)
+    except ScanArgumentError:
+        chosen, others = "", f"available, but {VARIABLE} is {forced!r}, which cannot run"
+    else:
+        others = f"available, {chosen} is " + ("preferred" if forced == AUTO else f"set by {VARIABLE}")
     rows = []
-    for name, obstacle in obstacles.items():
-        active = name == chosen and not obstacle
-        if active:
-            reason = notes[name] if forced == AUTO else f"{notes[name]}; set by {VARIABLE}"
-        elif obstacle:
-            reason = obstacle
-        elif name == REFERENCE:
-            reason = notes[name]
-        elif chosen in able:
-            reason = f"available, {chosen} " + ("is preferred" if forced == AUTO else f"is set by {VARIABLE}")
+    for name in NAMES[1:]:
+        note, obstacle = "one token after the other, for tests", ""
+        if name != REFERENCE:
+            note, obstacle = BACKENDS[name].note, BACKENDS[name].obstacle(traits)
+        if name == chosen:
+            reason = note if forced == AUTO else f"{note}; set by {VARIABLE}"
         else:
-            reason = f"available, but {VARIABLE} is {forced!r}, which cannot run"
-        rows.append(BackendStatus(name, active, reason))
+            reason = obstacle or (note if name == REFERENCE else others)
+        rows.append(BackendStatus(name, name == chosen, reason))
     return rows

@@ -1,7 +1,8 @@
 """The short depth-wise convolution along the tokens that precedes a selective scan.
 
-On CPUs with the compiled kernels all directions, bias and activation are one pass over memory; elsewhere PyTorch's
-convolution runs, and on a GPU causal-conv1d's when it is installed.
+On CPUs with the compiled kernels all directions, bias and activation of float32 tokens are one pass over memory, by the
+fastest instruction set whichever scan runs. Elsewhere PyTorch's convolution runs, and on a GPU causal-conv1d's where it
+is installed and takes the sizes (causal, 2 to 4 taps, multiples of eight).
 
 Axes: B batch, K directions, L tokens, D channels, W taps.
 """
@@ -44,10 +45,10 @@ def causal_conv1d(
 
     Source: the arguments are those of causal-conv1d (github.com/Dao-AILab/causal-conv1d), any W instead of 2 to 4.
     """
-    taps = weight.shape[-1] if weight.dim() else 0
     if padding not in ("causal", "same"):
         raise ValueError(f"padding is {padding!r}, expected 'causal' or 'same'")
-    _check(x.mT if x.dim() == 3 else x, weight, bias, activation, "(B, D, L)")
+    _check(x, weight, bias, activation, "(B, D, L)")
+    taps = weight.shape[1]
     offset = 1 - taps if padding == "causal" else -((taps - 1) // 2)
     return _convolve(x.mT, weight, bias, activation, [offset], [1])[:, 0].mT
 
@@ -75,25 +76,26 @@ def bidirectional_conv1d(
 
 
 def _check(x: Tensor, weight: Tensor, bias: Tensor | None, activation: str | None, layout: str) -> None:
-    """Checks x in token-major layout; `layout` is how the caller knows it."""
+    """Checks the arguments of either function; `layout` is that of its x."""
     if activation not in _ACTIVATIONS:
         raise ValueError(f"activation is {activation!r}, expected None, 'silu' or 'swish'")
+    tensors = {"x": x, "weight": weight} | ({} if bias is None else {"bias": bias})
+    for name, tensor in tensors.items():
+        if not isinstance(tensor, Tensor):
+            raise ValueError(f"{name} is of type {type(tensor).__name__}, expected a tensor")
+        if not tensor.is_floating_point():
+            raise ValueError(f"{name} is {tensor.dtype}, expected a floating-point type")
+        if tensor.device != x.device:
+            raise ValueError(f"{name} is on {tensor.device}, expected {x.device}, the device of x")
     if x.dim() != 3 or x.shape[1] < 1 or x.shape[2] < 1:
-        raise ValueError(
-            f"x has {x.dim()} dimensions of sizes {tuple(x.shape)}, expected {layout} with D and L at least 1"
-        )
-    channels = x.shape[2]
+        raise ValueError(f"x has shape {tuple(x.shape)}, expected {layout} with D and L at least 1")
+    channels = x.shape[1 if layout == "(B, D, L)" else 2]
     if weight.dim() != 2 or weight.shape[0] != channels or weight.shape[1] < 1:
         raise ValueError(
             f"weight has shape {tuple(weight.shape)}, expected (D, W) with D = {channels}, the channels of x"
         )
     if bias is not None and bias.shape != (channels,):
         raise ValueError(f"bias has shape {tuple(bias.shape)}, expected ({channels},)")
-    for name, tensor in {"x": x, "weight": weight, "bias": bias}.items():
-        if tensor is not None and not tensor.is_floating_point():
-            raise ValueError(f"{name} is {tensor.dtype}, expected a floating-point type")
-        if tensor is not None and tensor.device != x.device:
-            raise ValueError(f"{name} is on {tensor.device}, expected {x.device}, the device of x")
 
 
 def _convolve(
@@ -105,7 +107,8 @@ def _convolve(
         bias = weight.new_zeros(weight.shape[0])
     if _compiled(x):
         return convolve(x, weight.to(x.dtype), bias.to(x.dtype), silu, offsets, strides)
-    outputs = [_plain(x, weight, bias, silu, *tap) for tap in zip(offsets, strides, strict=True)]
+    with torch.autocast(x.device.type, enabled=False):  # the result has x's dtype on every path
+        outputs = [_plain(x, weight, bias, silu, *tap) for tap in zip(offsets, strides, strict=True)]
     return torch.stack(outputs, dim=1)
 
 
@@ -132,17 +135,23 @@ def _cuda_kernel() -> Any:
 
 def _plain(x: Tensor, weight: Tensor, bias: Tensor, silu: bool, offset: int, stride: int) -> Tensor:
     """One direction by PyTorch, or by causal-conv1d where that is to be had."""
-    length, taps = x.shape[1], weight.shape[1]
+    taps = weight.shape[1]
     if stride < 0:  # the same taps in the order of the tokens
         weight, offset = weight.flip(1), offset - (taps - 1)
     weight, bias = weight.to(x.dtype), bias.to(x.dtype)
-    if x.device.type == "cuda" and offset == 1 - taps and 2 <= taps <= 4 and (kernel := _cuda_kernel()) is not None:
+    if offset == 1 - taps and _suits_cuda_kernel(x, taps) and (kernel := _cuda_kernel()) is not None:
         y: Tensor = kernel(x.mT, weight, bias, activation="silu" if silu else None)
         return y.mT
     # As a 2-D convolution in channels-last layout it needs no transposed copy of the tokens.
     image = F.pad(x, (0, 0, -offset, taps - 1 + offset)).mT.unsqueeze(2)
-    y = F.conv2d(image, weight[:, None, None], bias, groups=x.shape[2]).squeeze(2).mT[:, :length]
+    y = F.conv2d(image, weight[:, None, None], bias, groups=x.shape[2]).squeeze(2).mT
     return F.silu(y) if silu else y
+
+
+def _suits_cuda_kernel(x: Tensor, taps: int) -> bool:
+    """Whether causal-conv1d takes x (B, L, D), to it a channels-last tensor: its sizes must be multiples of eight."""
+    aligned = x.shape[2] % 8 == x.stride(0) % 8 == x.stride(1) % 8 == 0
+    return x.device.type == "cuda" and x.dtype != torch.float64 and 2 <= taps <= 4 and aligned
 
 
 @torch.library.custom_op("distill::convolve", mutates_args=(), device_types="cpu")
@@ -156,7 +165,7 @@ def convolve_backward(
     grad_out: Tensor, x: Tensor, weight: Tensor, bias: Tensor, silu: bool, offsets: list[int], strides: list[int]
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of x, weight and bias."""
-    return cpu.differentiate(grad_out, x, weight, bias, silu, offsets, strides)
+    return cpu.convolve_backward(grad_out, x, weight, bias, silu, offsets, strides)
 
 
 @convolve.register_fake

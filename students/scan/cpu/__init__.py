@@ -2,7 +2,7 @@
 
 from students.scan.cpu import library
 from students.scan.cpu.build import ISAS
-from students.scan.cpu.convolution import convolve, differentiate
-from students.scan.cpu.scan import CpuBackend as backend
+from students.scan.cpu.convolution import convolve, convolve_backward
+from students.scan.cpu.scan import CpuBackend
 
-__all__ = ["ISAS", "backend", "convolve", "differentiate", "library"]
+__all__ = ["ISAS", "CpuBackend", "convolve", "convolve_backward", "library"]

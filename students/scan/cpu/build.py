@@ -11,12 +11,13 @@ import shlex
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 SOURCES = Path(__file__).parent / "kernels"
 PACKAGED = Path(__file__).parent / "libraries"  # filled by setup.py
 
-# One source file each, in order of preference, with the machines that can run it.
+# One source file each, in order of preference.
 ISAS = {
     "avx512": ("-mavx512f", "-mavx512dq", "-mavx512vl", "-mavx512bw", "-mfma"),
     "avx2": ("-mavx2", "-mfma"),
@@ -31,19 +32,19 @@ class CompileError(Exception):
     """The kernels cannot be compiled here; the message is one line."""
 
 
-def find_library(isa: str) -> Path:
-    """The library of one instruction set, compiled now if neither the package nor the cache has it.
+def find_libraries(isa: str) -> Iterator[Path]:
+    """Libraries of one instruction set, to be tried in turn: the package's, then one in the cache, compiled if need be.
 
     Raises:
         CompileError: There is no compiler, or it fails.
     """
     packaged = PACKAGED / f"{isa}.so"
     if packaged.exists():
-        return packaged
+        yield packaged
     cached = _cache() / f"scan-{isa}-{_digest(isa)}.so"
     if not cached.exists():
         compile_library(isa, cached)
-    return cached
+    yield cached
 
 
 def compile_library(isa: str, target: Path) -> None:
@@ -58,11 +59,20 @@ def compile_library(isa: str, target: Path) -> None:
             partial = Path(folder) / target.name
             for threads in _THREADS:
                 command = [*_compiler(), *_FLAGS, threads, *ISAS[isa], str(SOURCES / f"{isa}.cpp"), "-o", str(partial)]
-                done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+                done = subprocess.run(
+                    command,
+                    capture_output=True,
+                    text=True,
+                    errors="replace",
+                    env=os.environ | {"LC_ALL": "C"},
+                    timeout=600,
+                    check=False,
+                )
                 if done.returncode == 0:
                     partial.replace(target)
                     return
-        complaint = next((line for line in done.stderr.splitlines() if "error" in line), done.stderr.strip())
+        lines = [line for line in done.stderr.splitlines() if line.strip()] or ["without a word"]
+        complaint = next((line for line in lines if "error" in line), lines[-1])
         raise CompileError(f"{command[0]} failed: {complaint[:300]}")
     except (OSError, subprocess.TimeoutExpired) as error:
         raise CompileError(str(error)) from error
@@ -70,7 +80,12 @@ def compile_library(isa: str, target: Path) -> None:
 
 def _compiler() -> list[str]:
     """The C++ compiler, with any options that the environment variable CXX gives it."""
-    named = shlex.split(os.environ.get("CXX", ""))
+    try:
+        named = shlex.split(os.environ.get("CXX", ""))
+    except ValueError as error:
+        raise CompileError(f"CXX cannot be read: {error}") from error
+    if named and not shutil.which(named[0]):
+        raise CompileError(f"CXX names {named[0]!r}, which is not found")
     for command in (named, ["c++"], ["g++"], ["clang++"]):
         if command and shutil.which(command[0]):
             return command
@@ -78,12 +93,15 @@ def _compiler() -> list[str]:
 
 
 def _cache() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "distill-rs"
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "distill-rs"
+    except RuntimeError as error:
+        raise CompileError("no home directory to keep the compiled kernels in: set XDG_CACHE_HOME") from error
 
 
 def _digest(isa: str) -> str:
-    """Changes with the sources, the flags, the compiler and the machine."""
-    parts = [platform.system(), platform.machine(), *_compiler(), *_FLAGS, *ISAS[isa]]
+    """Changes with the sources, the flags, the name of the compiler and the machine."""
+    parts = [platform.system(), platform.machine(), *_compiler(), *_FLAGS, *_THREADS, *ISAS[isa]]
     content = hashlib.sha256("\0".join(parts).encode())
     for source in sorted(SOURCES.iterdir()):
         content.update(source.read_bytes())

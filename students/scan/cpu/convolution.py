@@ -21,7 +21,7 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor, silu: bool, offsets: list[
     return out
 
 
-def differentiate(
+def convolve_backward(
     grad_out: Tensor, x: Tensor, weight: Tensor, bias: Tensor, silu: bool, offsets: list[int], strides: list[int]
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of x, weight and bias."""
@@ -49,7 +49,7 @@ class _Call:
     ) -> None:
         self.x = x if x.stride(2) == 1 else x.contiguous()
         self.weight, self.bias, self.silu = weight.T.contiguous(), bias.contiguous(), silu
-        self.offsets, self.strides = torch.tensor(offsets), torch.tensor(strides)
+        self.offsets, self.strides = (torch.tensor(x, dtype=torch.int64, device="cpu") for x in (offsets, strides))
 
     def __call__(self, name: str, **tensors: Tensor) -> None:
         found = library.best()

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from students.scan.cpu.build import ISAS, CompileError, find_library
+from students.scan.cpu.build import ISAS, CompileError, find_libraries
 
 _CAPABILITIES = {"avx512": ("AVX512",), "avx2": ("AVX2", "AVX512")}  # as PyTorch reports them
 
@@ -28,17 +28,18 @@ _Weights = _struct(
 Problem = _struct(
     "Problem",
     dict.fromkeys(
-        ("batch", "directions", "tokens", "steps", "channels", "groups", "states", "rank", "softplus", "threads"),
+        ("batch", "directions", "tokens", "steps", "channels", "groups", "states", "rank", "shared", "unit_width"),
         c_int64,
     )
+    | dict.fromkeys(("softplus", "threads"), c_int64)
     | {"scale": c_float}
     | dict.fromkeys(("u", "delta", "z"), _Tokens)
     | dict.fromkeys(("B", "C"), _Weights)
     | dict.fromkeys(("A", "D", "delta_weight", "delta_bias", "initial", "order", "ungated", "starts"), c_void_p),
 )
 Outputs = _struct("Outputs", dict.fromkeys(("out", "last"), c_void_p))
-_POINTERS = ("last", "u", "delta", "z", "A", "B", "C", "B_parts", "C_parts", "D", "delta_bias", "initial")
-Derivatives = _struct("Derivatives", {"out": _Tokens} | dict.fromkeys(_POINTERS, c_void_p))
+_POINTERS = ("grad_last", "u", "delta", "z", "A", "B", "C", "B_parts", "C_parts", "D", "delta_bias", "initial")
+Derivatives = _struct("Derivatives", {"grad_out": _Tokens} | dict.fromkeys(_POINTERS, c_void_p))
 Convolution = _struct(
     "Convolution",
     dict.fromkeys(("batch", "directions", "tokens", "channels", "taps", "silu", "threads"), c_int64)
@@ -46,18 +47,17 @@ Convolution = _struct(
     | {"x": c_void_p, "x_batch": c_int64, "x_token": c_int64}
     | dict.fromkeys(("weight", "bias", "out", "grad_out", "grad_sum", "grad_x", "grad_weight", "grad_bias"), c_void_p),
 )
-CHUNK, UNIT, CONV_TILE = 16, 64, 128  # SCAN_CHUNK, SCAN_UNIT and CONV_TILE
+CHUNK, UNIT, CONV_TILE = 16, 64, 128  # as in the headers
 
 
-def units(channels: int) -> int:
-    """Units of one group of channels: scan_unit_width of `kernels/scan.h`."""
-    most = 2 * math.ceil(channels / (2 * UNIT))
-    width = 16 * math.ceil(math.ceil(channels / most) / 16)
-    return math.ceil(channels / width)
+def unit_width(channels: int) -> int:
+    """Channels of each unit of a group: at most UNIT, whole vectors, and an even number of units as far as possible."""
+    units = 2 * math.ceil(channels / (2 * UNIT))
+    return 16 * math.ceil(math.ceil(channels / units) / 16)
 
 
 def tokens(x: Tensor | None) -> ctypes.Structure:
-    """A float32 tensor (B, K, P, D) as the kernels read it; a dimension of size one is shared."""
+    """A float32 tensor (B, K, P, D); directions that it does not have are the first again."""
     if x is None:
         return _Tokens()
     batch, direction, token, channel = x.stride()
@@ -77,12 +77,21 @@ def pointer(x: Tensor | None) -> int | None:
 @cache
 def load(isa: str) -> ctypes.CDLL | str:
     """The library of one instruction set, or the reason why there is none."""
-    if isa in _CAPABILITIES and torch.backends.cpu.get_cpu_capability() not in _CAPABILITIES[isa]:
-        return f"this processor has no {isa.upper()}"
+    capability = torch.backends.cpu.get_cpu_capability()
+    if isa in _CAPABILITIES and capability not in _CAPABILITIES[isa]:
+        return f"needs {isa.upper()}, and PyTorch reports {capability} here"
+    library, reason = None, ""
     try:
-        library = ctypes.CDLL(str(find_library(isa)))
-    except (CompileError, OSError) as error:
-        return str(error)
+        for path in find_libraries(isa):
+            try:
+                library = ctypes.CDLL(str(path))
+                break
+            except OSError as error:  # of the package, on a system older than the one that built it
+                reason = str(error)
+    except CompileError as error:
+        reason = str(error)
+    if library is None:
+        return reason
     for name, structs in {
         "scan_forward": (Problem, Outputs),
         "scan_backward": (Problem, Derivatives),

@@ -66,14 +66,14 @@ class CpuBackend:
         grad_out = grad_out.float().contiguous().unsqueeze(1)  # often expanded from a single number
         grad_last = None if grad_last is None else grad_last.mT.float().contiguous()
         # Tokens that no direction visits keep their zeros.
-        fresh = torch.zeros if _leaves_gaps(scan) else torch.empty
-        units = library.units(scan.channels // scan.groups)
+        fresh = _zeros if _leaves_gaps(scan) else _empty
+        units = math.ceil(scan.channels // scan.groups / inputs.unit_width)
         weights = (scan.batch, scan.directions, scan.groups, scan.tokens, scan.states)
-        du, ddelta = fresh(scan.u.shape), fresh(scan.batch, scan.directions, scan.tokens, scan.channels)
-        dz = torch.empty(_tokens_shape(scan) if scan.z is not None else 0)
+        du, ddelta = fresh(*scan.u.shape), fresh(scan.batch, scan.directions, scan.tokens, scan.channels)
+        dz = _empty(*_tokens_shape(scan)) if scan.z is not None else _empty(0)
         dB_parts, dC_parts = fresh(units, *weights), fresh(units, *weights)
-        dB, dC, dA, dinitial = torch.empty(weights), torch.empty(weights), inputs.states(), inputs.states()
-        dD, dbias = (torch.empty(scan.batch, scan.directions, scan.channels) for _ in range(2))
+        dB, dC, dA, dinitial = _empty(*weights), _empty(*weights), inputs.states(), inputs.states()
+        dD, dbias = (_empty(scan.batch, scan.directions, scan.channels) for _ in range(2))
         derivatives = library.Derivatives(
             library.tokens(grad_out),
             *map(
@@ -111,7 +111,7 @@ class _Inputs:
     """The tensors of a scan in float32, alive for as long as a kernel reads them."""
 
     def __init__(self, scan: Scan) -> None:
-        self.scan = scan
+        self.scan, self.unit_width = scan, library.unit_width(scan.channels // scan.groups)
         self.u, self.delta, self.B, self.C = (x.float() for x in (scan.u, scan.delta, scan.B, scan.C))
         self.z = None if scan.z is None else scan.z.float().unsqueeze(1)
         self.A = (scan.A.float() * math.log2(math.e)).mT.contiguous()
@@ -123,7 +123,7 @@ class _Inputs:
     def states(self) -> Tensor:
         """An empty (B, K, N, D): channels last, as the kernels keep states."""
         scan = self.scan
-        return torch.empty(scan.batch, scan.directions, scan.states, scan.channels)
+        return _empty(scan.batch, scan.directions, scan.states, scan.channels)
 
     def problem(self, ungated: Tensor, starts: Tensor) -> ctypes.Structure:
         """The struct of the kernels; empty tensors stand for absent ones."""
@@ -138,6 +138,8 @@ class _Inputs:
             scan.groups,
             scan.states,
             0 if scan.delta_weight is None else scan.delta_weight.shape[2],
+            scan.u.shape[1] < scan.directions,
+            self.unit_width,
             scan.delta_softplus,
             min(torch.get_num_threads(), 1 + updates // _UPDATES_PER_THREAD),
             scan.scale,
@@ -146,6 +148,15 @@ class _Inputs:
             *map(library.pointer, (self.A, self.D, self.delta_weight, self.delta_bias, self.initial, self.order)),
             *(library.pointer(x) if x.numel() else None for x in (ungated, starts)),
         )
+
+
+def _empty(*shape: int) -> Tensor:
+    """What kernels write to, whatever PyTorch's default dtype and device are."""
+    return torch.empty(shape, dtype=torch.float32, device="cpu")
+
+
+def _zeros(*shape: int) -> Tensor:
+    return torch.zeros(shape, dtype=torch.float32, device="cpu")
 
 
 def _tokens_shape(scan: Scan) -> tuple[int, int, int]:

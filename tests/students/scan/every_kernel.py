@@ -69,15 +69,16 @@ def convolve(batch: int, channels: int, length: int, taps: int) -> None:
 def main() -> None:
     torch.manual_seed(0)
     for isa in sys.argv[1:]:
-        reason = library.load(isa)
-        if isinstance(reason, str):
-            raise SystemExit(f"{isa}: {reason}")
+        found = library.load(isa)
+        if isinstance(found, str):
+            raise SystemExit(f"{isa}: {found}")
         for sizes in SEQUENCES:
             scan_sequences(f"cpu-{isa}", *sizes)
         for order, height, width in IMAGES:
             scan_images(f"cpu-{isa}", order, height, width)
-    for sizes in ((1, 1, 1, 4), (2, 19, 7, 3), (1, 64, 130, 4)):
-        convolve(*sizes)
+        library.best = lambda found=found: found
+        for sizes in ((1, 1, 1, 4), (2, 19, 7, 3), (1, 64, 130, 4)):
+            convolve(*sizes)
     print("clean")
 
 

@@ -11,12 +11,16 @@ from students.scan import bidirectional_conv1d, causal_conv1d, convolution, cpu
 SIZES = [(2, 33, 17, 4), (1, 300, 64, 3), (3, 1, 5, 4), (2, 129, 16, 1), (1, 5, 3, 7), (0, 4, 4, 2)]  # B, L, D, W
 
 
-@pytest.fixture(params=["compiled", "plain"])
+@pytest.fixture(params=[*cpu.ISAS, "plain"])
 def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Every compiled convolution, and PyTorch's."""
     if request.param == "plain":
         monkeypatch.setattr(convolution, "_kernels_load", lambda: False)
-    elif cpu.library.best() is None:
-        pytest.skip("no C++ compiler")
+        return "plain"
+    found = cpu.library.load(request.param)
+    if isinstance(found, str):
+        pytest.skip(found)
+    monkeypatch.setattr(cpu.library, "best", lambda: found)
     return request.param
 
 
@@ -69,17 +73,43 @@ def test_no_bias_and_any_strides(path: str) -> None:
         assert_same(causal_conv1d(y.mT, weight).mT, expected, [x, weight])
 
 
-def test_gradients_do_not_depend_on_the_number_of_threads(path: str) -> None:
+@pytest.mark.skipif(cpu.library.best() is None, reason="no C++ compiler")
+def test_gradients_do_not_depend_on_the_number_of_threads() -> None:
     tensors = inputs(2, 1023, 192, 4)
     before, results = torch.get_num_threads(), []
-    for threads in (1, 2, 3):
-        torch.set_num_threads(threads)
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            y = bidirectional_conv1d(*tensors, "silu")
+            results.append([y, *torch.autograd.grad(y.square().sum(), tensors)])
+    finally:
+        torch.set_num_threads(before)
+    for other in results[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_the_default_dtype_changes_nothing(path: str, dtype: torch.dtype) -> None:
+    """Lightning's true half precision sets it."""
+    tensors = inputs(2, 33, 17, 4)
+
+    def run() -> list[Tensor]:
         y = bidirectional_conv1d(*tensors, "silu")
-        results.append([y, *torch.autograd.grad(y.square().sum(), tensors)])
-    torch.set_num_threads(before)
-    if path == "compiled":
-        for other in results[1:]:
-            assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
+        return [y, *torch.autograd.grad(y.sum(), tensors)]
+
+    expected = run()
+    torch.set_default_dtype(dtype)
+    try:
+        assert all(torch.equal(a, b) for a, b in zip(run(), expected, strict=True))
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def test_autocast_changes_nothing(path: str) -> None:
+    tensors = inputs(2, 33, 17, 4)
+    expected = bidirectional_conv1d(*tensors, "silu")
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(bidirectional_conv1d(*tensors, "silu"), expected)
 
 
 def test_bfloat16_stays_bfloat16() -> None:
@@ -102,6 +132,9 @@ def test_operator() -> None:
     ("name", "arguments"),
     [
         ("x", (torch.zeros(2, 5), torch.zeros(5, 4))),
+        ("x", ([[1.0]], torch.zeros(5, 4))),
+        ("weight", (torch.zeros(2, 5, 7), 3)),
+        ("weight", (torch.zeros(2, 5, 7), torch.zeros(5, 4, device="meta"))),
         ("x", (torch.zeros(2, 5, 7, dtype=torch.int32), torch.zeros(5, 4))),
         ("weight", (torch.zeros(2, 5, 7), torch.zeros(4, 4))),
         ("weight", (torch.zeros(2, 5, 7), torch.zeros(5))),
@@ -113,5 +146,8 @@ def test_bad_argument_is_named(name: str, arguments: tuple[object, ...]) -> None
     with pytest.raises(ValueError, match=f"^{name} ") as caught:
         causal_conv1d(*arguments)  # type: ignore[arg-type]
     assert "\n" not in str(caught.value)
+
+
+def test_padding_is_causal_or_same() -> None:
     with pytest.raises(ValueError, match=r"^padding "):
         causal_conv1d(torch.zeros(1, 1, 1), torch.zeros(1, 1), padding="valid")

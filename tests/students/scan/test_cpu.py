@@ -1,10 +1,11 @@
 """The compiled kernels as a machine meets them: built, cached, missing, broken, and never out of bounds."""
 
-import math
 import os
+import re
 import subprocess
 import sys
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,12 +16,11 @@ from students.scan.cpu import build, library
 from students.scan.problem import Traits
 
 ROOT = Path(__file__).parents[3]
-COMPILER = library.best() is not None
-needs_compiler = pytest.mark.skipif(not COMPILER, reason="no C++ compiler")
+needs_compiler = pytest.mark.skipif(library.best() is None, reason="no C++ compiler")
 
 
 @pytest.fixture
-def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
     """An empty cache that this test alone uses."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     library.load.cache_clear()
@@ -30,10 +30,10 @@ def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 @needs_compiler
 def test_compiles_once_into_the_cache(cache: Path) -> None:
-    first = build.find_library("generic")
+    (first,) = build.find_libraries("generic")
     written = first.stat().st_mtime_ns
     assert first.is_relative_to(cache)
-    assert build.find_library("generic") == first
+    assert list(build.find_libraries("generic")) == [first]
     assert first.stat().st_mtime_ns == written
     assert [path.name for path in first.parent.iterdir()] == [first.name], "nothing half-written stays"
 
@@ -55,7 +55,14 @@ def test_a_packaged_library_needs_no_compiler(cache: Path, monkeypatch: pytest.M
     monkeypatch.setattr(build, "PACKAGED", cache)
     monkeypatch.setenv("PATH", "")
     (cache / "generic.so").touch()
-    assert build.find_library("generic") == cache / "generic.so"
+    assert next(build.find_libraries("generic")) == cache / "generic.so"
+
+
+@needs_compiler
+def test_a_packaged_library_that_does_not_load_is_compiled_anew(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(build, "PACKAGED", cache)
+    (cache / "generic.so").write_text("made for another system")
+    assert cpu.CpuBackend("generic").obstacle(Traits("cpu")) == ""
 
 
 @needs_compiler
@@ -73,20 +80,21 @@ def test_without_openmp_threads_are_started_and_change_nothing(cache: Path, monk
     before = torch.get_num_threads()
     torch.set_num_threads(3)
     try:
-        expected = run()
+        expected, openmp = run(), library.load("generic").distill_openmp()
         monkeypatch.setattr(build, "_THREADS", ("-pthread",))
         library.load.cache_clear()
-        (library_file,) = (cache / "distill-rs").iterdir()
-        library_file.unlink()
         assert all(torch.equal(one, other) for one, other in zip(run(), expected, strict=True))
+        assert library.load("generic").distill_openmp() == 0
     finally:
         torch.set_num_threads(before)
+    if sys.platform == "linux":
+        assert openmp == 1
 
 
 def test_without_a_compiler_the_reason_is_kept_and_told(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     monkeypatch.delenv("CXX", raising=False)
-    assert cpu.backend("generic").obstacle(Traits("cpu")) == (
+    assert cpu.CpuBackend("generic").obstacle(Traits("cpu")) == (
         "no C++ compiler (install g++ or clang++, or name one in CXX)"
     )
 
@@ -103,49 +111,67 @@ def test_the_slow_path_is_announced_once(cache: Path, monkeypatch: pytest.Monkey
         assert backends.choose_backend("auto", Traits("cpu", double=True)) == "chunked"
 
 
+@pytest.mark.parametrize(
+    ("compiler", "reason"),
+    [("no-such-compiler -O1", "CXX names 'no-such-compiler', which is not found"), ("g++ '", "CXX cannot be read")],
+)
+def test_a_wrong_cxx_is_named(cache: Path, monkeypatch: pytest.MonkeyPatch, compiler: str, reason: str) -> None:
+    monkeypatch.setenv("CXX", compiler)
+    assert cpu.CpuBackend("generic").obstacle(Traits("cpu")).startswith(reason)
+
+
+def test_no_home_directory_is_a_reason(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(build.Path, "home", homeless)
+    assert "XDG_CACHE_HOME" in cpu.CpuBackend("generic").obstacle(Traits("cpu"))
+
+
 def test_a_failing_compiler_is_one_line(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     compiler = cache / "c++"
     compiler.write_text("#!/bin/sh\necho 'x.cpp:1: error: no such instruction' >&2\nexit 1\n")
     compiler.chmod(0o755)
     monkeypatch.setenv("CXX", str(compiler))
-    reason = cpu.backend("generic").obstacle(Traits("cpu"))
+    reason = cpu.CpuBackend("generic").obstacle(Traits("cpu"))
     assert reason == f"{compiler} failed: x.cpp:1: error: no such instruction"
 
 
 def test_a_processor_without_the_instructions_is_refused(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
-    assert cpu.backend("avx512").obstacle(Traits("cpu")) == "this processor has no AVX512"
+    assert cpu.CpuBackend("avx512").obstacle(Traits("cpu")) == "needs AVX512, and PyTorch reports AVX2 here"
 
 
 def test_what_the_kernels_do_not_compute_is_refused() -> None:
-    assert "not on cuda" in cpu.backend("generic").obstacle(Traits("cuda"))
+    assert "not on cuda" in cpu.CpuBackend("generic").obstacle(Traits("cuda"))
     for kind in ("double", "complex", "constant"):
-        assert "float32" in cpu.backend("generic").obstacle(Traits("cpu", **{kind: True}))
+        assert "float32" in cpu.CpuBackend("generic").obstacle(Traits("cpu", **{kind: True}))
 
 
 @pytest.mark.parametrize("channels", [1, 15, 16, 17, 48, 64, 65, 128, 129, 192, 200, 512, 640])
-def test_units_cover_the_channels(channels: int) -> None:
-    """Python allocates one part of dB and dC per unit; the kernels must see as many."""
-    units = library.units(channels)
-    most = 2 * math.ceil(channels / (2 * library.UNIT))
-    width = 16 * math.ceil(math.ceil(channels / most) / 16)  # scan_unit_width in scan.h
-    assert width <= library.UNIT
-    assert width * (units - 1) < channels <= width * units
+def test_units_are_whole_vectors_that_fit_the_buffers(channels: int) -> None:
+    assert library.unit_width(channels) % 16 == 0
+    assert library.unit_width(channels) <= library.UNIT
 
 
-def test_structs_mirror_the_headers() -> None:
-    header = (build.SOURCES / "scan.h").read_text()
-    for name in ("Problem", "Outputs", "Derivatives"):
-        body = header[: header.index(f"}} {name};")].rsplit("typedef struct {", 1)[1]
-        at = -1
-        for field, _ in getattr(library, name)._fields_:
-            position = next(
-                (i for i in range(at + 1, len(body)) if body[i:].startswith(field) and not body[i - 1].isalnum()), -1
-            )
-            assert position > at, f"{name}.{field} is out of order or missing in scan.h"
-            at = position
-    assert f"SCAN_CHUNK = {library.CHUNK}, SCAN_UNIT = {library.UNIT}" in header
-    assert f"CONV_TILE = {library.CONV_TILE}" in (build.SOURCES / "conv.h").read_text()
+@pytest.mark.parametrize("channels", [64, 128, 192, 512, 640])
+def test_two_threads_get_equal_shares(channels: int) -> None:
+    assert channels / library.unit_width(channels) % 2 == 0
+
+
+@pytest.mark.parametrize("name", ["Tokens", "Weights", "Problem", "Outputs", "Derivatives", "Convolution"])
+def test_structs_mirror_the_headers(name: str) -> None:
+    header = (build.SOURCES / ("conv.h" if name == "Convolution" else "scan.h")).read_text()
+    body = re.sub("//.*", "", header.split(f"struct {name} {{")[1].split("};")[0])
+    struct = getattr(library, name, None) or getattr(library, f"_{name}")
+    assert re.findall(r"(\w+)\s*(?=[,;])", body) == [field for field, _ in struct._fields_]
+
+
+def test_sizes_mirror_the_headers() -> None:
+    headers = "".join((build.SOURCES / name).read_text() for name in ("scan.h", "conv.h"))
+    assert f"CHUNK = {library.CHUNK}, UNIT = {library.UNIT};" in headers
+    assert f"CONV_TILE = {library.CONV_TILE};" in headers
 
 
 def _sanitizer() -> str:
@@ -155,7 +181,7 @@ def _sanitizer() -> str:
 
 
 @needs_compiler
-@pytest.mark.skipif(sys.platform != "linux" or not COMPILER, reason="needs GCC's AddressSanitizer")
+@pytest.mark.skipif(sys.platform != "linux", reason="needs GCC's AddressSanitizer")
 def test_no_access_out_of_bounds(tmp_path: Path) -> None:
     """All kernels, compiled with AddressSanitizer, over sizes that fill no vector, chunk or unit."""
     try:
@@ -164,7 +190,7 @@ def test_no_access_out_of_bounds(tmp_path: Path) -> None:
         runtime = ""
     if not runtime:
         pytest.skip("GCC's AddressSanitizer is not installed")
-    isas = [isa for isa in build.ISAS if not cpu.backend(isa).obstacle(Traits("cpu"))]
+    isas = [isa for isa in build.ISAS if not cpu.CpuBackend(isa).obstacle(Traits("cpu"))]
     environment = os.environ | {
         "CXX": "g++ -fsanitize=address -g -fno-omit-frame-pointer",
         "XDG_CACHE_HOME": str(tmp_path),

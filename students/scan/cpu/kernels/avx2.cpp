@@ -1,7 +1,6 @@
 // The kernels with 8 channels per vector: AVX2 and FMA.
 
 #include <immintrin.h>
-#include <stdint.h>
 
 namespace {
 

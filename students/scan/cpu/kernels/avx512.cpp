@@ -1,4 +1,4 @@
-// The kernels with 16 channels per vector: AVX-512 F and DQ.
+// The kernels with 16 channels per vector: AVX-512.
 
 #include <immintrin.h>
 
@@ -56,7 +56,8 @@ inline Vector exp2(Vector x) {
     __m512 entry = _mm512_permutex2var_ps(low, _mm512_castps_si512(shifted), high);
     __m512 slope = _mm512_fmadd_ps(rest, _mm512_set1_ps(0.240228863f), _mm512_set1_ps(0.693160733f));
     __m512 value = _mm512_fmadd_ps(_mm512_mul_ps(rest, entry), slope, entry);
-    return {_mm512_scalef_ps(value, rounded)};  // rounds its exponent down; takes any, infinite ones too
+    // Rounds the exponent down, and takes infinite ones: there `value` is NaN, of which it makes 0 or infinity.
+    return {_mm512_scalef_ps(value, rounded)};
 }
 
 }  // namespace

@@ -3,9 +3,11 @@
 #ifndef DISTILL_CONV_KERNEL_H
 #define DISTILL_CONV_KERNEL_H
 
+#include <string.h>
+
 #include "conv.h"
 #include "parallel.h"
-#include "scan_tiles.h"
+#include "vector_math.h"
 
 namespace {
 

@@ -1,6 +1,5 @@
 // The kernels with 4 channels per vector, in the vector extensions of GCC and Clang: NEON, SSE2 and whatever else.
 
-#include <math.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -60,8 +59,10 @@ inline Vector round(Vector x) {
 
 // value * 2^whole for |whole| <= 252, in two factors because one would not span the range.
 inline Vector scale(Vector value, Vector whole) {
-    Vector::Integers exponent = __builtin_convertvector(whole.x, Vector::Integers), half = exponent >> 1;
-    Vector::Integers low = (half + 127) << 23, high = (exponent - half + 127) << 23;
+    typedef uint32_t Bits __attribute__((vector_size(16)));
+    Vector::Integers exponent = (Vector::Integers)(whole.x + Vector::broadcast(12582912.0f).x) - 0x4B400000;
+    Vector::Integers half = exponent >> 1;
+    Bits low = (Bits)(half + 127) << 23, high = (Bits)(exponent - half + 127) << 23;
     return {value.x * (Vector::Floats)low * (Vector::Floats)high};
 }
 

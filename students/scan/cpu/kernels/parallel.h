@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -16,16 +17,25 @@
 
 namespace {
 
+// Flushes denormal operands and results to zero, on x86 and 64-bit Arm.
 class FlushDenormals {
   public:
 #if defined(__SSE2__)
-    FlushDenormals() : before(_mm_getcsr()) { _mm_setcsr(before | 0x8040); }
+    FlushDenormals() : before(_mm_getcsr()) { _mm_setcsr(before | 0x8040); }  // FTZ and DAZ
     ~FlushDenormals() { _mm_setcsr(before); }
+#elif defined(__aarch64__)
+    FlushDenormals() {
+        asm volatile("mrs %0, fpcr" : "=r"(before));
+        asm volatile("msr fpcr, %0" ::"r"(before | 1ull << 24));  // FZ
+    }
+    ~FlushDenormals() { asm volatile("msr fpcr, %0" ::"r"(before)); }
+#endif
 
   private:
-    unsigned before;
+#if defined(__aarch64__)
+    uint64_t before = 0;
 #else
-    FlushDenormals() {}
+    unsigned before = 0;
 #endif
 };
 
@@ -51,7 +61,11 @@ void for_each_unit(int64_t threads, int64_t units, Hire hire) {
     work();
 #else
     std::vector<std::thread> others;
-    for (int64_t i = 1; i < threads; i++) others.emplace_back(work);
+    others.reserve(threads - 1);
+    try {
+        for (int64_t i = 1; i < threads; i++) others.emplace_back(work);
+    } catch (const std::system_error &) {  // no more threads to be had: those that started share the work
+    }
     work();
     for (auto &other : others) other.join();
 #endif

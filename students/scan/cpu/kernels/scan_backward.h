@@ -49,8 +49,8 @@ class BackwardWorker {
         tiles.enter_direction(k);
         if (k == 0 && p.z.data && tiles.steps < p.tokens) differentiate_gate();
         for (int64_t n = 0; n < p.states; n++) {
-            if (result.last)
-                tiles.copy_row(result.last + tiles.state_offset() + n * p.channels, g + n * UNIT);
+            if (result.grad_last)
+                tiles.copy_row(result.grad_last + tiles.state_offset() + n * p.channels, g + n * UNIT);
             else
                 memset(g + n * UNIT, 0, UNIT * sizeof(float));
         }
@@ -84,7 +84,7 @@ class BackwardWorker {
     // The gradient of what this direction adds to the sum over directions; with the first one, also that of the gate:
     // dz = dout y silu'(z), with y before the gate.
     void read_gradient() const {
-        tiles.read(result.out, dy, UNIT, tiles.first, tiles.width);
+        tiles.read(result.grad_out, dy, UNIT, tiles.first, tiles.width);
         if (p.z.data) tiles.read(p.z, gate, UNIT, tiles.first, tiles.width);
         for (int64_t j = 0; j < tiles.length; j++) {
             int64_t row = (tiles.batch * p.tokens + tiles.token[j]) * p.channels + tiles.first;
@@ -109,7 +109,7 @@ class BackwardWorker {
         for (int64_t t = 0; t < p.tokens; t += CHUNK) {
             tiles.enter_tokens(t);
             tiles.read(p.z, gate, UNIT, tiles.first, tiles.width);
-            tiles.read(result.out, dy, UNIT, tiles.first, tiles.width);
+            tiles.read(result.grad_out, dy, UNIT, tiles.first, tiles.width);
             for (int64_t j = 0; j < tiles.length; j++) {
                 int64_t row = (tiles.batch * p.tokens + tiles.token[j]) * p.channels + tiles.first;
                 for (int64_t c = 0; c < tiles.width; c += Vector::lanes) {
@@ -202,16 +202,15 @@ class BackwardWorker {
     }
 
     void finish_chunk(int64_t k) const {
-        bool shared = p.u.direction == 0;
         for (int64_t j = 0; j < tiles.length; j++) {
             int64_t image = tiles.batch * p.directions + k;
-            float *du = result.u + ((shared ? tiles.batch : image) * p.tokens + tiles.token[j]) * p.channels + tiles.first;
+            float *du = result.u + ((p.shared ? tiles.batch : image) * p.tokens + tiles.token[j]) * p.channels + tiles.first;
             float *ddelta = result.delta + (image * p.tokens + tiles.token[j]) * p.channels + tiles.first;
             for (int64_t c = 0; c < tiles.width; c += Vector::lanes) {
                 int64_t at = j * UNIT + c, count = tiles.width - c;
                 Vector u = Vector::load(tiles.u + at), out = Vector::load(dy + at), sum_B = Vector::load(through_B + at);
                 Vector to_u = fma(sum_B, Vector::load(tiles.delta + at), out * Vector::load(tiles.skip + c));
-                if (shared && k > 0) to_u = to_u + load_some(du + c, count);
+                if (p.shared && k > 0) to_u = to_u + load_some(du + c, count);
                 store_some(to_u, du + c, count);
                 // A is kept times log2(e).
                 Vector to_delta = fma(Vector::broadcast(0.693147181f), Vector::load(through_A + at), sum_B * u);
@@ -233,16 +232,15 @@ class BackwardWorker {
 
 // Adds up the units of every group, in order.
 inline void sum_parts(const Problem &p, const float *parts, float *target) {
-    int64_t count = p.batch * p.directions * p.groups * p.tokens * p.states, units = Units(p).per_group;
     constexpr int64_t slice = 1 << 14;
-    for_each_unit(p.threads, (count + slice - 1) / slice, [&] {
-        return [&](int64_t unit) {
-            int64_t first = unit * slice, size = std::min(slice, count - first);
-            memcpy(target + first, parts + first, size * sizeof(float));
-            for (int64_t part = 1; part < units; part++)
-                for (int64_t i = first; i < first + size; i++) target[i] += parts[part * count + i];
-        };
-    });
+    int64_t count = p.batch * p.directions * p.groups * p.tokens * p.states, units = Units(p).per_group;
+    auto sum_slice = [&](int64_t index) {
+        int64_t first = index * slice, size = std::min(slice, count - first);
+        memcpy(target + first, parts + first, size * sizeof(float));
+        for (int64_t part = 1; part < units; part++)
+            for (int64_t i = first; i < first + size; i++) target[i] += parts[part * count + i];
+    };
+    for_each_unit(p.threads, (count + slice - 1) / slice, [&] { return sum_slice; });
 }
 
 inline void scan_backward(const Problem &problem, const Derivatives &derivatives) {

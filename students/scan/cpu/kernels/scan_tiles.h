@@ -4,8 +4,11 @@
 #ifndef DISTILL_SCAN_TILES_H
 #define DISTILL_SCAN_TILES_H
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include <type_traits>
 
 #include "parallel.h"
 #include "scan.h"
@@ -13,16 +16,18 @@
 
 namespace {
 
-constexpr int64_t CHUNK = SCAN_CHUNK, UNIT = SCAN_UNIT;
-
 // An aligned buffer, zero at first.
 class Buffer {
   public:
-    explicit Buffer(int64_t count) : data((float *)aligned_alloc(64, (count * sizeof(float) + 127) / 64 * 64)) {
-        if (!data) abort();
-        memset(data, 0, count * sizeof(float));
+    explicit Buffer(int64_t count) {
+        size_t bytes = (std::max<int64_t>(count, 1) * sizeof(float) + 63) / 64 * 64;
+        data = (float *)aligned_alloc(64, bytes);
+        if (!data) {
+            fprintf(stderr, "distill: out of memory in a scan kernel\n");
+            abort();
+        }
+        memset(data, 0, bytes);
     }
-    Buffer(Buffer &&other) : data(other.data) { other.data = nullptr; }
     Buffer(const Buffer &) = delete;
     ~Buffer() { free(data); }
     operator float *() const { return data; }
@@ -31,22 +36,11 @@ class Buffer {
     float *data;
 };
 
-inline Vector load_some(const float *p, int64_t count) {
-    return count >= Vector::lanes ? Vector::load(p) : Vector::load_first(p, (int)count);
-}
-
-inline void store_some(Vector value, float *p, int64_t count) {
-    if (count >= Vector::lanes)
-        value.store(p);
-    else
-        value.store_first(p, (int)count);
-}
-
 // Where the units are: channels of one group, of one image.
 struct Units {
     int64_t width, per_group, per_image, all;
     explicit Units(const Problem &p)
-        : width(scan_unit_width(p.channels / p.groups)),
+        : width(p.unit_width),
           per_group((p.channels / p.groups + width - 1) / width),
           per_image(per_group * p.groups),
           all(per_image * p.batch) {}
@@ -102,11 +96,11 @@ class Tiles {
         for (int64_t j = 0; j < CHUNK; j++) soon[j] = token_at(std::min(next * CHUNK + j, steps - 1));
         read(p.u, u, UNIT, first, width);
         const Weights *weights[2] = {&p.B, &p.C};
-        float *tiles[2] = {B, C};
+        float *targets[2] = {B, C};
         for (int i = 0; i < 2; i++) {
             const Weights &w = *weights[i];
             Tokens rows{w.data + group * w.group, w.batch, w.direction, w.token, w.state};
-            read(rows, tiles[i], p.states, 0, p.states);
+            read(rows, targets[i], p.states, 0, p.states);
         }
         if (p.rank) {
             read(p.delta, factor, p.rank, 0, p.rank);
@@ -167,6 +161,9 @@ class Tiles {
                 read_transposed(base + token[0] + done * source.channel, source.channel, target + done, pitch);
         for (int64_t c = done; c < count; c++)
             for (int64_t j = 0; j < length; j++) target[j * pitch + c] = base[token[j] * source.token + c * source.channel];
+        int64_t padded = std::min(pitch, (count + Vector::lanes - 1) / Vector::lanes * Vector::lanes);
+        for (int64_t j = 0; j < length; j++)
+            for (int64_t c = count; c < padded; c++) target[j * pitch + c] = 0.0f;
     }
 
     float *checkpoint(int64_t chunk) const {

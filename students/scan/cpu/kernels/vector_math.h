@@ -5,6 +5,18 @@
 
 namespace {
 
+// The first `count` lanes, or all if there are not as many.
+inline Vector load_some(const float *p, int64_t count) {
+    return count >= Vector::lanes ? Vector::load(p) : Vector::load_first(p, (int)count);
+}
+
+inline void store_some(Vector value, float *p, int64_t count) {
+    if (count >= Vector::lanes)
+        value.store(p);
+    else
+        value.store_first(p, (int)count);
+}
+
 inline Vector zero() { return Vector::broadcast(0.0f); }
 inline Vector one() { return Vector::broadcast(1.0f); }
 
@@ -21,8 +33,8 @@ inline Vector sigmoid(Vector x, Vector e) {
 
 inline Vector sigmoid(Vector x) { return sigmoid(x, exp_negative(x)); }
 
-// log(1 + exp(x)) = max(x, 0) + log(1 + e) from e = exp(-|x|), within 2e-7: log(1 + e) / e is a polynomial of least maximal
-// relative error on [0, 1], so that no digit of a small result is lost.
+// log(1 + exp(x)) = max(x, 0) + log(1 + e) from e = exp(-|x|): log(1 + e) / e is a polynomial within 2e-7 relative on
+// [0, 1], so that nothing cancels where the result is small.
 inline Vector softplus(Vector x, Vector e) {
     Vector p = Vector::broadcast(4.69066429e-3f);
     p = fma(p, e, Vector::broadcast(-2.72344548e-2f));
