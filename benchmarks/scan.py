@@ -1,8 +1,8 @@
 """The selective scan against its peers, side by side in one run; what differs from float64 prints no time.
 
     python benchmarks/scan.py                   # everything, about five minutes on two cores
-    python benchmarks/scan.py --peers --memory  # parts; also --threads, --scaling, --images
-    python benchmarks/scan.py --device cuda     # on a GPU: its backends, in bfloat16
+    python benchmarks/scan.py --peers --memory  # parts; also --threads, --roofline, --scaling, --images
+    python benchmarks/scan.py --device cuda     # on a GPU, in bfloat16: its backends, and mamba-ssm where installed
 
 All candidates of a table take turns, so that a busy machine slows all; medians are printed. A state update is one of
 the B D L N steps of the recurrence. What must be compiled, and backward passes quadratic in L, run at the smallest size
@@ -12,51 +12,47 @@ only.
 import argparse
 import math
 import os
-import platform
-import statistics
-import subprocess
-import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-from typing import Any
 
+import scan_bounds
 import torch
-from rich.console import Console
-from rich.table import Table
+from measuring import Bar, Candidate, console, make_table, measure, number, print_goals, processor
+from scan_checks import (
+    BOTH,
+    FORWARD,
+    LONGEST_REFERENCE,
+    PASSES,
+    STATES,
+    TOLERANCE,
+    Size,
+    checked,
+    error,
+    truth,
+)
+from scan_memory import MEMORY_SIZE, peak
 from scan_peers import (
     ASSOCIATIVE,
     CHUNKED,
+    MAMBA_SSM,
+    MAMBA_SSM_BACKEND,
     MAMBAPY,
     SEQUENTIAL,
-    TOLERANCE,
+    UNBOUND,
     Peer,
     available_peers,
     best_of_ours,
-    error,
     fused,
     fused_low_rank,
-    gradients,
     image_problems,
-    make_problem,
-    outputs,
-    place,
-    selective_scan_softplus,
     two_calls,
     two_calls_low_rank,
 )
-from torch import Tensor
 
-PASSES = {"forward": outputs, "forward + backward": gradients}
-FORWARD, BOTH = PASSES
-STATES = 16
 SIZES = {
     "cpu": [(1, 1024, 192), (1, 1024, 512), (1, 4096, 192), (1, 4096, 512)],
     "cuda": [(8, 1024, 768), (8, 4096, 768)],
 }
-DTYPES = {"cpu": torch.float32, "cuda": torch.bfloat16}
 GOALS = {
     "cpu": [
         (SEQUENTIAL, FORWARD, 80),
@@ -67,171 +63,193 @@ GOALS = {
         (CHUNKED, FORWARD, 10),
         (CHUNKED, BOTH, 10),
     ],
-    "cuda": [("mamba-ssm", FORWARD, 1), ("mamba-ssm", BOTH, 1)],
+    "cuda": [(name, what, 1) for name in (MAMBA_SSM, MAMBA_SSM_BACKEND) for what in PASSES],
 }
+THREADS_GOALS = {FORWARD: 1.7, BOTH: 1.6}
 LENGTHS = [2**power for power in range(10, 17)]
 GRID, IMAGE_CHANNELS, RANK = 64, 512, 16
-MEMORY_SIZE = (1, 1024, 192)
-MOST_TURNS, TURN = 15, 0.005  # seconds of calls per turn
-SECONDS = 0.4  # of calls per candidate: slow ones take fewer turns, but at least one
-RESET = Path("/proc/self/clear_refs")
-
-console = Console(width=150)
-
-
-@dataclass(frozen=True)
-class Bar:
-    """A ratio that a part measured, and the goal for it."""
-
-    what: str
-    measured: float
-    goal: float
+DEFAULT_THREADS = torch.get_num_threads()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parts = {"peers": peers, "threads": threads, "memory": memory, "scaling": scaling, "images": images}
+    parts = {
+        "peers": peers,
+        "threads": threads,
+        "roofline": roofline,
+        "memory": memory,
+        "scaling": scaling,
+        "images": images,
+    }
     for name in parts:
         parser.add_argument(f"--{name}", action="store_true", help="only this part, and others named so")
     parser.add_argument("--device", choices=list(SIZES), default="cpu")
     parser.add_argument("--small", action="store_true", help="the smallest sizes only: to see whether it runs")
-    parser.add_argument("--memory-of", metavar="PEER", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    torch.set_num_threads(1)
-    if arguments.memory_of:
-        print(peak_growth(arguments.memory_of))
-        return
-    if arguments.small:
-        del SIZES["cpu"][1:], LENGTHS[3:]
-
+    named = [name for name in parts if getattr(arguments, name)]
+    on_cpu_only = ("threads", "roofline", "images")
     machine = f"{processor()}, {os.cpu_count()} cores"
     if arguments.device == "cuda":
+        if not torch.cuda.is_available():
+            parser.error("--device is cuda, and PyTorch finds no GPU here")
+        if refused := [name for name in named if name in on_cpu_only]:
+            parser.error(f"--{refused[0]} is measured on the CPU only")
+        parts = {name: part for name, part in parts.items() if name not in on_cpu_only}
         machine = torch.cuda.get_device_name()
-        parts = {"peers": peers}
+    if arguments.small:
+        del SIZES[arguments.device][1:], LENGTHS[3:]
+
+    torch.set_num_threads(1)
     console.print(f"torch {torch.__version__}, {machine}; one thread unless said otherwise\n")
     bars = []
-    for name in [name for name in parts if getattr(arguments, name)] or parts:
+    for name in named or parts:
         start = time.perf_counter()
         bars += parts[name](arguments.device)
         console.print(f"[dim]{name}: {time.perf_counter() - start:.0f} s[/dim]\n")
     if bars:
-        table = make_table("Goals: the smallest ratio measured", "times", "measured", "goal", "")
-        for bar in bars:
-            verdict = "met" if bar.measured >= bar.goal else "missed"
-            table.add_row(bar.what, number(bar.measured), f"{bar.goal:g}", verdict)
-        console.print(table)
+        print_goals(bars)
 
 
 def peers(device: str) -> list[Bar]:
-    """Every peer at every size, on one thread."""
+    """Every peer at every size, on one thread; on a GPU also as a share of the exponential bound."""
     found, missing = available_peers(device)
     for name, reason in missing.items():
         console.print(f"{name}: not measured: {reason}")
     ratios: dict[tuple[str, str], list[float]] = {}
-    for what, call in PASSES.items():
-        title = f"{what}: ns per state update (times the best of ours), N={STATES}"
+    seconds: dict[tuple[str, str, Size], float] = {}
+    for what in PASSES:
+        title = (
+            f"{what}{' on one thread' * (device == 'cpu')}: ns per state update (times the best of ours), N={STATES}"
+        )
         table = make_table(title, "peer", *map(describe, SIZES[device]))
         cells: dict[str, list[str]] = {name: [] for name in found}
         for size in SIZES[device]:
             smallest = size == SIZES[device][0]
-            running = {name: peer for name, peer in found.items() if smallest or not peer.compiled}
-            if what == BOTH and not smallest:
-                running = {name: peer for name, peer in running.items() if not peer.quadratic}
-            times, failed = check_and_measure(running, size, device, call)
-            best = min(seconds for name, seconds in times.items() if found[name].ours)
+            running = {
+                name: peer
+                for name, peer in found.items()
+                if smallest or not (peer.compiled or (peer.quadratic and what == BOTH))
+            }
+            times, failed = check_and_measure(running, size, device, what, [1])
+            best = min((times[name, 1] for name in running if found[name].ours and (name, 1) in times), default=None)
             for name, row in cells.items():
-                if name in times:
-                    ratios.setdefault((name, what), []).append(times[name] / best)
-                    row.append(f"{number(times[name] / math.prod(size) / STATES * 1e9)} ({times[name] / best:.1f} x)")
-                else:
+                if (name, 1) not in times:
                     row.append(failed.get(name, "-"))
+                    continue
+                seconds[name, what, size] = time_ = times[name, 1]
+                row.append(per_update(time_, size, best))
+                if best:
+                    ratios.setdefault((name, what), []).append(time_ / best)
         for name, row in cells.items():
             table.add_row(name, *row)
         console.print(table)
-    return [
-        Bar(f"{name}, {what}", min(ratios[name, what]), goal)
+    bars = [
+        Bar(f"{name}, {what}", min(ratios.get((name, what), []), default=None), goal)
         for name, what, goal in GOALS[device]
-        if (name, what) in ratios
     ]
+    return bars + scan_bounds.on_gpu(seconds) if device == "cuda" else bars
 
 
 def threads(device: str) -> list[Bar]:
-    """One thread against two, at the largest size."""
-    size = SIZES[device][-1]
+    """Our backends, chunked PyTorch and mambapy at every size, on one thread and on two."""
+    if (os.cpu_count() or 1) < 2:
+        console.print("threads: not measured, there is one core")
+        return []
+    found, _ = available_peers(device)
+    running = {name: peer for name, peer in found.items() if name == MAMBAPY or (peer.ours and name != UNBOUND)}
+    best_backend = best_of_ours(found)
+    bars = []
+    for what in PASSES:
+        title = (
+            f"{what} on two threads: ns per state update (times the best of ours), times one thread's speed, N={STATES}"
+        )
+        table = make_table(title, "peer", *map(describe, SIZES[device]))
+        cells: dict[str, list[str]] = {name: [] for name in running}
+        chunked, speed_up = [], None
+        for size in SIZES[device]:
+            times, failed = check_and_measure(running, size, device, what, [1, 2])
+            best = min((times[name, 2] for name in running if running[name].ours and (name, 2) in times), default=None)
+            for name, row in cells.items():
+                if (name, 2) not in times:
+                    row.append(failed[name])
+                    continue
+                gain = times[name, 1] / times[name, 2]
+                row.append(f"{per_update(times[name, 2], size, best)}, {gain:.2f}")
+                if name == best_backend:
+                    speed_up = gain  # in the end that of the largest size
+                if name == CHUNKED and best:
+                    chunked.append(times[name, 2] / best)
+        for name, row in cells.items():
+            table.add_row(name, *row)
+        console.print(table)
+        default = ", the default here" * (DEFAULT_THREADS == 2)
+        bars.append(Bar(f"{CHUNKED}, {what}, two threads{default}", min(chunked, default=None), 10))
+        bars.append(Bar(f"1 to 2 threads, {what}, {describe(SIZES[device][-1])}", speed_up, THREADS_GOALS[what]))
+    console.print(
+        f"{CHUNKED} keeps to one core whatever the number of threads: its calls are too short to share.\n"
+        "Where another thread would cost more than it saves, our kernels do not take one."
+    )
+    return bars
+
+
+def roofline(device: str) -> list[Bar]:
+    """How far the best of ours is from what one core could do."""
     found, _ = available_peers(device)
     best = best_of_ours(found)
-    table = make_table(f"Times as fast on two threads as on one, {describe(size)}", "peer", *PASSES)
-    rows: dict[str, list[float]] = {name: [] for name in (MAMBAPY, CHUNKED, best) if name in found}
-    for call in PASSES.values():
-        candidates = {(name, count): bind(call, found[name], size, device) for name in rows for count in (1, 2)}
-        times = measure(candidates, threads={key: key[1] for key in candidates})
-        for name, row in rows.items():
-            row.append(times[name, 1] / times[name, 2])
-    for name, row in rows.items():
-        table.add_row(name, *(f"{ratio:.2f}" for ratio in row))
-    console.print(table)
-    return [
-        Bar(f"1 to 2 threads, {what}", ratio, goal)
-        for what, ratio, goal in zip(PASSES, rows[best], (1.7, 1.6), strict=True)
-    ]
+    return scan_bounds.on_cpu(best, found[best], SIZES[device])
 
 
 def memory(device: str) -> list[Bar]:
-    """Growth of the resident memory over a forward and backward pass, each peer in a process of its own."""
-    if not RESET.exists():
-        console.print("memory: not measured, this system has no /proc/self/clear_refs")
-        return []
+    """Growth of the memory over a forward and backward pass: on a CPU in a process of its own for each peer."""
     found, _ = available_peers(device)
-    best = best_of_ours(found)
-    table = make_table(f"Peak memory of {BOTH}, {describe(MEMORY_SIZE)}", "peer", "MiB", "times the best of ours")
-    grown = {}
-    environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536"}  # freed tensors leave the process at once
-    for name in (name for name, peer in found.items() if not peer.compiled):
-        command = [sys.executable, __file__, "--memory-of", name]
-        result = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
-        grown[name] = float(result.stdout)
+    title = f"Peak memory of {BOTH}, {describe(MEMORY_SIZE[device])}"
+    table = make_table(title, "peer", "MiB", "times the best of ours")
+    grown = {name: peak(name, peer, device) for name, peer in found.items() if not peer.compiled}
+    best = min((size for name, size in grown.items() if found[name].ours and isinstance(size, float)), default=None)
+    ratios = {name: size / best for name, size in grown.items() if best and isinstance(size, float)}
     for name, size in grown.items():
-        table.add_row(name, f"{size:.0f}", f"{size / grown[best]:.1f}")
+        row = (size, "-") if isinstance(size, str) else (f"{size:.0f}", f"{ratios[name]:.1f}" if ratios else "-")
+        table.add_row(name, *row)
     console.print(table)
-    return [Bar(f"{MAMBAPY}, peak memory", grown[MAMBAPY] / grown[best], 10)] if MAMBAPY in grown else []
-
-
-def peak_growth(name: str) -> float:
-    """MiB that this process grows by at most while a peer runs once, after a small run that loads what it needs."""
-    peer = available_peers("cpu")[0][name]
-    bind(gradients, peer, (1, 32, 16), "cpu")()
-    run = bind(gradients, peer, MEMORY_SIZE, "cpu")
-    RESET.write_text("5")  # sets the peak back to the present size
-    before = peak_memory()
-    run()
-    return (peak_memory() - before) / 1024
-
-
-def peak_memory() -> int:
-    """Peak resident memory of this process in KiB."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+    return [Bar(f"{MAMBAPY}, peak memory", ratios.get(MAMBAPY), 10)] if device == "cpu" else []
 
 
 def scaling(device: str) -> list[Bar]:
     """Time per token against the number of tokens."""
     channels = SIZES[device][0][2]
     found, _ = available_peers(device)
-    names = list(dict.fromkeys([CHUNKED, best_of_ours(found)]))
+    best = best_of_ours(found)
+    names = list(dict.fromkeys(name for name in (CHUNKED, MAMBA_SSM, MAMBA_SSM_BACKEND, best) if name in found))
+    sizes = [(1, length, channels) for length in LENGTHS]
+    exact = error(truth(sizes[0], device, STATES, "chunked"), truth(sizes[0], device, STATES, "reference"))
+    if exact > 1e-9:
+        raise SystemExit(f"{CHUNKED} in float64 is wrong by {exact:.1g}")
+    if LENGTHS[-1] > LONGEST_REFERENCE:
+        console.print(
+            f"Checked against the reference up to {LONGEST_REFERENCE} tokens, and beyond against {CHUNKED} in float64, "
+            f"which at {LENGTHS[0]} tokens is within {exact:.0e} of it."
+        )
+    checks = {
+        (name, what, size): checked(name, found[name], size, device, what)
+        for size in sizes
+        for what in PASSES
+        for name in names
+    }
     columns = [f"{length}" for length in LENGTHS]
     table = make_table(f"ns per token against tokens, B=1 D={channels}", "scan", *columns, "largest / smallest")
     bars = []
-    for what, call in PASSES.items():
-        candidates = {
-            (name, length): bind(call, found[name], (1, length, channels), device)
-            for name in names
-            for length in LENGTHS
-        }
-        times = measure(candidates)
+    for what in PASSES:
+        times = measure(
+            {key: check for key, check in checks.items() if key[1] == what and isinstance(check, Candidate)}
+        )
         for name in names:
-            row = [times[name, length] / length * 1e9 for length in LENGTHS]
-            table.add_row(f"{name}, {what}", *map(number, row), f"{max(row) / min(row):.2f}")
-        bars.append(Bar(f"time per token, smallest / largest, {what}", min(row) / max(row), 0.87))  # of the best
+            keys = [(name, what, size) for size in sizes]
+            row = [times[key] / key[2][1] * 1e9 if key in times else checks[key] for key in keys]
+            cells = [number(cell) if isinstance(cell, float) else cell for cell in row]
+            spread = max(row) / min(row) if all(key in times for key in keys) else None
+            table.add_row(f"{name}, {what}", *cells, f"{spread:.2f}" if spread else "-")
+            if name == best and device == "cpu":
+                bars.append(Bar(f"time per token, smallest / largest, {what}", spread and 1 / spread, 0.87))
     console.print(table)
     return bars
 
@@ -245,13 +263,14 @@ def images(device: str) -> list[Bar]:
     for suffix, (problem, one, two) in variants.items():
         inputs = {name: tensor.to(device, torch.float32) for name, tensor in problem.items()}
         rows: dict[str, list[str]] = {"one 2-D call" + suffix: [], "two 1-D calls" + suffix: []}
+        expected = PASSES[BOTH](partial(one, backend="reference"), problem)
         for what, call in PASSES.items():
-            expected = call(partial(one, backend="reference"), problem)
-            candidates = {name: partial(call, run, inputs) for name, run in zip(rows, (one, two), strict=True)}
-            for name, run in candidates.items():
-                if (wrong := error(run(), expected)) > TOLERANCE[torch.float32]:
-                    raise SystemExit(f"{name}, {what}: wrong by {wrong:.1g}")
-            times = measure(candidates)
+            runs = {name: partial(call, run, inputs) for name, run in zip(rows, (one, two), strict=True)}
+            for name, run in runs.items():
+                found = run()
+                if (worst := error(found, expected[: len(found)])) > TOLERANCE[torch.float32]:
+                    raise SystemExit(f"{name}, {what}: wrong by {worst:.1g}")
+            times = measure({name: Candidate(run) for name, run in runs.items()})
             for name, row in rows.items():
                 row.append(f"{times[name] * 1e3:.3g}")
             fast, slow = times.values()
@@ -263,106 +282,26 @@ def images(device: str) -> list[Bar]:
 
 
 def check_and_measure(
-    peers: dict[str, Peer], size: tuple[int, int, int], device: str, call: Callable[..., tuple[Tensor, ...]]
-) -> tuple[dict[str, float], dict[str, str]]:
-    """Median seconds of the peers that agree with the float64 reference, and what the others did."""
-    problem = make_problem(*size, STATES, DTYPES[device])
-    reference = partial(selective_scan_softplus, backend="reference")
-    expected = call(reference, {name: tensor.to(device) for name, tensor in problem.items()})
-    candidates, first, failed = {}, {}, {}
-    for name, peer in peers.items():
-        run = bind(call, peer, size, device)
-        start = time.perf_counter()
-        try:
-            found = run()
-        except Exception as reason:  # whatever a peer raises, the others are measured
-            console.print(f"{name}: {type(reason).__name__}: {reason}")
-            failed[name] = "failed"
-            continue
-        synchronize()
-        first[name] = time.perf_counter() - start
-        if peer.compiled:
-            console.print(f"{name}: the first call took {first.pop(name):.0f} s")
-        if (worst := error(found, expected)) > TOLERANCE[DTYPES[device]]:
-            failed[name] = f"wrong by {worst:.1g}"
-        else:
-            candidates[name] = run
-    return measure(candidates, first), failed
+    running: dict[str, Peer], size: Size, device: str, what: str, counts: list[int]
+) -> tuple[dict[tuple[str, int], float], dict[str, str]]:
+    """Median seconds, by peer and threads, of those that agree with float64, and what the others did."""
+    checks = {
+        (name, count): checked(name, peer, size, device, what, threads=count)
+        for count in counts
+        for name, peer in running.items()
+    }
+    failed = {name: check for (name, _), check in checks.items() if isinstance(check, str)}
+    agreeing = {key: check for key, check in checks.items() if key[0] not in failed and isinstance(check, Candidate)}
+    return measure(agreeing), failed
 
 
-def measure(
-    candidates: dict[Any, Callable[[], object]],
-    first: dict[Any, float] | None = None,
-    threads: dict[Any, int] | None = None,
-) -> dict[Any, float]:
-    """Median seconds of each candidate.
-
-    Args:
-        candidates: What to call.
-        first: Seconds of candidates that have run before; the others run once untimed.
-        threads: Threads of a candidate, 1 by default.
-    """
-    first, threads = first or {}, threads or {}
-    seconds: dict[Any, list[float]] = {}
-    turns = {}
-    for name, run in candidates.items():
-        once = first[name] if name in first else timed(run, 0)[0]
-        turns[name], seconds[name] = math.ceil(SECONDS / max(once, SECONDS / MOST_TURNS)), []
-    for turn in range(MOST_TURNS):
-        for name, run in candidates.items():
-            if turn < turns[name]:
-                torch.set_num_threads(threads.get(name, 1))
-                seconds[name] += timed(run, TURN)
-    torch.set_num_threads(1)
-    return {name: statistics.median(times) for name, times in seconds.items()}
+def per_update(seconds: float, size: Size, best: float | None) -> str:
+    times = f" ({seconds / best:.1f} x)" if best else ""
+    return number(seconds / math.prod(size) / STATES * 1e9) + times
 
 
-def timed(run: Callable[[], object], turn: float) -> list[float]:
-    """Seconds of each call, at least one, until `turn` seconds have passed."""
-    seconds = []
-    while not seconds or sum(seconds) < turn:
-        synchronize()
-        start = time.perf_counter()
-        run()
-        synchronize()
-        seconds.append(time.perf_counter() - start)
-    return seconds
-
-
-def synchronize() -> None:
-    if torch.cuda.is_initialized():
-        torch.cuda.synchronize()
-
-
-def bind(
-    call: Callable[..., tuple[Tensor, ...]], peer: Peer, size: tuple[int, int, int], device: str
-) -> Callable[[], tuple[Tensor, ...]]:
-    """One call of a peer on inputs of its own."""
-    problem = make_problem(*size, STATES, DTYPES[device])
-    return partial(call, peer.run, place(problem, peer, device, DTYPES[device]))
-
-
-def make_table(title: str, *columns: str) -> Table:
-    table = Table(title=title)
-    for index, column in enumerate(columns):
-        table.add_column(column, justify="right" if index else "left")
-    return table
-
-
-def number(value: float) -> str:
-    return f"{value:.3g}" if value < 1000 else f"{value:.0f}"
-
-
-def describe(size: tuple[int, int, int]) -> str:
+def describe(size: Size) -> str:
     return "B={} L={} D={}".format(*size)
-
-
-def processor() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    return next(
-        (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor()
-    )
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from students.scan.problem import Traits
 
 SEQUENTIAL, UNBOUND, CHUNKED = "sequential, as published", "reference (ours)", "chunked (ours)"
 MAMBAPY, TRANSFORMERS, ASSOCIATIVE = "mambapy", "transformers", "associative_scan, compiled"
-TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 5e-2}  # largest error, as a share of a tensor's largest value
+MAMBA_SSM, MAMBA_SSM_BACKEND = "mamba-ssm", "mamba-ssm, as a backend"
 
 
 @dataclass(frozen=True)
@@ -44,62 +44,8 @@ class Peer:
     compiled: bool = False
 
 
-def make_problem(batch: int, length: int, channels: int, states: int, dtype: torch.dtype) -> dict[str, Tensor]:
-    """Inputs with the decays of a Mamba at initialisation: A = -1 .. -N, Δ about 0.001 to 0.1.
-
-    Values that `dtype` holds, as float64.
-    """
-    random = torch.Generator().manual_seed(length + channels)
-
-    def normal(*shape: int) -> Tensor:
-        return torch.randn(*shape, generator=random, dtype=torch.float64).to(dtype).double()
-
-    target = 10 ** (-3 + 2 * torch.rand(channels, generator=random, dtype=torch.float64))
-    return {
-        "u": normal(batch, channels, length),
-        "delta": 0.5 * normal(batch, channels, length),
-        "A": -torch.arange(1.0, states + 1, dtype=torch.float64).repeat(channels, 1),
-        "B": normal(batch, states, length),
-        "C": normal(batch, states, length),
-        "D": normal(channels),
-        "z": normal(batch, channels, length),
-        "delta_bias": target + torch.log(-torch.expm1(-target)),
-    }
-
-
-def place(problem: dict[str, Tensor], peer: Peer, device: str, dtype: torch.dtype) -> dict[str, Tensor]:
-    """The inputs in a peer's layout; A, D and the bias are float32."""
-    placed = {}
-    for name, tensor in problem.items():
-        tensor = tensor.to(device, dtype if tensor.dim() == 3 else torch.float32)
-        placed[name] = tensor.mT.contiguous().mT if peer.tokens_first and tensor.dim() == 3 else tensor.contiguous()
-    return placed
-
-
-@torch.no_grad()
-def outputs(run: Callable[..., Tensor], inputs: dict[str, Tensor]) -> tuple[Tensor, ...]:
-    """The output alone, as in inference."""
-    return (run(*inputs.values()),)
-
-
-def gradients(run: Callable[..., Tensor], inputs: dict[str, Tensor]) -> tuple[Tensor, ...]:
-    """The output, and the gradients of all inputs under a loss of half the sum of its squares."""
-    leaves = [tensor.detach().requires_grad_() for tensor in inputs.values()]
-    out = run(*leaves)
-    return out.detach(), *torch.autograd.grad(out, leaves, out.detach())
-
-
-def error(found: tuple[Tensor, ...], expected: tuple[Tensor, ...]) -> float:
-    """The largest error of any tensor, as a share of its largest value; infinite where something is not finite."""
-    worst = 0.0
-    for a, b in zip(found, expected, strict=True):
-        difference = (a.detach().double() - b).abs().max() / b.abs().max()
-        worst = max(worst, float(difference) if torch.isfinite(difference) else float("inf"))
-    return worst
-
-
 def available_peers(device: str) -> tuple[dict[str, Peer], dict[str, str]]:
-    """The peers that run here, and the reasons why others do not; on a GPU the backends alone."""
+    """The peers that run here, and the reasons why others do not; on a GPU mamba-ssm and the backends."""
     peers, missing = {}, {}
     if device == "cpu":
         peers[SEQUENTIAL] = Peer(sequential, quadratic=True)
@@ -111,16 +57,26 @@ def available_peers(device: str) -> tuple[dict[str, Peer], dict[str, str]]:
             peers[TRANSFORMERS] = Peer(transformers_slow_path, quadratic=True)
         else:
             missing[TRANSFORMERS] = "transformers 5 or later is not installed"
-        compile_anew = {"force_disable_caches": True}  # the time of the first call is printed
-        peers[ASSOCIATIVE] = Peer(torch.compile(associative, dynamic=False, options=compile_anew), compiled=True)
+        peers[ASSOCIATIVE] = Peer(lambda *inputs: compiled_associative()(*inputs), compiled=True)
+    else:
+        try:
+            from mamba_ssm.ops.selective_scan_interface import selective_scan_cuda, selective_scan_fn
+        except Exception as reason:  # extensions built for another PyTorch raise all sorts
+            missing[MAMBA_SSM] = f"{type(reason).__name__}: {reason}"
+        else:
+            if selective_scan_cuda is None:
+                missing[MAMBA_SSM] = "installed without its CUDA build"
+            else:
+                peers[MAMBA_SSM] = Peer(functools.partial(selective_scan_fn, delta_softplus=True))
     peers[UNBOUND] = Peer(functools.partial(selective_scan_softplus, backend="reference"), tokens_first=True, ours=True)
+    titles = {"chunked": CHUNKED, "mamba-ssm": MAMBA_SSM_BACKEND}
     for name, backend in BACKENDS.items():
+        title, native = titles.get(name, name), name != "mamba-ssm"
         if reason := backend.obstacle(Traits(device)):
-            missing[name] = reason
+            missing[title] = reason
         else:
             run = functools.partial(selective_scan_softplus, backend=name)
-            title = CHUNKED if name == "chunked" else name
-            peers[title] = Peer(run, tokens_first=name != "mamba-ssm", ours=name != "mamba-ssm")
+            peers[title] = Peer(run, tokens_first=native, ours=native)
     return peers, missing
 
 
@@ -176,6 +132,12 @@ def associative(
     pairs = torch.exp(delta[..., None] * A[:, None]), (delta * u)[..., None] * B.mT[:, None]
     _, states = associative_scan(combine, pairs, dim=2, combine_mode="generic")
     return ((states * C.mT[:, None]).sum(-1) + D[:, None] * u) * F.silu(z)
+
+
+@functools.cache
+def compiled_associative() -> Callable[..., Tensor]:
+    """Compiled anew in every process, because the time of the first call is printed."""
+    return torch.compile(associative, dynamic=False, options={"force_disable_caches": True})
 
 
 def transformers_slow_path(*inputs: Tensor) -> Tensor:

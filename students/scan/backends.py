@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from distill.errors import unknown_name
-from students.scan import chunked, cpu, mamba_cuda, triton_kernels
+from students.scan import chunked, cpu, mamba_cuda, triton
 from students.scan.errors import ScanArgumentError
 from students.scan.problem import Gradients, Result, Scan, Traits
 
@@ -51,7 +51,7 @@ def _of_cpu(isa: str) -> Backend:
 
 # In order of preference.
 BACKENDS: dict[str, Backend] = {
-    "triton": _of(triton_kernels),
+    "triton": _of(triton),
     "mamba-ssm": _of(mamba_cuda),
     **{f"cpu-{isa}": _of_cpu(isa) for isa in cpu.ISAS},
     FALLBACK: _of(chunked),

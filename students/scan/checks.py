@@ -10,6 +10,7 @@ from torch import Tensor
 
 _REAL = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 _COMPLEX = (torch.complex64, torch.complex128)
+_OPTIONAL = ("D", "z", "delta_bias", "dt_bias", "delta_weight", "initial_state")
 
 Shapes = Mapping[str, tuple[str, tuple[int, ...]]]
 
@@ -32,7 +33,7 @@ def check_sequences(
     """
     given = {"u": u, "delta": delta, "A": A, "B": B, "C": C, "D": D, "z": z}
     present = _tensors(given | {"delta_bias": delta_bias, "initial_state": initial_state})
-    _sized("u", u, "(B, D, L)", 1)
+    _sized("u", u, "(B, D, L)")
     batch, channels, length = u.shape
     if A.dim() != 2 or A.shape[0] != channels or A.shape[1] < 1:
         raise _wrong("A", A, f"(D, N) with D = {channels}, the channels of u")
@@ -56,7 +57,7 @@ def check_sequences(
     )
     follow = {name for name, x in (("B", B), ("C", C)) if x.dim() == 2} | {"initial_state"}
     _dtypes(present, A, follow)
-    _devices(present)
+    _devices(present, "u")
 
 
 def check_images(
@@ -103,7 +104,47 @@ def check_images(
         },
     )
     _dtypes(present, A, {"B", "C"})
-    _devices(present)
+    _devices(present, "u")
+
+
+def check_update(
+    state: Tensor,
+    x: Tensor,
+    dt: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    z: Tensor | None,
+    dt_bias: Tensor | None,
+) -> None:
+    """The arguments of `selective_state_update`.
+
+    Raises:
+        ValueError: One has the wrong type, shape, dtype or device.
+    """
+    given = {"state": state, "x": x, "dt": dt, "A": A, "B": B, "C": C, "D": D, "z": z, "dt_bias": dt_bias}
+    present = _tensors(given)
+    _sized("state", state, "(B, D, N)")
+    batch, channels, states = state.shape
+    _shapes(
+        present,
+        {
+            "x": ("(B, D)", (batch, channels)),
+            "dt": ("(B, D)", (batch, channels)),
+            "A": ("(D, N)", (channels, states)),
+            "D": ("(D,)", (channels,)),
+            "z": ("(B, D)", (batch, channels)),
+            "dt_bias": ("(D,)", (channels,)),
+        },
+    )
+    for name, weights in (("B", B), ("C", C)):
+        groups = weights.shape[1] if weights.dim() == 3 else 1
+        fits = weights.dim() in (2, 3) and (weights.shape[0], weights.shape[-1]) == (batch, states)
+        if not fits or groups < 1 or channels % groups:
+            raise _wrong(name, weights, f"(B, N) = {(batch, states)}, or (B, G, N) with G dividing D = {channels}")
+    _dtypes(present, A, {"state", "B", "C"})
+    _devices(present, "state")
 
 
 def check_order(order: Tensor, tokens: int) -> None:
@@ -132,7 +173,7 @@ def check_order(order: Tensor, tokens: int) -> None:
 def _tensors(given: Mapping[str, object]) -> dict[str, Tensor]:
     present = {}
     for name, x in given.items():
-        if x is None and name in ("D", "z", "delta_bias", "delta_weight", "initial_state"):
+        if x is None and name in _OPTIONAL:
             continue
         if not isinstance(x, Tensor):
             raise ValueError(f"{name} is of type {type(x).__name__}, expected a tensor")
@@ -144,14 +185,14 @@ def _wrong(name: str, x: Tensor, expected: str) -> ValueError:
     return ValueError(f"{name} has shape {tuple(x.shape)}, expected {expected}")
 
 
-def _sized(name: str, x: Tensor, letters: str, first: int) -> None:
-    """Rank, and at least one entry along the axes from `first` on."""
-    if x.dim() != letters.count(",") + 1 or min(x.shape[first:]) < 1:
+def _sized(name: str, x: Tensor, letters: str) -> None:
+    """Rank, and at least one entry along all axes but that of the batch."""
+    if x.dim() != letters.count(",") + 1 or min(x.shape[1:]) < 1:
         raise _wrong(name, x, f"{letters} with all but B at least 1")
 
 
 def _shape(name: str, x: Tensor, letters: str, expected: tuple[int, ...]) -> None:
-    if x.dim() != len(expected) or any(given != wanted for given, wanted in zip(x.shape, expected, strict=True)):
+    if tuple(x.shape) != expected:
         raise _wrong(name, x, f"{letters} = {expected}")
 
 
@@ -194,8 +235,8 @@ def _dtypes(present: Mapping[str, Tensor], A: Tensor, follow: set[str]) -> None:
             raise ValueError(f"{name} is {x.dtype}, expected {said}")
 
 
-def _devices(present: Mapping[str, Tensor]) -> None:
-    device = present["u"].device
+def _devices(present: Mapping[str, Tensor], first: str) -> None:
+    device = present[first].device
     for name, x in present.items():
         if x.device != device:
-            raise ValueError(f"{name} is on {x.device}, expected {device}, the device of u")
+            raise ValueError(f"{name} is on {x.device}, expected {device}, the device of {first}")

@@ -169,6 +169,7 @@ def _differentiate(
         slab.advance(index)
         slab.read(part.tokens(grad_y), index, dy)
         torch.mul(dy.unsqueeze(-2), slab.read_weights(slab.C, index), out=g)
+        slab.fill_beyond(index, g, 0)
         if g.is_complex():
             g.mul_(2)
         slab.decay[-1, :, :-1] = decay[0, :, 1:]
@@ -188,6 +189,7 @@ def _differentiate(
         slab.write(part.tokens(sums.u), index, du)
 
         torch.mul(decay, g, out=product).mul_(slab.state[:-1])  # g_t a_t h_{t-1}, for A and for Δ
+        slab.fill_beyond(index, product, 0)
         for delta_position, position in zip(slab.delta_block.unsqueeze(-2), product.unbind(0), strict=True):
             sum_A.addcmul_(position, delta_position)
         d_delta = torch.sum(real(product.mul_(slab.A)), -2, out=du).addcmul_(slab.u_block, through_B)

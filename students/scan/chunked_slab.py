@@ -124,6 +124,19 @@ class Slab:
         """The inverse of `read` within the sequence: (s, b, q, w) to (b, t, w)."""
         return x.permute(1, 2, 0, 3).flatten(1, 2)[:, : self.length - index * self.plan.tokens]
 
+    def fill_beyond(self, index: int, x: Tensor, value: float) -> Tensor:
+        """Fills x (s, b, q, ...) beyond the end of the sequence, in place.
+
+        There Δ = 0 and decays of 1 leave the state as it is. Sums over time must leave such positions out: zero times a
+        state that has overflowed is no zero.
+        """
+        lanes, steps = self.plan.lanes, self.plan.steps
+        rest = self.length - index * self.plan.tokens
+        if rest < self.plan.tokens:
+            beyond = (torch.arange(self.plan.tokens, device=self.device) >= rest).view(lanes, steps).T
+            x.masked_fill_(beyond.reshape(steps, 1, lanes, *(1,) * (x.dim() - 3)), value)
+        return x
+
     def write(self, target: Tensor, index: int, x: Tensor) -> None:
         """Stores x (s, b, q, d) into one block of target (b, T, d)."""
         first = index * self.plan.tokens
@@ -132,7 +145,7 @@ class Slab:
     def add_weights(self, target: Tensor, index: int, x: Tensor) -> None:
         """Adds x (s, b, q, n, d), summed, to the gradient of B or C, (b, T, n) or (n, d)."""
         if target.dim() == 2:
-            target += x.sum((0, 1, 2))
+            target += self.fill_beyond(index, x, 0).sum((0, 1, 2))
         else:  # A product and a sum: as matrices times vectors these take six times as long on a CPU.
             first = index * self.plan.tokens
             target[:, first : first + self.plan.tokens].add_(self.valid(index, x.sum(-1)))
@@ -156,12 +169,10 @@ class Slab:
             _softplus(self.raw, self.delta_block, self.input, real(self.sums))
         else:
             self.delta_block.copy_(self.raw)
-        excess = (index + 1) * self.plan.tokens - self.length
-        if excess > 0:  # Δ = 0 beyond the end leaves the state as it is
-            beyond = torch.arange(self.plan.tokens, device=self.device) >= self.plan.tokens - excess
-            self.delta_block.masked_fill_(beyond.view(1, self.plan.lanes, self.plan.steps, 1).permute(2, 0, 1, 3), 0)
+        self.fill_beyond(index, self.delta_block, 0)
         torch.mul(self.delta_block, self.u_block, out=self.input)
         torch.mul(self.delta_block.unsqueeze(-2), self.A_log2, out=self.decay[:-1]).exp2_()
+        self.fill_beyond(index, self.decay[:-1], 1)
         torch.mul(self.input.unsqueeze(-2), self.read_weights(self.B, index), out=self.state[1:])
         self.recur(self.each_decay, self.each_state)
 

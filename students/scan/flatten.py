@@ -5,6 +5,14 @@
     flatten_gradient     the gradient of the scan's outputs to that of the sequences' outputs
     unflatten            gradients of the sequences' tensors to those of the scan's
 
+and parts of it for backends that do the rest themselves:
+
+    gate, gate_gradient  y silu(z), and its gradients
+    factor_gradients     of Δ's low-rank factors
+
+Matrix products of Δ's factors are in float32 at least, at the precision that `torch.set_float32_matmul_precision` asks
+for: "high" rounds the factors to TF32 on a GPU, as it does for the layers that compute them.
+
 Beyond the end of a row of the order, Δ, u, B and C are zero: such steps leave the state as it is, whatever tokens hold.
 Where there is one direction without order, the sequences are views.
 
@@ -56,18 +64,14 @@ def merge(scan: Scan, y: Tensor, training: bool) -> tuple[Tensor, Tensor]:
         y = y * scan.scale
     if scan.z is None:
         return y.to(scan.u.dtype).contiguous(), y.new_empty(0)
-    out = F.silu(scan.z.to(y.dtype)).mul_(y).to(scan.u.dtype).contiguous()
-    return out, y.contiguous() if training else y.new_empty(0)
+    return gate(y, scan.z).to(scan.u.dtype).contiguous(), y.contiguous() if training else y.new_empty(0)
 
 
 def flatten_gradient(scan: Scan, grad_out: Tensor, ungated: Tensor) -> tuple[Tensor, Tensor | None]:
     """Gradients of the flattened outputs (B, K, T, D), in `scan.dtype`, and of z."""
     grad, grad_z = grad_out.to(scan.dtype), None
     if scan.z is not None:
-        z = scan.z.to(scan.dtype)
-        gate = torch.sigmoid(z)
-        grad_z = (grad * ungated * gate * (1 + z * (1 - gate))).to(scan.z.dtype).contiguous()
-        grad = grad * gate * z
+        grad, grad_z = gate_gradient(grad, scan.z, ungated)
     if scan.scale != 1:
         grad = grad * scan.scale
     return _visit(grad.unsqueeze(1).expand(-1, scan.directions, -1, -1), scan.order), grad_z
@@ -91,9 +95,7 @@ def unflatten(scan: Scan, gradients: Gradients) -> Gradients:
         grad_delta = grad_delta.to(dtype).masked_fill((order < 0)[..., None], 0)
         grad_bias = grad_delta.sum((0, 2))
     if scan.delta_weight is not None:
-        factor = _visit(scan.delta, order).to(dtype)
-        grad_weight = (grad_delta.to(dtype).mT @ factor).sum(0)
-        grad_delta = grad_delta.to(dtype) @ scan.delta_weight.to(dtype)
+        grad_delta, grad_weight = factor_gradients(grad_delta.to(dtype), _visit(scan.delta, order), scan.delta_weight)
     return Gradients(
         u=_like(grad_u, scan.u),
         delta=_like(_return(grad_delta, order, scan.tokens), scan.delta),
@@ -106,6 +108,41 @@ def unflatten(scan: Scan, gradients: Gradients) -> Gradients:
         delta_bias=_optional(grad_bias, scan.delta_bias),
         initial_state=_optional(gradients.initial_state, scan.initial_state),
     )
+
+
+def gate(y: Tensor, z: Tensor) -> Tensor:
+    """y silu(z) in the dtype of y."""
+    return F.silu(z.to(y.dtype)).mul_(y)
+
+
+def gate_gradient(grad: Tensor, z: Tensor, ungated: Tensor) -> tuple[Tensor, Tensor]:
+    """Gradients of y, in the dtype of `ungated`, and of z, in its own, from that of y silu(z).
+
+    Args:
+        grad: (B, P, D), the gradient of the gated output.
+        z: (B, P, D).
+        ungated: (B, P, D), y.
+    """
+    grad, x = grad.to(ungated.dtype), z.to(ungated.dtype)
+    sigmoid = torch.sigmoid(x)
+    grad_z = grad * ungated * sigmoid * (1 + x * (1 - sigmoid))
+    return grad * sigmoid * x, grad_z.to(z.dtype).contiguous()
+
+
+def factor_gradients(grad: Tensor, factor: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Gradients of Δ's factors in their dtypes, computed in that of `grad`.
+
+    Like those of any linear layer they are matrix products that follow `torch.set_float32_matmul_precision`, which is
+    not overruled here because it is one setting for all threads.
+
+    Args:
+        grad: (B, K, T, D), the gradient of `factor @ weight.mT`.
+        factor: (B, K, T, R).
+        weight: (K, D, R).
+    """
+    grad_factor = grad @ weight.to(grad.dtype)
+    grad_weight = (grad.mT @ factor.to(grad.dtype)).sum(0)
+    return grad_factor.to(factor.dtype), grad_weight.to(weight.dtype)
 
 
 def _visit(x: Tensor, order: Tensor | None) -> Tensor:

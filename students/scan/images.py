@@ -48,8 +48,9 @@ def selective_scan_2d(
         delta_softplus: Whether Δ passes through softplus.
         order: A name that `scan_order` knows, or an integer table (K, T): the tokens y W + x in the order of their
             visit, each at most once per row; rows shorter than T end in -1. A table is checked at every call, which
-            waits for the GPU where it lies there.
-        delta_weight: (K, D, R): Δ = delta @ delta_weight.mT, in float32 at least.
+            waits for the GPU where it lies there; in exported ONNX models it is not.
+        delta_weight: (K, D, R): Δ = delta @ delta_weight.mT, in float32 at least. Backends that leave the product to
+            PyTorch obey `torch.set_float32_matmul_precision`, as layers do.
         merge: Whether the outputs of the directions are added up ("sum") or averaged ("mean").
         backend: "auto", "reference" or a name that `explain_backend` lists.
 
@@ -57,8 +58,9 @@ def selective_scan_2d(
         The output (B, H, W, D) in u's dtype; zero at tokens that no direction visits.
 
     Raises:
-        ValueError: An argument has the wrong type, shape, dtype or device, or the backend cannot run this scan.
-        UserError: No such order or backend.
+        ValueError: An argument has the wrong type, shape, dtype or device.
+        ScanArgumentError: An order that does not exist or does not fit the grid, or a backend that does not exist or
+            cannot run this scan. It is a `ValueError` and a `UserError`.
     """
     if not isinstance(u, Tensor) or u.dim() not in (4, 5):
         given = f"has shape {tuple(u.shape)}" if isinstance(u, Tensor) else f"is of type {type(u).__name__}"

@@ -44,6 +44,22 @@ def selective_scan(
     z: Tensor | None = None,
     delta_bias: Tensor | None = None,
     delta_softplus: bool = False,
+    *,
+    return_last_state: Literal[True],
+    initial_state: Tensor | None = None,
+    backend: str = "auto",
+) -> tuple[Tensor, Tensor]: ...
+@overload
+def selective_scan(
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None = None,
+    z: Tensor | None = None,
+    delta_bias: Tensor | None = None,
+    delta_softplus: bool = False,
     return_last_state: bool = False,
     *,
     initial_state: Tensor | None = None,
@@ -89,8 +105,9 @@ def selective_scan(
         The output (B, D, L) in u's dtype; with `return_last_state` also h_L (B, D, N) in the dtype of the computation.
 
     Raises:
-        ValueError: An argument has the wrong type, shape, dtype or device, or the backend cannot run this scan.
-        UserError: No such backend.
+        ValueError: An argument has the wrong type, shape, dtype or device.
+        ScanArgumentError: A backend that does not exist or cannot run this scan. It is a `ValueError` and a
+            `UserError`.
     """
     check_sequences(u, delta, A, B, C, D, z, delta_bias, initial_state)
     scan = from_channel_first(u, delta, A, B, C, D, z, delta_bias, delta_softplus, initial_state)

@@ -1,4 +1,5 @@
-"""mamba-ssm's CUDA kernel as a backend, where its extension `selective_scan_cuda` is installed. Runs by name.
+"""mamba-ssm's CUDA kernel as a backend, where its extension `selective_scan_cuda` is installed: by name, or
+chosen where Triton cannot run.
 
 The kernel knows plain sequences, so images are permuted and merged around it, and it adds up the gradients of B and C
 with atomics: they differ from run to run. It has no gradient of the last state, for which the backward pass of the
@@ -9,6 +10,7 @@ Source: github.com/state-spaces/mamba, csrc/selective_scan, called as `Selective
 Axes: B batch, K directions, T steps, D channels, G groups, N states.
 """
 
+from dataclasses import replace
 from functools import cache, reduce
 from importlib import import_module
 from types import ModuleType
@@ -17,13 +19,16 @@ import torch
 from torch import Tensor
 
 from students.scan import chunked
+from students.scan.errors import ScanArgumentError
 from students.scan.flatten import flatten, flatten_gradient, merge, unflatten
 from students.scan.problem import Gradients, Result, Scan, Traits
 
 NOTE = "mamba-ssm's CUDA kernel; gradients differ from run to run"
 
 _EXTENSION = "selective_scan_cuda"
+_BUILD = "MAMBA_KEEP_CUDA_BUILD=TRUE pip install --no-build-isolation mamba-ssm"  # plain pip builds none
 _CHUNK = 2048  # steps per checkpoint, a constant of the kernel
+_MOST_STATES = 256  # another
 
 
 def obstacle(traits: Traits) -> str:
@@ -47,7 +52,18 @@ def starts_shape(scan: Scan) -> tuple[int, ...]:
 
 
 def forward(scan: Scan, training: bool) -> Result:
-    """Runs the kernel; float16 and bfloat16 are rounded once more than by other backends, before directions add up."""
+    """Runs the kernel; float16 and bfloat16 are rounded once more than by other backends, before directions add up.
+
+    Raises:
+        ScanArgumentError: A has more states than the kernel takes.
+    """
+    if scan.states > _MOST_STATES:
+        raise ScanArgumentError(
+            f"A has {scan.states} states, mamba-ssm's kernel takes up to {_MOST_STATES}; backend 'chunked' takes more"
+        )
+    if not scan.batch:  # CUDA launches no empty grid
+        starts = scan.u.new_empty(starts_shape(scan) if training else 0, dtype=torch.float32)
+        return replace(chunked.forward(scan, training), starts=starts)
     sequences = flatten(scan)
     out, starts = _kernel().fwd(*_arguments(sequences), sequences.delta_softplus)
     y, ungated = merge(scan, _steps(out, scan), training)
@@ -57,7 +73,7 @@ def forward(scan: Scan, training: bool) -> Result:
 
 def backward(grad_out: Tensor, grad_last: Tensor | None, scan: Scan, ungated: Tensor, starts: Tensor) -> Gradients:
     """The gradients of `scan`."""
-    if grad_last is not None:
+    if grad_last is not None or not scan.batch:
         return chunked.backward(grad_out, grad_last, scan, ungated, chunked.forward(scan, True).starts)
     sequences = flatten(scan)
     grad_y, grad_z = flatten_gradient(scan, grad_out, ungated)
@@ -129,7 +145,7 @@ def _probe() -> str:
         _kernel()
     except Exception as error:  # an extension built for another PyTorch fails with whatever the linker says
         reason = (str(error) or type(error).__name__).splitlines()[0]
-        return f"mamba-ssm's {_EXTENSION} cannot be imported: {reason}"
+        return f"mamba-ssm's {_EXTENSION} cannot be imported: {reason}; to build it: {_BUILD}"
     return ""
 
 

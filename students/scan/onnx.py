@@ -4,8 +4,8 @@
         model, (images,), dynamo=True, opset_version=18, custom_translation_table=scan_translations()
     )
 
-Right everywhere, but slow: runtimes run the body of `Scan` once per token. A real A only. The sizes of batch, image and
-sequence may be dynamic.
+Right everywhere, but slow: runtimes run the body of `Scan` once per token. The sizes of batch, image and sequence
+may be dynamic. A must be real: the exporter refuses complex tensors before it looks for a translation.
 
 Axes: B batch, K directions, T tokens along a direction, P tokens of the image, D channels, G groups, N states, R rank,
 L tokens of a convolution, W taps.
@@ -30,7 +30,8 @@ _Value = Any  # an `ir.Value`, a type that the exporter cannot read from signatu
 def scan_translations() -> dict[Callable[..., Any], Callable[..., Any]]:
     """The `custom_translation_table` with which `torch.onnx.export(dynamo=True)` exports models that scan.
 
-    Needs the packages onnx and onnxscript, and opset 18 or later.
+    Needs the packages onnx and onnxscript, and opset 18 or later. Exported models do not check order tables that they
+    are given, as `selective_scan_2d` does: the result for a wrong table is undefined.
     """
     ops = torch.ops.distill
     return {
@@ -198,7 +199,7 @@ class _Visit:
 
 
 def _checked_scan_order(order: _Value, tokens: int) -> _Value:
-    """The order, unchecked: a wrong entry fails in `Gather`."""
+    """The order as int32, unchecked: a token too large is read and written in the next direction."""
     return op.Cast(order, to=ir.DataType.INT32)
 
 

@@ -18,9 +18,9 @@ from students.scan.backends import BACKENDS
 from students.scan.problem import Gradients, Scan
 
 # Multiply-adds per state update. Forward: input, state, output. Backward, as executed: the first two again, then the
-# gradients of the state (2), of B, C and Δu (3), the product behind ΔA (2), A and Δ (2).
+# gradients of the state (2), of B, C and Δu (3), of ΔA (1), of A and Δ (2).
 _FORWARD_MACS = 3
-_BACKWARD_MACS = 11
+_BACKWARD_MACS = 10
 _DIFFERENTIABLE = tuple(field.name for field in fields(Gradients))  # the first arguments of `Scan`, in its order
 
 
@@ -153,22 +153,19 @@ def _differentiate(ctx: Any, grad_out: Tensor | None, grad_last: Tensor | None, 
 scan_forward.register_autograd(_differentiate, setup_context=_setup_context)
 
 
-def _state_updates(u: torch.Size, A: torch.Size, order: torch.Size | None) -> int:
+def _macs(u: Any, weight: Any, A: Any, order: Any, per_update: int, per_factor: int) -> int:
+    """Multiply-adds of a pass from shapes: so many per state update, and per product of a low-rank Δ."""
     steps = u[2] if order is None else order[1]
-    return u[0] * steps * math.prod(A)
+    return u[0] * steps * (per_update * math.prod(A) + (0 if weight is None else per_factor * math.prod(weight)))
 
 
 @register_flop_formula(torch.ops.distill.selective_scan)
-def _forward_flops(u: Any, delta: Any, weight: Any, A: Any, *rest: Any, **_: object) -> int:
-    steps = u[2] if rest[6] is None else rest[6][1]
-    low_rank = 0 if weight is None else u[0] * steps * math.prod(weight)
-    return 2 * (_FORWARD_MACS * _state_updates(u, A, rest[6]) + low_rank)
+def _forward_flops(u: Any, delta: Any, weight: Any, A: Any, *rest: Any, **_: Any) -> int:
+    return 2 * _macs(u, weight, A, rest[6], _FORWARD_MACS, 1)  # after A: B, C, D, z, delta_bias, initial_state, order
 
 
 @register_flop_formula(torch.ops.distill.selective_scan_backward)
 def _backward_flops(
-    grad_out: Any, grad_last: Any, u: Any, delta: Any, weight: Any, A: Any, *rest: Any, **_: object
+    grad_out: Any, grad_last: Any, u: Any, delta: Any, weight: Any, A: Any, *rest: Any, **_: Any
 ) -> int:
-    steps = u[2] if rest[6] is None else rest[6][1]
-    low_rank = 0 if weight is None else 3 * u[0] * steps * math.prod(weight)
-    return 2 * (_BACKWARD_MACS * _state_updates(u, A, rest[6]) + low_rank)
+    return 2 * _macs(u, weight, A, rest[6], _BACKWARD_MACS, 3)

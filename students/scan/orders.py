@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from distill.errors import unknown_name
+from students.scan.errors import ScanArgumentError
 
 _NAMES = ("raster", "bidirectional", "cross", "snake", "window", "atrous")
 _SIZES = {"window": 7, "atrous": 2}
@@ -42,8 +43,9 @@ def scan_order(name: str, height: int, width: int, device: torch.device | str | 
         device: Of the table; the CPU by default.
 
     Raises:
-        UserError: No such order.
-        ValueError: A size is not positive.
+        ScanArgumentError: No such order, or one whose given size exceeds the larger side of the grid. The default
+            sizes serve every grid.
+        ValueError: The name is not a string, or H or W is not positive.
 
     Source: Vim (https://arxiv.org/abs/2401.09417); VMamba (https://arxiv.org/abs/2401.10166), `CrossScan`; PlainMamba
     (https://arxiv.org/abs/2403.17695), whose learnt direction vectors are the caller's; LocalMamba
@@ -53,6 +55,7 @@ def scan_order(name: str, height: int, width: int, device: torch.device | str | 
     kind, size = _parse(name)
     if height < 1 or width < 1:
         raise ValueError(f"height and width are {height} and {width}, both must be at least 1")
+    _check_size(kind, size, height, width)
     place = torch.device("cpu" if device is None else device)
     if torch.compiler.is_compiling():
         return _build(kind, size, height, width, place)
@@ -69,13 +72,26 @@ def scan_order(name: str, height: int, width: int, device: torch.device | str | 
 
 
 def _parse(name: str) -> tuple[str, int]:
+    if not isinstance(name, str):
+        raise ValueError(f"name is of type {type(name).__name__}, expected a string")
     match = re.fullmatch(r"([a-z]+)(?::([1-9][0-9]{0,5}))?", name)
     kind = match[1] if match else name
     if match is None or kind not in _NAMES or (match[2] and kind not in _SIZES):
-        raise unknown_name(
-            "scan order", name, [f"{kind}:{_SIZES[kind]}" if kind in _SIZES else kind for kind in _NAMES]
-        )
+        names = [f"{kind}:{_SIZES[kind]}" if kind in _SIZES else kind for kind in _NAMES]
+        raise ScanArgumentError(str(unknown_name("scan order", name, names)))
     return kind, int(match[2]) if match[2] else _SIZES.get(kind, 0)
+
+
+def _check_size(kind: str, size: int, height: int, width: int) -> None:
+    """Refuses sizes that no grid of this size can mean: "atrous:999999" has 10¹² directions.
+
+    A size up to the default is compared with no symbolic size, which would compile a graph for each of two outcomes.
+    """
+    if size > _SIZES.get(kind, 0) and height < size and width < size:
+        raise ScanArgumentError(
+            f"scan order {kind}:{size} does not fit a grid of {height} x {width} tokens: "
+            f"the size may be up to {max(height, width)}"
+        )
 
 
 def _build(kind: str, size: int, height: int, width: int, device: torch.device) -> Tensor:

@@ -104,7 +104,6 @@ class Scan:
             double=self.dtype == torch.float64,
             complex=self.A.is_complex(),
             constant=self.B.dim() == 3 or self.C.dim() == 3,
-            images=self.order is not None or self.directions > 1,
             initial_state=self.initial_state is not None,
         )
 
@@ -118,7 +117,6 @@ class Traits:
         double: Whether it computes in float64.
         complex: Whether A is complex.
         constant: Whether B or C is constant in time.
-        images: Whether it has several directions or an order table.
         initial_state: Whether it starts from a given state.
     """
 
@@ -126,7 +124,6 @@ class Traits:
     double: bool = False
     complex: bool = False
     constant: bool = False
-    images: bool = False
     initial_state: bool = False
 
 

@@ -1,5 +1,7 @@
 """The selective scan as its definition reads: one token after the other. Slow, and the truth for every other backend.
 
+It shares no code with `students.scan.flatten`, on purpose: an error there would not show in a comparison with itself.
+
 Axes: B batch, K directions, T steps, P tokens of the image, D channels, G groups, M = D / G channels of a group,
 N states, L tokens of a sequence.
 """

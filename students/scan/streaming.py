@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from students.scan.checks import check_update
+
 
 def selective_state_update(
     state: Tensor,
@@ -38,30 +40,15 @@ def selective_state_update(
         The output (B, D) in x's dtype.
 
     Raises:
-        ValueError: An argument has the wrong shape.
+        ValueError: An argument has the wrong type, shape, dtype or device.
 
     Source: the arguments and their order are those of `selective_state_update` in mamba-ssm
     (https://github.com/state-spaces/mamba).
     """
-    if state.dim() != 3:
-        raise ValueError(f"state has shape {tuple(state.shape)}, expected (B, D, N)")
-    batch, channels, states = state.shape
-    expected = {
-        "x": (x, (batch, channels)),
-        "dt": (dt, (batch, channels)),
-        "A": (A, (channels, states)),
-        "D": (D, (channels,)),
-        "z": (z, (batch, channels)),
-        "dt_bias": (dt_bias, (channels,)),
-    }
-    for name, (tensor, shape) in expected.items():
-        if tensor is not None and tensor.shape != shape:
-            raise ValueError(f"{name} has shape {tuple(tensor.shape)}, expected {shape}")
-    if A.is_complex() != state.is_complex():
-        raise ValueError(f"state is {state.dtype}, expected a complex dtype where and only where A is, {A.dtype}")
+    check_update(state, x, dt, A, B, C, D, z, dt_bias)
     dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
     states_dtype = dtype.to_complex() if A.is_complex() else dtype
-    B, C = (_per_channel(name, w, batch, channels, states).to(states_dtype) for name, w in (("B", B), ("C", C)))
+    B, C = (_per_channel(w, state.shape[1]).to(states_dtype) for w in (B, C))
     u, delta = x.to(dtype), dt.to(dtype)
     if dt_bias is not None:
         delta = delta + dt_bias.to(dtype)
@@ -79,12 +66,8 @@ def selective_state_update(
     return y.to(x.dtype)
 
 
-def _per_channel(name: str, x: Tensor, batch: int, channels: int, states: int) -> Tensor:
+def _per_channel(x: Tensor, channels: int) -> Tensor:
     """B or C as (B, D, N)."""
-    groups = x.shape[1] if x.dim() == 3 else 1
-    if x.dim() not in (2, 3) or x.shape[0] != batch or x.shape[-1] != states or groups < 1 or channels % groups:
-        raise ValueError(
-            f"{name} has shape {tuple(x.shape)}, expected (B, N) = {(batch, states)}, "
-            f"or (B, G, N) with G dividing D = {channels}"
-        )
-    return x.reshape(batch, groups, states).repeat_interleave(channels // groups, dim=1)
+    if x.dim() == 2:
+        x = x.unsqueeze(1)
+    return x.repeat_interleave(channels // x.shape[1], dim=1)

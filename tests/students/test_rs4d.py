@@ -18,7 +18,9 @@ from distill.contracts import Student
 from distill.errors import UserError
 from students import RS4D, convert_released_state_dict
 from students.rs4d import BidirectionalMixer
-from students.scan import explain_backend, selective_scan_reference
+from students.scan import selective_scan_reference
+from students.scan.backends import BACKENDS
+from students.scan.problem import Traits
 
 PARAMETERS = {"tiny": 1_661_568, "small": 8_250_368, "base": 11_752_448, "large": 16_567_808, "huge": 18_756_608}
 
@@ -60,10 +62,8 @@ def two_passes(model: RS4D, inputs: Tensor) -> list[Tensor]:
 @pytest.mark.parametrize("backend", ["cpu-avx512", "cpu-avx2", "cpu-generic", "chunked", "reference"])
 def test_every_scan_backend_gives_the_same_maps(backend: str) -> None:
     """Also what the kernels fuse: convolution, SiLU, the low-rank Δ, softplus, both directions, gate."""
-    if {status.name: status for status in explain_backend(images=True)}[backend].reason.startswith(
-        ("this proc", "no C++")
-    ):
-        pytest.skip(f"{backend} cannot run here")
+    if backend in BACKENDS and (obstacle := BACKENDS[backend].obstacle(Traits("cpu"))):
+        pytest.skip(f"{backend}: {obstacle}")
     model = build(image_size=40, scan_backend=backend)
     expected = [x.detach() for x in two_passes(model, images(40, 40))]
     for one, other in zip(model(images(40, 40))[-1:], expected[-1:], strict=True):

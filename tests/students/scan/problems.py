@@ -1,20 +1,26 @@
-"""Scans to test backends with, and what the float64 reference computes for them.
+"""Scans to test backends with on any device, and what the float64 reference computes for them.
 
 Axes: as in `students.scan.problem`.
 """
 
 from dataclasses import dataclass, fields, replace
 from functools import cache
+from typing import Any
 
+import pytest
 import torch
 from torch import Tensor
 
 from students.scan.backends import BACKENDS
 from students.scan.interface import run_scan
 from students.scan.orders import scan_order
-from students.scan.problem import Gradients, Scan
+from students.scan.problem import Gradients, Scan, Traits
 
 DIFFERENTIABLE = tuple(field.name for field in fields(Gradients))
+CHANNELS = (1, 15, 16, 17, 192, 200)
+LENGTHS = (1, 2, 31, 32, 33, 65, 197, 1023, 3136)
+STATES = (1, 3, 8, 16, 64)
+TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 4e-3, torch.bfloat16: 2e-2}
 
 
 @dataclass(frozen=True)
@@ -52,6 +58,11 @@ class Problem:
         """The fields that differ from the default."""
         changed = [field for field in fields(self) if getattr(self, field.name) != field.default]
         return ",".join(f"{field.name}={getattr(self, field.name)}" for field in changed) or "default"
+
+    def traits(self, dtype: torch.dtype, device: str) -> Traits:
+        """Those of the scan, without drawing it."""
+        constant = self.constant_B or self.constant_C
+        return Traits(device, dtype == torch.float64, self.complex, constant, initial_state=self.initial_state)
 
 
 @cache
@@ -100,35 +111,36 @@ def build(problem: Problem) -> Scan:
     )
 
 
-def run(scan: Scan, backend: str) -> dict[str, Tensor]:
-    """Output, last state and every gradient, under fixed random gradients of the first two."""
-    leaves = {
-        name: x.detach().clone().requires_grad_() for name in DIFFERENTIABLE if (x := getattr(scan, name)) is not None
-    }
-    out, last = run_scan(replace(scan, **leaves), backend)
-    random = torch.Generator().manual_seed(0)
-    weights = [torch.randn(x.shape, generator=random, dtype=torch.float64).to(x.dtype) for x in (out, last)]
-    found = torch.autograd.grad((out, last), tuple(leaves.values()), weights)
-    gradients = {f"gradient of {name}": x for name, x in zip(leaves, found, strict=True)}
-    return {"out": out.detach(), "last_state": last.detach()} | gradients
-
-
-@cache
-def expected(problem: Problem) -> dict[str, Tensor]:
-    """What the reference computes in float64."""
-    return run(build(problem), "reference")
-
-
-def cast(scan: Scan, dtype: torch.dtype) -> Scan:
-    """The scan with its tensors in another dtype; parameters of states stay in float32 at least."""
+def cast(scan: Scan, dtype: torch.dtype, device: str = "cpu") -> Scan:
+    """The scan with its tensors in another dtype, on a device; parameters of states stay in float32 at least."""
     wide = torch.float64 if dtype == torch.float64 else torch.float32
-    changed = {}
+    changed: dict[str, Any] = {"order": None if scan.order is None else scan.order.to(device)}
     for name in DIFFERENTIABLE:
         x = getattr(scan, name)
         if x is not None:
             narrow = dtype if name in ("u", "delta", "B", "C", "z") and not x.is_complex() else wide
-            changed[name] = x.to(narrow.to_complex() if x.is_complex() else narrow)
+            changed[name] = x.to(device, narrow.to_complex() if x.is_complex() else narrow)
     return replace(scan, **changed)
+
+
+def run(scan: Scan, backend: str, last: bool = True) -> dict[str, Tensor]:
+    """Output, last state and every gradient, for fixed random gradients of the output and, if `last`, of the state."""
+    leaves = {
+        name: x.detach().clone().requires_grad_() for name in DIFFERENTIABLE if (x := getattr(scan, name)) is not None
+    }
+    results = run_scan(replace(scan, **leaves), backend)
+    random = torch.Generator().manual_seed(0)
+    weights = [torch.randn(x.shape, generator=random, dtype=torch.float64).to(x.device, x.dtype) for x in results]
+    outputs = 2 if last else 1
+    found = torch.autograd.grad(results[:outputs], tuple(leaves.values()), weights[:outputs])
+    gradients = {f"gradient of {name}": x for name, x in zip(leaves, found, strict=True)}
+    return {"out": results[0].detach(), "last_state": results[1].detach()} | gradients
+
+
+@cache
+def expected(problem: Problem, last: bool = True) -> dict[str, Tensor]:
+    """What the reference computes in float64 on the CPU."""
+    return run(build(problem), "reference", last)
 
 
 def assert_close(found: dict[str, Tensor], wanted: dict[str, Tensor], tolerance: float, where: str = "") -> None:
@@ -139,7 +151,7 @@ def assert_close(found: dict[str, Tensor], wanted: dict[str, Tensor], tolerance:
         assert torch.isfinite(exact).all(), f"{name} is no test"
         largest = float(exact.abs().max()) if exact.numel() else 0.0
         torch.testing.assert_close(
-            x.to(exact.dtype),
+            x.to(exact),
             exact,
             rtol=tolerance,
             atol=tolerance * largest,
@@ -147,7 +159,98 @@ def assert_close(found: dict[str, Tensor], wanted: dict[str, Tensor], tolerance:
         )
 
 
-def able(problem: Problem, dtype: torch.dtype) -> list[str]:
-    """The backends that run a problem on this CPU, except Triton's interpreter, which has its own tests."""
-    traits = cast(build(problem), dtype).traits
-    return [name for name, backend in BACKENDS.items() if name != "triton" and not backend.obstacle(traits)]
+def check(
+    problem: Problem,
+    dtype: torch.dtype,
+    backend: str,
+    device: str = "cpu",
+    *,
+    last: bool = True,
+    tolerance: float | None = None,
+) -> None:
+    """Runs a problem on a backend and compares with the reference, by default to the tolerance of the dtype."""
+    if tolerance is None:
+        tolerance = TOLERANCE[dtype]
+        if dtype == torch.float32:  # a state that hardly decays adds up the errors of all exponentials, two ulps each
+            tolerance += 2**-22 * problem.length
+    assert_close(run(cast(build(problem), dtype, device), backend, last), expected(problem, last), tolerance)
+
+
+def able(problem: Problem, dtype: torch.dtype, device: str = "cpu") -> list[str]:
+    """The backends that run a problem on a device, except Triton's interpreter, which has its own tests."""
+    traits = problem.traits(dtype, device)
+    names = [name for name in BACKENDS if device != "cpu" or name != "triton"]
+    return [name for name in names if not BACKENDS[name].obstacle(traits)]
+
+
+def cases(problems: list[Problem], *dtypes: torch.dtype, device: str = "cpu") -> list[Any]:
+    """Parameters (problem, dtype, backend) for every backend of the device that runs a problem."""
+    return [
+        pytest.param(problem, dtype, backend, id=f"{problem}-{str(dtype).removeprefix('torch.')}-{backend}")
+        for problem in problems
+        for dtype in dtypes
+        for backend in able(problem, dtype, device)
+    ]
+
+
+def grid() -> list[Problem]:
+    """Every pair of two sizes, with options that change from one to the next."""
+    problems = []
+    for i, channels in enumerate(CHANNELS):
+        for j, length in enumerate(LENGTHS):
+            problems.append(
+                Problem(
+                    channels=channels,
+                    length=length,
+                    states=STATES[(i + j) % len(STATES)],
+                    batch=1 if channels * length > 2**14 else 2,
+                    groups={15: 3, 16: 2, 192: 4, 200: 2}.get(channels, 1) if j % 2 else 1,
+                    skip=(i + j) % 3 > 0,
+                    gate=(i + j) % 2 > 0,
+                    bias=(i + j) % 4 > 0,
+                    initial_state=(i + 2 * j) % 3 == 0,
+                )
+            )
+    return problems
+
+
+OPTIONS = [
+    Problem(),
+    Problem(skip=False),
+    Problem(gate=False),
+    Problem(bias=False),
+    Problem(softplus=False),
+    Problem(softplus=False, bias=False, skip=False, gate=False),
+    Problem(initial_state=True),
+    Problem(groups=2, initial_state=True),
+    Problem(groups=6),
+    Problem(rank=2),
+    Problem(rank=2, bias=False, softplus=False),
+    Problem(batch=0),
+    Problem(batch=0, initial_state=True, groups=3),
+]
+STATE_OPTIONS = [
+    Problem(complex=complex, constant_B=constant_B, constant_C=constant_C, groups=groups, initial_state=initial_state)
+    for complex in (False, True)
+    for constant_B, constant_C, groups, initial_state in (
+        (False, False, 2, True),
+        (True, False, 2, False),
+        (False, True, 3, True),
+        (True, True, 1, True),
+    )
+]
+IMAGES = [
+    Problem(channels=17, order="bidirectional", grid=(5, 7), gate=True, mean=True),
+    Problem(channels=17, order="bidirectional", grid=(33, 3), rank=3, states=16),
+    Problem(channels=16, order="cross", grid=(5, 7), rank=3, shared=False),
+    Problem(channels=5, order="cross", grid=(1, 1), bias=False, softplus=False),
+    Problem(channels=6, order="snake", grid=(4, 9), groups=2, skip=False, initial_state=True),
+    Problem(channels=6, order="window:3", grid=(5, 7), shared=False, gate=False, mean=True),
+    Problem(channels=6, order="atrous", grid=(5, 7), rank=2, initial_state=True),
+    Problem(channels=6, order="atrous", grid=(5, 7), softplus=False, shared=False),
+    Problem(channels=6, order="atrous:3", grid=(2, 5), gate=False),
+    Problem(channels=6, order="cross", grid=(2, 3), rank=2, batch=0),
+    Problem(channels=6, order="cross", grid=(3, 4), complex=True, groups=2),
+    Problem(channels=6, order="atrous", grid=(3, 5), complex=True, constant_B=True, softplus=False),
+    Problem(channels=6, order="snake", grid=(3, 5), constant_C=True, rank=2),
+]

@@ -79,6 +79,17 @@ def test_nan_stays_in_its_image(backend: str) -> None:
 
 
 @every_kernel
+@pytest.mark.parametrize("name", ["delta", "B", "C"])
+def test_infinity_in_idle_lanes_is_not_summed(backend: str, name: str) -> None:
+    """17 channels leave 15 lanes idle, in which 0 * inf is NaN."""
+    scan = change(build(Problem(channels=17, length=33, rank=3)), torch.clone, name)  # the original is cached
+    getattr(scan, name)[0, 0, ..., 20, 0] = float("inf")
+    found, wanted = run(cast(scan, torch.float32), backend), run(scan, "reference")
+    for part in ("gradient of B", "gradient of C"):
+        assert torch.equal(torch.isfinite(found[part]), torch.isfinite(wanted[part])), part
+
+
+@every_kernel
 @pytest.mark.parametrize(
     "rows",
     [

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from students.scan.flatten import flatten, flatten_gradient, merge
+from students.scan.flatten import factor_gradients, flatten, flatten_gradient, gate, gate_gradient, merge
 from tests.students.scan.problems import Problem, build, cast
 
 
@@ -27,6 +27,32 @@ def test_ungated_outputs_are_not_copied() -> None:
     grad, grad_z = flatten_gradient(scan, out, ungated)
     assert grad.data_ptr() == out.data_ptr()
     assert grad_z is None
+
+
+def test_gate_and_its_gradient() -> None:
+    y, z = (torch.randn(2, 7, 3, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    exact, grad = y * torch.nn.functional.silu(z), torch.randn(2, 7, 3, dtype=torch.float64)
+    torch.testing.assert_close(gate(y.detach(), z.detach()), exact)
+    found = gate_gradient(grad, z.detach(), y.detach())
+    torch.testing.assert_close(found, torch.autograd.grad(exact, (y, z), grad))
+
+
+def test_gradients_of_low_rank_factors() -> None:
+    factor = torch.randn(2, 3, 7, 2, dtype=torch.float64, requires_grad=True)
+    weight = torch.randn(3, 5, 2, dtype=torch.float64, requires_grad=True)
+    grad = torch.randn(2, 3, 7, 5, dtype=torch.float64)
+    found = factor_gradients(grad, factor.detach(), weight.detach())
+    torch.testing.assert_close(found, torch.autograd.grad(factor @ weight.mT, (factor, weight), grad))
+
+
+def test_gradients_of_gate_and_factors_are_computed_in_float32() -> None:
+    grad, z, y = (torch.randn(2, 3, 7, 5) for _ in range(3))
+    grad_y, grad_z = gate_gradient(grad[0].bfloat16(), z[0].bfloat16(), y[0])
+    assert (grad_y.dtype, grad_z.dtype) == (torch.float32, torch.bfloat16)
+    factor, weight = torch.randn(2, 3, 7, 2).bfloat16(), torch.randn(3, 5, 2)
+    grad_factor, grad_weight = factor_gradients(grad, factor, weight)
+    assert torch.equal(grad_factor, (grad @ weight).bfloat16())
+    assert torch.equal(grad_weight, (grad.mT @ factor.float()).sum(0))
 
 
 @pytest.mark.parametrize("softplus", [True, False])

@@ -2,6 +2,8 @@
 
 import subprocess
 import sys
+import warnings
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,7 +12,8 @@ from torch import Tensor
 
 from distill.errors import UserError
 from students.scan import explain_backend, selective_scan, selective_scan_reference
-from students.scan.backends import BACKENDS, VARIABLE, choose_backend
+from students.scan.backends import BACKENDS, VARIABLE, _notice, choose_backend
+from students.scan.errors import ScanArgumentError
 from students.scan.layout import from_channel_first
 from students.scan.problem import Traits
 
@@ -105,11 +108,18 @@ def test_tensors_are_not_copied() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
-def test_dtypes_may_be_mixed(dtype: torch.dtype) -> None:
-    inputs = {name: x.float() for name, x in arguments().items()}
-    out, last = selective_scan(**(inputs | {"u": inputs["u"].to(dtype)}), delta_softplus=True, return_last_state=True)
-    assert out.dtype == dtype
-    assert last.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
+@pytest.mark.parametrize("name", ["u", "B", "A"])
+def test_dtypes_may_be_mixed(name: str, dtype: torch.dtype) -> None:
+    """What is not `u` is read in the dtype of the computation, however it is given."""
+    inputs = {key: x.float() for key, x in arguments().items()}
+    inputs[name] = inputs[name].to(dtype)
+    found = selective_scan(**inputs, delta_softplus=True, return_last_state=True)
+    exact = selective_scan_reference(**{key: x.double() for key, x in inputs.items()}, delta_softplus=True)
+    assert found[0].dtype == inputs["u"].dtype
+    assert found[1].dtype == (torch.float64 if inputs["u"].dtype == torch.float64 else torch.float32)
+    for one, other, kept in zip(found, exact, (inputs["u"].dtype, found[1].dtype), strict=True):
+        tolerance = {torch.bfloat16: 1e-2, torch.float16: 2e-3, torch.float32: 1e-5, torch.float64: 1e-12}[kept]
+        torch.testing.assert_close(one.double(), other, rtol=tolerance, atol=tolerance)
 
 
 @pytest.mark.parametrize(
@@ -168,23 +178,54 @@ def test_unknown_backend(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match="unknown scan backend 'chunkd': did you mean chunked"):
         selective_scan(**arguments(), backend="chunkd")
     monkeypatch.setenv(VARIABLE, "chunkd")
-    with pytest.raises(UserError, match=f"in {VARIABLE} 'chunkd': did you mean chunked"):
+    with pytest.raises(UserError, match=f"in {VARIABLE} 'chunkd': did you mean chunked") as caught:
         selective_scan(**arguments())
-
-
-def test_a_backend_that_cannot_run_says_why() -> None:
-    with pytest.raises(ValueError, match=r"^backend is 'cpu-generic', which cannot run this scan: ") as caught:
-        selective_scan(**arguments(complex=True), backend="cpu-generic")
+    assert isinstance(caught.value, ValueError)
     assert "\n" not in str(caught.value)
+
+
+def test_a_backend_that_cannot_run_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = r"is 'cpu-generic', which cannot run this scan: .*; 'auto' takes the fastest that can$"
+    with pytest.raises(ScanArgumentError, match=f"^backend {said}") as caught:
+        selective_scan(**arguments(complex=True), backend="cpu-generic")
+    assert isinstance(caught.value, UserError)
+    assert isinstance(caught.value, ValueError)
+    assert "\n" not in str(caught.value)
+    monkeypatch.setenv(VARIABLE, "cpu-generic")
+    with pytest.raises(ScanArgumentError, match=f"^{VARIABLE} {said}"):
+        selective_scan(**arguments(complex=True))
 
 
 def test_the_variable_stands_in_for_auto_only(monkeypatch: pytest.MonkeyPatch) -> None:
     traits = Traits("cpu")
     monkeypatch.delenv(VARIABLE, raising=False)
     assert choose_backend("auto", traits) == next(name for name in BACKENDS if not BACKENDS[name].obstacle(traits))
+    first = choose_backend("auto", traits)
+    for unset in ("", "auto"):
+        monkeypatch.setenv(VARIABLE, unset)
+        assert choose_backend("auto", traits) == first
+        assert active() == [first]
+        assert not any(VARIABLE in status.reason for status in explain_backend())
     monkeypatch.setenv(VARIABLE, "reference")
     assert choose_backend("auto", traits) == "reference"
     assert choose_backend("chunked", traits) == "chunked"
+
+
+def test_the_slow_path_of_cuda_is_announced_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(VARIABLE, raising=False)
+    for name in ("triton", "mamba-ssm"):
+        broken = replace(BACKENDS[name], obstacle=lambda traits, name=name: f"{name} is broken")
+        monkeypatch.setitem(BACKENDS, name, broken)
+    _notice.cache_clear()
+    with pytest.warns(UserWarning, match="^scans on CUDA run in plain PyTorch.*: triton is broken$"):
+        assert choose_backend("auto", Traits("cuda", initial_state=True)) == "chunked"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert choose_backend("auto", Traits("cuda")) == "chunked"
+        _notice.cache_clear()
+        assert choose_backend("auto", Traits("cuda", complex=True)) == "chunked"  # no backend is faster
+        assert choose_backend("chunked", Traits("cuda")) == "chunked"  # asked for
+        assert [status.name for status in explain_backend("cuda") if status.active] == ["chunked"]
 
 
 def active(**traits: Any) -> list[str]:
@@ -193,7 +234,7 @@ def active(**traits: Any) -> list[str]:
 
 def test_explanation_names_the_backend_that_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(VARIABLE, raising=False)
-    for traits in ({}, {"complex": True}, {"double": True}, {"constant": True, "images": True}):
+    for traits in ({}, {"complex": True}, {"double": True}, {"constant": True, "initial_state": True}):
         assert active(**traits) == [choose_backend("auto", Traits("cpu", **traits))]
     assert active(complex=True) == ["chunked"]
     monkeypatch.setenv(VARIABLE, "reference")
@@ -202,7 +243,7 @@ def test_explanation_names_the_backend_that_runs(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda", "cuda:1", "mps", "nonsense", torch.device("cpu")])
-@pytest.mark.parametrize("variable", [None, "chunked", "triton", "nonsense"])
+@pytest.mark.parametrize("variable", [None, "", "chunked", "triton", "nonsense"])
 def test_explanation_never_raises(
     monkeypatch: pytest.MonkeyPatch, device: str | torch.device, variable: str | None
 ) -> None:

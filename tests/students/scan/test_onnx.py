@@ -97,6 +97,11 @@ def test_half_precision_is_computed_in_float32() -> None:
     assert_same(Problem(dtype=torch.float16), torch.float16, 2e-3)
 
 
+def test_complex_scans_are_refused() -> None:
+    with pytest.raises(torch.onnx.OnnxExporterError, match="complex-valued"):
+        assert_same(Problem(complex=True), torch.float32, 1e-4)
+
+
 def test_batch_and_length_may_be_dynamic() -> None:
     def inputs(batch: int, length: int) -> tuple[Tensor, ...]:
         random = torch.Generator().manual_seed(length)

@@ -1,5 +1,7 @@
 """Single steps against the whole scan."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -46,6 +48,22 @@ def test_options_are_optional_and_the_state_stays_in_float32() -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
+        ("state", None),
+        ("state", torch.zeros(2, 6, 0)),
+        ("state", torch.zeros(2, 6, 4, dtype=torch.int64)),
+        ("x", torch.ones(2, 6, dtype=torch.int64)),
+        ("x", [1.0]),
+        ("x", torch.zeros(2, 6, device="meta")),
+        ("dt", torch.zeros(2, 6, dtype=torch.bool)),
+        ("A", torch.zeros(6, 4, dtype=torch.int32)),
+        ("A", torch.zeros(6, 4, device="meta")),
+        ("B", torch.zeros(2, 4, dtype=torch.complex64)),
+        ("B", torch.zeros(2, 1, 4, 1)),
+        ("C", torch.zeros(2, 1, 4, dtype=torch.complex64)),
+        ("C", None),
+        ("z", torch.zeros(2, 6, dtype=torch.complex64)),
+        ("dt_bias", 1.0),
+        ("dt_bias", torch.zeros(6, device="meta")),
         ("state", torch.zeros(2, 6)),
         ("state", torch.zeros(2, 6, 4, dtype=torch.complex64)),
         ("x", torch.zeros(2, 5)),
@@ -58,8 +76,8 @@ def test_options_are_optional_and_the_state_stays_in_float32() -> None:
         ("dt_bias", torch.zeros(6, 1)),
     ],
 )
-def test_bad_argument_is_named(name: str, value: Tensor) -> None:
-    good = {
+def test_bad_argument_is_named(name: str, value: Any) -> None:
+    good: dict[str, Any] = {
         "state": torch.zeros(2, 6, 4),
         "x": torch.zeros(2, 6),
         "dt": torch.zeros(2, 6),
@@ -70,3 +88,12 @@ def test_bad_argument_is_named(name: str, value: Tensor) -> None:
     with pytest.raises(ValueError, match=f"^{name} ") as caught:
         selective_state_update(**(good | {name: value}))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["state", "B", "C"])
+def test_states_and_weights_of_a_complex_scan_are_complex(name: str) -> None:
+    shapes = {"state": (2, 6, 4), "A": (6, 4), "B": (2, 4), "C": (2, 4)}
+    states = {key: torch.zeros(shape, dtype=torch.complex64) for key, shape in shapes.items()}
+    states[name] = states[name].real
+    with pytest.raises(ValueError, match=f"^{name} is torch.float32, expected complex64 or complex128"):
+        selective_state_update(**states, x=torch.zeros(2, 6), dt=torch.zeros(2, 6))

@@ -10,13 +10,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
-from students.scan import triton_kernels
 from students.scan.problem import Traits
+from students.scan.triton import launch, obstacle, support
 
 pytest.importorskip("triton", reason="Triton is not installed")
 
-from tests.students.scan.triton_cases import CASES
+from tests.students.scan.triton_cases import CASES, Case, make_scan
 
 ROOT = Path(__file__).parents[3]
 
@@ -37,6 +38,20 @@ def test_outputs_and_gradients_are_those_of_the_reference(group: str) -> None:
     assert report == {name: {} for name in CASES[group]}
 
 
+def test_it_is_a_pytorch_operator_that_autocast_does_not_reach() -> None:
+    assert run_module("tests.students.scan.triton_cases", "operator", TRITON_INTERPRET="1") == {}
+
+
+@pytest.mark.parametrize("states", [16, 64, 256])
+def test_partial_sums_are_small(states: int) -> None:
+    """Those of dB and dC have no more than 1/32 of the entries of all states."""
+    scan = make_scan(Case(channels=768, tokens=1, states=states))
+    cut = launch.Launch(scan, launch.BACKWARD)
+    block = cut.config.rows * cut.config.lanes
+    assert 1 < cut.parts <= min(launch.MOST_PARTS, 768 // launch.PART_CHANNELS)
+    assert (cut.parts - 1) * cut.config.walk * block < 768 <= cut.parts * cut.config.walk * block
+
+
 def test_programs_compile_without_spilling(tmp_path: Path) -> None:
     from triton import knobs
 
@@ -52,6 +67,7 @@ def test_programs_compile_without_spilling(tmp_path: Path) -> None:
             assert usage["STACK"] == usage["LOCAL"] == 0, (scan, program, usage)
     # More would mean that threads do not own their channels: Triton laid the tiles out otherwise.
     assert report["image, 16 states, bfloat16"]["outputs rows 1 lanes 32"]["REG"] <= 128
+    assert report["image, rank 48, bfloat16"]["outputs rows 1 lanes 16"]["REG"] <= 128
 
 
 @pytest.mark.parametrize(
@@ -62,16 +78,37 @@ def test_programs_compile_without_spilling(tmp_path: Path) -> None:
         (Traits("cuda", complex=True), "complex"),
     ],
 )
-def test_obstacle_names_what_is_in_the_way(traits: Traits, reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
-    assert reason in triton_kernels.obstacle(traits)
+def test_obstacle_names_what_is_in_the_way(traits: Traits, reason: str) -> None:
+    assert reason in obstacle(traits)
+
+
+def test_the_interpreter_is_never_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    assert obstacle(Traits("cpu")) == "runs on CUDA, not on cpu"
+
+
+def test_a_gpu_that_cannot_be_asked_is_an_obstacle(monkeypatch: pytest.MonkeyPatch) -> None:
+    def forked(device: int | None) -> tuple[int, int]:
+        raise RuntimeError("Cannot re-initialize CUDA in forked subprocess.\nUse 'spawn'")
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", forked)
+    assert obstacle(Traits("cuda")).endswith("Cannot re-initialize CUDA in forked subprocess.")
+
+
+def test_the_gpu_of_the_scan_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5) if device == 1 else (9, 0))
+    monkeypatch.setattr(torch.version, "hip", None)
+    assert obstacle(Traits("cuda")) == obstacle(Traits("cuda:0")) == ""
+    assert obstacle(Traits("cuda:1")) == "Triton needs compute capability 8.0, the GPU has 7.5"
 
 
 @pytest.fixture
 def _fresh_probe() -> Iterator[None]:
-    triton_kernels._missing.cache_clear()
+    support._missing.cache_clear()
     yield
-    triton_kernels._missing.cache_clear()
+    support._missing.cache_clear()
 
 
 @pytest.mark.usefixtures("_fresh_probe")
@@ -79,17 +116,17 @@ def test_a_broken_triton_is_an_obstacle(monkeypatch: pytest.MonkeyPatch) -> None
     def broken(name: str) -> None:
         raise OSError("libcuda.so.1 is damaged")
 
-    monkeypatch.setattr(triton_kernels, "import_module", broken)
-    assert "libcuda.so.1 is damaged" in triton_kernels.obstacle(Traits("cuda"))
+    monkeypatch.setattr(support, "import_module", broken)
+    assert "libcuda.so.1 is damaged" in obstacle(Traits("cuda"))
 
 
 @pytest.mark.usefixtures("_fresh_probe")
 def test_an_old_triton_is_an_obstacle(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(triton_kernels, "import_module", lambda name: SimpleNamespace(__version__="3.2.0"))
-    assert triton_kernels.obstacle(Traits("cuda")) == "needs Triton 3.7 or later, found 3.2.0"
+    monkeypatch.setattr(support, "import_module", lambda name: SimpleNamespace(__version__="3.2.0"))
+    assert obstacle(Traits("cuda")) == ("its programs need Triton 3.7, found 3.2.0; PyTorch 2.12 and later bring it")
 
 
 def test_device_code_is_imported_on_use() -> None:
-    code = "import sys, students.scan; print('students.scan.triton_tiles' in sys.modules)"
+    code = "import sys, students.scan; print('students.scan.triton.tiles' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout.strip() == "False"

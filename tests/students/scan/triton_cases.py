@@ -1,7 +1,8 @@
 """Scans that the Triton backend must compute like the reference, on any device.
 
-`python -m tests.students.scan.triton_cases GROUP` runs a group of them on the CPU and prints what differs as JSON. That
-needs TRITON_INTERPRET=1 from the start of the process.
+`python -m tests.students.scan.triton_cases GROUP` runs a group of them on the CPU and prints what differs as JSON, or,
+where GROUP is "operator", what is wrong with the backend as a PyTorch operator. That needs TRITON_INTERPRET=1 from the
+start of the process.
 """
 
 import json
@@ -13,9 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from students.scan import triton_kernels
+from students.scan.operator import scan_forward
 from students.scan.problem import Scan
 from students.scan.reference import scan_reference
+from students.scan.triton import backward, forward, launch, starts_shape, support
+from tests.students.scan import problems
 
 TOLERANCE = {torch.float32: 2e-5, torch.float16: 2e-3, torch.bfloat16: 1.6e-2}
 NAMES = ("u", "delta", "delta_weight", "A", "B", "C", "D", "z", "delta_bias", "initial_state")
@@ -23,7 +26,7 @@ NAMES = ("u", "delta", "delta_weight", "A", "B", "C", "D", "z", "delta_bias", "i
 
 @dataclass(frozen=True)
 class Case:
-    """Sizes and options of a scan; `chunk` and `spoil` change the backend's chunks and the tensors."""
+    """Sizes and options of a scan; `chunk`, `spoil` and `unread` change the backend's chunks and the tensors."""
 
     channels: int = 5
     tokens: int = 7
@@ -37,8 +40,9 @@ class Case:
     options: str = ""  # of "skip gate bias softplus initial last"
     dtype: torch.dtype = torch.float32
     transposed: bool = False
-    chunk: int = triton_kernels.CHUNK
+    chunk: int = launch.CHUNK
     spoil: Callable[[dict[str, Any]], None] | None = None
+    unread: float = 0.0  # what is added to Δ's factors at tokens that a direction leaves out
 
 
 ALL = "skip gate bias softplus initial last"
@@ -73,6 +77,18 @@ CASES: dict[str, dict[str, Case]] = {
         "more programs than run at once": Case(33, 1, 16, batch=5, directions=2, options=ALL),
         "groups": Case(12, 5, 8, batch=2, groups=3, options=ALL),
         "no image": Case(batch=0, options=ALL),
+        "16 channels": Case(16, 2, 3, options=ALL),
+        "192 channels": Case(192, 2, 3, options=ALL),
+        "200 channels": Case(200, 2, 3, options=ALL),
+        "32 tokens": Case(3, 32, 3, options=ALL),
+        "197 tokens": Case(2, 197, 1, chunk=128, options=ALL),
+    },
+    "parts": {
+        "64 states": Case(5, 3, 64, options=ALL),
+        "the last part is smaller": Case(200, 2, 64, options=ALL),
+        "order and segments": Case(40, 10, 64, order="ragged", rank=2, chunk=2, options="softplus last"),
+        "groups": Case(72, 2, 64, groups=2, options=ALL),
+        "rank 48": Case(35, 3, 4, rank=48, options=ALL),
     },
     "options": {
         "none": Case(),
@@ -87,6 +103,7 @@ CASES: dict[str, dict[str, Case]] = {
         "bidirectional, one u": Case(9, 8, 3, directions=2, rank=2, order="bidirectional", shared=True, options=ALL),
         "ragged": Case(9, 7, 4, batch=2, directions=3, order="ragged", options=ALL),
         "one order": Case(order="ragged", options=ALL),
+        "NaN at tokens left out": Case(9, directions=2, order="ragged", rank=2, options=ALL, unread=float("nan")),
         "segments": Case(17, 33, 3, chunk=8, options=ALL),
         "ragged segments": Case(directions=2, tokens=14, order="ragged", chunk=2, rank=1, options="softplus last"),
     },
@@ -153,10 +170,20 @@ def make_scan(case: Case, device: str = "cpu") -> Scan:
     return Scan(**on_device)
 
 
+def add_unread(scan: Scan, value: float) -> Scan:
+    """The scan with a value added to Δ at the tokens that a direction leaves out."""
+    if scan.order is None:
+        return scan
+    delta = scan.delta.clone()
+    for k, row in enumerate(scan.order.tolist()):
+        delta[:, k, sorted(set(range(scan.tokens)) - set(row))] += value
+    return replace(scan, delta=delta)
+
+
 def run(scan: Scan, grad_out: Tensor, grad_last: Tensor | None) -> dict[str, Tensor]:
     """Outputs and gradients of the Triton backend."""
-    result = triton_kernels.forward(scan, training=True)
-    gradients = triton_kernels.backward(grad_out.to(result.out.dtype), grad_last, scan, result.ungated, result.starts)
+    result = forward(scan, training=True)
+    gradients = backward(grad_out.to(result.out.dtype), grad_last, scan, result.ungated, result.starts)
     found = {f"gradient of {name}": getattr(gradients, name) for name in NAMES}
     assert {f"gradient of {name}" for name in NAMES if getattr(scan, name) is None} == {
         name for name, gradient in found.items() if gradient is None
@@ -164,10 +191,12 @@ def run(scan: Scan, grad_out: Tensor, grad_last: Tensor | None) -> dict[str, Ten
     for name in NAMES:
         leaf, gradient = getattr(scan, name), found[f"gradient of {name}"]
         assert leaf is None or (leaf.shape, leaf.dtype) == (gradient.shape, gradient.dtype), name
+        assert gradient is None or gradient.is_contiguous(), name
+    assert all(x.is_contiguous() for x in (result.out, result.last_state, result.ungated, result.starts))
     assert result.out.dtype == scan.u.dtype
-    assert result.starts.shape == triton_kernels.starts_shape(scan)
+    assert result.starts.shape == starts_shape(scan)
     if scan.tokens < 8:
-        inference = triton_kernels.forward(scan, training=False)
+        inference = forward(scan, training=False)
         assert torch.equal(inference.out.nan_to_num(), result.out.nan_to_num())
         assert inference.starts.numel() == inference.ungated.numel() == 0
     outputs = {"out": result.out, "last state": result.last_state}
@@ -199,18 +228,18 @@ def difference(found: Tensor, expected: Tensor) -> float:
 
 def differences(case: Case, device: str = "cpu") -> dict[str, float]:
     """Of every output and gradient, over the tolerance: what differs too much is above one."""
-    before, triton_kernels.CHUNK = triton_kernels.CHUNK, case.chunk
+    before, launch.CHUNK = launch.CHUNK, case.chunk
     try:
         scan = make_scan(case, device)
         generator = torch.Generator().manual_seed(2)
-        grad_out = torch.randn(case.batch, case.tokens, case.channels, generator=generator).to(case.dtype).to(device)
+        grad_out = torch.randn(case.batch, case.channels, case.tokens, generator=generator).to(case.dtype).to(device).mT
         grad_last = None
         if "last" in case.options:
             grad_last = torch.randn(scan.batch, *scan.A.shape, generator=generator).to(device)
-        found, expected = run(scan, grad_out, grad_last), expect(scan, grad_out, grad_last)
+        found, expected = run(add_unread(scan, case.unread), grad_out, grad_last), expect(scan, grad_out, grad_last)
         return {name: difference(found[name], expected[name]) / TOLERANCE[case.dtype] for name in expected}
     finally:
-        triton_kernels.CHUNK = before
+        launch.CHUNK = before
 
 
 def failures(group: str, device: str = "cpu") -> dict[str, dict[str, float]]:
@@ -221,5 +250,48 @@ def failures(group: str, device: str = "cpu") -> dict[str, dict[str, float]]:
     }
 
 
+OPERATOR = [
+    problems.Problem(channels=2, length=3, states=2, groups=2, initial_state=True),
+    problems.Problem(channels=2, length=3, states=2, skip=False, gate=False, bias=False, softplus=False),
+    problems.Problem(channels=2, order="atrous", grid=(1, 3), rank=2),
+]
+
+
+def operator_failures() -> dict[str, str]:
+    """What PyTorch's checks of operators say, and whether autocast changes a result."""
+    support.DEVICES = ("cpu", "cuda")
+    failures = {}
+    for problem in OPERATOR:
+        scan = problems.cast(problems.build(problem), torch.float32)
+        values = {field.name: getattr(scan, field.name) for field in fields(scan)}
+        leaves = {name: values[name].clone().requires_grad_() for name in NAMES if values[name] is not None}
+        inputs = list((values | leaves).values())
+        out, _, ungated, starts = scan_forward(*inputs, True, "triton")
+        grad_out = torch.ones_like(out.mT.contiguous()).mT  # as it arrives from the channel-first interface
+        detached = [x.detach() if isinstance(x, Tensor) else x for x in inputs]
+        short = ("test_schema", "test_faketensor")
+        calls: list[tuple[str, Any, tuple[Any, ...], dict[str, Any]]] = [
+            ("training", torch.ops.distill.selective_scan, (*inputs, True, "triton"), {}),
+            ("inference", torch.ops.distill.selective_scan, (*detached, False, "triton"), {"test_utils": short}),
+            (
+                "backward",
+                torch.ops.distill.selective_scan_backward,
+                (grad_out, None, *detached, "triton", ungated.detach(), starts.detach()),
+                {"test_utils": short},
+            ),
+        ]
+        for what, operator, arguments, options in calls:
+            try:
+                torch.library.opcheck(operator.default, arguments, **options)
+            except Exception as error:
+                failures[f"{problem}: {what}"] = str(error)
+        plain = problems.run(scan, "triton")
+        with torch.autocast("cpu", torch.bfloat16):
+            under_autocast = problems.run(scan, "triton")
+        if changed := [name for name, x in plain.items() if not torch.equal(x, under_autocast[name])]:
+            failures[f"{problem}: autocast"] = " ".join(changed)
+    return failures
+
+
 if __name__ == "__main__":
-    print(json.dumps(failures(sys.argv[1])))
+    print(json.dumps(operator_failures() if sys.argv[1] == "operator" else failures(sys.argv[1])))

@@ -16,8 +16,8 @@ from triton import knobs
 from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
 
-from students.scan import triton_kernels
 from students.scan.problem import Scan
+from students.scan.triton import backward, forward, launch
 
 
 class Hopper:
@@ -41,8 +41,8 @@ def resources(cubin: bytes) -> dict[str, int]:
     return {name: int(re.search(rf"{name}:(\d+)", usage)[1]) for name in ("REG", "STACK", "LOCAL")}  # type: ignore[index]
 
 
-def compile_scan(states: int, dtype: torch.dtype, image: bool) -> dict[str, dict[str, int]]:
-    """Every program of both passes over a scan with segments."""
+def compile_scan(states: int, dtype: torch.dtype, rank: int = 0) -> dict[str, dict[str, int]]:
+    """Every program of both passes over a scan with segments: with a rank that of an image, else of a sequence."""
     found = {}
 
     def compile_only(self: Any, kernel: str, *arguments: Any, grid: object = None, **constants: object) -> None:
@@ -51,9 +51,10 @@ def compile_scan(states: int, dtype: torch.dtype, image: bool) -> dict[str, dict
         compiled = program.warmup(self.inputs, *arguments, F=self.config, **constants, **options)
         found[f"{kernel} rows {self.config.rows} lanes {self.config.lanes}"] = resources(compiled.asm["cubin"])
 
-    triton_kernels._Launch.run = compile_only  # type: ignore[method-assign]
-    triton_kernels._multiprocessors = lambda device: 132  # type: ignore[assignment]
-    k, p, d, rank = (2, 256, 192, 12) if image else (1, 256, 192, 0)
+    launch.Launch.run = compile_only  # type: ignore[method-assign]
+    launch._multiprocessors = lambda device: 132  # type: ignore[assignment]
+    image = rank > 0
+    k, p, d = (2 if image else 1), 256, 192
 
     def zeros(*shape: int, dtype: torch.dtype = dtype) -> Tensor:
         return torch.zeros(shape, dtype=dtype)
@@ -74,15 +75,17 @@ def compile_scan(states: int, dtype: torch.dtype, image: bool) -> dict[str, dict
         delta_softplus=True,
         scale=1.0,
     )
-    result = triton_kernels.forward(scan, training=True)
-    triton_kernels.backward(result.out, None, scan, result.ungated, result.starts)
+    result = forward(scan, training=True)
+    backward(result.out, None, scan, result.ungated, result.starts)
     return found
 
 
 if __name__ == "__main__":
     driver.set_active(Hopper())
     report = {
-        "image, 16 states, bfloat16": compile_scan(16, torch.bfloat16, image=True),
-        "sequence, 3 states, float32": compile_scan(3, torch.float32, image=False),
+        "image, 16 states, bfloat16": compile_scan(16, torch.bfloat16, rank=12),
+        "image, rank 48, bfloat16": compile_scan(16, torch.bfloat16, rank=48),
+        "sequence, 3 states, float32": compile_scan(3, torch.float32),
+        "sequence, 64 states, float32": compile_scan(64, torch.float32),
     }
     print(json.dumps(report))

@@ -13,6 +13,7 @@ struct Vector {
     static Vector broadcast(float value) { return {_mm256_set1_ps(value)}; }
     void store(float *p) const { _mm256_storeu_ps(p, x); }
     static Vector load_first(const float *p, int count) { return {_mm256_maskload_ps(p, mask(count))}; }
+    Vector keep_first(int count) const { return {_mm256_and_ps(_mm256_castsi256_ps(mask(count)), x)}; }
     void store_first(float *p, int count) const { _mm256_maskstore_ps(p, mask(count), x); }
 
   private:

@@ -20,6 +20,7 @@ struct Vector {
     static Vector broadcast(float value) { return {_mm512_set1_ps(value)}; }
     void store(float *p) const { _mm512_storeu_ps(p, x); }
     static Vector load_first(const float *p, int count) { return {_mm512_maskz_loadu_ps((1u << count) - 1, p)}; }
+    Vector keep_first(int count) const { return {_mm512_maskz_mov_ps((1u << count) - 1, x)}; }
     void store_first(float *p, int count) const { _mm512_mask_storeu_ps(p, (1u << count) - 1, x); }
 };
 

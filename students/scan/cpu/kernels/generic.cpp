@@ -24,6 +24,7 @@ struct Vector {
         memcpy(&v.x, p, count * sizeof(float));
         return v;
     }
+    Vector keep_first(int count) const { return load_first((const float *)&x, count); }
     void store_first(float *p, int count) const { memcpy(p, &x, count * sizeof(float)); }
 };
 

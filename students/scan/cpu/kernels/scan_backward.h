@@ -151,6 +151,7 @@ class BackwardWorker {
             grad_A[i] = Vector::load(dA + (n + i) * UNIT + c);
         }
         const float *A = tiles.A + n * UNIT + c;
+        int live = (int)std::min<int64_t>(Vector::lanes, tiles.width - c);  // idle lanes may hold NaN, 0 * inf
         for (int64_t j = tiles.length - 1; j >= 0; j--) {
             Vector d = Vector::load(tiles.delta + j * UNIT + c), x = d * Vector::load(tiles.u + j * UNIT + c);
             Vector out = Vector::load(dy + j * UNIT + c);
@@ -164,6 +165,7 @@ class BackwardWorker {
                 int64_t at = i * Vector::lanes;
                 grad[i] = fma(Vector::broadcast(C[i]), out, grad[i]);
                 Vector to_B = grad[i] * x, to_C = out * Vector::load(after + at);
+                if (live < Vector::lanes) to_B = to_B.keep_first(live), to_C = to_C.keep_first(live);
                 (c ? Vector::load(dB + at) + to_B : to_B).store(dB + at);
                 (c ? Vector::load(dC + at) + to_C : to_C).store(dC + at);
                 sum_B = fma(grad[i], Vector::broadcast(B[i]), sum_B);

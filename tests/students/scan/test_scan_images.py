@@ -163,6 +163,8 @@ def test_bad_argument_is_named(name: str, value: Any) -> None:
 def test_unknown_order() -> None:
     with pytest.raises(UserError, match="did you mean cross"):
         selective_scan_2d(**arguments(4), order="cros")
+    with pytest.raises(UserError, match="does not fit a grid of 3 x 5 tokens"):
+        selective_scan_2d(**arguments(4), order="atrous:999999")
 
 
 def test_the_name_of_a_wrong_order_says_what_is_wrong() -> None:

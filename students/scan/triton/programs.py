@@ -8,6 +8,10 @@ blocks alone make too few programs for the GPU, the segments of a sequence run s
 What several programs contribute to is written as partial sums, which the host adds up in a fixed order: there are no
 atomics, and results repeat bit by bit.
 
+The states of single steps are kept in `scratch` alone, those of one chunk, 64 KiB, for every program that runs at once.
+So the GPU bounds it, 139 MB at 132 multiprocessors, whatever the scan; one too small to fill the GPU has all its states
+in there.
+
 Axes: B batch, K directions, S segments, P tokens of the image, D channels, G groups, N states.
 
 Source: the gradient is g_t = C_t ȳ_t + a_{t+1} g_{t+1}, the recurrence of the states in reverse; segments are the
@@ -17,8 +21,9 @@ chunks of Martin and Cundy 2018 (https://arxiv.org/abs/1709.04057, section 2).
 import triton
 import triton.language as tl
 
-from students.scan.triton_tiles import (
-    Inputs,
+from students.scan.triton.arguments import Inputs, Targets
+from students.scan.triton.tiles import (
+    Place,
     advance,
     channels,
     keep,
@@ -33,6 +38,7 @@ from students.scan.triton_tiles import (
     step_size,
     tile,
     token,
+    turns,
 )
 
 _LN_2 = tl.constexpr(0.6931471805599453)
@@ -41,7 +47,7 @@ _LN_2 = tl.constexpr(0.6931471805599453)
 @triton.jit
 def local_states(x: Inputs, ends: tl.tuple, sums: tl.tuple, F: tl.constexpr) -> None:
     """The states at the end of every segment if none entered it, (B, K, S, D, N), and its ΣΔ, (B, K, S, D)."""
-    at = place(0, x, F)
+    at = place(x, F)
     length, first, last = span(at, x, F)
     rate, projection, bias = read_rate(at, x), read_projection(at, x, F), read_parameter(x.bias, at)
     state = tl.full([F.rows, F.states_tile, F.lanes], 0.0, tl.float32)
@@ -59,7 +65,7 @@ def local_states(x: Inputs, ends: tl.tuple, sums: tl.tuple, F: tl.constexpr) -> 
 @triton.jit
 def local_gradients(x: Inputs, grad_y: tl.tuple, ends: tl.tuple, sums: tl.tuple, F: tl.constexpr) -> None:
     """As `local_states` for gradients: a_t g_t at the first step t of every segment if none entered it from behind."""
-    at = place(0, x, F)
+    at = place(x, F)
     length, first, last = span(at, x, F)
     rate, projection, bias = read_rate(at, x), read_projection(at, x, F), read_parameter(x.bias, at)
     flow = tl.full([F.rows, F.states_tile, F.lanes], 0.0, tl.float32)
@@ -92,7 +98,7 @@ def join(
     The decay over a segment may over- or underflow where its product with the state, step by step, does not. Zero and
     infinity pass unchanged, as they do through finite decays.
     """
-    at = place(0, x, F)
+    at = place(x, F)
     rate = read_rate(at, x)
     flow = read_tile(initial, 0, at, F)
     for i in range(0, segments):
@@ -122,7 +128,7 @@ def outputs(
     In training also what the backward pass needs: outputs before the gate, and states before every chunk
     (B, K, chunks, D, N).
     """
-    at = place(0, x, F)
+    at = place(x, F)
     length, first, last = span(at, x, F)
     rate, projection, bias = read_rate(at, x), read_projection(at, x, F), read_parameter(x.bias, at)
     skip = read_parameter(x.D, at)
@@ -152,30 +158,51 @@ def outputs(
 
 
 @triton.jit
+def add_states(x: tl.tuple, values: tl.tensor, p: tl.tensor, turn: tl.tensor, at: Place, F: tl.constexpr) -> None:
+    """Adds values (N) to token p of this part's sums in x (B, K, G, P, N, parts); the first turn sets them."""
+    row = x[0] + (at.b * x[1] + at.k * x[2] + at.g * x[3] + p * x[4] + at.part * x[6])
+    if F.walk > 1:
+        values += tl.load(row + at.n * x[5], mask=at.states & (turn > 0), other=0)
+    tl.store(row + at.n * x[5], values, mask=at.states)
+
+
+@triton.jit
 def gradients(
     x: Inputs,
     first_program: tl.tensor,
     starts: tl.tuple,
     entering: tl.tuple,
     grad_y: tl.tuple,
-    grad_u: tl.tuple,
-    grad_delta: tl.tuple,
-    grad_A: tl.tuple,
-    grad_B: tl.tuple,
-    grad_C: tl.tuple,
-    grad_D: tl.tuple,
-    grad_bias: tl.tuple,
-    grad_initial: tl.tuple,
+    to: Targets,
     scratch: tl.tensor,
     F: tl.constexpr,
 ) -> None:
-    """Gradients of u, of Δ before softplus and of the initial states (B, K, 1, D, N), and partial sums of the others.
+    """All gradients, those of parameters, B and C as partial sums, from the states before every chunk.
 
-    Those of A, D and the bias are per image and segment, (B, K, S, D, N) and (B, K, S, D); those of B and C per block
-    of channels, (B, K, G, P, N, blocks). A chunk is walked twice: forwards from its first state, with the states kept
-    in `scratch`, then backwards.
+    A program takes the blocks of its part of the channels one after the other, so that the partial sums of B and C are
+    few, whatever the registers leave for a block.
     """
-    at = place(first_program, x, F)
+    for turn in range(0, turns(first_program, x, F)):
+        at = place(x, F, F.walk, first_program, turn)
+        block_gradients(at, turn, x, starts, entering, grad_y, to, scratch, F)
+
+
+@triton.jit
+def block_gradients(
+    at: Place,
+    turn: tl.tensor,
+    x: Inputs,
+    starts: tl.tuple,
+    entering: tl.tuple,
+    grad_y: tl.tuple,
+    to: Targets,
+    scratch: tl.tensor,
+    F: tl.constexpr,
+) -> None:
+    """The gradients of one block of channels over one segment.
+
+    A chunk is walked twice: forwards from its first state, with the states kept in `scratch`, then backwards.
+    """
     length, first, last = span(at, x, F)
     rate, projection, bias = read_rate(at, x), read_projection(at, x, F), read_parameter(x.bias, at)
     skip = read_parameter(x.D, at)
@@ -195,7 +222,7 @@ def gradients(
         begin = chunk * F.chunk
         steps = tl.minimum(F.chunk, length - begin)
         state = read_tile(starts, chunk, at, F)
-        tl.debug_barrier()  # a thread may read from scratch what another wrote
+        tl.debug_barrier()  # a thread may read what another wrote, from scratch or, the turn before, in `add_states`
         for i in range(0, steps):
             tl.store(memory + i * size, state)
             p = token(begin + i, at, x)
@@ -212,17 +239,15 @@ def gradients(
 
             sum_B = tl.sum(tl.sum(grad * (delta * u)[:, None, :], axis=0), axis=1)
             sum_C = tl.sum(tl.sum(state * dy[:, None, :], axis=0), axis=1)
-            token_B = grad_B[0] + (at.b * grad_B[1] + at.k * grad_B[2] + at.g * grad_B[3] + p * grad_B[4])
-            token_C = grad_C[0] + (at.b * grad_C[1] + at.k * grad_C[2] + at.g * grad_C[3] + p * grad_C[4])
-            tl.store(token_B + at.n * grad_B[5] + at.j * grad_B[6], sum_B, mask=at.states)
-            tl.store(token_C + at.n * grad_C[5] + at.j * grad_C[6], sum_C, mask=at.states)
+            add_states(to.B, sum_B, p, turn, at, F)
+            add_states(to.C, sum_C, p, turn, at, F)
 
             through_B = tl.sum(grad * read_states(x.B, p, at), axis=1)  # the gradient of Δ_t u_t
             du = delta * through_B
             if skip is not None:
                 du += skip * dy
                 sum_D += dy * u
-            tl.store(channels(grad_u, p, at), du, mask=at.channels)
+            tl.store(channels(to.u, p, at), du, mask=at.channels)
 
             state = tl.load(memory + back * size)
             flow = decay * grad
@@ -232,11 +257,11 @@ def gradients(
             if slope is not None:
                 d_delta *= slope
             sum_bias += d_delta
-            tl.store(channels(grad_delta, p, at), d_delta, mask=at.channels)
-    tl.store(tile(grad_A, at.s, at), sum_A, mask=at.tile)
-    if grad_D is not None:
-        tl.store(channels(grad_D, at.s, at), sum_D, mask=at.channels)
-    if grad_bias is not None:
-        tl.store(channels(grad_bias, at.s, at), sum_bias, mask=at.channels)
-    if (grad_initial is not None) and (tl.program_id(1) == 0):
-        tl.store(tile(grad_initial, 0, at), flow, mask=at.tile)
+            tl.store(channels(to.delta, p, at), d_delta, mask=at.channels)
+    tl.store(tile(to.A, at.s, at), sum_A, mask=at.tile)
+    if to.D is not None:
+        tl.store(channels(to.D, at.s, at), sum_D, mask=at.channels)
+    if to.bias is not None:
+        tl.store(channels(to.bias, at.s, at), sum_bias, mask=at.channels)
+    if (to.initial is not None) and (tl.program_id(1) == 0):
+        tl.store(tile(to.initial, 0, at), flow, mask=at.tile)

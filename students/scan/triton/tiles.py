@@ -8,7 +8,10 @@ of two, and padding is set to zero wherever it could reach a sum, for 0·inf is 
 Pointers of tiles are said not to be contiguous: for the widest loads of them, which happen once, Triton would lay tiles
 out such that threads exchange data at every token.
 
-Tensor arguments are tuples of a pointer and the strides of their axes. Offsets take 64 bits.
+Layouts and block sizes follow from the registers and instructions of the compiled programs (NVIDIA sm_90). No time is
+measured: the programs have never run on a GPU.
+
+Offsets into tensors take 64 bits.
 
 Axes: B batch, K directions, S segments, P tokens of the image, T steps of a direction, D channels, G groups, N states,
 R rank of Δ.
@@ -22,71 +25,9 @@ from typing import Any, NamedTuple
 import triton
 import triton.language as tl
 
+from students.scan.triton.arguments import Inputs
+
 _LOG2_E = tl.constexpr(1.4426950408889634)  # the hardware's exponential has base two
-
-
-class Inputs(NamedTuple):
-    """What every program reads; `None` for absent tensors.
-
-    Args:
-        u: (B, K, P, D).
-        delta: (B, K, P, D), or (B, K, P, R) with `weight`.
-        weight: (K, D, R).
-        bias: (K, D).
-        A: (K, D, N).
-        B: (B, K, G, P, N).
-        C: (B, K, G, P, N).
-        D: (K, D).
-        order: (K, T).
-        lengths: Steps of each direction (K), where there is an order.
-        steps: T.
-        directions: K.
-        groups: G.
-        width: Channels per group.
-        segment: Chunks per segment.
-    """
-
-    u: Any
-    delta: Any
-    weight: Any
-    bias: Any
-    A: Any
-    B: Any
-    C: Any
-    D: Any
-    order: Any
-    lengths: Any
-    steps: int
-    directions: int
-    groups: int
-    width: int
-    segment: int
-
-
-class Config(NamedTuple):
-    """What a program is compiled for.
-
-    Args:
-        rows: Of a block of channels.
-        lanes: Of a block of channels.
-        states: N.
-        states_tile: N padded to a power of two.
-        rank: R.
-        rank_tile: R padded to a power of two.
-        chunk: Steps per chunk.
-        softplus: Whether Δ passes through softplus.
-        padded: Whether blocks or states have padding.
-    """
-
-    rows: int
-    lanes: int
-    states: int
-    states_tile: int
-    rank: int
-    rank_tile: int
-    chunk: int
-    softplus: bool
-    padded: bool
 
 
 class Place(NamedTuple):
@@ -96,7 +37,7 @@ class Place(NamedTuple):
         b: Image.
         k: Direction.
         g: Group.
-        j: Block of channels within the group.
+        part: Part of the group's channels, of one or more blocks.
         s: Segment.
         d: Channels (ROWS, LANES).
         n: States (N).
@@ -108,7 +49,7 @@ class Place(NamedTuple):
     b: Any
     k: Any
     g: Any
-    j: Any
+    part: Any
     s: Any
     d: Any
     n: Any
@@ -118,15 +59,31 @@ class Place(NamedTuple):
 
 
 @triton.jit
-def place(first: tl.tensor, x: Inputs, F: tl.constexpr) -> Place:
-    """Where this program works. Axis 0 of the grid counts, from `first`, images, directions, groups and blocks."""
+def turns(first: tl.tensor, x: Inputs, F: tl.constexpr) -> tl.tensor:
+    """The blocks of channels in this program's part: the last part may have fewer."""
+    blocks = tl.cdiv(x.width, F.rows * F.lanes)
+    part = (first + tl.program_id(0)) % tl.cdiv(blocks, F.walk)
+    return tl.minimum(F.walk, blocks - part * F.walk)
+
+
+@triton.jit
+def place(x: Inputs, F: tl.constexpr, WALK: tl.constexpr = 1, first: tl.tensor = 0, turn: tl.tensor = 0) -> Place:
+    """Where this program works. Axis 0 of the grid counts, from `first`, images, directions, groups and parts.
+
+    Args:
+        x: Inputs.
+        F: Configuration.
+        WALK: Blocks of channels in a part.
+        first: The program that this launch begins with.
+        turn: Which block of its part the program is at.
+    """
     size: tl.constexpr = F.rows * F.lanes
-    blocks = tl.cdiv(x.width, size)
+    parts = tl.cdiv(tl.cdiv(x.width, size), WALK)
     program = first + tl.program_id(0)
-    image = program // (blocks * x.groups)
-    g = (program // blocks) % x.groups
-    j = program % blocks
-    d = j * size + tl.arange(0, F.rows)[:, None] * F.lanes + tl.arange(0, F.lanes)[None, :]
+    image = program // (parts * x.groups)
+    g = (program // parts) % x.groups
+    part = program % parts
+    d = (part * WALK + turn) * size + tl.arange(0, F.rows)[:, None] * F.lanes + tl.arange(0, F.lanes)[None, :]
     n = tl.arange(0, F.states_tile)
     channels = d < x.width
     states = n < F.states
@@ -134,7 +91,7 @@ def place(first: tl.tensor, x: Inputs, F: tl.constexpr) -> Place:
         (image // x.directions).to(tl.int64),
         (image % x.directions).to(tl.int64),
         g.to(tl.int64),
-        j.to(tl.int64),
+        part.to(tl.int64),
         tl.program_id(1).to(tl.int64),
         (g * x.width + d).to(tl.int64),
         n.to(tl.int64),
@@ -219,7 +176,7 @@ def read_projection(at: Place, x: Inputs, F: tl.constexpr) -> tl.tensor:
     """The rows of Δ's projection for these channels, (ROWS, R, LANES); None without projection."""
     values = None
     if x.weight is not None:
-        r = tl.arange(0, F.rank_tile)
+        r = tl.arange(0, F.rank_tile).to(tl.int64)
         pointers = x.weight[0] + at.k * x.weight[1] + at.d[:, None, :] * x.weight[2] + r[None, :, None] * x.weight[3]
         exists = at.channels[:, None, :] & (r < F.rank)[None, :, None]
         values = tl.load(tl.max_contiguous(pointers, [1, 1, 1]), mask=exists, other=0).to(tl.float32)
@@ -244,7 +201,7 @@ def step_size(p: tl.tensor, projection: tl.tensor, bias: tl.tensor, at: Place, x
     if projection is None:
         delta = read_channels(x.delta, p, at)
     else:
-        r = tl.arange(0, F.rank_tile)
+        r = tl.arange(0, F.rank_tile).to(tl.int64)
         row = x.delta[0] + (at.b * x.delta[1] + at.k * x.delta[2] + p * x.delta[3])
         factor = tl.load(row + r * x.delta[4], mask=r < F.rank, other=0).to(tl.float32)
         delta = tl.sum(projection * factor[None, :, None], axis=1)

@@ -1,0 +1,70 @@
+"""Peak memory of one forward and backward pass of a scan.
+
+python benchmarks/scan_memory.py PEER   # MiB of one peer on the CPU; `scan.py --memory` runs it for each
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+from measuring import Candidate, console
+from scan_checks import BOTH, bind, checked
+from scan_peers import Peer, available_peers
+
+MEMORY_SIZE = {"cpu": (1, 1024, 192), "cuda": (8, 1024, 768)}
+RESET = Path("/proc/self/clear_refs")
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    print(peak_on_cpu(available_peers("cpu")[0][sys.argv[1]]))
+
+
+def peak(name: str, peer: Peer, device: str) -> float | str:
+    """MiB that a peer, which is checked first, adds to what its inputs take; without, what to print in its place."""
+    problem = checked(name, peer, MEMORY_SIZE[device], device, BOTH)
+    if isinstance(problem, str):
+        return problem
+    if device == "cuda":
+        return peak_on_cuda(problem)
+    if not RESET.exists():
+        return f"no {RESET} here"
+    environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536"}  # freed tensors leave the process at once
+    command = [sys.executable, __file__, name]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if result.returncode:
+        console.print(f"{name}: {(result.stderr.strip().splitlines() or ['no message'])[-1]}")
+        return "failed"
+    return float(result.stdout)
+
+
+def peak_on_cpu(peer: Peer) -> float:
+    """Growth of the resident memory of this process, after a small run that loads what the peer needs."""
+    bind(BOTH, peer, (1, 32, 16), "cpu")()
+    run = bind(BOTH, peer, MEMORY_SIZE["cpu"], "cpu")
+    RESET.write_text("5")  # sets the peak back to the present size
+    before = resident_peak()
+    run()
+    return (resident_peak() - before) / 1024
+
+
+def resident_peak() -> int:
+    """Peak resident memory of this process in KiB."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+
+
+def peak_on_cuda(problem: Candidate) -> float:
+    """Growth of the memory of PyTorch's allocator, in a run that is not the first."""
+    torch.cuda.synchronize()
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    problem.run()
+    torch.cuda.synchronize()
+    return (torch.cuda.max_memory_allocated() - before) / 2**20
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,10 @@
+"""The error of scan arguments that recipes, too, can get wrong: the names of backends and orders."""
+
+from distill.errors import UserError
+
+
+class ScanArgumentError(UserError, ValueError):
+    """A backend or an order that does not exist or does not fit.
+
+    As a `UserError` the command line prints it on one line; as a `ValueError` it is what libraries expect.
+    """
