@@ -49,7 +49,7 @@ class ForwardWorker {
                     (Vector::load(tiles.skip + c) * Vector::load(tiles.u + j * UNIT + c)).store(y + j * UNIT + c);
                 for_each_states<Vector::states>(0, p.states, [&](auto count, int64_t n) { advance<count>(c, n); });
             }
-            for (int64_t j = 0; j < tiles.length; j++) add(k, tiles.token[j], y + j * UNIT);
+            for (int64_t j = 0; j < tiles.length; j++) add(k, tiles.token[j], tiles.soon[j], y + j * UNIT);
             if (finishing() && finished_by_chunk()) finish_chunk();
         }
         save(result.last + tiles.state_offset());
@@ -88,8 +88,9 @@ class ForwardWorker {
     }
 
     // The first direction sets a token's sum, the others add to it.
-    void add(int64_t k, int64_t token, const float *value) const {
-        float *target = row(sums(), token);
+    void add(int64_t k, int64_t token, int64_t soon, const float *value) const {
+        float *target = row(sums(), token), *later = row(sums(), soon);
+        for (int64_t c = 0; c < tiles.width; c += 16) __builtin_prefetch(later + c, 1, 2);
         for (int64_t c = 0; c < tiles.width; c += Vector::lanes) {
             Vector v = Vector::load(value + c);
             if (k > 0) v = v + load_some(target + c, tiles.width - c);

@@ -145,7 +145,7 @@ class Tiles {
         if (source.channel == 1) {
             for (int64_t j = 0; j < length; j++) {
                 const float *row = base + token[j] * source.token, *later = base + soon[j] * source.token;
-                for (int64_t c = 0; c < count; c += 16) __builtin_prefetch(later + c);
+                for (int64_t c = 0; c < count; c += 16) __builtin_prefetch(later + c, 0, 2);  // to the second level
                 int64_t c = 0;
                 for (; c + Vector::lanes <= count; c += Vector::lanes) Vector::load(row + c).store(target + j * pitch + c);
                 if (c < count && pitch >= c + Vector::lanes)
