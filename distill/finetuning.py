@@ -14,7 +14,8 @@ from torchvision.transforms.v2.functional import normalize
 
 from distill.contracts import FeatureInfo
 from distill.errors import UserError
-from distill.evaluation.coco import CocoEvaluator
+from distill.evaluation.coco import KINDS, CocoEvaluator, summarise
+from distill.evaluation.scores import Scores
 from distill.optim import OptimSettings, build_optimizer
 from distill.seeding import seed_step
 
@@ -28,7 +29,8 @@ class FineTuningModule(pl.LightningModule):
         student: A `distill.contracts.Student`, with or without distilled weights.
         head: Builds a `distill.contracts.Head` from the student's `feature_info` and the data's class names.
         optim: Optimizer and schedule.
-        max_detections: Detections per image that average precision looks at.
+        max_detections: Detections per image that average precision looks at. The head must find as many: its own
+            limit is a key of the head.
     """
 
     monitor = ("val/mask/AP", "max")
@@ -51,6 +53,7 @@ class FineTuningModule(pl.LightningModule):
         self.max_detections = max_detections
         self.class_names: list[str] = []
         self.evaluator: CocoEvaluator | None = None
+        self.scores: dict[str, Scores] = {}
 
     def configure_model(self) -> None:
         """Builds the head once the data has said which classes there are."""
@@ -101,7 +104,7 @@ class FineTuningModule(pl.LightningModule):
         self._score("val")
 
     def on_test_epoch_end(self) -> None:
-        """Logs box and mask AP of the test split."""
+        """Logs box, mask and boundary AP of the test split."""
         self._score("test")
 
     def configure_optimizers(self) -> Any:
@@ -129,7 +132,8 @@ class FineTuningModule(pl.LightningModule):
 
     def _start_evaluation(self, split: str) -> None:
         datamodule: Any = self.trainer.datamodule  # type: ignore[attr-defined]
-        self.evaluator = CocoEvaluator(datamodule.ground_truth(split), self.class_names, self.max_detections)
+        kinds = KINDS if split == "test" else ("box", "mask")  # training need not wait for boundaries
+        self.evaluator = CocoEvaluator(datamodule.ground_truth(split), self.class_names, self.max_detections, kinds)
 
     def _collect(self, batch: dict[str, Any]) -> None:
         assert self.evaluator is not None
@@ -141,7 +145,8 @@ class FineTuningModule(pl.LightningModule):
             parts: list[Any] = [None] * self.trainer.world_size
             torch.distributed.all_gather_object(parts, self.evaluator.records)
             self.evaluator.records = [record for part in parts for record in part]
-        metrics = self.evaluator.compute()
+        self.scores = self.evaluator.score()
+        metrics = summarise(self.scores)
         main = ("box/AP", "mask/AP")
         self.log_dict({f"{split}/{name}": metrics[name] for name in main}, prog_bar=True)
         self.log_dict({f"{split}/{name}": value for name, value in metrics.items() if name not in main})

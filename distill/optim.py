@@ -1,6 +1,7 @@
-"""AdamW with the decay kept off what must not shrink, and a linear warm-up followed by a cosine."""
+"""AdamW with the decay kept off what must not shrink, slower lower layers, and a warm-up followed by a cosine."""
 
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +10,9 @@ import torch
 from torch import nn
 
 from distill.errors import UserError
+
+_NUMBERED = re.compile(r"\d+|(layer|block|stage)s?_?\d+|[sb]\d+")  # RegNet has s1.b1
+_CONTAINER = re.compile(r"model|body|trunk|encoder|backbone|(layer|block|stage)s?")
 
 
 @dataclass
@@ -24,6 +28,8 @@ class OptimSettings:
         final_lr: Learning rate at the last step.
         student_lr_factor: Learning rate of the student as a fraction of `lr`. Below 1 in fine-tuning, where the head
             starts from nothing and the student from something.
+        layer_decay: Factor from each block of the student to the one below it, 1 for none; the last block is one step
+            below the head. 0.65 to 0.9 where the student was pretrained.
     """
 
     lr: float = 4e-4
@@ -32,6 +38,7 @@ class OptimSettings:
     warmup_steps: int = 500
     final_lr: float = 1e-6
     student_lr_factor: float = 1.0
+    layer_decay: float = 1.0
 
     def __post_init__(self) -> None:
         """Checks the ranges.
@@ -46,6 +53,8 @@ class OptimSettings:
                 f"model.optim has weight_decay {self.weight_decay}, student_lr_factor {self.student_lr_factor} "
                 f"and betas {self.betas}; the first two must be 0 or more, betas in [0, 1)"
             )
+        if not 0 < self.layer_decay <= 1:
+            raise UserError(f"model.optim.layer_decay is {self.layer_decay}; it must be above 0 and at most 1")
         if self.warmup_steps < 0:
             raise UserError(f"model.optim.warmup_steps is {self.warmup_steps}; it must be 0 or more")
 
@@ -76,6 +85,34 @@ def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, A
     ]
 
 
+def layer_depths(student: nn.Module) -> list[int]:
+    """Depth of each parameter of a backbone, in the order of `parameters()`: 0 below the first block, then by block.
+
+    A block is the deepest of the nested `layers`, `blocks` and `stages` in a parameter's name, as RS4D and timm number
+    them; parameters between and behind blocks belong to the block before them.
+    """
+    depths: dict[str, int] = {}
+    result = []
+    for name, _ in student.named_parameters():
+        block = _block(name)
+        if block:
+            depths.setdefault(block, len(depths) + 1)
+        result.append(depths[block] if block else len(depths))
+    return result
+
+
+def _block(name: str) -> str:
+    """The part of a parameter's name up to its block; empty outside of blocks."""
+    parts = name.split(".")[:-1]
+    end = 0
+    for position, part in enumerate(parts, start=1):
+        if _NUMBERED.fullmatch(part):
+            end = position
+        elif not _CONTAINER.fullmatch(part):
+            break
+    return ".".join(parts[:end])
+
+
 def lr_factor(step: int, total_steps: int, settings: OptimSettings) -> float:
     """Learning rate at `step` as a fraction of the peak."""
     if step < settings.warmup_steps:
@@ -92,14 +129,35 @@ def build_optimizer(module: Any, total_steps: int, settings: OptimSettings) -> d
         module: A Lightning module with a `student`.
         total_steps: Optimizer steps of the whole run.
         settings: Rates and schedule.
+
+    Raises:
+        UserError: A decay by layer for a student without numbered blocks.
+
+    Source: the decay by layer is BEiT's (https://arxiv.org/abs/2106.08254), after ELECTRA's.
     """
-    own = {id(parameter) for parameter in module.student.parameters()}
+    factors = _student_factors(module.student, settings)
     groups = []
     for group in parameter_groups(module, settings.weight_decay):
-        student = [parameter for parameter in group["params"] if id(parameter) in own]
-        others = [parameter for parameter in group["params"] if id(parameter) not in own]
-        groups.append({**group, "params": student, "lr": settings.lr * settings.student_lr_factor})
-        groups.append({**group, "params": others})
+        # Largest first: without a decay by layer there is one group of the student's, even if it is empty.
+        for factor in sorted(set(factors.values()), reverse=True) or [settings.student_lr_factor]:
+            student = [parameter for parameter in group["params"] if factors.get(id(parameter)) == factor]
+            groups.append({**group, "params": student, "lr": settings.lr * factor})
+        groups.append({**group, "params": [p for p in group["params"] if id(p) not in factors]})
     optimizer = torch.optim.AdamW(groups, lr=settings.lr, betas=settings.betas)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: lr_factor(step, total_steps, settings))
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def _student_factors(student: nn.Module, settings: OptimSettings) -> dict[int, float]:
+    """Learning rate of each of the student's parameters, by its id, as a fraction of the peak."""
+    depths = layer_depths(student)
+    top = max(depths, default=0) + 1
+    if settings.layer_decay < 1 and top == 1:
+        raise UserError(
+            f"model.optim.layer_decay is {settings.layer_decay}, but the parameters of {type(student).__name__} are in "
+            "no numbered layers, blocks or stages; set it to 1, or use model.optim.student_lr_factor"
+        )
+    return {
+        id(parameter): settings.student_lr_factor * settings.layer_decay ** (top - depth)
+        for parameter, depth in zip(student.parameters(), depths, strict=True)
+    }

@@ -8,12 +8,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from heads.cascade_mask_rcnn import CascadeMaskRCNN
     from heads.dense_masks import DenseMasks
     from heads.mask_rcnn import MaskRCNN
 
-__all__ = ["DenseMasks", "MaskRCNN"]
+__all__ = ["CascadeMaskRCNN", "DenseMasks", "MaskRCNN"]
 
-_MODULES = {"DenseMasks": "heads.dense_masks", "MaskRCNN": "heads.mask_rcnn"}
+_MODULES = {
+    "CascadeMaskRCNN": "heads.cascade_mask_rcnn",
+    "DenseMasks": "heads.dense_masks",
+    "MaskRCNN": "heads.mask_rcnn",
+}
 
 
 def __getattr__(name: str) -> Any:

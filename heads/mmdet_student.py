@@ -11,7 +11,7 @@
         ...)
 
 `in_channels` and `strides` are what the student's `feature_info` says; the heads follow as in any other config, with
-anchor strides from a quarter to four times the student's.
+anchor strides from a quarter to four times the student's. `distill mmdet-config RECIPE` writes such a config whole.
 Any `Student` works, timm's `features_only` models included. Axes: B batch, C channels, H W grid or pixels.
 """
 
@@ -75,14 +75,25 @@ class DistillNeck(BaseModule):
         in_channels: Channels of each map of the student.
         strides: Stride of each map, in pixels.
         out_channels: Channels of every level.
-        norm: Norm of the aggregator: "layer", "group" or "batch".
+        norm: As for `Neck`, like all that follow.
+        hidden_channels: Width inside the aggregator.
+        two_way: Whether the aggregator visits the maps from deep to shallow as well.
+        path_aggregation: Whether finer levels flow into coarser ones at the end.
     """
 
     def __init__(
-        self, in_channels: list[int], strides: list[int], out_channels: int = 256, norm: str = "layer"
+        self,
+        in_channels: list[int],
+        strides: list[int],
+        out_channels: int = 256,
+        norm: str = "layer",
+        hidden_channels: int = 32,
+        two_way: bool = False,
+        path_aggregation: bool = False,
     ) -> None:
         super().__init__()
-        self.neck = Neck(_Maps(in_channels, strides), out_channels, norm)
+        maps = _Maps(in_channels, strides)
+        self.neck = Neck(maps, out_channels, norm, hidden_channels, two_way, path_aggregation)
 
     def forward(self, features: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """Maps the student's maps (B, C_i, H_i, W_i) to levels (B, out_channels, H_l, W_l), finest first."""

@@ -3,118 +3,16 @@
 Axes: B batch, C channels, H W the grid of one map, L maps of the student. Strides are pixels of the input per cell.
 """
 
-from collections.abc import Callable
 from itertools import pairwise
-from math import gcd
+from typing import Any
 
 import torch
-import torch.nn.functional as F
-from timm.layers import LayerNorm2d
 from torch import Tensor, nn
 
 from distill.contracts import FeatureInfo
-from distill.errors import UserError, unknown_name
-
-
-def _layer_norm(channels: int) -> nn.Module:
-    return LayerNorm2d(channels, eps=1e-6)
-
-
-def _group_norm(channels: int) -> nn.Module:
-    # 16 channels per group: the best fixed width in Wu & He, "Group Normalization", table 3.
-    return nn.GroupNorm(gcd(channels, max(1, channels // 16)), channels)
-
-
-_NORMS: dict[str, Callable[[int], nn.Module]] = {"layer": _layer_norm, "group": _group_norm, "batch": nn.BatchNorm2d}
-
-
-def _conv_norm_relu(in_channels: int, out_channels: int, kernel: int, norm: str) -> nn.Sequential:
-    conv = nn.Conv2d(in_channels, out_channels, kernel, padding=kernel // 2)
-    return nn.Sequential(conv, _NORMS[norm](out_channels), nn.ReLU(inplace=True))
-
-
-class FeatureAggregator(nn.Module):
-    """Merges the maps of a columnar student, all of one stride, into a single map.
-
-    Each map is reduced to a few channels, then visited from shallow to deep by a residual recurrence
-    s_k = x_{k-1} + f_k, x_k = s_k + C_k(s_k), and the last state is widened again.
-
-    Source: RSPrompter (Chen et al., TGRS 2024), feature aggregator, as RS4D uses it. Two deviations. Every map that the
-    student emits is used, so that the distilled last one always is; RS4D's SSDD configuration skips it. The default
-    norm is LayerNorm, where the original has BatchNorm: at 1-4 images per device its statistics are unreliable.
-
-    Args:
-        in_channels: Channels C_i of the L maps, shallow to deep.
-        channels: Channels of the result.
-        hidden_channels: Channels inside the recurrence.
-        norm: "layer", "group" or "batch".
-    """
-
-    def __init__(
-        self, in_channels: list[int], channels: int = 256, hidden_channels: int = 32, norm: str = "layer"
-    ) -> None:
-        super().__init__()
-        if norm not in _NORMS:
-            raise unknown_name("neck norm", norm, _NORMS)
-        width = hidden_channels
-        self.reduce = nn.ModuleList(
-            nn.Sequential(_conv_norm_relu(c, width, 1, norm), _conv_norm_relu(width, width, 3, norm))
-            for c in in_channels
-        )
-        self.recur = nn.ModuleList(_conv_norm_relu(width, width, 3, norm) for _ in in_channels)
-        self.fuse = nn.Sequential(
-            _conv_norm_relu(width, channels, 1, norm),
-            _conv_norm_relu(channels, channels, 3, norm),
-            nn.Conv2d(channels, channels, 3, padding=1),
-        )
-
-    def forward(self, features: list[Tensor]) -> Tensor:
-        """Maps L maps (B, C_i, H, W) to one (B, channels, H, W)."""
-        state: Tensor | float = 0.0
-        for feature, reduce, recur in zip(features, self.reduce, self.recur, strict=True):
-            total = state + reduce(feature)
-            state = total + recur(total)
-        return self.fuse(state)
-
-
-class SimpleFPN(nn.Module):
-    """Splits one map of stride s into five of strides s/4, s/2, s, 2s and 4s, without a top-down path.
-
-    Source: Li et al., "Exploring Plain Vision Transformer Backbones for Object Detection", ECCV 2022, sec. 3, with the
-    fifth level of RS4D. Odd grids round up, so that the coarse levels cover the whole map.
-
-    Args:
-        channels: Channels of the input and of every level; a multiple of 4.
-    """
-
-    def __init__(self, channels: int = 256) -> None:
-        super().__init__()
-        if channels % 4:
-            raise UserError(f"neck_channels must be a multiple of 4 (got {channels})")
-        half, quarter = channels // 2, channels // 4
-        up = nn.ConvTranspose2d
-        self.resample = nn.ModuleList(
-            [
-                nn.Sequential(up(channels, half, 2, 2), _layer_norm(half), nn.GELU(), up(half, quarter, 2, 2)),
-                up(channels, half, 2, 2),
-                nn.Identity(),
-                nn.MaxPool2d(2, ceil_mode=True),
-            ]
-        )
-        self.project = nn.ModuleList(
-            nn.Sequential(
-                nn.Conv2d(width, channels, 1),
-                _layer_norm(channels),
-                nn.Conv2d(channels, channels, 3, padding=1),
-                _layer_norm(channels),
-            )
-            for width in (quarter, half, channels, channels)
-        )
-
-    def forward(self, feature: Tensor) -> list[Tensor]:
-        """Maps (B, channels, H, W) to five levels (B, channels, H_l, W_l), finest first."""
-        levels = [project(resample(feature)) for resample, project in zip(self.resample, self.project, strict=True)]
-        return [*levels, F.max_pool2d(levels[-1], kernel_size=1, stride=2)]
+from distill.errors import UserError
+from heads.aggregator import FeatureAggregator
+from heads.pyramids import SimpleFPN, top_down_fpn
 
 
 class Neck(nn.Module):
@@ -123,19 +21,29 @@ class Neck(nn.Module):
     Attributes:
         strides: Stride of each level, in pixels, finest first; at least five levels, each twice the one before in a
             columnar student.
+        mmdet_config: The same neck in MMDetection's notation, see `heads.mmdet_student.DistillNeck`.
 
     Args:
         feature_info: Channels and strides of the student's maps.
         channels: Channels of every level.
-        norm: Norm of the aggregator: "layer", "group" or "batch". A top-down FPN has none.
+        norm: Norm of the aggregator or of the top-down FPN: "layer", "group", "batch" or "none". The simple FPN always
+            has layer norms, as published.
         hidden_channels: Width inside the aggregator.
+        two_way: Whether the aggregator visits the maps from deep to shallow as well.
+        path_aggregation: Whether finer levels flow into coarser ones at the end.
 
     Raises:
-        UserError: The student's strides do not make a pyramid.
+        UserError: The student's strides do not make a pyramid, or a setting does not fit it.
     """
 
     def __init__(
-        self, feature_info: FeatureInfo, channels: int = 256, norm: str = "layer", hidden_channels: int = 32
+        self,
+        feature_info: FeatureInfo,
+        channels: int = 256,
+        norm: str = "layer",
+        hidden_channels: int = 32,
+        two_way: bool = False,
+        path_aggregation: bool = False,
     ) -> None:
         super().__init__()
         in_channels, reductions = list(feature_info.channels()), list(feature_info.reduction())
@@ -145,18 +53,34 @@ class Neck(nn.Module):
                 raise UserError(f"the neck needs a student stride that is a multiple of 4 pixels (got {stride})")
             self.strides = [stride // 4, stride // 2, stride, 2 * stride, 4 * stride]
             self.pyramid: nn.Module = nn.Sequential(
-                FeatureAggregator(in_channels, channels, hidden_channels, norm), SimpleFPN(channels)
+                FeatureAggregator(in_channels, channels, hidden_channels, norm, two_way),
+                SimpleFPN(channels, path_aggregation),
             )
             self.pyramid.apply(_let_content_through)
         elif all(fine < coarse for fine, coarse in pairwise(reductions)):
+            if two_way:
+                raise UserError(
+                    f"neck_two_way is for students whose maps share one stride (got strides {reductions}); "
+                    "for a bottom-up path over a hierarchical student set neck_path_aggregation"
+                )
             extra = max(0, 5 - len(reductions))
             self.strides = reductions + [reductions[-1] * 2**i for i in range(1, extra + 1)]
-            self.pyramid = _top_down_fpn(in_channels, channels, len(self.strides))
+            self.pyramid = top_down_fpn(in_channels, channels, len(self.strides), norm, path_aggregation)
         else:
             raise UserError(
                 f"the neck cannot order feature maps of strides {reductions}; let the student emit maps of one stride, "
                 "or of strictly growing strides (`out_indices`)"
             )
+        self.mmdet_config: dict[str, Any] = {
+            "type": "DistillNeck",
+            "in_channels": in_channels,
+            "strides": reductions,
+            "out_channels": channels,
+            "norm": norm,
+            "hidden_channels": hidden_channels,
+            "two_way": two_way,
+            "path_aggregation": path_aggregation,
+        }
 
     def forward(self, features: list[Tensor]) -> list[Tensor]:
         """Maps the student's L maps (B, C_i, H_i, W_i) to levels (B, channels, H_l, W_l), finest first."""
@@ -183,14 +107,3 @@ def _let_content_through(module: nn.Module) -> None:
             weight.sub_(weight.mean((1, 2, 3), keepdim=True))
     if module.bias is not None:
         nn.init.zeros_(module.bias)
-
-
-def _top_down_fpn(in_channels: list[int], channels: int, levels: int) -> nn.Module:
-    from heads.mmcv_ops import ensure_mmcv_ops
-
-    ensure_mmcv_ops()
-    from mmdet.models.necks import FPN
-
-    fpn = FPN(in_channels, channels, num_outs=levels)
-    fpn.init_weights()
-    return fpn

@@ -44,10 +44,19 @@ def test_resumed_distillation_equals_uninterrupted(distill_recipe: Path, tmp_pat
         assert torch.equal(tensor, resumed[name]), name
 
 
-def test_resumed_fine_tuning_equals_uninterrupted(finetune_recipe: Path, tmp_path: Path) -> None:
-    assert main(["fit", str(finetune_recipe)]) == 0
+VARIED = [
+    "--data.oversample_threshold=1.0",
+    "--data.augmentation.rotate=true",
+    "--data.augmentation.speckle=0.5",
+    "--model.optim.layer_decay=0.9",
+]
+
+
+@pytest.mark.parametrize("extra", [[], VARIED], ids=["plain", "varied"])
+def test_resumed_fine_tuning_equals_uninterrupted(finetune_recipe: Path, tmp_path: Path, extra: list[str]) -> None:
+    assert main(["fit", str(finetune_recipe), *extra]) == 0
     straight = read_state_dict(tmp_path / "run" / "student.safetensors")
-    resumed = cut_and_resume(finetune_recipe, tmp_path / "cut")
+    resumed = cut_and_resume(finetune_recipe, tmp_path / "cut", *extra)
     for name, tensor in straight.items():
         assert torch.equal(tensor, resumed[name]), name
 

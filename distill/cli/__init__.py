@@ -10,9 +10,12 @@ VERBS = {
     "fit": ("run", "train what RECIPE describes: distil a student, or fine-tune it under a head"),
     "validate": ("run", "score a run on its validation images"),
     "test": ("run", "score a run on its test images: box and mask AP"),
+    "seeds": ("seeds", "mean and spread of the scores of several runs, one per seed"),
     "demo": ("demo", "teacher, distillation, fine-tuning and comparison on synthetic scenes, in minutes on a CPU"),
+    "data": ("data", "prepare, verify or preview a labelled data set"),
     "doctor": ("doctor", "what is installed, which kernels are active and why, and the line that fixes each problem"),
     "recipes": ("recipes", "list, show or copy the recipes that come with the package"),
+    "mmdet-config": ("mmdet_config", "write a fine-tuning recipe as a plain MMDetection config"),
 }
 
 
@@ -46,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _help() -> str:
-    verbs = "\n".join(f"  {name:<9} {text}" for name, (_, text) in VERBS.items())
+    verbs = "\n".join(f"  {name:<12} {text}" for name, (_, text) in VERBS.items())
     return (
         "usage: distill VERB [arguments]\n\n"
         f"{verbs}\n\n"

@@ -21,10 +21,12 @@ from distill.checkpoint import read_training_step
 from distill.cli.recipe_errors import explain, hidden_user_error
 from distill.cli.recipes import find
 from distill.errors import UserError
+from distill.evaluation.coco import summarise
 from distill.report.facts import run_facts, run_kind
 from distill.report.loggers import build_loggers
 from distill.report.progress import DataWait, progress_bar
 from distill.report.run_folder import RunFolder, RunSettings, clear, require_fresh, say_goodbye, write_json
+from distill.report.scoring import write_details
 
 TRAINER_DEFAULTS = {
     "devices": 1,
@@ -185,6 +187,13 @@ class RecipeCLI(LightningCLI):
         self._report("validate")
 
     def _before_scoring(self, stage: str) -> None:
+        best = Path(self.config[self.stage].ckpt_path).name == "best.ckpt"
+        if stage == "test" and best and getattr(self.datamodule, "selects_on_test", False):
+            raise UserError(
+                "best.ckpt was chosen by its score on the very images that `distill test` reports; test the last "
+                "checkpoint (--ckpt_path last), or fit again with --data.val_fraction 0.1, which holds out a part of "
+                "the training images to choose on"
+            )
         self.datamodule.setup(stage)
         if run_kind(self.model, "fit") == "distil" and stage == "test":
             raise UserError("a distillation run has no test split; use `distill validate`")
@@ -198,16 +207,21 @@ class RecipeCLI(LightningCLI):
     def _report(self, stage: str) -> None:
         if not self.trainer.is_global_zero:
             return
-        metrics = {k: float(v) for k, v in self.trainer.callback_metrics.items() if "/" in k}
+        # Lightning rounds what is logged to float32; the file holds pycocotools' own digits.
+        exact = summarise(getattr(self.model, "scores", {}))
+        logged = {k: float(v) for k, v in self.trainer.callback_metrics.items() if "/" in k}
+        metrics = {k: exact.get(k.partition("/")[2], v) for k, v in logged.items()}
         write_json(self.folder / f"{stage}.json", metrics)
+        details: list[str] = []
         evaluator = getattr(self.model, "evaluator", None)
         if evaluator is not None:
             write_json(self.folder / f"{stage}_predictions.json", evaluator.results())
+            details = write_details(self.folder, stage, evaluator, self.model.scores)
         table = Table("metric", "value", title=f"{self.folder} ({stage})")
         for key, value in metrics.items():
             table.add_row(key.partition("/")[2], f"{value:.4f}")
         Console().print(table)
-        print(f"Wrote {self.folder / f'{stage}.json'}")
+        print(f"Wrote {self.folder}/: {', '.join([f'{stage}.json', *details])}")
 
     def _facts(self) -> dict[str, Any]:
         size = self.datamodule.image_size

@@ -5,11 +5,21 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from distill.data.coco import CocoInstances
     from distill.data.folder import ImageFolder
+    from distill.data.hrsid import HRSID
     from distill.data.nwpu import NWPU
+    from distill.data.ssdd import SSDD
+    from distill.data.whu import WHU
 
-__all__ = ["NWPU", "CocoInstances", "ImageFolder"]
+__all__ = ["HRSID", "NWPU", "SSDD", "WHU", "CocoInstances", "ImageFolder"]
 
-_HOMES = {"CocoInstances": "coco", "ImageFolder": "folder", "NWPU": "nwpu"}
+_HOMES = {
+    "CocoInstances": "coco",
+    "HRSID": "hrsid",
+    "ImageFolder": "folder",
+    "NWPU": "nwpu",
+    "SSDD": "ssdd",
+    "WHU": "whu",
+}
 
 
 def __getattr__(name: str) -> Any:

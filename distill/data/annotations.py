@@ -4,7 +4,8 @@ Axes: H W pixels of the image file. Boxes in the file are [x, y, width, height].
 """
 
 import json
-from collections import defaultdict
+import logging
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,26 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from distill.data.broken import POLICIES
+from distill.data.records import (
+    REQUIRED,
+    Problem,
+    category_problem,
+    geometry_problem,
+    image_problem,
+    missing_keys,
+    reference_problem,
+)
 from distill.errors import UserError, unknown_name
 
-_REQUIRED = {
-    "categories": ("id", "name"),
-    "images": ("id", "file_name", "height", "width"),
-    "annotations": ("id", "image_id", "category_id", "bbox", "segmentation"),
-}
+logger = logging.getLogger(__name__)
+
+_UNIQUE = (
+    ("categories", "id", "use a category id"),
+    ("categories", "name", "name a category"),
+    ("images", "id", "use an image id"),
+    ("images", "file_name", "list an image file"),
+)
 
 
 class CocoAnnotations:
@@ -30,23 +44,28 @@ class CocoAnnotations:
     Args:
         path: The JSON file.
         classes: Names to keep, in label order; without it all of the file's categories, ordered by id.
+        on_error: "raise" stops at the first unusable object; "skip" leaves such objects out and says how many. Broken
+            categories and image records always stop: without them the file's meaning is a guess.
 
     Attributes:
         class_names: Names by label.
         category_ids: The file's category id by label.
         images: The file's image records, in file order.
+        problems: What was wrong with the objects left out.
 
     Raises:
-        UserError: The file is missing, damaged or not COCO, refers to images or categories it does not define, lacks a
-            declared class, or holds no object of the wanted classes.
+        UserError: The file is missing, damaged or not COCO, an object is unusable (under "raise"; see
+            `distill.data.records`), a declared class is missing, or no object of the wanted classes is left.
     """
 
-    def __init__(self, path: str | Path, classes: Sequence[str] | None = None) -> None:
+    def __init__(self, path: str | Path, classes: Sequence[str] | None = None, on_error: str = "raise") -> None:
+        if on_error not in POLICIES:
+            raise unknown_name("on_error policy", on_error, POLICIES)
         self.path = Path(path)
-        content = _read(self.path)
-        ids = {str(category["name"]): int(category["id"]) for category in content["categories"]}
-        if len(ids) != len(content["categories"]):
-            raise UserError(f"annotations {str(path)!r} name a category twice; category names must be unique")
+        self.on_error = on_error
+        self.problems: list[Problem] = []
+        content = read_coco(self.path)
+        ids = {category["name"]: category["id"] for category in content["categories"]}
         self.class_names = list(classes) if classes is not None else sorted(ids, key=lambda name: ids[name])
         for name in self.class_names:
             if name not in ids:
@@ -99,23 +118,40 @@ class CocoAnnotations:
         }
 
     def _by_image(self, content: dict[str, Any], known_categories: set[int]) -> dict[int, list[dict[str, Any]]]:
-        image_ids = {image["id"] for image in content["images"]}
-        if len(image_ids) != len(content["images"]):
-            raise UserError(f"annotations {str(self.path)!r} use an image id twice; image ids must be unique")
+        sizes = {image["id"]: (image["height"], image["width"]) for image in content["images"]}
         labels = {category_id: label for label, category_id in enumerate(self.category_ids)}
         objects: dict[int, list[dict[str, Any]]] = defaultdict(list)
-        for record in content["annotations"]:
-            where = f"annotation {record['id']} in {str(self.path)!r}"
-            if record["image_id"] not in image_ids:
-                raise UserError(f"{where} belongs to image {record['image_id']}, which the file does not list")
-            if record["category_id"] not in known_categories:
-                raise UserError(
-                    f"{where} has category {record['category_id']}; the file defines {sorted(known_categories)}"
-                )
+        seen: set[int] = set()
+        for position, record in enumerate(content["annotations"]):
+            problem = missing_keys("annotations", position, record)
+            problem = problem or reference_problem(record, sizes, known_categories)
+            if problem is None and record["id"] in seen:
+                problem = Problem("annotation id", f"annotation {record['id']}", "is there twice; ids must be unique")
+            if problem is None and record["category_id"] in labels:
+                problem = geometry_problem(record, sizes)
+            if problem is not None:
+                self._refuse(problem)
+                continue
+            seen.add(record["id"])
             if record["category_id"] in labels:
-                _check_geometry(record, where)
                 objects[record["image_id"]].append({**record, "label": labels[record["category_id"]]})
+        if self.problems:
+            kinds = ", ".join(f"{count} {kind}" for kind, count in Counter(p.kind for p in self.problems).most_common())
+            logger.warning(
+                "left out %d of %d objects (on_error: skip): %s; the first: %s",
+                len(self.problems),
+                len(content["annotations"]),
+                kinds,
+                self.problems[0].within(self.path),
+            )
         return dict(objects)
+
+    def _refuse(self, problem: Problem) -> None:
+        if self.on_error == "raise":
+            raise UserError(
+                f"{problem.within(self.path)}; correct the file, or set on_error: skip to train without such objects"
+            )
+        self.problems.append(problem)
 
 
 def decode_mask(segmentation: Any, height: int, width: int) -> NDArray[np.uint8]:
@@ -135,40 +171,45 @@ def decode_mask(segmentation: Any, height: int, width: int) -> NDArray[np.uint8]
     return coco_mask.decode(rle)
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> Any:
+    """The content of a JSON file in UTF-8, with or without a byte order mark.
+
+    Raises:
+        UserError: The file is missing, unreadable, in another encoding or no JSON.
+    """
     if not path.is_file():
         raise UserError(f"annotations {str(path)!r} do not exist; give the path of a COCO instance annotation file")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        return json.loads(path.read_text(encoding="utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"annotations {str(path)!r} are not valid JSON in UTF-8 ({error}); save them in that encoding"
+        ) from error
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(
             f"annotations {str(path)!r} are not valid JSON ({error}); copy or download them again"
         ) from error
-    for section, keys in _REQUIRED.items():
-        records = content.get(section) if isinstance(content, dict) else None
-        if not isinstance(records, list):
+
+
+def read_coco(path: Path) -> dict[str, Any]:
+    """A COCO file whose categories and images are sound; annotations may still be broken.
+
+    Raises:
+        UserError: See `read_json`; or a section is missing, or a category or an image record cannot be used.
+    """
+    content = read_json(path)
+    for section in REQUIRED:
+        if not isinstance(content, dict) or not isinstance(content.get(section), list):
             raise UserError(
-                f"annotations {str(path)!r} have no list {section!r}; a COCO file has {', '.join(_REQUIRED)}"
+                f"annotations {str(path)!r} have no list {section!r}; a COCO file has {', '.join(REQUIRED)}"
             )
-        for position, record in enumerate(records):
-            missing = [key for key in keys if not isinstance(record, dict) or key not in record]
-            if missing:
-                raise UserError(
-                    f"annotations {str(path)!r}: entry {position} of {section!r} lacks {', '.join(map(repr, missing))}"
-                )
+    for section, problem_of in (("categories", category_problem), ("images", image_problem)):
+        for position, record in enumerate(content[section]):
+            if problem := missing_keys(section, position, record) or problem_of(record):
+                raise UserError(f"{problem.within(path)}; correct the file")
+    for section, key, fault in _UNIQUE:
+        values = [record[key] for record in content[section]]
+        if len(set(values)) != len(values):
+            twice = next(value for value in values if values.count(value) > 1)
+            raise UserError(f"annotations {str(path)!r} {fault} twice ({twice!r}); it must be unique")
     return content
-
-
-def _check_geometry(record: dict[str, Any], where: str) -> None:
-    box, shape = record["bbox"], record["segmentation"]
-    if not isinstance(box, list) or len(box) != 4 or not all(isinstance(number, int | float) for number in box):
-        raise UserError(f"{where} has the box {box!r}; it must be [x, y, width, height]")
-    if isinstance(shape, list):
-        valid = bool(shape) and all(isinstance(p, list) and len(p) >= 6 and len(p) % 2 == 0 for p in shape)
-    else:
-        valid = isinstance(shape, dict) and {"size", "counts"} <= shape.keys()
-    if not valid:
-        raise UserError(
-            f"{where} has no usable segmentation; it must be polygons [[x1, y1, x2, y2, x3, y3, ...], ...] or a "
-            "run-length encoding {'size', 'counts'}"
-        )

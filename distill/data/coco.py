@@ -16,9 +16,10 @@ from torch.utils.data import Dataset
 
 from distill.contracts import Target
 from distill.data.annotations import CocoAnnotations
+from distill.data.augmentation import Augmentation
 from distill.data.broken import POLICIES, BrokenImages
 from distill.data.checks import at_least, existing_folder, ordered_pair
-from distill.data.images import BrokenImage, read_image
+from distill.data.images import BrokenImage, is_file, read_image
 from distill.data.instances import fitting_window, jittered_window, view
 from distill.data.loader import (
     Draw,
@@ -28,6 +29,7 @@ from distill.data.loader import (
     randomness_of,
     train_loader,
 )
+from distill.data.selection import hold_out, repeat_factors
 from distill.errors import UserError, unknown_name
 from distill.seeding import run_seed
 
@@ -51,6 +53,7 @@ class CocoViews(Dataset[Sample]):
         seed: Seed of the training views.
         scale_jitter: Range of the large-scale jitter.
         flip: Whether training views are mirrored in both directions.
+        augmentation: Further changes of training views.
     """
 
     def __init__(
@@ -63,6 +66,7 @@ class CocoViews(Dataset[Sample]):
         seed: int = 0,
         scale_jitter: tuple[float, float] = (1.0, 1.0),
         flip: bool = False,
+        augmentation: Augmentation | None = None,
     ) -> None:
         self.folder = folder
         self.annotations = annotations
@@ -71,6 +75,7 @@ class CocoViews(Dataset[Sample]):
         self.seed = seed
         self.scale_jitter = scale_jitter
         self.flip = flip
+        self.augmentation = augmentation or Augmentation()
         self.broken = BrokenImages(len(self.images), on_error)
 
     def __len__(self) -> int:
@@ -81,13 +86,17 @@ class CocoViews(Dataset[Sample]):
         index = draw if isinstance(draw, int) else draw.index
         index, pixels = self.broken.read(index, self._read)
         height, width = pixels.shape[-2:]
-        if isinstance(draw, int):
-            window = fitting_window(height, width, self.image_size)
-        else:
-            with randomness_of(self.seed, draw):
-                window = jittered_window(height, width, self.image_size, self.scale_jitter, self.flip)
         image_id = self.images[index]["id"]
-        return view(pixels, self.annotations.objects(image_id), image_id, window, self.image_size)
+        records, size, change = self.annotations.objects(image_id), self.image_size, self.augmentation
+        if isinstance(draw, int):
+            return view(pixels, records, image_id, fitting_window(height, width, size), size)
+        with randomness_of(self.seed, draw):
+            window = jittered_window(height, width, size, self.scale_jitter, self.flip, change.rotate)
+            return view(pixels, records, image_id, window, size, change.recolour)
+
+    def classes(self, index: int) -> set[int]:
+        """Labels of the objects in an image."""
+        return {record["label"] for record in self.annotations.objects(self.images[index]["id"])}
 
     def _read(self, index: int) -> Tensor:
         record = self.images[index]
@@ -115,14 +124,22 @@ class CocoInstances(LightningDataModule):
         val_annotations: COCO JSON of the validation images.
         test_images: Folder of the test images; by default the validation images.
         test_annotations: COCO JSON of the test images; by default the validation annotations.
+        val_fraction: Share of the training images that is held out and validated on, so that a model can be selected
+            without the images it is reported on; the `val` files are then tested on.
+        val_seed: Decides which images that are. It is not the run's seed, so that runs over several seeds select on
+            the same images.
         classes: Class names to keep, in label order; by default all of the training file, ordered by category id.
         image_size: Side S of the square views, in pixels.
         batch_size: Images per batch and process.
         num_workers: Processes that read images; 0 reads in the main process.
         scale_jitter: Range of the random zoom. At 1 the long side of the image fills the view.
         flip: Whether training views are mirrored, horizontally and vertically.
-        on_error: "skip" replaces training images that cannot be read and names each once; "raise" stops at the first.
-            Validation and test always stop: a score over fewer images would not compare.
+        augmentation: Quarter turns, light, colour and speckle of training views; none by default.
+        oversample_threshold: Classes in a smaller share of the training images are seen more often, see
+            `distill.data.selection.repeat_factors`. An epoch grows by the repetitions.
+        on_error: "skip" replaces training images that cannot be read and names each once, and leaves out training
+            objects that cannot be used and counts them; "raise" stops at the first. Validation and test always stop: a
+            score over fewer images or objects would not compare.
         filter_empty: Whether training images without objects are left out.
         train_limit: Train on this many images only, the first of a shuffle by `seed`: with the same seed a smaller
             limit is a subset of a larger one.
@@ -141,12 +158,16 @@ class CocoInstances(LightningDataModule):
         val_annotations: str,
         test_images: str | None = None,
         test_annotations: str | None = None,
+        val_fraction: float = 0.0,
+        val_seed: int = 0,
         classes: list[str] | None = None,
         image_size: int = 1024,
         batch_size: int = 4,
         num_workers: int = 2,
         scale_jitter: tuple[float, float] = (0.1, 2.0),
         flip: bool = True,
+        augmentation: Augmentation | None = None,
+        oversample_threshold: float = 0.0,
         on_error: str = "skip",
         filter_empty: bool = False,
         train_limit: int | None = None,
@@ -155,6 +176,15 @@ class CocoInstances(LightningDataModule):
         super().__init__()
         if (test_images is None) != (test_annotations is None):
             raise UserError("test_images and test_annotations belong together; give both, or neither to test on val")
+        if not 0 <= val_fraction < 1:
+            raise UserError(f"val_fraction is {val_fraction}; it must be 0 or more and below 1")
+        if val_fraction and test_images is not None:
+            raise UserError(
+                f"val_fraction is {val_fraction}, but there are validation images apart from the test images already; "
+                "set val_fraction to 0, or leave test_images and test_annotations out to test on the val files"
+            )
+        if not 0 <= oversample_threshold <= 1:
+            raise UserError(f"oversample_threshold is {oversample_threshold}; it must lie in [0, 1]")
         if on_error not in POLICIES:
             raise unknown_name("on_error policy", on_error, POLICIES)
         if classes is not None and (not classes or len(set(classes)) != len(classes)):
@@ -163,25 +193,38 @@ class CocoInstances(LightningDataModule):
             at_least("train_limit", train_limit, 1)
         self.sources = {
             "train": (train_images, train_annotations),
-            "val": (val_images, val_annotations),
+            "val": (train_images, train_annotations) if val_fraction else (val_images, val_annotations),
             "test": (test_images or val_images, test_annotations or val_annotations),
         }
+        self.val_fraction = val_fraction
+        self.val_seed = val_seed
         self.classes = classes
         self.image_size = at_least("image_size", image_size, 1)
         self.batch_size = at_least("batch_size", batch_size, 1)
         self.num_workers = at_least("num_workers", num_workers, 0)
         self.scale_jitter = ordered_pair("scale_jitter", scale_jitter, highest=16.0)
         self.flip = flip
+        self.augmentation = augmentation
+        self.oversample_threshold = oversample_threshold
         self.on_error = on_error
         self.filter_empty = filter_empty
         self.train_limit = train_limit
         self.seed = run_seed() if seed is None else seed
         self._sets: dict[str, CocoViews] = {}
 
+    @property
+    def selects_on_test(self) -> bool:
+        """Whether validation looks at the test images, so that what it selects must not be reported on them."""
+        return self.sources["val"] == self.sources["test"]
+
     @cached_property
     def class_names(self) -> list[str]:
         """Names by label. Reads the training annotations when first asked."""
-        return CocoAnnotations(self.sources["train"][1], self.classes).class_names
+        return self._train_annotations.class_names
+
+    @cached_property
+    def _train_annotations(self) -> CocoAnnotations:
+        return CocoAnnotations(self.sources["train"][1], self.classes, self.on_error)
 
     def dataset(self, split: str) -> CocoViews:
         """The views of "train", "val" or "test", read when first asked for.
@@ -192,10 +235,9 @@ class CocoInstances(LightningDataModule):
         if split not in self.sources:
             raise unknown_name("split", split, self.sources)
         if split not in self._sets:
-            images, annotations = self.sources[split]
-            folder = existing_folder(f"{split}_images", images)
-            content = CocoAnnotations(annotations, self.class_names)
-            self._sets[split] = self._train_set(folder, content) if split == "train" else self._fixed(folder, content)
+            folder = existing_folder(f"{split}_images", self.sources[split][0])
+            build = self._train_set if split == "train" else self._fixed
+            self._sets[split] = build(folder, *self._records(split))
         return self._sets[split]
 
     def ground_truth(self, split: str) -> dict[str, Any]:
@@ -217,7 +259,10 @@ class CocoInstances(LightningDataModule):
 
     def train_dataloader(self) -> ResumableLoader:
         """Random views, shuffled; resumable in the middle of an epoch."""
-        return train_loader(self.dataset("train"), self.batch_size, self.num_workers, self.seed, self.trainer, collate)
+        data, repeats = self.dataset("train"), None
+        if self.oversample_threshold:
+            repeats = repeat_factors([data.classes(i) for i in range(len(data))], self.oversample_threshold)
+        return train_loader(data, self.batch_size, self.num_workers, self.seed, self.trainer, collate, repeats)
 
     def val_dataloader(self) -> OneLineErrorLoader:
         """Fixed views of the validation images, in file order."""
@@ -232,8 +277,16 @@ class CocoInstances(LightningDataModule):
         if "train" in self._sets:
             self._sets["train"].broken.report()
 
-    def _train_set(self, folder: Path, content: CocoAnnotations) -> CocoViews:
-        images = content.images
+    def _records(self, split: str) -> tuple[CocoAnnotations, list[dict[str, Any]]]:
+        """The annotations of a split, and its image records among them."""
+        if split == "test" or (split == "val" and not self.val_fraction):
+            content = CocoAnnotations(self.sources[split][1], self.class_names)
+            return content, content.images
+        content = self._train_annotations
+        training, held_out = hold_out(content.images, self.val_fraction, self.val_seed)
+        return content, training if split == "train" else held_out
+
+    def _train_set(self, folder: Path, content: CocoAnnotations, images: list[dict[str, Any]]) -> CocoViews:
         if self.filter_empty:
             images = [image for image in images if content.objects(image["id"])]
         if self.train_limit is not None:
@@ -247,17 +300,25 @@ class CocoInstances(LightningDataModule):
                 )
             logger.warning("no training object of %s in %s", ", ".join(empty), content.path)
         return CocoViews(
-            folder, content, images, self.image_size, self.on_error, self.seed, self.scale_jitter, self.flip
+            folder,
+            content,
+            images,
+            self.image_size,
+            self.on_error,
+            self.seed,
+            self.scale_jitter,
+            self.flip,
+            self.augmentation,
         )
 
-    def _fixed(self, folder: Path, content: CocoAnnotations) -> CocoViews:
-        missing = [image["file_name"] for image in content.images if not (folder / image["file_name"]).is_file()]
+    def _fixed(self, folder: Path, content: CocoAnnotations, images: list[dict[str, Any]]) -> CocoViews:
+        missing = [image["file_name"] for image in images if not is_file(folder / image["file_name"])]
         if missing:
             raise UserError(
-                f"{len(missing)} of {len(content.images)} images listed in {str(content.path)!r} are not in "
+                f"{len(missing)} of {len(images)} images listed in {str(content.path)!r} are not in "
                 f"{str(folder)!r}, for example {missing[0]!r}; evaluation needs all of them"
             )
-        return CocoViews(folder, content, content.images, self.image_size, on_error="raise")
+        return CocoViews(folder, content, images, self.image_size, on_error="raise")
 
 
 def collate(samples: list[Sample]) -> dict[str, Any]:

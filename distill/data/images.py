@@ -4,7 +4,9 @@ Axes: C = 3 channels RGB, H W pixels.
 """
 
 import struct
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -39,13 +41,36 @@ def read_image(path: str | Path) -> Tensor:
     Raises:
         BrokenImage: The file is missing, empty, truncated, too large to be a single image, or not an image.
     """
-    path = Path(path)
+    return torch.from_numpy(_decoded(Path(path), _rgb)).permute(2, 0, 1).contiguous()
+
+
+def read_label(path: str | Path) -> NDArray[np.bool_]:
+    """Decodes a raster that marks one class: 1-bit, 0/1 or 0/255, grey or colour.
+
+    Returns:
+        True where the class is, of shape (H, W).
+
+    Raises:
+        BrokenImage: As `read_image`.
+    """
+    return _decoded(Path(path), _marked)
+
+
+def is_file(path: Path) -> bool:
+    """Whether a file is there; False too for names that no file can have and for links that end nowhere."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
+def _decoded(path: Path, convert: Callable[[Image.Image], NDArray[Any]]) -> NDArray[Any]:
     try:
         if path.stat().st_size == 0:
             raise BrokenImage(f"image {str(path)!r} is an empty file")
         with Image.open(path) as image:
             image.load()
-            pixels = _rgb(image)
+            return convert(image)
     except FileNotFoundError as error:
         raise BrokenImage(f"image {str(path)!r} does not exist") from error
     except UnidentifiedImageError as error:
@@ -58,7 +83,6 @@ def read_image(path: str | Path) -> Tensor:
             raise
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise BrokenImage(f"image {str(path)!r} is damaged ({reason})") from error
-    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
 
 
 def find_images(root: str | Path, key: str = "root") -> list[Path]:
@@ -89,6 +113,12 @@ def _rgb(image: Image.Image) -> NDArray[np.uint8]:
         grey = _stretch(np.asarray(image, dtype=np.float64))
         return np.repeat(grey[:, :, None], 3, axis=2)
     return np.array(image.convert("RGB"))  # a copy, because torch wants writable memory
+
+
+def _marked(image: Image.Image) -> NDArray[np.bool_]:
+    values = np.asarray(image.convert("RGB") if image.mode == "P" else image)
+    marked: NDArray[np.bool_] = values != 0
+    return marked if marked.ndim == 2 else np.logical_or.reduce(marked[..., :3], axis=2)
 
 
 def _stretch(values: NDArray[np.float64]) -> NDArray[np.uint8]:

@@ -4,7 +4,7 @@ Axes: C = 3 channels RGB, H W pixels of the image file, S side of the view, N in
 exclusive at the far edge.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +24,7 @@ _SMALLEST_SIDE = 1e-5  # pixels; a box below it has left the view
 
 @dataclass(frozen=True)
 class Window:
-    """A rectangle of the image file and the size it is resized to, all in pixels."""
+    """A rectangle of the image file and the size it is resized to, all in pixels; then mirrored, then turned."""
 
     top: int
     left: int
@@ -34,6 +34,7 @@ class Window:
     out_width: int
     mirror_x: bool = False
     mirror_y: bool = False
+    turns: int = 0  # by 90 degrees, against the clock
 
 
 def fitting_window(height: int, width: int, size: int) -> Window:
@@ -42,7 +43,9 @@ def fitting_window(height: int, width: int, size: int) -> Window:
     return Window(0, 0, height, width, max(1, round(height * zoom)), max(1, round(width * zoom)))
 
 
-def jittered_window(height: int, width: int, size: int, scale: tuple[float, float], flip: bool) -> Window:
+def jittered_window(
+    height: int, width: int, size: int, scale: tuple[float, float], flip: bool, rotate: bool = False
+) -> Window:
     """A random window by large-scale jitter; draws from torch's global generator.
 
     The image's long side is resized to `size` times a factor from `scale`, then a random crop of at most `size` is
@@ -58,11 +61,17 @@ def jittered_window(height: int, width: int, size: int, scale: tuple[float, floa
     top, left = (int(torch.randint(room + 1, ())) for room in (height - window_height, width - window_width))
     out_height, out_width = (min(size, max(1, round(side * zoom))) for side in (window_height, window_width))
     mirror_x, mirror_y = (flip and bool(draw < 0.5) for draw in torch.rand(2))
-    return Window(top, left, window_height, window_width, out_height, out_width, mirror_x, mirror_y)
+    turns = int(torch.randint(4, ())) if rotate else 0
+    return Window(top, left, window_height, window_width, out_height, out_width, mirror_x, mirror_y, turns)
 
 
 def view(
-    pixels: Tensor, records: Sequence[dict[str, Any]], image_id: int, window: Window, size: int
+    pixels: Tensor,
+    records: Sequence[dict[str, Any]],
+    image_id: int,
+    window: Window,
+    size: int,
+    recolour: Callable[[Tensor], Tensor] | None = None,
 ) -> tuple[Tensor, Target]:
     """What `window` shows of an image and its objects, padded at the bottom and right.
 
@@ -75,12 +84,16 @@ def view(
         image_id: Goes into the target.
         window: Where to look.
         size: Side S of the result.
+        recolour: Changes the uint8 pixels (3, h, w) inside the window, at the image file's resolution: noise of the
+            sensor is zoomed with the image.
 
     Returns:
         The image, float32 (3, S, S) in [0, 1], and its target with masks (N, S, S).
     """
     height, width = pixels.shape[-2:]
     crop = F.crop(pixels, window.top, window.left, window.height, window.width)
+    if recolour is not None:
+        crop = recolour(crop)
     shown = F.resize(crop, [window.out_height, window.out_width], antialias=True).float() / 255
     boxes = _boxes(records, window)
     inside = ((boxes[:, 2:] - boxes[:, :2]) > _SMALLEST_SIDE).all(dim=1).nonzero().flatten().tolist()
@@ -94,15 +107,19 @@ def view(
     if window.mirror_y:
         shown, masks = shown.flip(-2), masks.flip(-2)
         boxes[:, [1, 3]] = window.out_height - boxes[:, [3, 1]]
+    for _ in range(window.turns):
+        boxes = torch.stack([boxes[:, 1], shown.shape[-1] - boxes[:, 2], boxes[:, 3], shown.shape[-1] - boxes[:, 0]], 1)
+        shown, masks = shown.rot90(dims=(-2, -1)), masks.rot90(dims=(-2, -1))
+    shown_height, shown_width = shown.shape[-2:]
     canvas = torch.tensor(PADDING)[:, None, None].repeat(1, size, size)
-    canvas[:, : window.out_height, : window.out_width] = shown
+    canvas[:, :shown_height, :shown_width] = shown
     target = Target(
         image_id=image_id,
         boxes=boxes,
         labels=torch.tensor([records[i]["label"] for i in kept], dtype=torch.int64),
-        masks=torch.nn.functional.pad(masks, (0, size - window.out_width, 0, size - window.out_height)),
+        masks=torch.nn.functional.pad(masks, (0, size - shown_width, 0, size - shown_height)),
         crowd=torch.tensor([bool(records[i].get("iscrowd", 0)) for i in kept], dtype=torch.bool),
-        size=(window.out_height, window.out_width),
+        size=(shown_height, shown_width),
         original_size=(height, width),
     )
     return canvas, target

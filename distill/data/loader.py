@@ -13,7 +13,7 @@ the sampler before it takes the first batch, and then expects the remaining batc
 
 import hashlib
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +22,7 @@ import torch
 from pytorch_lightning import Trainer
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
+from distill.data.selection import draw_repeats, epoch_size
 from distill.errors import UserError
 
 
@@ -31,6 +32,7 @@ class Draw:
 
     index: int
     epoch: int
+    repeat: int = 0  # which time the sample is drawn in this epoch; each has its own random choices
 
 
 @contextmanager
@@ -40,7 +42,8 @@ def randomness_of(seed: int, draw: Draw) -> Iterator[None]:
     `torch.manual_seed` is avoided on purpose: it would also reseed the accelerator, whose random numbers belong to
     training, when samples are prepared in the main process.
     """
-    key = hashlib.blake2b(struct.pack("<3q", seed, draw.epoch, draw.index), digest_size=8).digest()
+    numbers = [seed, draw.epoch, draw.index, *([draw.repeat] if draw.repeat else [])]
+    key = hashlib.blake2b(struct.pack(f"<{len(numbers)}q", *numbers), digest_size=8).digest()
     generator = torch.default_generator
     before = generator.get_state()
     generator.manual_seed(int.from_bytes(key, "little", signed=True))
@@ -61,16 +64,30 @@ class ResumableSampler(DistributedSampler[Draw]):
         seed: Decides the order together with the epoch.
         num_replicas: Number of processes.
         rank: Which of them this is.
+        repeats: How often each sample is drawn in an epoch on average, 1 or more; without them, once. See
+            `distill.data.selection.draw_repeats`.
     """
 
-    def __init__(self, dataset: Dataset[Any], seed: int, num_replicas: int = 1, rank: int = 0) -> None:
-        super().__init__(dataset, num_replicas=num_replicas, rank=rank, shuffle=True, seed=seed)
+    def __init__(
+        self,
+        dataset: Dataset[Any],
+        seed: int,
+        num_replicas: int = 1,
+        rank: int = 0,
+        repeats: Sequence[float] | None = None,
+    ) -> None:
+        drawn: Any = dataset if repeats is None else range(epoch_size(repeats))
+        super().__init__(drawn, num_replicas=num_replicas, rank=rank, shuffle=True, seed=seed)
+        self.repeats = repeats
         self.start = 0
 
     def __iter__(self) -> Iterator[Draw]:
         """The draws of this epoch and process, from `start` on."""
         indices = [int(index) for index in super().__iter__()]  # type: ignore[call-overload]
-        return iter([Draw(index, self.epoch) for index in indices[self.start :]])
+        if self.repeats is None:
+            return iter([Draw(index, self.epoch) for index in indices[self.start :]])
+        drawn = draw_repeats(self.repeats, self.seed + self.epoch)
+        return iter([Draw(drawn[i][0], self.epoch, drawn[i][1]) for i in indices[self.start :]])
 
 
 class OneLineErrorLoader(DataLoader[Any]):
@@ -147,13 +164,14 @@ def train_loader(
     seed: int,
     trainer: Trainer | None,
     collate: Callable[[list[Any]], Any] | None = None,
+    repeats: Sequence[float] | None = None,
 ) -> ResumableLoader:
     """A shuffled, resumable loader for this process of `trainer`.
 
     The last incomplete batch of an epoch is left out, unless the data does not fill a single one.
     """
     replicas, rank = (trainer.world_size, trainer.global_rank) if trainer is not None else (1, 0)
-    sampler = ResumableSampler(dataset, seed, replicas, rank)
+    sampler = ResumableSampler(dataset, seed, replicas, rank, repeats)
     return ResumableLoader(
         dataset,
         batch_size=batch_size,

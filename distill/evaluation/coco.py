@@ -1,21 +1,27 @@
-"""COCO average precision of boxes and masks, with the numbers of pycocotools.
+"""COCO average precision of boxes, masks and boundaries, with the numbers of pycocotools.
 
 Axes: N instances, H W pixels of the image file. Boxes are (x1, y1, x2, y2) in pixels, exclusive at the far edge.
 """
 
 import io
+from collections import defaultdict
+from collections.abc import Sequence
 from contextlib import redirect_stdout
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from pycocotools import mask as rle
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from distill.contracts import Prediction
 from distill.errors import UserError, unknown_name
+from distill.evaluation.boundary import BoundaryEval
+from distill.evaluation.confusion import count_confusions
+from distill.evaluation.scores import Scores
 
-_KINDS = {"box": "bbox", "mask": "segm"}
+KINDS = ("box", "mask", "boundary")
 _NEEDED = ("image_id", "category_id", "bbox", "area", "segmentation")
 
 
@@ -33,18 +39,29 @@ class CocoEvaluator:
     Args:
         ground_truth: The annotation file's content.
         class_names: Names in label order; each must be a category of the file. Other categories are left out.
-        max_detections: Instances per image that count, best first.
+        max_detections: Instances per image that count, best first. COCO's 100 is too few for dense tiles.
+        kinds: What is scored, of "box", "mask" and "boundary" (see `distill.evaluation.boundary`).
 
     Raises:
         UserError: A class that the file lacks, no annotation of any class, or an annotation without a field that
             COCO's metric needs.
     """
 
-    def __init__(self, ground_truth: dict[str, Any], class_names: list[str], max_detections: int = 100) -> None:
+    def __init__(
+        self,
+        ground_truth: dict[str, Any],
+        class_names: list[str],
+        max_detections: int = 100,
+        kinds: Sequence[str] = KINDS,
+    ) -> None:
         if max_detections < 1:
             raise UserError(f"max_detections must be at least 1 (got {max_detections})")
+        for kind in kinds:
+            if kind not in KINDS:
+                raise unknown_name("kind of average precision", kind, KINDS)
         self.class_names = class_names
         self.max_detections = max_detections
+        self.kinds = tuple(kinds)
         self.records: list[tuple[int, list[dict[str, Any]]]] = []
         self._category_ids = _category_ids(ground_truth, class_names)
         self._images = {image["id"]: image for image in ground_truth["images"]}
@@ -78,15 +95,38 @@ class CocoEvaluator:
         """Scores the images seen so far.
 
         Returns:
-            For `box` and `mask`: `box/AP` (mean over IoU .50:.95), `box/AP50`, `box/AP75`, `box/AP_small`,
+            For each kind, here `box`: `box/AP` (mean over IoU .50:.95), `box/AP50`, `box/AP75`, `box/AP_small`,
             `box/AP_medium`, `box/AP_large` (COCO's areas: 32 and 96 px squared), `box/AR`, and `box/AP/<class>`. Where
             the images hold nothing to find, of a class or of a size, the value is NaN and not 0 (pycocotools: -1): it
             must not enter an average. The keys are always the same. Without predictions the values are 0.
         """
-        scores: dict[str, float] = {}
-        for kind, iou_type in _KINDS.items():
-            scores |= {f"{kind}/{name}": value for name, value in self._score(iou_type).items()}
-        return scores
+        return summarise(self.score())
+
+    def score(self) -> dict[str, Scores]:
+        """Precision and recall of each kind, by class, size, recall and IoU threshold."""
+        return {kind: self._score(kind) for kind in self.kinds}
+
+    def confusion(self) -> NDArray[np.int64]:
+        """Counts (K + 1, K + 1) of true against predicted classes in the images seen; the last is the background."""
+        labels = {category_id: label for label, category_id in enumerate(self._category_ids)}
+        found = defaultdict(list)
+        for result in self.results():
+            found[result["image_id"]].append(result)
+        total = np.zeros((len(labels) + 1, len(labels) + 1), np.int64)
+        for image_id in self._seen():
+            annotations = self._truth.loadAnns(self._truth.getAnnIds(imgIds=[image_id]))
+            objects = [{**a, "segmentation": self._truth.annToRLE(a)} for a in annotations]
+            total += count_confusions(objects, found[image_id], labels)
+        return total
+
+    def objects(self) -> dict[str, int]:
+        """How many objects of each class the images seen hold, regions to ignore left out."""
+        ids = self._truth.getAnnIds(imgIds=self._seen(), iscrowd=False) if self.records else []
+        of_category = [a["category_id"] for a in self._truth.loadAnns(ids)]
+        return {n: of_category.count(i) for n, i in zip(self.class_names, self._category_ids, strict=True)}
+
+    def _seen(self) -> list[int]:
+        return sorted({image_id for image_id, _ in self.records})
 
     def _encode(self, prediction: Prediction) -> list[dict[str, Any]]:
         image = self._images.get(prediction.image_id)
@@ -116,28 +156,22 @@ class CocoEvaluator:
             )
         return instances
 
-    def _score(self, iou_type: str) -> dict[str, float]:
-        evaluation = COCOeval(self._truth, self._detections(iou_type), iou_type)
+    def _score(self, kind: str) -> Scores:
+        evaluator = BoundaryEval if kind == "boundary" else COCOeval
+        iou_type = "bbox" if kind == "box" else "segm"
+        evaluation = evaluator(self._truth, self._detections(iou_type), iou_type)
         parameters = evaluation.params
-        parameters.imgIds = sorted({image_id for image_id, _ in self.records})
+        parameters.imgIds = self._seen()
         parameters.catIds = list(self._category_ids)
-        # COCOeval.summarize() looks for a limit of exactly 100 and reports -1 under any other, hence `_mean` below.
+        # COCOeval.summarize() looks for a limit of exactly 100 and reports -1 under any other, hence `Scores`.
         parameters.maxDets = [self.max_detections]
         with redirect_stdout(io.StringIO()):
             evaluation.evaluate()
             evaluation.accumulate()
-        precision = evaluation.eval["precision"][..., 0]  # (IoU thresholds, recalls, classes, areas)
-        recall = evaluation.eval["recall"][..., 0]  # (IoU thresholds, classes, areas)
-        areas = parameters.areaRngLbl
-        at = {round(100 * threshold): i for i, threshold in enumerate(parameters.iouThrs)}
-        return {
-            "AP": _mean(precision[..., 0]),
-            "AP50": _mean(precision[at[50], ..., 0]),
-            "AP75": _mean(precision[at[75], ..., 0]),
-            **{f"AP_{size}": _mean(precision[..., areas.index(size)]) for size in ("small", "medium", "large")},
-            "AR": _mean(recall[..., 0]),
-            **{f"AP/{name}": _mean(precision[:, :, k, 0]) for k, name in enumerate(self.class_names)},
-        }
+        # COCOeval has sorted the category ids by now; labels may come in any order.
+        order = [sorted(self._category_ids).index(i) for i in self._category_ids]
+        precision, recall = evaluation.eval["precision"][..., 0], evaluation.eval["recall"][..., 0]
+        return Scores(self.class_names, precision[:, :, order], recall[:, order])
 
     def _detections(self, iou_type: str) -> COCO:
         results = self.results()
@@ -151,10 +185,9 @@ class CocoEvaluator:
             return self._truth.loadRes(results)
 
 
-def _mean(values: np.ndarray) -> float:
-    """Mean over the entries that exist; COCOeval marks the others by -1."""
-    existing = values[values > -1]
-    return float(existing.mean()) if existing.size else float("nan")
+def summarise(scores: dict[str, Scores]) -> dict[str, float]:
+    """The averages of each kind as `<kind>/<name>`."""
+    return {f"{kind}/{name}": value for kind, found in scores.items() for name, value in found.summary().items()}
 
 
 def _category_ids(ground_truth: dict[str, Any], class_names: list[str]) -> list[int]:
@@ -188,7 +221,7 @@ def _annotations(ground_truth: dict[str, Any], category_ids: set[int]) -> list[d
                 raise UserError(
                     f"annotation {annotation.get('id')} lacks {field!r}, which COCO's metric needs; add it to the file"
                 )
-    return [{**annotation, "id": number} for number, annotation in enumerate(kept, start=1)]
+    return [{"iscrowd": 0, **annotation, "id": number} for number, annotation in enumerate(kept, start=1)]
 
 
 def _quiet_coco(images: list[Any], categories: list[Any], annotations: list[Any]) -> COCO:

@@ -111,8 +111,8 @@ def clear(folder: Path) -> None:
     for name in ("student.safetensors", "summary.json", "card.md", "metrics.csv"):
         (folder / name).unlink(missing_ok=True)
     for stage in ("validate", "test"):
-        (folder / f"{stage}.json").unlink(missing_ok=True)
-        (folder / f"{stage}_predictions.json").unlink(missing_ok=True)
+        for name in (".json", "_predictions.json", "_classes.csv", "_precision_recall.png", "_confusion.png"):
+            (folder / f"{stage}{name}").unlink(missing_ok=True)
 
 
 class RunFolder(pl.Callback):

@@ -160,6 +160,7 @@ def test_broken_training_images_are_skipped_or_raised(tmp_path: Path, caplog: py
 def test_image_of_another_size_than_annotated_is_broken(scenes: Path) -> None:
     content = json.loads((scenes / "val" / "annotations.json").read_text())
     content["images"][0]["height"] = 65
+    content["annotations"] = [record for record in content["annotations"] if record["image_id"] != 1]
     path = scenes / "wrong_size.json"
     path.write_text(json.dumps(content))
     with pytest.raises(UserError, match=r"00000_sar\.png' is 64x64, but '.*wrong_size\.json' says 64x65"):

@@ -1,5 +1,6 @@
 """Views of annotated images keep image, masks and boxes together."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -61,6 +62,51 @@ def test_mirrored_crops_move_everything_together(mirror_x: bool, mirror_y: bool)
         rows, columns = mask.nonzero(as_tuple=True)
         assert box == [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
     assert torch.equal(target.masks.any(dim=0)[:32, :40], image[0, :32, :40] == 1)
+
+
+@pytest.mark.parametrize("turns", [0, 1, 2, 3])
+@pytest.mark.parametrize("mirror_x", [False, True])
+def test_turned_views_move_everything_together(turns: int, mirror_x: bool) -> None:
+    pixels, records = scene(40, 50, [(5, 6, 8, 10), (30, 20, 15, 15), (0, 38, 2, 2)])
+    upright, plain = view(pixels, records, 0, Window(4, 2, 32, 40, 32, 40, mirror_x), 48)
+    image, target = view(pixels, records, 0, Window(4, 2, 32, 40, 32, 40, mirror_x, turns=turns), 48)
+    height, width = (40, 32) if turns % 2 else (32, 40)
+    assert target.size == (height, width)
+    assert target.original_size == (40, 50)
+    assert target.labels.tolist() == [0, 1]
+    assert torch.equal(image[:, :height, :width], upright[:, :32, :40].rot90(turns, (1, 2)))
+    assert torch.equal(target.masks[:, :height, :width], plain.masks[:, :32, :40].rot90(turns, (1, 2)))
+    assert not target.masks[:, height:].any()
+    assert not target.masks[:, :, width:].any()
+    for box, mask in zip(target.boxes.long().tolist(), target.masks, strict=True):
+        rows, columns = mask.nonzero(as_tuple=True)
+        assert box == [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+
+
+def test_turns_are_drawn_last_and_cover_the_circle() -> None:
+    windows = []
+    for seed in range(40):
+        torch.manual_seed(seed)
+        window = jittered_window(90, 140, 64, (0.5, 2.0), flip=True, rotate=True)
+        torch.manual_seed(seed)
+        assert jittered_window(90, 140, 64, (0.5, 2.0), flip=True) == replace(window, turns=0)
+        windows.append(window)
+    assert {window.turns for window in windows} == {0, 1, 2, 3}
+
+
+def test_pixels_are_recoloured_inside_the_window_alone() -> None:
+    pixels, records = scene(20, 30, [(3, 4, 10, 6)])
+    seen = []
+
+    def invert(crop: torch.Tensor) -> torch.Tensor:
+        seen.append(tuple(crop.shape))
+        return 255 - crop
+
+    image, target = view(pixels, records, 0, Window(2, 1, 10, 20, 10, 20), 24, invert)
+    assert seen == [(3, 10, 20)]
+    assert torch.equal(image[:, :10, :20], 1 - pixels[:, 2:12, 1:21].float() / 255)
+    assert torch.allclose(image[:, 10:, :], torch.tensor(PADDING)[:, None, None].expand(3, 14, 24))
+    assert target.masks.any()
 
 
 def test_random_views_keep_masks_on_the_objects() -> None:

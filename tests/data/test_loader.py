@@ -191,6 +191,35 @@ def test_iterating_leaves_the_global_generator_alone() -> None:
     assert torch.equal(torch.get_rng_state(), state)
 
 
+REPEATS = [1.0, 2.5, 1.0, 1.0, 3.0, 1.0, 1.5]
+
+
+def test_repeated_samples_are_shared_resumed_and_vary() -> None:
+    shares = [[*ResumableSampler(Noise(7), 0, 2, rank, REPEATS)] for rank in range(2)]
+    assert len(shares[0]) == len(shares[1]) == 6  # 11 draws and one to even out
+    together = shares[0] + shares[1]
+    assert len(set(together)) == 11
+    assert {draw.index for draw in together} == set(range(7))
+    assert sum(draw.index == 4 for draw in set(together)) == 3
+    loader = train_loader(Noise(7), 2, 0, 0, None, repeats=REPEATS)
+    epochs = [_take(loader, 5), _take(loader, 5)]
+    assert epochs[0] != epochs[1]
+    noise = [tuple(n) for batch in epochs[0] for n in batch["noise"]]
+    assert len(set(noise)) == len(noise) == 10
+    other = train_loader(Noise(7), 2, 0, 0, None, repeats=REPEATS)
+    other.load_state_dict({"epoch": 0, "batches": 3, "length": 5})
+    assert _take(other, 2) == epochs[0][3:]
+
+
+def test_a_first_repetition_is_the_plain_draw() -> None:
+    values = []
+    for draw in (Draw(3, 1), Draw(3, 1, 0), Draw(3, 1, 1), Draw(3, 1, 2)):
+        with randomness_of(0, draw):
+            values.append(torch.rand(()).item())
+    assert values[0] == values[1]
+    assert len(set(values)) == 3
+
+
 class Failing(Noise):
     def __getitem__(self, draw: Draw) -> dict[str, Any]:
         raise UserError("image 'a: b.png' is damaged")

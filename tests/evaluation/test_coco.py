@@ -182,6 +182,63 @@ def test_annotation_id_zero_counts(truth, predictions):
     assert plain_pycocotools(alone, perfect, "bbox").stats[0] == 0.0
 
 
+def test_labels_in_any_order_keep_their_names(truth, predictions):
+    """COCOeval sorts category ids; names must not be swapped by it."""
+    expected = CocoEvaluator(truth, CLASSES)
+    expected.update(predictions)
+    turned = CocoEvaluator(truth, CLASSES[::-1])
+    for found in predictions:
+        found.labels = 1 - found.labels
+    turned.update(predictions)
+    scores = turned.compute()
+    assert scores["box/AP/ship"] != scores["box/AP/plane"]
+    assert scores == pytest.approx(expected.compute(), abs=1e-15)
+    assert turned.objects() == expected.objects()
+    order = [1, 0, 2]
+    assert np.array_equal(turned.confusion(), expected.confusion()[order][:, order])
+
+
+def test_inclusive_boxes_are_scored_as_published(truth):
+    """Boxes one pixel wider than the object, as converters with inclusive edges write: they are the truth of boxes."""
+    item = annotation(1, 10, "ship", [10, 10, 30, 40])
+    item["bbox"] = [10, 10, 21, 31]
+    exact = {"image_id": 10, "category_id": 5, "bbox": [10, 10, 20, 30], "score": 1.0}
+    truth["annotations"] = [item]
+    evaluator = CocoEvaluator(truth, ["ship"])
+    evaluator.update([prediction(truth, 10, [([10, 10, 30, 40], 1.0, "plane")])])  # label 0, the only one
+    scores = evaluator.compute()
+    assert scores["box/AP"] == pytest.approx(0.9)  # the exact box overlaps by 600 / 651 = 0.92
+    assert scores["box/AP"] == plain_pycocotools(truth, [exact], "bbox").eval["precision"][:, :, 1, 0, 2].mean()
+    assert scores["mask/AP"] == pytest.approx(1)
+
+
+def test_an_image_without_objects_counts_by_its_inventions(truth):
+    instances = [([5, 5, 25, 25], 0.9, "plane")]
+    truth["annotations"] = [annotation(1, 10, "plane", [5, 5, 25, 25])]
+    evaluator = CocoEvaluator(truth, ["plane"])
+    evaluator.update([prediction(truth, 10, instances), prediction(truth, 15, [])])
+    assert evaluator.compute()["mask/AP"] == pytest.approx(1)
+    evaluator.reset()
+    evaluator.update([prediction(truth, 10, instances), prediction(truth, 15, [([50, 50, 70, 70], 0.95, "plane")])])
+    assert evaluator.compute()["mask/AP"] == pytest.approx(0.5)
+    assert evaluator.confusion().tolist() == [[1, 0], [1, 0]]
+
+
+def test_what_lies_in_a_crowd_is_ignored(truth):
+    """A hit and a detection inside a region to ignore: precision stays 1, and the region is no object to find."""
+    truth["annotations"] = [
+        annotation(1, 10, "plane", [5, 5, 25, 25]),
+        annotation(2, 10, "plane", [40, 40, 140, 140], crowd=1),
+    ]
+    evaluator = CocoEvaluator(truth, ["plane"])
+    evaluator.update([prediction(truth, 10, [([60, 60, 80, 80], 0.95, "plane"), ([5, 5, 25, 25], 0.9, "plane")])])
+    scores = evaluator.compute()
+    assert scores["box/AP"] == scores["mask/AP"] == scores["boundary/AP"] == pytest.approx(1)
+    assert evaluator.objects() == {"plane": 1}
+    del truth["annotations"][0]["iscrowd"]  # a file that never heard of crowds
+    CocoEvaluator(truth, ["plane"])
+
+
 def test_only_seen_images_count(truth, predictions):
     evaluator = CocoEvaluator(truth, CLASSES)
     evaluator.update(predictions[:2])
@@ -256,6 +313,11 @@ def test_silent_repeatable_and_without_effect_on_its_input(truth, predictions, c
     evaluator.reset()
     assert evaluator.results() == []
     assert capsys.readouterr() == ("", "")
+
+
+def test_unknown_kind_is_named(truth):
+    with pytest.raises(UserError, match=r"'boundry'.*did you mean boundary"):
+        CocoEvaluator(truth, CLASSES, kinds=["boundry"])
 
 
 def test_unknown_class_is_named(truth):

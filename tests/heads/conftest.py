@@ -1,4 +1,4 @@
-"""A student of a few convolutions and images of coloured rectangles, small enough to be learned by heart."""
+"""A student of a few convolutions, small heads, and images of coloured rectangles that they can learn by heart."""
 
 from collections.abc import Callable
 
@@ -7,6 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from distill.contracts import Target
+from heads import CascadeMaskRCNN, MaskRCNN
+
+TWO_STAGE_HEADS = [MaskRCNN, CascadeMaskRCNN]
+SMALL = {"neck_channels": 32, "fc_channels": 64, "roi_samples": 32, "mask_convs": 1, "proposals": 64}
 
 
 class Maps:
@@ -34,6 +38,17 @@ class ColumnarStudent(nn.Module):
     def forward(self, images: Tensor) -> list[Tensor]:
         shallow = self.embed(images)
         return [shallow, self.deepen(shallow)]
+
+
+@pytest.fixture(params=TWO_STAGE_HEADS, ids=lambda head: head.__name__)
+def head_class(request):
+    return request.param
+
+
+@pytest.fixture
+def small():
+    """Arguments that make a head small."""
+    return dict(SMALL)
 
 
 @pytest.fixture

@@ -6,15 +6,12 @@ import pytest
 import torch
 
 from distill.errors import UserError
-from heads import MaskRCNN
-from heads.mask_rcnn_config import mask_rcnn_config
 from heads.mmdet_student import DistillStudent
 
 CONFIG = """
 custom_imports = dict(imports=["heads.mmdet_student"], allow_failed_imports=False)
 default_scope = "mmdet"
 model = dict(
-    type="MaskRCNN",
     data_preprocessor=dict(
         type="DetDataPreprocessor",
         mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], bgr_to_rgb=True, pad_mask=True),
@@ -23,29 +20,27 @@ model = dict(
         class_path="timm.create_model",
         init_args=dict(
             model_name="vit_tiny_patch16_224", features_only=True, img_size=64, patch_size=8, depth=2, embed_dim=24,
-            num_heads=2, out_indices=[0, 1])),
-    neck=dict(type="DistillNeck", in_channels=[24, 24], strides=[8, 8], out_channels=32))
+            num_heads=2, out_indices=[0, 1])))
 """
 
 
 @pytest.fixture
-def sections():
-    return mask_rcnn_config(
-        2, [2, 4, 8, 16, 32], channels=32, fc_channels=64, roi_samples=32, mask_convs=1, proposals=64,
-        score_threshold=0.0,
-    )  # fmt: skip
+def head(head_class, maps, small):
+    torch.manual_seed(1)
+    return head_class(maps([24, 24], [8, 8]), ["ship", "plane"], score_threshold=0.0, **small)
 
 
 @pytest.fixture
-def detector(sections, tmp_path):
+def detector(head, tmp_path):
     from mmengine.config import Config
     from mmengine.registry import MODELS, DefaultScope
 
-    (tmp_path / "mask_rcnn.py").write_text(CONFIG)
-    config = Config.fromfile(tmp_path / "mask_rcnn.py")
+    (tmp_path / "detector.py").write_text(CONFIG)
+    config = Config.fromfile(tmp_path / "detector.py")
+    config.merge_from_dict({"model": head.mmdet_config()})
     torch.manual_seed(0)
     with DefaultScope.overwrite_default_scope(config.default_scope):
-        return MODELS.build(config.model | sections)
+        return MODELS.build(config.model)
 
 
 def sample_of(target):
@@ -90,13 +85,9 @@ def test_detector_trains_and_predicts(detector, target):
     assert found.masks.shape[1:] == (64, 64)
 
 
-def test_detector_equals_our_head(detector, sections, target):
+def test_detector_equals_our_head(detector, head, target):
     """Same weights, same features, same random numbers: the head is MMDetection's detector, number for number."""
     backbone = detector.backbone.student
-    head = MaskRCNN(
-        backbone.feature_info, ["ship", "plane"], neck_channels=32, fc_channels=64, roi_samples=32, mask_convs=1,
-        proposals=64, score_threshold=0.0,
-    )  # fmt: skip
     state = {name.replace("neck.neck.", "neck."): value for name, value in detector.state_dict().items()}
     head.load_state_dict({name: value for name, value in state.items() if not name.startswith("backbone.")})
     images = torch.randn(2, 3, 64, 64)

@@ -1,12 +1,16 @@
 import pytest
 import timm
 import torch
+import torch.nn.functional as F
+from timm.layers import LayerNorm2d
 
 from distill.errors import UserError
-from heads.neck import FeatureAggregator, Neck, SimpleFPN
+from heads.aggregator import FeatureAggregator
+from heads.neck import Neck
+from heads.pyramids import SimpleFPN
 
 
-@pytest.mark.parametrize("norm", ["layer", "group", "batch"])
+@pytest.mark.parametrize("norm", ["layer", "group", "batch", "none"])
 def test_columnar_student_gets_five_levels(maps, norm):
     neck = Neck(maps([24, 40, 32], [16, 16, 16]), channels=32, norm=norm)
     levels = neck([torch.randn(2, c, 8, 6) for c in (24, 40, 32)])
@@ -25,17 +29,6 @@ def test_odd_grids_round_up(maps, grid):
     levels = Neck(maps([8], [8]), channels=16)([torch.randn(1, 8, *grid)])
     up = [tuple(-(-4 * side // 2**i) for side in grid) for i in range(5)]
     assert [tuple(level.shape[-2:]) for level in levels] == up
-
-
-@pytest.mark.parametrize("norm", ["layer", "group", "batch"])
-def test_gradient_reaches_every_map_and_parameter(maps, norm):
-    torch.manual_seed(0)
-    neck = Neck(maps([8, 8, 8], [8, 8, 8]), channels=16, norm=norm)
-    features = [torch.randn(2, 8, 6, 5, requires_grad=True) for _ in range(3)]
-    sum((level * torch.randn_like(level)).sum() for level in neck(features)).backward()
-    for name, tensor in [*neck.named_parameters(), *((f"map {i}", f) for i, f in enumerate(features))]:
-        assert torch.isfinite(tensor.grad).all(), name
-        assert tensor.grad.abs().sum() > 0, name
 
 
 def test_aggregator_follows_its_recurrence():
@@ -78,6 +71,9 @@ def test_hierarchical_student_gets_a_top_down_fpn():
         ([8, 8], [2, 2], {}, "multiple of 4 pixels"),
         ([8, 8, 8], [8, 8, 16], {}, "strides \\[8, 8, 16\\]"),
         ([8], [8], {"channels": 30}, "multiple of 4"),
+        ([8, 8], [4, 8], {"norm": "layr"}, "did you mean layer"),
+        ([8, 8], [4, 8], {"two_way": True}, "set neck_path_aggregation"),
+        ([8], [8], {"two_way": True}, "tap more"),
     ],
 )
 def test_unfit_settings_are_named(maps, channels, reductions, keywords, message):
@@ -98,3 +94,57 @@ def test_a_fresh_neck_shows_what_the_student_shows(maps: type, norm: str) -> Non
     inner = blocks[:, :, 1:-1, :, 1:-1]
     pattern = inner.mean((0, 2, 4)).var((1, 2)).mean()
     assert pattern < 0.1 * level.var((0, 2, 3)).mean()
+
+
+def test_the_way_back_follows_its_recurrence():
+    torch.manual_seed(0)
+    aggregator = FeatureAggregator([8, 8, 8], channels=16, hidden_channels=4, two_way=True)
+    one_way = FeatureAggregator([8, 8, 8], channels=16, hidden_channels=4)
+    one_way.load_state_dict({k: v for k, v in aggregator.state_dict().items() if not k.startswith("recur_back")})
+    one_way.fuse = torch.nn.Identity()
+    features = [torch.randn(1, 8, 5, 7) for _ in range(3)]
+    f = [reduce(x) for reduce, x in zip(aggregator.reduce, features, strict=True)]
+    r = aggregator.recur_back
+    x = one_way(features)
+    x = x + r[2](x)
+    x = x + r[1](f[1])
+    x = x + r[1](x)
+    x = x + r[0](f[0])
+    torch.testing.assert_close(aggregator(features), aggregator.fuse(x))
+
+
+def test_path_aggregation_passes_finer_levels_on():
+    torch.manual_seed(0)
+    plain, passing = SimpleFPN(16), SimpleFPN(16, path_aggregation=True)
+    passing.load_state_dict(plain.state_dict())
+    feature = torch.randn(1, 16, 7, 5)
+    before, after = plain(feature), passing(feature)
+    assert torch.equal(before[0], after[0])
+    expected = before[0]
+    for level in range(1, 4):
+        halved = F.interpolate(expected, before[level].shape[2:], mode="bilinear")
+        expected = passing.project[level][3](passing.project[level][2](before[level] + halved))
+        torch.testing.assert_close(after[level], expected)
+    torch.testing.assert_close(after[4], expected[..., ::2, ::2])
+
+
+@pytest.mark.parametrize("norm", ["layer", "group", "batch", "none"])
+@pytest.mark.parametrize("reductions", [[8, 8, 8], [4, 8, 16]], ids=["columnar", "hierarchical"])
+@pytest.mark.parametrize("path_aggregation", [False, True])
+def test_gradient_reaches_every_map_and_parameter(maps, norm, reductions, path_aggregation):
+    torch.manual_seed(0)
+    two_way = reductions[0] == reductions[-1] and path_aggregation
+    neck = Neck(maps([8, 8, 8], reductions), 16, norm, two_way=two_way, path_aggregation=path_aggregation)
+    features = [torch.randn(2, 8, -(-48 // r), -(-40 // r), requires_grad=True) for r in reductions]
+    sum((level * torch.randn_like(level)).sum() for level in neck(features)).backward()
+    for name, tensor in [*neck.named_parameters(), *((f"map {i}", f) for i, f in enumerate(features))]:
+        assert torch.isfinite(tensor.grad).all(), name
+        assert tensor.grad.abs().sum() > 0, name
+
+
+def test_the_norm_of_a_top_down_fpn_is_the_chosen_one(maps):
+    kinds = {"layer": LayerNorm2d, "group": torch.nn.GroupNorm, "batch": torch.nn.BatchNorm2d}
+    for norm in ("layer", "group", "batch", "none"):
+        modules = list(Neck(maps([8, 8], [4, 8]), 16, norm).modules())
+        found = [name for name, kind in kinds.items() if any(isinstance(module, kind) for module in modules)]
+        assert found == ([] if norm == "none" else [norm])

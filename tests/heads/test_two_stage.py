@@ -1,3 +1,5 @@
+"""What Mask R-CNN and Cascade Mask R-CNN have in common."""
+
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,52 +13,47 @@ from torch import nn
 import heads
 from distill.contracts import FeatureInfo, Head
 from distill.errors import UserError
-from heads import MaskRCNN
-from heads.mask_rcnn_config import mask_rcnn_config
 
-SMALL = {"neck_channels": 32, "fc_channels": 64, "roi_samples": 32, "mask_convs": 1, "proposals": 64}
-LOSSES = {"loss_rpn_cls", "loss_rpn_bbox", "loss_cls", "loss_bbox", "loss_mask"}
+LOSSES = {
+    "MaskRCNN": {"loss_rpn_cls", "loss_rpn_bbox", "loss_cls", "loss_bbox", "loss_mask"},
+    "CascadeMaskRCNN": {"loss_rpn_cls", "loss_rpn_bbox"}
+    | {f"s{step}.loss_{part}" for step in range(3) for part in ("cls", "bbox", "mask")},
+}
 
 
 @pytest.fixture
-def head(student):
+def head(head_class, student, small):
     torch.manual_seed(1)
-    return MaskRCNN(student.feature_info, ["ship", "plane"], **SMALL)
+    return head_class(student.feature_info, ["ship", "plane"], **small)
 
 
-def test_satisfies_the_contract_and_resolves_by_path(head):
+def box_heads(head):
+    part = head.roi_head.bbox_head
+    return list(part) if isinstance(part, nn.ModuleList) else [part]
+
+
+def test_satisfies_the_contract_and_resolves_by_path(head, head_class):
     assert isinstance(head, Head)
-    assert heads.MaskRCNN is MaskRCNN
-    assert MaskRCNN.__module__ == "heads.mask_rcnn"
+    assert getattr(heads, head_class.__name__) is head_class
     with pytest.raises(AttributeError, match="no attribute 'MaskRCN'"):
         heads.MaskRCN  # noqa: B018
 
 
-def test_recipe_instantiates_it(student):
+def test_recipe_instantiates_it(student, head_class, small):
     parser = jsonargparse.ArgumentParser()
     parser.add_argument("--head", type=Callable[[FeatureInfo, list[str]], nn.Module])
-    given = {"class_path": "heads.MaskRCNN", "init_args": {**SMALL, "overrides": {"test_cfg.rcnn.score_thr": 0.2}}}
+    arguments = {**small, "overrides": {"test_cfg.rcnn.score_thr": 0.2}}
+    given = {"class_path": f"heads.{head_class.__name__}", "init_args": arguments}
     factory = parser.instantiate_classes(parser.parse_object({"head": given})).head
     head = factory(student.feature_info, ["ship"])
     assert head.roi_head.test_cfg.score_thr == 0.2
-    assert head.roi_head.bbox_head.num_classes == 1
-
-
-def test_defaults_are_those_of_rs4d():
-    config = mask_rcnn_config(classes=10, strides=[4, 8, 16, 32, 64])
-    assert config["roi_head"].bbox_roi_extractor.featmap_strides == [4, 8, 16, 32]
-    assert config["roi_head"].bbox_roi_extractor.finest_scale == 56
-    assert config["roi_head"].bbox_head.loss_bbox.type == config["rpn_head"].loss_bbox.type == "SmoothL1Loss"
-    assert (config["train_cfg"].rpn_proposal.nms_pre, config["train_cfg"].rpn_proposal.max_per_img) == (2000, 1000)
-    assert (config["test_cfg"].rpn.nms_pre, config["test_cfg"].rpn.max_per_img) == (1000, 1000)
-    assert (config["train_cfg"].rcnn.sampler.num, config["train_cfg"].rcnn.sampler.pos_fraction) == (512, 0.25)
-    assert config["train_cfg"].rcnn.assigner.match_low_quality
+    assert all(part.num_classes == 1 for part in box_heads(head))
 
 
 def test_gradient_reaches_every_parameter(student, head, target):
     targets = [target([[4, 4, 30, 28], [34, 20, 60, 60]], [0, 1]), target([[10, 30, 24, 60]], [1])]
     losses = head.loss(student(torch.randn(2, 3, 64, 64)), targets)
-    assert set(losses) == LOSSES
+    assert set(losses) == LOSSES[type(head).__name__]
     for name, loss in losses.items():
         assert loss.shape == (), name
         assert loss > 0, name
@@ -67,12 +64,13 @@ def test_gradient_reaches_every_parameter(student, head, target):
         assert parameter.grad.abs().sum() > 0, name
 
 
-@pytest.mark.parametrize("norm", ["layer", "group", "batch"])
-def test_images_without_instances_train(student, target, norm):
-    head = MaskRCNN(student.feature_info, ["ship", "plane"], neck_norm=norm, **SMALL)
+@pytest.mark.parametrize("norm", ["layer", "group", "batch", "none"])
+def test_images_without_instances_train(student, head_class, small, target, norm):
+    head = head_class(student.feature_info, ["ship", "plane"], neck_norm=norm, **small)
     empty, all_crowd = target([], []), target([[4, 4, 30, 28]], [0], crowd=[True])
     losses = head.loss(student(torch.randn(2, 3, 64, 64)), [empty, all_crowd])
-    assert losses["loss_mask"] == losses["loss_bbox"] == losses["loss_rpn_bbox"] == 0
+    assert set(losses) == LOSSES[head_class.__name__]
+    assert all(loss == 0 for name, loss in losses.items() if "cls" not in name)
     assert losses["loss_rpn_cls"] > 0
     sum(losses.values()).backward()
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in head.parameters())
@@ -81,20 +79,20 @@ def test_images_without_instances_train(student, target, norm):
 def test_crowd_regions_are_neither_objects_nor_background(student, head, target):
     """Under a crowd that covers the image only the true box trains the second stage; no proposal is background."""
     sampled = []
-    head.roi_head.bbox_head.register_forward_hook(lambda module, inputs, output: sampled.append(len(inputs[0])))
+    box_heads(head)[0].register_forward_hook(lambda module, inputs, output: sampled.append(len(inputs[0])))
     features = student(torch.randn(1, 3, 64, 64))
     head.loss(features, [target([[4, 4, 30, 28]], [0])])
     head.loss(features, [target([[4, 4, 30, 28], [0, 0, 64, 64]], [0, 0], crowd=[False, True])])
     assert sampled == [32, 1]
 
 
-def test_bfloat16_autocast_changes_little(student, target):
+def test_bfloat16_autocast_changes_little(student, head_class, small, target):
     targets = [target([[4, 4, 30, 28], [34, 20, 60, 60]], [0, 1])]
     images = torch.randn(1, 3, 64, 64)
     totals = {}
     for enabled in (False, True):
         torch.manual_seed(1)
-        head = MaskRCNN(student.feature_info, ["ship", "plane"], **SMALL)
+        head = head_class(student.feature_info, ["ship", "plane"], **small)
         with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
             losses = head.loss(student(images), targets)
             predictions = head.predict(student(images), targets)
@@ -115,7 +113,7 @@ def test_learns_two_images_by_heart_and_predicts_in_the_file_frame(student, head
     ]
     images = torch.stack([image_of(t) for t in targets])
     optimizer = torch.optim.AdamW([*student.parameters(), *head.parameters()], lr=3e-3)
-    for _ in range(150):
+    for _ in range(110):
         loss = sum(head.loss(student(images), targets).values())
         optimizer.zero_grad()
         loss.backward()
@@ -140,8 +138,8 @@ def test_learns_two_images_by_heart_and_predicts_in_the_file_frame(student, head
             assert (best_mask & mask).sum() / (best_mask | mask).sum() > 0.7
 
 
-def test_predicts_nothing_in_the_right_shapes(student, target):
-    head = MaskRCNN(student.feature_info, ["ship", "plane"], score_threshold=1.0, **SMALL).eval()
+def test_predicts_nothing_in_the_right_shapes(student, head_class, small, target):
+    head = head_class(student.feature_info, ["ship", "plane"], score_threshold=1.0, **small).eval()
     (found,) = head.predict(student(torch.randn(1, 3, 64, 64)), [target([], [], original_size=(50, 70))])
     assert found.boxes.shape == (0, 4)
     assert found.scores.shape == found.labels.shape == (0,)
@@ -150,23 +148,16 @@ def test_predicts_nothing_in_the_right_shapes(student, target):
     assert found.masks.dtype == torch.bool
 
 
-def test_max_detections_limits(student, target):
-    head = MaskRCNN(student.feature_info, ["ship"], score_threshold=0.0, max_detections=3, **SMALL).eval()
+def test_max_detections_limits(student, head_class, small, target):
+    head = head_class(student.feature_info, ["ship"], score_threshold=0.0, max_detections=3, **small).eval()
     (found,) = head.predict(student(torch.randn(1, 3, 64, 64)), [target([], [])])
     assert len(found.scores) == 3
     assert (found.scores.diff() <= 0).all()
 
 
-def test_hierarchical_student(maps, target):
-    torch.manual_seed(0)
-    head = MaskRCNN(maps([8, 16], [8, 16]), ["ship"], **SMALL)
-    features = [torch.randn(1, 8, 8, 8), torch.randn(1, 16, 4, 4)]
-    assert set(head.loss(features, [target([[4, 4, 30, 28]], [0])])) == LOSSES
-
-
-def test_state_survives_a_round_trip(student, head, target):
+def test_state_survives_a_round_trip(student, head, head_class, small, target):
     torch.manual_seed(2)
-    other = MaskRCNN(student.feature_info, ["ship", "plane"], score_threshold=0.0, **SMALL).eval()
+    other = head_class(student.feature_info, ["ship", "plane"], score_threshold=0.0, **small).eval()
     head.eval().roi_head.test_cfg["score_thr"] = 0.0
     other.load_state_dict(head.state_dict())
     features = student(torch.randn(1, 3, 64, 64))
@@ -179,26 +170,26 @@ def test_state_survives_a_round_trip(student, head, target):
     ("class_names", "overrides", "message"),
     [
         ([], None, "at least one class"),
-        (["ship"], {"rpn_hed": {}}, "did you mean rpn_head"),
-        (["ship"], {"rpn_head": {"feet": 3}}, "feet"),
+        (["ship"], {"rpn_hed": {"feat_channels": 8}}, "did you mean rpn_head"),
+        (["ship"], {"rpn_head": {"feet": 3}}, "'feet'"),
         (["ship"], {"roi_head": {"type": "StandardRoiHead"}}, "StandardRoiHead"),
     ],
 )
-def test_unfit_settings_are_named_on_one_line(student, class_names, overrides, message):
+def test_unfit_settings_are_named_on_one_line(student, head_class, small, class_names, overrides, message):
     with pytest.raises(UserError, match=message) as raised:
-        MaskRCNN(student.feature_info, class_names, overrides=overrides, **SMALL)
+        head_class(student.feature_info, class_names, overrides=overrides, **small)
+    assert head_class.__name__ in str(raised.value)
     assert "\n" not in str(raised.value)
 
 
-def test_overrides_may_replace_a_section(student):
-    head = MaskRCNN(
-        student.feature_info,
-        ["ship"],
-        overrides={"roi_head": {"bbox_head": {"loss_bbox": {"_delete_": True, "type": "L1Loss", "loss_weight": 2.0}}}},
-        **SMALL,
+def test_overrides_reach_the_built_parts(student, head_class, small):
+    loss = {"_delete_": True, "type": "L1Loss", "loss_weight": 2.0}
+    head = head_class(
+        student.feature_info, ["ship"], overrides={"roi_head": {"bbox_head": {"loss_bbox": loss}}}, **small
     )
-    assert type(head.roi_head.bbox_head.loss_bbox).__name__ == "L1Loss"
-    assert head.roi_head.bbox_head.loss_bbox.loss_weight == 2.0
+    for part in box_heads(head):
+        assert type(part.loss_bbox).__name__ == "L1Loss"
+        assert part.loss_bbox.loss_weight == 2.0
 
 
 def test_building_has_no_side_effects():
@@ -206,11 +197,15 @@ def test_building_has_no_side_effects():
 import logging, multiprocessing, cv2
 root = logging.getLogger()
 before = (root.level, list(root.handlers), multiprocessing.get_start_method(allow_none=True), cv2.getNumThreads())
-from heads import MaskRCNN
+from heads import CascadeMaskRCNN, MaskRCNN
 class Maps:
     channels = lambda self: [8]
     reduction = lambda self: [8]
-MaskRCNN(Maps(), ["ship"], neck_channels=16, fc_channels=8, mask_convs=1)
+class Pyramid:
+    channels = lambda self: [8, 8]
+    reduction = lambda self: [4, 8]
+for head_class, maps in ((MaskRCNN, Maps()), (CascadeMaskRCNN, Pyramid())):
+    head_class(maps, ["ship"], neck_channels=16, fc_channels=8, mask_convs=1)
 assert before == (
     root.level, list(root.handlers), multiprocessing.get_start_method(allow_none=True), cv2.getNumThreads()
 )
@@ -221,10 +216,9 @@ assert DefaultScope.get_current_instance() is None
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-def test_the_dense_branch_trains_the_neck_and_is_gone_at_inference(student, target):
-    settings = {"neck_channels": 16, "fc_channels": 32, "roi_samples": 16, "mask_convs": 1, "proposals": 20}
+def test_the_dense_branch_trains_the_neck_and_is_gone_at_inference(student, head_class, small, target):
     torch.manual_seed(0)
-    head = MaskRCNN(student.feature_info, ["a", "b"], dense_weight=0.5, **settings)
+    head = head_class(student.feature_info, ["a", "b"], dense_weight=0.5, **small)
     features = student(torch.rand(1, 3, 64, 64))
     truth = [target([[8, 8, 40, 40]], [1])]
     losses = head.loss(features, truth)
@@ -232,7 +226,7 @@ def test_the_dense_branch_trains_the_neck_and_is_gone_at_inference(student, targ
     (losses["loss_dense"] + losses["loss_dice"]).backward()
     assert head.dense.weight.grad.abs().sum() > 0
     assert next(head.neck.parameters()).grad.abs().sum() > 0
-    plain = MaskRCNN(student.feature_info, ["a", "b"], **settings)
+    plain = head_class(student.feature_info, ["a", "b"], **small)
     plain.load_state_dict({k: v for k, v in head.state_dict().items() if not k.startswith("dense.")})
     with torch.no_grad():
         one, other = (h.eval().predict(features, truth)[0] for h in (head, plain))

@@ -1,0 +1,96 @@
+"""`distill seeds RUN RUN ...`: mean and spread of every score over runs that differ in their seed."""
+
+import argparse
+import json
+import statistics
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml  # type: ignore[import-untyped]
+from rich.console import Console
+from rich.table import Table
+
+from distill.errors import UserError
+
+# What runs over seeds differ in by design; anything else is named, for example the checkpoint of a student per seed.
+_FREE = ("run", "seed_everything", "data.init_args.seed")
+
+
+def run(words: list[str]) -> None:
+    """Runs `distill seeds RUN RUN ... [--stage validate] [--json]`.
+
+    Raises:
+        UserError: Fewer than two runs, an unscored one, or two of the same seed.
+    """
+    parser = argparse.ArgumentParser("distill seeds", description=__doc__)
+    parser.add_argument("runs", nargs="+", type=Path, help="run folders, each scored by `distill test`")
+    parser.add_argument("--stage", choices=("test", "validate"), default="test", help="which scores")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    arguments = parser.parse_args(words[1:])
+    recipes = {folder: _read_recipe(folder) for folder in arguments.runs}
+    if len(recipes) < 2:
+        raise UserError("a spread needs two runs or more; give the run folders of all seeds")
+    seeds: dict[int, Path] = {}
+    for folder, recipe in recipes.items():
+        other = seeds.setdefault(recipe["seed_everything"], folder)
+        if other != folder:
+            raise UserError(
+                f"{other} and {folder} have the same seed, {recipe['seed_everything']}, so they say nothing about the "
+                "spread; fit one again with --seed_everything"
+            )
+    rows = spread([_read_scores(folder, arguments.stage) for folder in recipes])
+    if arguments.json:
+        print(json.dumps({key: dict(zip(("mean", "std", "runs"), row, strict=True)) for key, row in rows.items()}))
+        return
+    table = Table("metric", "mean", "std", title=f"{len(recipes)} runs, seeds {', '.join(map(str, sorted(seeds)))}")
+    for key, (mean, deviation, _) in rows.items():
+        table.add_row(key.partition("/")[2], f"{mean:.4f}", f"± {deviation:.4f}")
+    console = Console(soft_wrap=True, highlight=False)
+    console.print(table)
+    console.print("std is the sample standard deviation over the runs (n - 1), not the error of the mean.")
+    if keys := differing(list(recipes.values())):
+        console.print(f"Beside the seed, the runs differ in {', '.join(keys)}.")
+
+
+def spread(scores: list[dict[str, float | None]]) -> dict[str, tuple[float, float, int]]:
+    """Mean, sample standard deviation and number of runs of every score that all runs have."""
+    common = [key for key in scores[0] if all(row.get(key) is not None for row in scores)]
+    values = {key: [float(row[key] or 0.0) for row in scores] for key in common}
+    return {key: (statistics.mean(v), statistics.stdev(v), len(v)) for key, v in values.items()}
+
+
+def differing(recipes: list[dict[str, Any]]) -> list[str]:
+    """Dotted keys whose values differ between recipes, the seed and the run's own settings left out."""
+    flat = [dict(_flatten(recipe)) for recipe in recipes]
+    keys = dict.fromkeys(key for recipe in flat for key in recipe)
+    free = tuple(f"{key}." for key in _FREE)
+    return [
+        key
+        for key in keys
+        if not f"{key}.".startswith(free) and any(recipe.get(key) != flat[0].get(key) for recipe in flat)
+    ]
+
+
+def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _read_recipe(folder: Path) -> dict[str, Any]:
+    path = folder / "recipe.yaml"
+    if not path.is_file():
+        raise UserError(f"{folder} is no run folder: it has no recipe.yaml; give folders that `distill fit` wrote")
+    recipe: dict[str, Any] = yaml.safe_load(path.read_text())
+    return recipe
+
+
+def _read_scores(folder: Path, stage: str) -> dict[str, float | None]:
+    path = folder / f"{stage}.json"
+    if not path.is_file():
+        raise UserError(f"{folder} has no {path.name}; run `distill {stage} {folder}` first")
+    scores: dict[str, float | None] = json.loads(path.read_text())
+    return scores

@@ -1,0 +1,66 @@
+"""HRSID as published: COCO files for all images, or colour masks for single ones.
+
+The release holds `JPEGImages/` (or `images/`) and `annotations/{train,test}2017.json`. In the colour masks of its
+samples black is background and every other colour one ship; they carry no split, so they become one file, `all`.
+
+Source: Wei et al., "HRSID: A High-Resolution SAR Images Dataset for Ship Detection and Instance Segmentation", IEEE
+Access 8 (2020); github.com/chaozhong2010/HRSID.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from distill.data.images import BrokenImage, read_image
+from distill.data.sources.source import Item, Objects, Source, coco_items, images_by_stem, mask_object, subfolders
+from distill.errors import UserError
+
+CLASSES = ("ship",)
+
+
+def find(folder: Path, on_error: str) -> Source:
+    """The COCO files if they are there, else the colour masks.
+
+    Raises:
+        UserError: Neither is there.
+    """
+    for base in subfolders(folder):
+        files = {split: base / "annotations" / f"{split}2017.json" for split in ("train", "test")}
+        if all(path.is_file() for path in files.values()):
+            images = images_by_stem([base / "JPEGImages", base / "images"])
+            names, items, skipped = coco_items(files, images, base / "JPEGImages", on_error)
+            return Source("COCO", names, items, list(files.values()), skipped)
+        masks = images_by_stem([base / "instance_masks"])
+        if masks:
+            images = images_by_stem([base / "images"])
+            return Source(
+                "colour masks",
+                CLASSES,
+                [
+                    Item(
+                        name=images[stem].name if stem in images else path.name,
+                        image=images.get(stem, base / "images" / path.name),
+                        image_id=number,
+                        splits=("all",),
+                        objects=_ships(path),
+                        files=(path,),
+                    )
+                    for number, (stem, path) in enumerate(sorted(masks.items()), start=1)
+                ],
+            )
+    raise UserError(
+        f"--source {str(folder)!r} holds no HRSID: neither annotations/{{train,test}}2017.json beside JPEGImages/, nor "
+        "instance_masks/ beside images/"
+    )
+
+
+def _ships(path: Path) -> Objects:
+    def objects(height: int, width: int) -> list[dict[str, Any]]:
+        colours = read_image(path).numpy().astype(np.int64)
+        if colours.shape[1:] != (height, width):
+            raise BrokenImage(f"mask {str(path)!r} is not of the size of its image, {width}x{height}")
+        codes = colours[0] << 16 | colours[1] << 8 | colours[2]
+        return [mask_object(codes == code) for code in np.unique(codes).tolist() if code != 0]
+
+    return objects

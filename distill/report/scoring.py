@@ -1,0 +1,96 @@
+"""What `distill test` leaves beside its averages: scores by class and size, precision over recall, and confusions.
+
+Axes: K classes; row or column K of a confusion matrix is the background.
+"""
+
+import csv
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from distill.checkpoint import write_atomically
+from distill.evaluation.coco import CocoEvaluator
+from distill.evaluation.confusion import IOU, SCORE
+from distill.evaluation.scores import Scores
+from distill.report.figures import save
+
+CURVES = (50, 75)  # IoU thresholds, in percent
+MOST_NAMED = 20  # classes with a line of their own
+
+
+def write_details(folder: Path, stage: str, evaluator: CocoEvaluator, scores: Mapping[str, Scores]) -> list[str]:
+    """Writes `<stage>_classes.csv`, `<stage>_precision_recall.png` and `<stage>_confusion.png`; returns their names."""
+    names = [f"{stage}_classes.csv", f"{stage}_precision_recall.png", f"{stage}_confusion.png"]
+    rows = class_rows(scores, evaluator.objects())
+
+    def write(path: Path) -> None:
+        with path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+
+    write_atomically(folder / names[0], write)
+    save(precision_recall_figure(scores), folder / names[1])
+    save(confusion_figure(evaluator.confusion(), evaluator.class_names), folder / names[2])
+    return names
+
+
+def class_rows(scores: Mapping[str, Scores], objects: Mapping[str, int]) -> list[dict[str, object]]:
+    """A row for each kind and class: number of objects, AP, AP50, AP75, AP by size, AR; empty where nothing is."""
+    return [
+        {"kind": kind, "class": name, "objects": objects[name]}
+        | {key: "" if math.isnan(value) else round(value, 6) for key, value in row.items()}
+        for kind, found in scores.items()
+        for name, row in found.by_class().items()
+    ]
+
+
+def precision_recall_figure(scores: Mapping[str, Scores]) -> Figure:
+    """Precision over recall: a row for each kind, a column for each IoU, a line for each class and their mean."""
+    figure = Figure(figsize=(4.2 * len(CURVES), 3.4 * len(scores)), layout="constrained")
+    grid = figure.subplots(len(scores), len(CURVES), squeeze=False, sharex=True, sharey=True)
+    for axes_row, (kind, found) in zip(grid, scores.items(), strict=True):
+        recall = np.linspace(0, 1, found.precision.shape[1])
+        for axes, threshold in zip(axes_row, CURVES, strict=True):
+            curve = found.curve(threshold)
+            exists = ~np.isnan(curve).all(axis=0)
+            colours = mpl.colormaps["tab20"].colors  # type: ignore[attr-defined]
+            if len(found.class_names) <= MOST_NAMED:
+                for k in np.flatnonzero(exists):
+                    axes.plot(recall, curve[:, k], color=colours[k], lw=1, label=found.class_names[k])
+            if exists.any():
+                axes.plot(recall, curve[:, exists].mean(axis=1), color="black", lw=2, label="mean")
+            axes.set(title=f"{kind}, IoU {threshold / 100:g}", xlabel="recall", ylabel="precision")
+            axes.set(xlim=(0, 1), ylim=(0, 1.02))
+            axes.label_outer()
+            axes.spines[["top", "right"]].set_visible(False)
+    handles, labels = grid[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right upper", frameon=False, fontsize=8)
+    return figure
+
+
+def confusion_figure(counts: NDArray[np.int64], class_names: Sequence[str]) -> Figure:
+    """A confusion matrix (K + 1, K + 1) with its counts; colours are shares of the true class.
+
+    Objects that nothing found are in the last column, instances where nothing is in the last row.
+    """
+    sums = counts.sum(axis=1, keepdims=True)
+    shares = np.divide(counts, sums, out=np.zeros(counts.shape), where=sums > 0)
+    side = 2.6 + 0.55 * len(counts)
+    figure = Figure(figsize=(side, side), layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for (row, column), count in np.ndenumerate(counts):
+        if count:
+            shade = "white" if shares[row, column] > 0.5 else "black"
+            axes.text(column, row, str(count), ha="center", va="center", color=shade, fontsize=8)
+    ticks = range(len(counts))
+    axes.set_xticks(ticks, [*class_names, "missed"], rotation=45, ha="right", rotation_mode="anchor")
+    axes.set_yticks(ticks, [*class_names, "background"])
+    axes.set(xlabel="predicted", ylabel="true", title=f"masks, IoU ≥ {IOU:g}, score ≥ {SCORE:g}")
+    return figure

@@ -1,0 +1,190 @@
+"""What all two-stage detectors share: MMDetection's proposals and regions behind the Head contract.
+
+Axes: B batch, C channels, H W the grid of a map or pixels.
+"""
+
+import copy
+import warnings
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from distill.contracts import FeatureInfo, Prediction, Target
+from distill.errors import UserError
+from heads.building import build
+from heads.dense_masks import dense_mask_losses
+from heads.neck import Neck
+from heads.overrides import apply_overrides
+from heads.records import image_record, proposal_record, region_record
+from heads.two_stage_config import TwoStageSettings
+
+
+class TwoStageHead(nn.Module):
+    """Instance segmentation: neck, region proposals, then a box and a mask for each region.
+
+    Convolutions follow autocast; boxes, region pooling and losses are computed in float32 whatever it says, because
+    bfloat16 rounds coordinates to several pixels. A detector names itself and describes its parts.
+
+    Attributes:
+        detector: MMDetection's name of the detector.
+
+    Args:
+        feature_info: Channels and strides of the student's maps; supplied by the framework.
+        class_names: Classes of the data, in label order; supplied by the framework.
+        neck_channels: Channels of every pyramid level, and width of the proposal and mask heads; a multiple of 4.
+        neck_norm: Norm of the neck's aggregator or top-down FPN: "layer", "group", "batch" or "none".
+        neck_hidden: Width inside the aggregator; 32 is RS4D's, more learns faster.
+        neck_two_way: Whether the aggregator visits the student's maps from deep to shallow as well.
+        neck_path_aggregation: Whether finer pyramid levels flow into coarser ones.
+        fc_channels: Width of the box head.
+        anchor_scale: Side of an anchor, in strides of its level.
+        roi_samples: Regions per image that train the second stage.
+        mask_convs: Convolutions of the mask head.
+        score_threshold: Lowest score of a predicted instance.
+        max_detections: Most instances predicted in one image.
+        proposals: Regions per image that reach the second stage.
+        dense_weight: Weight of an auxiliary loss that asks the finest level for a class mask of every pixel, as the
+            semantic branch of Hybrid Task Cascade (https://arxiv.org/abs/1901.07518) does; training only. A neck that
+            starts from random weights learns several times faster with it.
+        overrides: Merged into MMDetection's `rpn_head`, `roi_head`, `train_cfg` and `test_cfg`, nested or dotted, see
+            `heads.overrides.apply_overrides`. Every setting of MMDetection can be reached.
+
+    Raises:
+        UserError: No class names, a student without a pyramid, or an override that MMDetection refuses.
+    """
+
+    detector: ClassVar[str]
+
+    def __init__(
+        self,
+        feature_info: FeatureInfo,
+        class_names: list[str],
+        neck_channels: int = 256,
+        neck_norm: str = "layer",
+        neck_hidden: int = 32,
+        neck_two_way: bool = False,
+        neck_path_aggregation: bool = False,
+        fc_channels: int = 1024,
+        anchor_scale: int = 8,
+        roi_samples: int = 512,
+        mask_convs: int = 4,
+        score_threshold: float = 0.05,
+        max_detections: int = 100,
+        proposals: int = 1000,
+        dense_weight: float = 0.0,
+        overrides: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        from mmengine.config import ConfigDict
+
+        name = type(self).__name__
+        if not class_names:
+            raise UserError(f"heads.{name} needs at least one class; the annotation file lists no categories")
+        self.neck = Neck(feature_info, neck_channels, neck_norm, neck_hidden, neck_two_way, neck_path_aggregation)
+        self.dense_weight = dense_weight
+        self.dense = nn.Conv2d(neck_channels, len(class_names), 1) if dense_weight else None
+        settings = TwoStageSettings(
+            classes=len(class_names),
+            strides=self.neck.strides,
+            channels=neck_channels,
+            fc_channels=fc_channels,
+            anchor_scale=anchor_scale,
+            roi_samples=roi_samples,
+            mask_convs=mask_convs,
+            score_threshold=score_threshold,
+            max_detections=max_detections,
+            proposals=proposals,
+        )
+        self._sections = apply_overrides(self.sections(settings), overrides or {}, name)
+        train, test = self._sections["train_cfg"], self._sections["test_cfg"]
+        try:
+            self.rpn_head = build({**self._sections["rpn_head"], "train_cfg": train["rpn"], "test_cfg": test["rpn"]})
+            self.roi_head = build({**self._sections["roi_head"], "train_cfg": train["rcnn"], "test_cfg": test["rcnn"]})
+        except (TypeError, KeyError, AssertionError) as error:
+            raise UserError(f"MMDetection refuses the configuration of heads.{name} (overrides): {error}") from error
+        self._proposing = ConfigDict(train["rpn_proposal"])
+        for part in (self.rpn_head, *_steps(self.roi_head.bbox_head), *_steps(self.roi_head.mask_head)):
+            part.register_forward_hook(_as_float32)
+
+    def sections(self, settings: TwoStageSettings) -> dict[str, Any]:
+        """`rpn_head`, `roi_head`, `train_cfg` and `test_cfg` of the detector, before any override."""
+        raise NotImplementedError
+
+    def mmdet_config(self) -> dict[str, Any]:
+        """The head as the parts of an MMDetection detector: its `type`, neck and the sections as built.
+
+        Raises:
+            UserError: The head has the auxiliary loss of `dense_weight`, which MMDetection's detectors lack.
+        """
+        if self.dense is not None:
+            raise UserError(
+                f"dense_weight is {self.dense_weight}, a loss that MMDetection's {self.detector} does not have; "
+                "set it to 0 (--model.head.dense_weight 0)"
+            )
+        return {"type": self.detector, "neck": copy.deepcopy(self.neck.mmdet_config), **copy.deepcopy(self._sections)}
+
+    def loss(self, features: list[Tensor], targets: list[Target]) -> dict[str, Tensor]:
+        """Losses of both stages.
+
+        Args:
+            features: The student's maps (B, C_i, H_i, W_i).
+            targets: Ground truth of the B images. Crowd regions are neither learned nor taken for background; only
+                where an image holds nothing else does MMDetection take all of it for background.
+
+        Returns:
+            Scalars `loss_rpn_cls`, `loss_rpn_bbox`, and `loss_cls`, `loss_bbox` and `loss_mask`, which a cascade has
+            once for each step, as `s0.loss_cls` and so on.
+        """
+        levels = self._levels(features)
+        padded = (levels[0].shape[-2] * self.neck.strides[0], levels[0].shape[-1] * self.neck.strides[0])
+        losses, proposals = self.rpn_head.loss_and_predict(
+            levels,
+            [proposal_record(target, padded) for target in targets],
+            proposal_cfg=self._proposing,
+        )
+        losses |= self.roi_head.loss(levels, proposals, [region_record(target, padded) for target in targets])
+        if self.dense is not None:
+            dense = dense_mask_losses(self.dense(levels[0]), targets, self.neck.strides[0])
+            losses |= {name: self.dense_weight * value for name, value in dense.items()}
+        # MMDetection gives one proposal loss per level, the mask loss as (1,), and an accuracy among the losses.
+        return {
+            name: torch.stack(value).sum() if isinstance(value, list) else value.sum()
+            for name, value in losses.items()
+            if "loss" in name
+        }
+
+    @torch.no_grad()
+    def predict(self, features: list[Tensor], targets: list[Target]) -> list[Prediction]:
+        """Instances in the pixel frame of each image file, best first.
+
+        Args:
+            features: The student's maps (B, C_i, H_i, W_i).
+            targets: Of these, `image_id`, `size` and `original_size` are read.
+        """
+        levels = self._levels(features)
+        records = [image_record(target) for target in targets]
+        proposals = self.rpn_head.predict(levels, records, rescale=False)
+        with warnings.catch_warnings():
+            # MMDetection copies the averaged masks of a cascade in a way that PyTorch advises against.
+            warnings.filterwarnings("ignore", message="To copy construct from a tensor")
+            results = self.roi_head.predict(levels, proposals, records, rescale=True)
+        return [
+            Prediction(target.image_id, found.bboxes, found.scores, found.labels, found.masks)
+            for target, found in zip(targets, results, strict=True)
+        ]
+
+    def _levels(self, features: list[Tensor]) -> list[Tensor]:
+        return [level.float() for level in self.neck(features)]
+
+
+def _steps(part: Any) -> list[Any]:
+    """The heads of a cascade, or the only one."""
+    return list(part) if isinstance(part, nn.ModuleList) else [part]
+
+
+def _as_float32(module: nn.Module, inputs: Any, output: Any) -> Any:
+    """Forward hook: the outputs of a head, a tensor or nested sequences of them, in float32."""
+    if isinstance(output, Tensor):
+        return output.float()
+    return type(output)(_as_float32(module, inputs, part) for part in output)

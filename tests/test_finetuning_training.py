@@ -1,0 +1,110 @@
+"""Accumulated gradients, autocast and the learning rates of layers in a fine-tuning run."""
+
+import csv
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from pytorch_lightning import Trainer
+from torch import Tensor, nn
+
+from distill.cli import main
+from distill.data import CocoInstances
+from distill.finetuning import FineTuningModule
+from distill.optim import OptimSettings
+
+
+class Student(nn.Module):
+    """Two strides of 8 without batch statistics."""
+
+    class feature_info:
+        @staticmethod
+        def channels() -> Sequence[int]:
+            return [8]
+
+        @staticmethod
+        def reduction() -> Sequence[int]:
+            return [8]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patch = nn.Conv2d(3, 8, 8, 8)
+        self.norm = nn.GroupNorm(2, 8)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        return [self.norm(self.patch(images))]
+
+
+class Head(nn.Module):
+    """Learns which pixels belong to an object; its loss is a mean over images."""
+
+    def __init__(self, feature_info: Any, class_names: list[str]) -> None:
+        super().__init__()
+        self.score = nn.Conv2d(feature_info.channels()[0], 1, 1)
+
+    def loss(self, features: list[Tensor], targets: list[Any]) -> dict[str, Tensor]:
+        scores = self.score(features[0])
+        wanted = torch.stack([t.masks.any(0).float() if len(t.masks) else t.masks.new_zeros(64, 64) for t in targets])
+        coarse = nn.functional.avg_pool2d(wanted[:, None].float(), 8)
+        return {"loss_mask": nn.functional.binary_cross_entropy_with_logits(scores, coarse)}
+
+
+def fit(scenes: Path, batch_size: int, accumulate: int) -> tuple[dict[str, Tensor], int, float]:
+    """Weights, optimizer steps and last learning rate after twelve images."""
+    folder = scenes / "train"
+    files = {"images": str(folder / "images"), "annotations": str(folder / "annotations.json")}
+    paths = {f"{split}_{kind}": path for split in ("train", "val") for kind, path in files.items()}
+    data = CocoInstances(**paths, image_size=64, batch_size=batch_size, num_workers=0, seed=0)
+    torch.manual_seed(0)
+    module = FineTuningModule(Student(), Head, OptimSettings(lr=1e-2, warmup_steps=1))
+    trainer = Trainer(
+        accelerator="cpu",
+        max_steps=3,
+        accumulate_grad_batches=accumulate,
+        gradient_clip_val=0.05,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        limit_val_batches=0,
+    )
+    trainer.fit(module, datamodule=data)
+    rate = trainer.optimizers[0].param_groups[0]["lr"]
+    return {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}, trainer.global_step, rate
+
+
+def test_accumulated_halves_equal_the_full_batch(scenes: Path) -> None:
+    full, steps, rate = fit(scenes, batch_size=4, accumulate=1)
+    halves, halves_steps, halves_rate = fit(scenes, batch_size=2, accumulate=2)
+    small, *_ = fit(scenes, batch_size=2, accumulate=1)
+    assert steps == halves_steps == 3
+    assert rate == halves_rate
+    for name, tensor in full.items():
+        assert torch.allclose(halves[name], tensor, atol=2e-5), name
+    assert max(float((small[name] - tensor).abs().max()) for name, tensor in full.items()) > 1e-3
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--trainer.precision=bf16-mixed"],
+        ["--trainer.accumulate_grad_batches=2", "--trainer.val_check_interval=2"],
+        ["--model.optim.layer_decay=0.8", "--data.augmentation.rotate=true", "--data.augmentation.speckle=0.5"],
+        ["--data.oversample_threshold=1.0", "--data.val_fraction=0.25"],
+    ],
+    ids=["bfloat16", "accumulation", "layers", "sampling"],
+)
+def test_a_real_head_trains_with(finetune_recipe: Path, tmp_path: Path, arguments: list[str]) -> None:
+    assert main(["fit", str(finetune_recipe), "--trainer.max_steps=2", *arguments]) == 0
+    checkpoint = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)
+    assert checkpoint["global_step"] == 2
+    assert {tensor.dtype for tensor in checkpoint["state_dict"].values() if tensor.is_floating_point()} == {
+        torch.float32
+    }
+    with (tmp_path / "run" / "metrics.csv").open() as file:
+        losses = [float(row["train/loss"]) for row in csv.DictReader(file) if row["train/loss"]]
+    assert losses
+    assert all(map(math.isfinite, losses))
