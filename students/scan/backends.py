@@ -40,20 +40,15 @@ class Backend:
     note: str
 
 
-def _of(module: Any) -> Backend:
-    return Backend(module.forward, module.backward, module.starts_shape, module.obstacle, module.NOTE)
-
-
-def _of_cpu(isa: str) -> Backend:
-    kernel = cpu.CpuBackend(isa)
-    return Backend(kernel.forward, kernel.backward, kernel.starts_shape, kernel.obstacle, kernel.note)
+def _of(kernel: Any) -> Backend:
+    return Backend(kernel.forward, kernel.backward, kernel.starts_shape, kernel.obstacle, kernel.NOTE)
 
 
 # In order of preference.
 BACKENDS: dict[str, Backend] = {
     "triton": _of(triton),
     "mamba-ssm": _of(mamba_cuda),
-    **{f"cpu-{isa}": _of_cpu(isa) for isa in cpu.ISAS},
+    **{f"cpu-{isa}": _of(cpu.CpuBackend(isa)) for isa in cpu.ISAS},
     FALLBACK: _of(chunked),
 }
 NAMES = (AUTO, *BACKENDS, REFERENCE)

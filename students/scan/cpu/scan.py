@@ -1,6 +1,6 @@
 """The selective scan by the compiled CPU kernels: tensors in, pointers down, tensors out.
 
-Axes: as in `students.scan.problem`; V channels of a vector.
+Axes: as in `students.scan.problem`.
 """
 
 import ctypes
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from students.scan.cpu import library
+from students.scan.flatten import factor_gradients
 from students.scan.problem import Gradients, Result, Scan, Traits
 
 _UPDATES_PER_THREAD = 2**18  # state updates below which another thread costs more than it saves
@@ -24,7 +25,7 @@ class CpuBackend:
     isa: str
 
     @property
-    def note(self) -> str:
+    def NOTE(self) -> str:
         """What the backend is, for people."""
         return f"compiled kernel, {self.isa.upper() if self.isa != 'generic' else 'any processor'}"
 
@@ -84,8 +85,7 @@ class CpuBackend:
         self._call("scan_backward", inputs.problem(ungated, starts), derivatives)
         dweight = None
         if scan.delta_weight is not None:
-            dweight = (ddelta.mT @ scan.delta.float()).sum(0).to(scan.delta_weight.dtype)
-            ddelta = ddelta @ scan.delta_weight.float()
+            ddelta, dweight = factor_gradients(ddelta, scan.delta, scan.delta_weight)
         return Gradients(
             u=du.to(scan.u.dtype),
             delta=ddelta.to(scan.delta.dtype),
