@@ -97,16 +97,16 @@ class ConvolutionWorker {
 };
 
 inline void conv_forward(const Convolution &convolution) {
-    for_each_unit(convolution.threads, ConvolutionWorker::units(convolution), [&] {
+    for_each_piece(convolution.threads, ConvolutionWorker::units(convolution), [&] {
         return [worker = ConvolutionWorker(convolution)](int64_t unit) mutable { worker.forward(unit); };
     });
 }
 
 inline void conv_backward(const Convolution &convolution) {
-    for_each_unit(convolution.threads, ConvolutionWorker::units(convolution), [&] {
+    for_each_piece(convolution.threads, ConvolutionWorker::units(convolution), [&] {
         return [worker = ConvolutionWorker(convolution)](int64_t unit) mutable { worker.differentiate_sum(unit); };
     });
-    for_each_unit(convolution.threads, ConvolutionWorker::units(convolution), [&] {
+    for_each_piece(convolution.threads, ConvolutionWorker::units(convolution), [&] {
         return [worker = ConvolutionWorker(convolution)](int64_t unit) mutable { worker.differentiate_input(unit); };
     });
 }

@@ -1,4 +1,4 @@
-// Work units over threads, with denormal numbers flushed to zero: decaying states would otherwise reach them and crawl.
+// Pieces of work over threads, with denormal numbers flushed to zero: decaying states would otherwise reach them and crawl.
 
 #ifndef DISTILL_PARALLEL_H
 #define DISTILL_PARALLEL_H
@@ -39,19 +39,19 @@ class FlushDenormals {
 #endif
 };
 
-// Calls worker(unit) once for every unit, on several threads, each with a worker of its own from `hire()`.
+// Calls worker(piece) once for every piece of the work, on several threads, each with a worker of its own from `hire()`.
 //
-// Which thread takes which unit is left to chance; results must not depend on it. With OpenMP the threads are those
+// Which thread takes which piece is left to chance; results must not depend on it. With OpenMP the threads are those
 // that PyTorch already runs on, when both are linked to the same runtime.
 template <class Hire>
-void for_each_unit(int64_t threads, int64_t units, Hire hire) {
+void for_each_piece(int64_t threads, int64_t pieces, Hire hire) {
     std::atomic<int64_t> next{0};
     auto work = [&] {
         FlushDenormals scope;
         auto worker = hire();
-        for (int64_t unit = next++; unit < units; unit = next++) worker(unit);
+        for (int64_t piece = next++; piece < pieces; piece = next++) worker(piece);
     };
-    threads = std::max<int64_t>(1, std::min(threads, units));
+    threads = std::max<int64_t>(1, std::min(threads, pieces));
     if (threads == 1) {
         work();
         return;

@@ -9,7 +9,7 @@
 
 #include <stdint.h>
 
-// Steps between saved states, and the most channels that one thread works on at a time.
+// Steps between saved states, and the most channels of a unit, whose chunk of that many steps fits the first-level cache.
 constexpr int64_t CHUNK = 16, UNIT = 64;
 
 struct Tokens {

@@ -12,11 +12,20 @@
 #ifndef DISTILL_SCAN_BACKWARD_H
 #define DISTILL_SCAN_BACKWARD_H
 
+#include <deque>
 #include <type_traits>
 
 #include "scan_tiles.h"
 
 namespace {
+
+// A unit with what is summed up over a direction.
+struct DifferentiatedUnit : Unit {
+    explicit DifferentiatedUnit(const Problem &p)
+        : Unit(p), g(p.states * UNIT), dA(p.states * UNIT), dD(UNIT), dbias(UNIT) {}
+
+    Buffer g, dA, dD, dbias;  // [N][UNIT] twice, [UNIT] twice
+};
 
 class BackwardWorker {
   public:
@@ -31,14 +40,10 @@ class BackwardWorker {
           h((CHUNK + 1) * S * Vector::lanes),
           decay(CHUNK * S * Vector::lanes),
           lanes_B((CHUNK * S + Vector::lanes) * Vector::lanes),
-          lanes_C((CHUNK * S + Vector::lanes) * Vector::lanes),
-          g(problem.states * UNIT),
-          dA(problem.states * UNIT),
-          dD(UNIT),
-          dbias(UNIT) {}
+          lanes_C((CHUNK * S + Vector::lanes) * Vector::lanes) {}
 
-    void operator()(int64_t unit) {
-        tiles.enter_unit(unit);
+    void operator()(int64_t span) {
+        count = tiles.enter_span(span, units);
         for (int64_t k = 0; k < p.directions; k++) scan_direction(k);
     }
 
@@ -48,54 +53,73 @@ class BackwardWorker {
     void scan_direction(int64_t k) {
         tiles.enter_direction(k);
         if (k == 0 && p.z.data && tiles.steps < p.tokens) differentiate_gate();
+        for (int64_t i = 0; i < count; i++) enter_direction(units[i]);
+        for (int64_t chunk = tiles.chunks - 1; chunk >= 0; chunk--) {
+            tiles.enter_chunk(chunk, -1);
+            for (int64_t i = 0; i < count; i++) scan_chunk(units[i]);
+        }
+        for (int64_t i = 0; i < count; i++) leave_direction(units[i]);
+    }
+
+    void enter_direction(DifferentiatedUnit &unit) const {
+        tiles.prepare(unit);
         for (int64_t n = 0; n < p.states; n++) {
             if (result.grad_last)
-                tiles.copy_row(result.grad_last + tiles.state_offset() + n * p.channels, g + n * UNIT);
+                unit.copy_row(result.grad_last + tiles.state_offset() + n * p.channels, unit.g + n * UNIT);
             else
-                memset(g + n * UNIT, 0, UNIT * sizeof(float));
+                memset(unit.g + n * UNIT, 0, UNIT * sizeof(float));
         }
-        memset(dA, 0, p.states * UNIT * sizeof(float));
-        memset(dD, 0, UNIT * sizeof(float));
-        memset(dbias, 0, UNIT * sizeof(float));
-        for (int64_t chunk = tiles.chunks - 1; chunk >= 0; chunk--) {
-            const float *start = tiles.checkpoint(chunk);
-            for (int64_t n = 0; n < p.states; n++) tiles.copy_row(start + n * p.channels, tiles.state + n * UNIT);
-            tiles.enter_chunk(chunk, -1);
-            read_gradient();
-            memset(through_B, 0, CHUNK * UNIT * sizeof(float));
-            memset(through_A, 0, CHUNK * UNIT * sizeof(float));
-            for_each_states<S>(0, p.states, [&](auto count, int64_t n) {
-                for (int64_t c = 0; c < tiles.blocks * Vector::lanes; c += Vector::lanes) {
-                    recompute<count>(c, n);
-                    differentiate<count>(c, n);
-                }
-                sum_lanes<count>(n);
-            });
-            finish_chunk(k);
-        }
+        memset(unit.dA, 0, p.states * UNIT * sizeof(float));
+        memset(unit.dD, 0, UNIT * sizeof(float));
+        memset(unit.dbias, 0, UNIT * sizeof(float));
+    }
+
+    void leave_direction(const DifferentiatedUnit &unit) const {
         for (int64_t n = 0; n < p.states; n++) {
-            tiles.store_row(g + n * UNIT, result.initial + tiles.state_offset() + n * p.channels);
-            tiles.store_row(dA + n * UNIT, result.A + tiles.state_offset() + n * p.channels);
+            unit.store_row(unit.g + n * UNIT, result.initial + tiles.state_offset() + n * p.channels);
+            unit.store_row(unit.dA + n * UNIT, result.A + tiles.state_offset() + n * p.channels);
         }
-        tiles.store_row(dD, result.D + (tiles.batch * p.directions + k) * p.channels);
-        tiles.store_row(dbias, result.delta_bias + (tiles.batch * p.directions + k) * p.channels);
+        unit.store_row(unit.dD, result.D + (tiles.batch * p.directions + tiles.direction) * p.channels);
+        unit.store_row(unit.dbias, result.delta_bias + (tiles.batch * p.directions + tiles.direction) * p.channels);
+    }
+
+    void scan_chunk(DifferentiatedUnit &unit) {
+        for (int64_t n = 0; n < p.states; n++) {
+            unit.copy_row(p.starts + tiles.checkpoint(tiles.chunk, n), unit.state + n * UNIT);
+            prefetch(p.starts + tiles.checkpoint(tiles.next, n) + unit.first, unit.width);
+        }
+        tiles.enter_unit<true>(unit);
+        read_gradient(unit);
+        memset(through_B, 0, CHUNK * UNIT * sizeof(float));
+        memset(through_A, 0, CHUNK * UNIT * sizeof(float));
+        for_each_states<S>(0, p.states, [&](auto size, int64_t n) {
+            for (int64_t c = 0; c < unit.blocks * Vector::lanes; c += Vector::lanes) {
+                recompute<size>(unit, c, n);
+                differentiate<size>(unit, c, n);
+            }
+            sum_lanes<size>(unit, n);
+        });
+        write_gradients(unit);
     }
 
     // The gradient of what this direction adds to the sum over directions; with the first one, also that of the gate:
     // dz = dout y silu'(z), with y before the gate.
-    void read_gradient() const {
-        tiles.read(result.grad_out, dy, UNIT, tiles.first, tiles.width);
-        if (p.z.data) tiles.read(p.z, gate, UNIT, tiles.first, tiles.width);
+    void read_gradient(const Unit &unit) const {
+        tiles.read(result.grad_out, dy, unit);
+        if (p.z.data) tiles.read(p.z, gate, unit);
+        bool gated = p.z.data && tiles.direction == 0;
         for (int64_t j = 0; j < tiles.length; j++) {
-            int64_t row = (tiles.batch * p.tokens + tiles.token[j]) * p.channels + tiles.first;
-            for (int64_t c = 0; c < tiles.width; c += Vector::lanes) {
-                Vector grad = Vector::load(dy + j * UNIT + c) * Vector::broadcast(p.scale);
+            int64_t at = tiles.offset(unit, tiles.token[j]), soon = tiles.offset(unit, tiles.soon[j]);
+            if (gated) prefetch(p.ungated + soon, unit.width), prefetch(result.z + soon, unit.width);
+            for (int64_t c = 0; c < unit.width; c += Vector::lanes) {
+                Vector grad = Vector::load(dy + j * UNIT + c);
+                Vector through = grad * Vector::broadcast(p.scale);
                 if (p.z.data) {
                     Vector z = Vector::load(gate + j * UNIT + c), s = sigmoid(z);
-                    if (tiles.direction == 0) store_gradient_of_gate(z, s, Vector::load(dy + j * UNIT + c), row + c, tiles.width - c);
-                    grad = grad * z * s;
+                    if (gated) store_gradient_of_gate(z, s, grad, at + c, unit.width - c);
+                    through = through * z * s;
                 }
-                grad.store(dy + j * UNIT + c);
+                through.store(dy + j * UNIT + c);
             }
         }
     }
@@ -108,27 +132,31 @@ class BackwardWorker {
     void differentiate_gate() {
         for (int64_t t = 0; t < p.tokens; t += CHUNK) {
             tiles.enter_tokens(t);
-            tiles.read(p.z, gate, UNIT, tiles.first, tiles.width);
-            tiles.read(result.grad_out, dy, UNIT, tiles.first, tiles.width);
-            for (int64_t j = 0; j < tiles.length; j++) {
-                int64_t row = (tiles.batch * p.tokens + tiles.token[j]) * p.channels + tiles.first;
-                for (int64_t c = 0; c < tiles.width; c += Vector::lanes) {
-                    Vector z = Vector::load(gate + j * UNIT + c), grad = Vector::load(dy + j * UNIT + c);
-                    store_gradient_of_gate(z, sigmoid(z), grad, row + c, tiles.width - c);
-                }
+            for (int64_t i = 0; i < count; i++) differentiate_gate(units[i]);
+        }
+    }
+
+    void differentiate_gate(const Unit &unit) const {
+        tiles.read(p.z, gate, unit);
+        tiles.read(result.grad_out, dy, unit);
+        for (int64_t j = 0; j < tiles.length; j++) {
+            int64_t row = tiles.offset(unit, tiles.token[j]);
+            for (int64_t c = 0; c < unit.width; c += Vector::lanes) {
+                Vector z = Vector::load(gate + j * UNIT + c), grad = Vector::load(dy + j * UNIT + c);
+                store_gradient_of_gate(z, sigmoid(z), grad, row + c, unit.width - c);
             }
         }
     }
 
     // The decays and states of one chunk, `COUNT` states from `n` of the channels at `c`.
     template <int COUNT>
-    void recompute(int64_t c, int64_t n) const {
+    void recompute(const Unit &unit, int64_t c, int64_t n) const {
         Vector state[COUNT];
         for (int i = 0; i < COUNT; i++) {
-            state[i] = Vector::load(tiles.state + (n + i) * UNIT + c);
+            state[i] = Vector::load(unit.state + (n + i) * UNIT + c);
             state[i].store(h + i * Vector::lanes);
         }
-        const float *A = tiles.A + n * UNIT + c;
+        const float *A = unit.A + n * UNIT + c;
         for (int64_t j = 0; j < tiles.length; j++) {
             Vector d = Vector::load(tiles.delta + j * UNIT + c), x = d * Vector::load(tiles.u + j * UNIT + c);
             const float *B = tiles.B + j * p.states + n;
@@ -144,14 +172,14 @@ class BackwardWorker {
     }
 
     template <int COUNT>
-    void differentiate(int64_t c, int64_t n) const {
+    void differentiate(DifferentiatedUnit &unit, int64_t c, int64_t n) const {
         Vector grad[COUNT], grad_A[COUNT];
         for (int i = 0; i < COUNT; i++) {
-            grad[i] = Vector::load(g + (n + i) * UNIT + c);
-            grad_A[i] = Vector::load(dA + (n + i) * UNIT + c);
+            grad[i] = Vector::load(unit.g + (n + i) * UNIT + c);
+            grad_A[i] = Vector::load(unit.dA + (n + i) * UNIT + c);
         }
-        const float *A = tiles.A + n * UNIT + c;
-        int live = (int)std::min<int64_t>(Vector::lanes, tiles.width - c);  // idle lanes may hold NaN, 0 * inf
+        const float *A = unit.A + n * UNIT + c;
+        int live = (int)std::min<int64_t>(Vector::lanes, unit.width - c);  // idle lanes may hold NaN, 0 * inf
         for (int64_t j = tiles.length - 1; j >= 0; j--) {
             Vector d = Vector::load(tiles.delta + j * UNIT + c), x = d * Vector::load(tiles.u + j * UNIT + c);
             Vector out = Vector::load(dy + j * UNIT + c);
@@ -178,14 +206,14 @@ class BackwardWorker {
             sum_A.store(through_A + j * UNIT + c);
         }
         for (int i = 0; i < COUNT; i++) {
-            grad[i].store(g + (n + i) * UNIT + c);
-            grad_A[i].store(dA + (n + i) * UNIT + c);
+            grad[i].store(unit.g + (n + i) * UNIT + c);
+            grad_A[i].store(unit.dA + (n + i) * UNIT + c);
         }
     }
 
     // dB and dC of this unit.
     template <int COUNT>
-    void sum_lanes(int64_t n) const {
+    void sum_lanes(const Unit &unit, int64_t n) const {
         int64_t images = p.batch * p.directions * p.groups;
         int64_t image = (tiles.batch * p.directions + tiles.direction) * p.groups + tiles.group;
         const float *lanes[2] = {lanes_B, lanes_C};
@@ -197,29 +225,31 @@ class BackwardWorker {
                 sums(vectors).store(row + j);
             }
             for (int64_t j = 0; j < tiles.length; j++) {
-                float *target = parts[which] + ((tiles.part * images + image) * p.tokens + tiles.token[j]) * p.states + n;
+                float *target = parts[which] + ((unit.part * images + image) * p.tokens + tiles.token[j]) * p.states + n;
                 for (int i = 0; i < COUNT; i++) target[i] = row[j * COUNT + i];
             }
         }
     }
 
-    void finish_chunk(int64_t k) const {
+    void write_gradients(DifferentiatedUnit &unit) const {
+        int64_t image = tiles.batch * p.directions + tiles.direction;
+        float *du = result.u + (p.shared ? 0 : (image - tiles.batch) * p.tokens * p.channels);
+        float *ddelta = result.delta + (image - tiles.batch) * p.tokens * p.channels;
         for (int64_t j = 0; j < tiles.length; j++) {
-            int64_t image = tiles.batch * p.directions + k;
-            float *du = result.u + ((p.shared ? tiles.batch : image) * p.tokens + tiles.token[j]) * p.channels + tiles.first;
-            float *ddelta = result.delta + (image * p.tokens + tiles.token[j]) * p.channels + tiles.first;
-            for (int64_t c = 0; c < tiles.width; c += Vector::lanes) {
-                int64_t at = j * UNIT + c, count = tiles.width - c;
+            int64_t row = tiles.offset(unit, tiles.token[j]), soon = tiles.offset(unit, tiles.soon[j]);
+            prefetch(du + soon, unit.width), prefetch(ddelta + soon, unit.width);
+            for (int64_t c = 0; c < unit.width; c += Vector::lanes) {
+                int64_t at = j * UNIT + c, count = unit.width - c;
                 Vector u = Vector::load(tiles.u + at), out = Vector::load(dy + at), sum_B = Vector::load(through_B + at);
-                Vector to_u = fma(sum_B, Vector::load(tiles.delta + at), out * Vector::load(tiles.skip + c));
-                if (p.shared && k > 0) to_u = to_u + load_some(du + c, count);
-                store_some(to_u, du + c, count);
+                Vector to_u = fma(sum_B, Vector::load(tiles.delta + at), out * Vector::load(unit.skip + c));
+                if (p.shared && tiles.direction > 0) to_u = to_u + load_some(du + row + c, count);
+                store_some(to_u, du + row + c, count);
                 // A is kept times log2(e).
                 Vector to_delta = fma(Vector::broadcast(0.693147181f), Vector::load(through_A + at), sum_B * u);
                 if (p.softplus) to_delta = to_delta * Vector::load(tiles.slope + at);
-                store_some(to_delta, ddelta + c, count);
-                fma(out, u, Vector::load(dD + c)).store(dD + c);
-                (to_delta + Vector::load(dbias + c)).store(dbias + c);
+                store_some(to_delta, ddelta + row + c, count);
+                fma(out, u, Vector::load(unit.dD + c)).store(unit.dD + c);
+                (to_delta + Vector::load(unit.dbias + c)).store(unit.dbias + c);
             }
         }
     }
@@ -229,24 +259,25 @@ class BackwardWorker {
     Tiles tiles;
     Buffer dy, gate, through_B, through_A;  // [CHUNK][UNIT]
     Buffer h, decay, lanes_B, lanes_C;      // [CHUNK (+ 1)][S][lanes]
-    Buffer g, dA, dD, dbias;                // [N][UNIT] twice, [UNIT] twice
+    std::deque<DifferentiatedUnit> units;   // of the span, the first `count`
+    int64_t count = 0;
 };
 
 // Adds up the units of every group, in order.
 inline void sum_parts(const Problem &p, const float *parts, float *target) {
     constexpr int64_t slice = 1 << 14;
-    int64_t count = p.batch * p.directions * p.groups * p.tokens * p.states, units = Units(p).per_group;
+    int64_t count = p.batch * p.directions * p.groups * p.tokens * p.states, units = Spans(p).units;
     auto sum_slice = [&](int64_t index) {
         int64_t first = index * slice, size = std::min(slice, count - first);
         memcpy(target + first, parts + first, size * sizeof(float));
         for (int64_t part = 1; part < units; part++)
             for (int64_t i = first; i < first + size; i++) target[i] += parts[part * count + i];
     };
-    for_each_unit(p.threads, (count + slice - 1) / slice, [&] { return sum_slice; });
+    for_each_piece(p.threads, (count + slice - 1) / slice, [&] { return sum_slice; });
 }
 
 inline void scan_backward(const Problem &problem, const Derivatives &derivatives) {
-    for_each_unit(problem.threads, Units(problem).all, [&] { return BackwardWorker(problem, derivatives); });
+    for_each_piece(problem.threads, Spans(problem).all, [&] { return BackwardWorker(problem, derivatives); });
     sum_parts(problem, derivatives.B_parts, derivatives.B);
     sum_parts(problem, derivatives.C_parts, derivatives.C);
 }

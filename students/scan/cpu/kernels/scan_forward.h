@@ -1,9 +1,10 @@
-// The scan, forwards. Loops: unit of channels, direction, chunk of time, vector of channels, block of states, step. The
-// states of a block stay in registers for a whole chunk, and all that a chunk reads fits the first-level cache.
+// The scan, forwards. Loops: span, direction, chunk of time, unit of channels, vector of channels, block of states, step.
+// The states of a block stay in registers for a whole chunk, and all that a unit reads in a chunk fits the first-level cache.
 
 #ifndef DISTILL_SCAN_FORWARD_H
 #define DISTILL_SCAN_FORWARD_H
 
+#include <deque>
 #include <type_traits>
 
 #include "scan_tiles.h"
@@ -13,59 +14,74 @@ namespace {
 class ForwardWorker {
   public:
     ForwardWorker(const Problem &problem, const Outputs &outputs)
-        : p(problem), result(outputs), tiles(problem), y(CHUNK * UNIT) {}
+        : p(problem), result(outputs), tiles(problem), y(CHUNK * UNIT), gate(CHUNK * UNIT) {}
 
-    void operator()(int64_t unit) {
-        tiles.enter_unit(unit);
-        for (int64_t k = 0; k < p.directions; k++) scan_direction(k);
-        if (finishing() && !finished_by_chunk())
-            for (int64_t t = 0; t < p.tokens; t += CHUNK) {
-                tiles.enter_tokens(t);
-                finish_chunk();
-            }
+    void operator()(int64_t span) {
+        count = tiles.enter_span(span, units);
+        bool finished = false;
+        for (int64_t k = 0; k < p.directions; k++) finished = scan_direction(k);
+        if (!finished && (p.z.data || p.scale != 1.0f)) finish();
     }
 
   private:
     // Sums over directions are kept in `ungated` where it is asked for, else in the output itself.
     float *sums() const { return p.ungated ? p.ungated : result.out; }
-    bool finishing() const { return p.z.data || p.scale != 1.0f; }
-    bool finished_by_chunk() const { return p.directions == 1 && tiles.steps == p.tokens; }
 
-    void scan_direction(int64_t k) {
+    // Returns whether the direction was the last to meet any token, and so turned sums into outputs.
+    bool scan_direction(int64_t k) {
         tiles.enter_direction(k);
+        bool last = k == p.directions - 1 && tiles.steps == p.tokens;
+        for (int64_t i = 0; i < count; i++) enter_direction(units[i]);
+        if (k == 0 && tiles.steps < p.tokens) clear();
+        for (int64_t chunk = 0; chunk < tiles.chunks; chunk++) {
+            tiles.enter_chunk(chunk, 1);
+            for (int64_t i = 0; i < count; i++) {
+                if (p.starts) save_start(units[i]);
+                scan_chunk(units[i]);
+                if (last)
+                    write_outputs(units[i], k > 0 ? sums() : nullptr, y);
+                else
+                    add(units[i]);
+            }
+        }
+        for (int64_t i = 0; i < count; i++)
+            for (int64_t n = 0; n < p.states; n++)
+                units[i].store_row(units[i].state + n * UNIT, result.last + tiles.state_offset() + n * p.channels);
+        return last;
+    }
+
+    void enter_direction(Unit &unit) const {
+        tiles.prepare(unit);
         for (int64_t n = 0; n < p.states; n++) {
-            float *row = tiles.state + n * UNIT;
+            float *row = unit.state + n * UNIT;
             if (p.initial)
-                tiles.copy_row(p.initial + tiles.state_offset() + n * p.channels, row);
+                unit.copy_row(p.initial + tiles.state_offset() + n * p.channels, row);
             else
                 memset(row, 0, UNIT * sizeof(float));
         }
-        if (k == 0 && tiles.steps < p.tokens) clear();
-        for (int64_t chunk = 0; chunk < tiles.chunks; chunk++) {
-            if (p.starts) save(tiles.checkpoint(chunk));
-            tiles.enter_chunk(chunk, 1);
-            for (int64_t c = 0; c < tiles.blocks * Vector::lanes; c += Vector::lanes) {
-                for (int64_t j = 0; j < tiles.length; j++)
-                    (Vector::load(tiles.skip + c) * Vector::load(tiles.u + j * UNIT + c)).store(y + j * UNIT + c);
-                for_each_states<Vector::states>(0, p.states, [&](auto count, int64_t n) { advance<count>(c, n); });
-            }
-            for (int64_t j = 0; j < tiles.length; j++) add(k, tiles.token[j], tiles.soon[j], y + j * UNIT);
-            if (finishing() && finished_by_chunk()) finish_chunk();
+    }
+
+    void scan_chunk(const Unit &unit) {
+        tiles.enter_unit<false>(unit);
+        for (int64_t c = 0; c < unit.blocks * Vector::lanes; c += Vector::lanes) {
+            for_each_states<Vector::states>(0, p.states, [&](auto size, int64_t n) {
+                n > 0 ? advance<size, false>(unit, c, n) : advance<size, true>(unit, c, n);
+            });
         }
-        save(result.last + tiles.state_offset());
     }
 
     // Advances `S` states from `n` of the channels at `c` by one chunk.
-    template <int S>
-    void advance(int64_t c, int64_t n) {
+    template <int S, bool FIRST>
+    void advance(const Unit &unit, int64_t c, int64_t n) {
         Vector h[S];
-        for (int i = 0; i < S; i++) h[i] = Vector::load(tiles.state + (n + i) * UNIT + c);
-        const float *A = tiles.A + n * UNIT + c, *delta = tiles.delta + c, *u = tiles.u + c;
+        for (int i = 0; i < S; i++) h[i] = Vector::load(unit.state + (n + i) * UNIT + c);
+        const float *A = unit.A + n * UNIT + c, *delta = tiles.delta + c, *u = tiles.u + c;
         const float *B = tiles.B + n, *C = tiles.C + n;
         float *out = y + c;
+        Vector skip = Vector::load(unit.skip + c);
         for (int64_t j = 0; j < tiles.length; j++) {
-            Vector d = Vector::load(delta), x = d * Vector::load(u);
-            Vector sum[2] = {Vector::load(out), zero()};
+            Vector d = Vector::load(delta), v = Vector::load(u), x = d * v;
+            Vector sum[2] = {FIRST ? skip * v : Vector::load(out), zero()};
 #pragma GCC unroll 16
             for (int i = 0; i < S; i++) {
                 h[i] = fma(exp2(d * Vector::load(A + i * UNIT)), h[i], x * Vector::broadcast(B[i]));
@@ -74,51 +90,73 @@ class ForwardWorker {
             (sum[0] + sum[1]).store(out);
             delta += UNIT, u += UNIT, out += UNIT, B += p.states, C += p.states;
         }
-        for (int i = 0; i < S; i++) h[i].store(tiles.state + (n + i) * UNIT + c);
+        for (int i = 0; i < S; i++) h[i].store(unit.state + (n + i) * UNIT + c);
     }
 
-    float *row(float *base, int64_t token) const { return base + (tiles.batch * p.tokens + token) * p.channels + tiles.first; }
-
-    void save(float *states) const {
-        for (int64_t n = 0; n < p.states; n++) tiles.store_row(tiles.state + n * UNIT, states + n * p.channels);
-    }
-
-    void clear() const {
-        for (int64_t t = 0; t < p.tokens; t++) memset(row(sums(), t), 0, tiles.width * sizeof(float));
-    }
-
-    // The first direction sets a token's sum, the others add to it.
-    void add(int64_t k, int64_t token, int64_t soon, const float *value) const {
-        float *target = row(sums(), token), *later = row(sums(), soon);
-        for (int64_t c = 0; c < tiles.width; c += 16) __builtin_prefetch(later + c, 1, 2);
-        for (int64_t c = 0; c < tiles.width; c += Vector::lanes) {
-            Vector v = Vector::load(value + c);
-            if (k > 0) v = v + load_some(target + c, tiles.width - c);
-            store_some(v, target + c, tiles.width - c);
+    void save_start(const Unit &unit) const {
+        for (int64_t n = 0; n < p.states; n++) {
+            unit.store_row(unit.state + n * UNIT, p.starts + tiles.checkpoint(tiles.chunk, n));
+            prefetch(p.starts + tiles.checkpoint(tiles.next, n) + unit.first, unit.width);
         }
     }
 
-    // Scales the sums of the chunk's tokens and applies the gate, which is read into the buffer of `y`.
-    void finish_chunk() const {
-        if (p.z.data) tiles.read(p.z, y, UNIT, tiles.first, tiles.width);
-        for (int64_t j = 0; j < tiles.length; j++)
-            for (int64_t c = 0; c < tiles.width; c += Vector::lanes) {
-                int64_t count = tiles.width - c;
-                Vector v = load_some(row(sums(), tiles.token[j]) + c, count) * Vector::broadcast(p.scale);
-                if (p.ungated) store_some(v, row(p.ungated, tiles.token[j]) + c, count);
-                if (p.z.data) v = v * silu(Vector::load(y + j * UNIT + c));
-                store_some(v, row(result.out, tiles.token[j]) + c, count);
+    void clear() const {
+        for (int64_t t = 0; t < p.tokens; t++)
+            for (int64_t i = 0; i < count; i++)
+                memset(sums() + tiles.offset(units[i], t), 0, units[i].width * sizeof(float));
+    }
+
+    // The first direction sets a token's sum, the others add to it.
+    void add(const Unit &unit) const {
+        for (int64_t j = 0; j < tiles.length; j++) {
+            float *sum = sums() + tiles.offset(unit, tiles.token[j]);
+            prefetch(sums() + tiles.offset(unit, tiles.soon[j]), unit.width);
+            for (int64_t c = 0; c < unit.width; c += Vector::lanes) {
+                Vector v = Vector::load(y + j * UNIT + c);
+                if (tiles.direction > 0) v = v + load_some(sum + c, unit.width - c);
+                store_some(v, sum + c, unit.width - c);
             }
+        }
+    }
+
+    // Scales sums and applies the gate, for the chunk's tokens. A sum has two addends, of which either may be null: a row
+    // of `before`, which has all tokens, and one of `now`, which has the chunk's.
+    void write_outputs(const Unit &unit, const float *before, const float *now) const {
+        if (p.z.data) tiles.read(p.z, gate, unit);
+        for (int64_t j = 0; j < tiles.length; j++) {
+            int64_t at = tiles.offset(unit, tiles.token[j]), soon = tiles.offset(unit, tiles.soon[j]);
+            if (before || p.ungated) prefetch(sums() + soon, unit.width);
+            prefetch(result.out + soon, unit.width);
+            for (int64_t c = 0; c < unit.width; c += Vector::lanes) {
+                int64_t live = unit.width - c;
+                Vector v = now ? Vector::load(now + j * UNIT + c) : zero();
+                if (before) v = v + load_some(before + at + c, live);
+                v = v * Vector::broadcast(p.scale);
+                if (p.ungated) store_some(v, p.ungated + at + c, live);
+                if (p.z.data) v = v * silu(Vector::load(gate + j * UNIT + c));
+                store_some(v, result.out + at + c, live);
+            }
+        }
+    }
+
+    // Turns sums into outputs where the last direction does not pass all tokens.
+    void finish() {
+        for (int64_t t = 0; t < p.tokens; t += CHUNK) {
+            tiles.enter_tokens(t);
+            for (int64_t i = 0; i < count; i++) write_outputs(units[i], sums(), nullptr);
+        }
     }
 
     const Problem &p;
     const Outputs &result;
     Tiles tiles;
-    Buffer y;
+    std::deque<Unit> units;  // of the span, the first `count`
+    int64_t count = 0;
+    Buffer y, gate;  // [CHUNK][UNIT]
 };
 
 inline void scan_forward(const Problem &problem, const Outputs &outputs) {
-    for_each_unit(problem.threads, Units(problem).all, [&] { return ForwardWorker(problem, outputs); });
+    for_each_piece(problem.threads, Spans(problem).all, [&] { return ForwardWorker(problem, outputs); });
 }
 
 }  // namespace

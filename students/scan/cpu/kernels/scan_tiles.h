@@ -1,5 +1,5 @@
-// What both passes of the scan share: one unit of channels, and its inputs of one chunk of time, gathered into buffers
-// that stay in the first-level cache.
+// What both passes of the scan share: how the channels are cut into units, and the inputs of a unit in one chunk of time,
+// gathered into buffers that stay in the first-level cache.
 
 #ifndef DISTILL_SCAN_TILES_H
 #define DISTILL_SCAN_TILES_H
@@ -36,27 +36,54 @@ class Buffer {
     float *data;
 };
 
-// Where the units are: channels of one group, of one image.
-struct Units {
-    int64_t width, per_group, per_image, all;
-    explicit Units(const Problem &p)
-        : width(p.unit_width),
-          per_group((p.channels / p.groups + width - 1) / width),
-          per_image(per_group * p.groups),
-          all(per_image * p.batch) {}
+// Asks for a row of `count` floats that the next chunk reads or writes to come to the second-level cache.
+inline void prefetch(const float *row, int64_t count) {
+    for (int64_t c = 0; c < count; c += 16) __builtin_prefetch(row + c, 0, 2);
+}
+
+// A unit: `width` channels from `first`, their parameters in one direction, and their states. Rows have UNIT floats; the
+// lanes beyond `width` hold zeros.
+struct Unit {
+    explicit Unit(const Problem &p)
+        : A(p.states * UNIT), state(p.states * UNIT), weight(p.rank * UNIT), bias(UNIT), skip(UNIT) {}
+
+    // Rows of a (.., D) array, to and from a buffer.
+    void copy_row(const float *source, float *row) const {
+        for (int64_t c = 0; c < blocks * Vector::lanes; c += Vector::lanes)
+            load_some(source + first + c, width - c).store(row + c);
+    }
+    void store_row(const float *row, float *target) const {
+        for (int64_t c = 0; c < width; c += Vector::lanes)
+            store_some(Vector::load(row + c), target + first + c, width - c);
+    }
+
+    int64_t part = 0, first = 0, width = 0, blocks = 0;  // part: which unit of its group
+    Buffer A, state, weight, bias, skip;                 // [N][UNIT], [N][UNIT], [R][UNIT], [UNIT], [UNIT]
 };
 
-// One unit's share of one direction: `width` channels from `first`, its parameters, and the inputs of one chunk.
-// Rows of the buffers have UNIT floats; the lanes beyond `width` hold zeros.
+// The work is cut into spans: neighbouring units of one group, of one image. A thread takes all units of a span through
+// one chunk of time before the next chunk, so that it reads and writes long stretches of memory in their order.
+struct Spans {
+    int64_t units, length, per_group, all;
+    explicit Spans(const Problem &p)
+        : units((p.channels / p.groups + p.unit_width - 1) / p.unit_width), length(units) {
+        int64_t bytes = (4 * p.states + p.rank) * UNIT * (int64_t)sizeof(float);  // of a unit, going backwards
+        length = std::min(length, std::max<int64_t>(1, (1 << 18) / bytes));       // a part of the second-level cache
+        for (count(p); length > 1 && all % p.threads && all < 8 * p.threads; count(p)) length = (length + 1) / 2;
+    }
+
+  private:
+    void count(const Problem &p) {
+        per_group = (units + length - 1) / length;
+        all = per_group * p.groups * p.batch;
+    }
+};
+
+// The inputs of one chunk of time: of a group, and of one of its units at a time.
 class Tiles {
   public:
     explicit Tiles(const Problem &problem)
         : p(problem),
-          A(problem.states * UNIT),
-          state(problem.states * UNIT),
-          weight(problem.rank * UNIT),
-          bias(UNIT),
-          skip(UNIT),
           u(CHUNK * UNIT),
           delta(CHUNK * UNIT),
           slope(CHUNK * UNIT),
@@ -64,15 +91,23 @@ class Tiles {
           C(CHUNK * problem.states),
           factor(CHUNK * problem.rank) {}
 
-    void enter_unit(int64_t unit) {
-        Units units(p);
-        batch = unit / units.per_image;
-        group = unit % units.per_image / units.per_group;
-        part = unit % units.per_group;
-        int64_t size = p.channels / p.groups;
-        first = group * size + part * units.width;
-        width = std::min(units.width, size - part * units.width);
-        blocks = (width + Vector::lanes - 1) / Vector::lanes;
+    // Makes the first of `units` those of span `index`; returns how many.
+    template <class Units>
+    int64_t enter_span(int64_t index, Units &units) {
+        Spans spans(p);
+        batch = index / (spans.per_group * p.groups);
+        group = index / spans.per_group % p.groups;
+        int64_t start = index % spans.per_group * spans.length, size = p.channels / p.groups;
+        int64_t count = std::min(spans.length, spans.units - start);
+        while ((int64_t)units.size() < count) units.emplace_back(p);
+        for (int64_t i = 0; i < count; i++) {
+            Unit &unit = units[i];
+            unit.part = start + i;
+            unit.first = group * size + unit.part * p.unit_width;
+            unit.width = std::min(p.unit_width, size - unit.part * p.unit_width);
+            unit.blocks = (unit.width + Vector::lanes - 1) / Vector::lanes;
+        }
+        return count;
     }
 
     void enter_direction(int64_t k) {
@@ -81,20 +116,25 @@ class Tiles {
         if (p.order)
             while (steps > 0 && p.order[k * p.steps + steps - 1] < 0) steps--;
         chunks = (steps + CHUNK - 1) / CHUNK;
-        for (int64_t n = 0; n < p.states; n++) copy_row(p.A + (k * p.states + n) * p.channels, A + n * UNIT);
-        for (int64_t r = 0; r < p.rank; r++) copy_row(p.delta_weight + (k * p.rank + r) * p.channels, weight + r * UNIT);
-        if (p.delta_bias) copy_row(p.delta_bias + k * p.channels, bias);
-        if (p.D) copy_row(p.D + k * p.channels, skip);
     }
 
-    // Gathers the inputs of chunk `index` and forms delta, backwards also its slope. `ahead` tells which chunk comes next,
-    // as a difference.
+    // Reads the unit's parameters in this direction.
+    void prepare(Unit &unit) const {
+        int64_t k = direction;
+        for (int64_t n = 0; n < p.states; n++) unit.copy_row(p.A + (k * p.states + n) * p.channels, unit.A + n * UNIT);
+        for (int64_t r = 0; r < p.rank; r++)
+            unit.copy_row(p.delta_weight + (k * p.rank + r) * p.channels, unit.weight + r * UNIT);
+        if (p.delta_bias) unit.copy_row(p.delta_bias + k * p.channels, unit.bias);
+        if (p.D) unit.copy_row(p.D + k * p.channels, unit.skip);
+    }
+
+    // Gathers what all units share of chunk `index`. `ahead` tells which chunk comes next, as a difference.
     void enter_chunk(int64_t index, int64_t ahead) {
         length = std::min(CHUNK, steps - index * CHUNK);
         for (int64_t j = 0; j < length; j++) token[j] = token_at(index * CHUNK + j);
-        int64_t next = std::max<int64_t>(0, index + ahead);
+        chunk = index;
+        next = std::min(chunks - 1, std::max<int64_t>(0, index + ahead));
         for (int64_t j = 0; j < CHUNK; j++) soon[j] = token_at(std::min(next * CHUNK + j, steps - 1));
-        read(p.u, u, UNIT, first, width);
         const Weights *weights[2] = {&p.B, &p.C};
         float *targets[2] = {B, C};
         for (int i = 0; i < 2; i++) {
@@ -102,21 +142,26 @@ class Tiles {
             Tokens rows{w.data + group * w.group, w.batch, w.direction, w.token, w.state};
             read(rows, targets[i], p.states, 0, p.states);
         }
-        if (p.rank) {
-            read(p.delta, factor, p.rank, 0, p.rank);
-            multiply_factors();
-        } else {
-            read(p.delta, delta, UNIT, first, width);
-        }
+        if (p.rank) read(p.delta, factor, p.rank, 0, p.rank);
+    }
+
+    // Gathers the unit's inputs of the chunk and forms delta; backwards, also its slope.
+    template <bool BACKWARD>
+    void enter_unit(const Unit &unit) {
+        read(p.u, u, unit);
+        if (p.rank)
+            multiply_factors(unit);
+        else
+            read(p.delta, delta, unit);
         for (int64_t j = 0; j < length; j++)
-            for (int64_t c = j * UNIT; c < j * UNIT + blocks * Vector::lanes; c += Vector::lanes) {
-                Vector x = Vector::load(delta + c) + Vector::load(bias + c - j * UNIT);
+            for (int64_t c = 0; c < unit.blocks * Vector::lanes; c += Vector::lanes) {
+                Vector x = Vector::load(delta + j * UNIT + c) + Vector::load(unit.bias + c);
                 if (p.softplus) {
                     Vector e = exp_negative(x);
-                    if (ahead < 0) sigmoid(x, e).store(slope + c);
+                    if (BACKWARD) sigmoid(x, e).store(slope + j * UNIT + c);
                     x = softplus(x, e);
                 }
-                x.store(delta + c);
+                x.store(delta + j * UNIT + c);
             }
     }
 
@@ -129,14 +174,9 @@ class Tiles {
         }
     }
 
-    // Rows of a (.., D) array at `base`, to and from a buffer.
-    void copy_row(const float *source, float *row) const {
-        for (int64_t c = 0; c < blocks * Vector::lanes; c += Vector::lanes)
-            load_some(source + first + c, width - c).store(row + c);
-    }
-    void store_row(const float *row, float *target) const {
-        for (int64_t c = 0; c < width; c += Vector::lanes)
-            store_some(Vector::load(row + c), target + first + c, width - c);
+    // Copies the unit's channels of the chunk's tokens.
+    void read(const Tokens &source, float *target, const Unit &unit) const {
+        read(source, target, UNIT, unit.first, unit.width);
     }
 
     // Copies `count` channels from `channel` of the chunk's tokens to rows of `pitch` floats.
@@ -144,8 +184,8 @@ class Tiles {
         const float *base = source.data + batch * source.batch + direction * source.direction + channel * source.channel;
         if (source.channel == 1) {
             for (int64_t j = 0; j < length; j++) {
-                const float *row = base + token[j] * source.token, *later = base + soon[j] * source.token;
-                for (int64_t c = 0; c < count; c += 16) __builtin_prefetch(later + c, 0, 2);  // to the second level
+                const float *row = base + token[j] * source.token;
+                prefetch(base + soon[j] * source.token, count);
                 int64_t c = 0;
                 for (; c + Vector::lanes <= count; c += Vector::lanes) Vector::load(row + c).store(target + j * pitch + c);
                 if (c < count && pitch >= c + Vector::lanes)
@@ -166,19 +206,21 @@ class Tiles {
             for (int64_t c = count; c < padded; c++) target[j * pitch + c] = 0.0f;
     }
 
-    float *checkpoint(int64_t chunk) const {
+    // The unit's channels in a row of a (B, P, D) array, and in one of a (B, K, chunks, N, D) array.
+    int64_t offset(const Unit &unit, int64_t at) const { return (batch * p.tokens + at) * p.channels + unit.first; }
+    int64_t checkpoint(int64_t at, int64_t n) const {
         int64_t all = (p.steps + CHUNK - 1) / CHUNK;
-        return p.starts + ((batch * p.directions + direction) * all + chunk) * p.states * p.channels;
+        return (((batch * p.directions + direction) * all + at) * p.states + n) * p.channels;
     }
     int64_t state_offset() const { return (batch * p.directions + direction) * p.states * p.channels; }
 
     const Problem &p;
-    int64_t batch = 0, group = 0, part = 0, first = 0, width = 0, blocks = 0;
-    int64_t direction = 0, steps = 0, chunks = 0, length = 0;
+    int64_t batch = 0, group = 0;
+    int64_t direction = 0, steps = 0, chunks = 0;
+    int64_t chunk = 0, next = 0, length = 0;  // the chunk entered, the one after it, and steps
     int64_t token[CHUNK], soon[CHUNK];  // of this chunk and of the next
-    Buffer A, state, weight, bias, skip;     // [N][UNIT], [N][UNIT], [R][UNIT], [UNIT], [UNIT]
-    Buffer u, delta, slope;                  // [CHUNK][UNIT]; the slope is that of softplus
-    Buffer B, C, factor;                     // [CHUNK][N] twice, [CHUNK][R]
+    Buffer u, delta, slope;             // [CHUNK][UNIT]; the slope is that of softplus
+    Buffer B, C, factor;                // [CHUNK][N] twice, [CHUNK][R]
 
   private:
     // As many channels as a vector has lanes, each of which lies along `source`, `stride` apart.
@@ -197,20 +239,20 @@ class Tiles {
 
     int64_t token_at(int64_t step) const { return p.order ? p.order[direction * p.steps + step] : step; }
 
-    void multiply_factors() {
-        for (int64_t c = 0; c < blocks * Vector::lanes; c += Vector::lanes) {
+    void multiply_factors(const Unit &unit) {
+        for (int64_t c = 0; c < unit.blocks * Vector::lanes; c += Vector::lanes) {
             int64_t j = 0;
-            for (; j + 4 <= length; j += 4) multiply_factors<4>(j, c);
-            for (; j < length; j++) multiply_factors<1>(j, c);
+            for (; j + 4 <= length; j += 4) multiply_factors<4>(unit.weight + c, j, c);
+            for (; j < length; j++) multiply_factors<1>(unit.weight + c, j, c);
         }
     }
 
     template <int ROWS>
-    void multiply_factors(int64_t j, int64_t c) {
+    void multiply_factors(const float *weight, int64_t j, int64_t c) {
         Vector sum[ROWS];
         for (int i = 0; i < ROWS; i++) sum[i] = zero();
         for (int64_t r = 0; r < p.rank; r++) {
-            Vector w = Vector::load(weight + r * UNIT + c);
+            Vector w = Vector::load(weight + r * UNIT);
             for (int i = 0; i < ROWS; i++) sum[i] = fma(Vector::broadcast(factor[(j + i) * p.rank + r]), w, sum[i]);
         }
         for (int i = 0; i < ROWS; i++) sum[i].store(delta + (j + i) * UNIT + c);
