@@ -10,14 +10,20 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from heads.cascade_mask_rcnn import CascadeMaskRCNN
     from heads.dense_masks import DenseMasks
+    from heads.lale_decoder import LALEDecoder
     from heads.mask_rcnn import MaskRCNN
+    from heads.rsprompter import RSPrompter
+    from heads.seg_head import SegHead
 
-__all__ = ["CascadeMaskRCNN", "DenseMasks", "MaskRCNN"]
+__all__ = ["CascadeMaskRCNN", "DenseMasks", "LALEDecoder", "MaskRCNN", "RSPrompter", "SegHead"]
 
 _MODULES = {
     "CascadeMaskRCNN": "heads.cascade_mask_rcnn",
     "DenseMasks": "heads.dense_masks",
+    "LALEDecoder": "heads.lale_decoder",
     "MaskRCNN": "heads.mask_rcnn",
+    "RSPrompter": "heads.rsprompter",
+    "SegHead": "heads.seg_head",
 }
 
 

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+_IMPORTS = ["heads.mmdet_student", "heads.mmdet_optim", "heads.prompt_roi_head"]  # what registers our parts
+
 
 @dataclass(frozen=True)
 class Backbone:
@@ -91,7 +93,7 @@ def mmdet_config(
         schedule: The optimizer and its schedule.
     """
     return {
-        "custom_imports": {"imports": ["heads.mmdet_student", "heads.mmdet_optim"], "allow_failed_imports": False},
+        "custom_imports": {"imports": _IMPORTS, "allow_failed_imports": False},
         "default_scope": "mmdet",
         "model": _model(backbone, detector, data.image_size),
         **_data(data, validate=schedule.val_every is not None),

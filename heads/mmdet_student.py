@@ -79,6 +79,7 @@ class DistillNeck(BaseModule):
         hidden_channels: Width inside the aggregator.
         two_way: Whether the aggregator visits the maps from deep to shallow as well.
         path_aggregation: Whether finer levels flow into coarser ones at the end.
+        image_map: Whether a map of the whole image follows the levels.
     """
 
     def __init__(
@@ -90,13 +91,17 @@ class DistillNeck(BaseModule):
         hidden_channels: int = 32,
         two_way: bool = False,
         path_aggregation: bool = False,
+        image_map: bool = False,
     ) -> None:
         super().__init__()
         maps = _Maps(in_channels, strides)
-        self.neck = Neck(maps, out_channels, norm, hidden_channels, two_way, path_aggregation)
+        self.neck = Neck(maps, out_channels, norm, hidden_channels, two_way, path_aggregation, image_map)
 
     def forward(self, features: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """Maps the student's maps (B, C_i, H_i, W_i) to levels (B, out_channels, H_l, W_l), finest first."""
+        """Maps the student's maps (B, C_i, H_i, W_i) to levels (B, out_channels, H_l, W_l), finest first.
+
+        With `image_map`, the map of the image comes last.
+        """
         return tuple(self.neck(list(features)))
 
 

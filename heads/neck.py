@@ -14,6 +14,8 @@ from distill.errors import UserError
 from heads.aggregator import FeatureAggregator
 from heads.pyramids import SimpleFPN, top_down_fpn
 
+_IMAGE_STRIDE = 16  # of the image embedding that SAM's mask decoder was trained on
+
 
 class Neck(nn.Module):
     """The pyramid that fits a student: aggregator and simple FPN for maps of one stride, else a top-down FPN.
@@ -21,6 +23,8 @@ class Neck(nn.Module):
     Attributes:
         strides: Stride of each level, in pixels, finest first; at least five levels, each twice the one before in a
             columnar student.
+        image_channels: Channels of the image map.
+        image_stride: Stride of the image map, in pixels.
         mmdet_config: The same neck in MMDetection's notation, see `heads.mmdet_student.DistillNeck`.
 
     Args:
@@ -31,6 +35,8 @@ class Neck(nn.Module):
         hidden_channels: Width inside the aggregator.
         two_way: Whether the aggregator visits the maps from deep to shallow as well.
         path_aggregation: Whether finer levels flow into coarser ones at the end.
+        image_map: Whether a map of the whole image follows the levels: the student's last, which is the distilled one,
+            or, where its stride is above 16, the level of the pyramid next to that stride.
 
     Raises:
         UserError: The student's strides do not make a pyramid, or a setting does not fit it.
@@ -44,6 +50,7 @@ class Neck(nn.Module):
         hidden_channels: int = 32,
         two_way: bool = False,
         path_aggregation: bool = False,
+        image_map: bool = False,
     ) -> None:
         super().__init__()
         in_channels, reductions = list(feature_info.channels()), list(feature_info.reduction())
@@ -71,6 +78,11 @@ class Neck(nn.Module):
                 f"the neck cannot order feature maps of strides {reductions}; let the student emit maps of one stride, "
                 "or of strictly growing strides (`out_indices`)"
             )
+        self.image_map = image_map
+        # None for the student's last map.
+        self._image_level = _level_of_stride(_IMAGE_STRIDE, self.strides) if reductions[-1] > _IMAGE_STRIDE else None
+        self.image_channels = in_channels[-1] if self._image_level is None else channels
+        self.image_stride = reductions[-1] if self._image_level is None else self.strides[self._image_level]
         self.mmdet_config: dict[str, Any] = {
             "type": "DistillNeck",
             "in_channels": in_channels,
@@ -80,11 +92,23 @@ class Neck(nn.Module):
             "hidden_channels": hidden_channels,
             "two_way": two_way,
             "path_aggregation": path_aggregation,
+            "image_map": image_map,
         }
 
     def forward(self, features: list[Tensor]) -> list[Tensor]:
-        """Maps the student's L maps (B, C_i, H_i, W_i) to levels (B, channels, H_l, W_l), finest first."""
-        return list(self.pyramid(features))
+        """Maps the student's L maps (B, C_i, H_i, W_i) to levels (B, channels, H_l, W_l), finest first.
+
+        With `image_map`, a map (B, image_channels, H', W') of stride `image_stride` comes last.
+        """
+        levels = list(self.pyramid(features))
+        if self.image_map:
+            levels.append(features[-1] if self._image_level is None else levels[self._image_level])
+        return levels
+
+
+def _level_of_stride(stride: int, strides: list[int]) -> int:
+    """Index of the finest level that is not finer than `stride`."""
+    return next(index for index, own in enumerate(strides) if own >= stride)
 
 
 def _let_content_through(module: nn.Module) -> None:

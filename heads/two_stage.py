@@ -28,6 +28,7 @@ class TwoStageHead(nn.Module):
 
     Attributes:
         detector: MMDetection's name of the detector.
+        image_map: Whether its parts also get a map of the whole image, after the levels of the neck.
 
     Args:
         feature_info: Channels and strides of the student's maps; supplied by the framework.
@@ -55,6 +56,7 @@ class TwoStageHead(nn.Module):
     """
 
     detector: ClassVar[str]
+    image_map: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -81,7 +83,15 @@ class TwoStageHead(nn.Module):
         name = type(self).__name__
         if not class_names:
             raise UserError(f"heads.{name} needs at least one class; the annotation file lists no categories")
-        self.neck = Neck(feature_info, neck_channels, neck_norm, neck_hidden, neck_two_way, neck_path_aggregation)
+        self.neck = Neck(
+            feature_info,
+            neck_channels,
+            neck_norm,
+            neck_hidden,
+            neck_two_way,
+            neck_path_aggregation,
+            self.image_map,
+        )
         self.dense_weight = dense_weight
         self.dense = nn.Conv2d(neck_channels, len(class_names), 1) if dense_weight else None
         settings = TwoStageSettings(

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from distill.contracts import Target
-from heads import CascadeMaskRCNN, MaskRCNN
+from heads import CascadeMaskRCNN, MaskRCNN, RSPrompter
 
-TWO_STAGE_HEADS = [MaskRCNN, CascadeMaskRCNN]
-SMALL = {"neck_channels": 32, "fc_channels": 64, "roi_samples": 32, "mask_convs": 1, "proposals": 64}
+TWO_STAGE_HEADS = [MaskRCNN, CascadeMaskRCNN, RSPrompter]
+SMALL = {"neck_channels": 32, "fc_channels": 64, "roi_samples": 32, "proposals": 64}
 
 
 class Maps:
@@ -46,9 +46,10 @@ def head_class(request):
 
 
 @pytest.fixture
-def small():
+def small(head_class):
     """Arguments that make a head small."""
-    return dict(SMALL)
+    own = {"decoder_channels": 32, "mask_points": 256} if head_class is RSPrompter else {"mask_convs": 1}
+    return SMALL | own
 
 
 @pytest.fixture

@@ -7,12 +7,17 @@ import torch
 
 from distill.data import NWPU, CocoInstances
 from distill.data.coco import collate
-from heads import CascadeMaskRCNN, MaskRCNN
+from heads import CascadeMaskRCNN, MaskRCNN, RSPrompter
 from students import RS4D, TimmStudent
 
 NWPU_ROOT = Path(__file__).parents[2] / "../shared/data/nwpu"
 SIDE = 128
-SMALL = {"neck_channels": 64, "fc_channels": 64, "roi_samples": 64, "mask_convs": 1, "proposals": 100}
+SMALL = {"neck_channels": 64, "fc_channels": 64, "roi_samples": 64, "proposals": 100}
+HEADS = {
+    MaskRCNN: {"mask_convs": 1},
+    CascadeMaskRCNN: {"mask_convs": 1},
+    RSPrompter: {"decoder_channels": 64, "mask_points": 784},
+}
 # timm starts residual branches at zero, and what lies behind a zero has no gradient in the first step.
 RESNET = {"out_indices": [1, 2, 3, 4], "options": {"zero_init_last": False}}
 
@@ -58,13 +63,13 @@ def batch(tmp_path_factory):
     return collate(samples[:2]), data.class_names
 
 
-@pytest.mark.parametrize("head_class", [MaskRCNN, CascadeMaskRCNN])
+@pytest.mark.parametrize("head_class", HEADS, ids=lambda head: head.__name__)
 @pytest.mark.parametrize("student", STUDENTS)
 def test_trains_and_predicts(student, head_class, batch):
     torch.manual_seed(0)
     backbone = STUDENTS[student]()
     samples, class_names = batch
-    head = head_class(backbone.feature_info, class_names, score_threshold=0.0, **SMALL)
+    head = head_class(backbone.feature_info, class_names, score_threshold=0.0, **SMALL, **HEADS[head_class])
     before = {name: tensor.clone() for name, tensor in backbone.named_parameters()}
     parameters = [p for p in [*backbone.parameters(), *head.parameters()] if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=1e-4)

@@ -13,7 +13,7 @@ from distill.cli import main
 from distill.optim import OptimSettings, build_optimizer, lr_factor
 from students import RS4D
 
-HEADS = ["MaskRCNN", "CascadeMaskRCNN"]
+HEADS = ["MaskRCNN", "CascadeMaskRCNN", "RSPrompter"]
 QUICK = ["--trainer.max_steps=1", "--trainer.val_check_interval=1"]
 ROOT = Path(__file__).parents[2]
 

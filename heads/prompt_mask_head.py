@@ -1,0 +1,206 @@
+"""A mask head that asks SAM's decoder: the features of a region become prompts, and prompts a mask of the whole image.
+
+Axes: B images, R regions, K prompts of a region, C channels, h w grid of the image map, H W pixels.
+"""
+
+from typing import Any
+
+import torch
+from mmdet.registry import MODELS
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+from heads.norms import layer_norm
+from heads.prompt_mask_loss import RegionMasks, way_of_comparing
+from heads.sam_mask_decoder import MaskDecoder
+
+_UPSCALING = 4  # cells of the decoder's logits per cell of the image map
+_RESIZED = 2**24  # pixels resized at once in a prediction, 64 MiB
+
+
+class PromptEmbedding(nn.Sequential):
+    """Features of a region (R, C, 2 s, 2 s) to its prompts (R, K, D).
+
+    Source: RSPrompter-anchor. Deviation: a layer norm after the convolution, where the original has a batch norm over
+    regions, which a batch without any cannot have.
+
+    Args:
+        in_channels: C.
+        size: Side 2 s of a region, in cells.
+        channels: D.
+        prompts: K.
+        sine: Whether a prompt is the sine of one half of the last layer's output plus the other half, instead of that
+            output; then it is twice as wide.
+    """
+
+    def __init__(self, in_channels: int, size: int, channels: int, prompts: int, sine: bool) -> None:
+        side = (size + 1) // 2
+        super().__init__(
+            nn.Conv2d(in_channels, in_channels, 3, stride=2, padding=1),
+            layer_norm(in_channels),
+            nn.ReLU(inplace=True),
+            nn.Flatten(),
+            nn.Linear(in_channels * side**2, in_channels),
+            nn.ReLU(inplace=True),
+            nn.Linear(in_channels, in_channels),
+            nn.ReLU(inplace=True),
+            nn.Linear(in_channels, prompts * channels * (2 if sine else 1)),
+            nn.Unflatten(1, (prompts, -1)),
+        )
+        self.sine = sine
+
+    def forward(self, regions: Tensor) -> Tensor:
+        """Maps (R, C, 2 s, 2 s) to (R, K, D)."""
+        prompts: Tensor = super().forward(regions)
+        return prompts[..., ::2].sin() + prompts[..., 1::2] if self.sine else prompts
+
+
+@MODELS.register_module(name="DistillPromptMaskHead")
+class PromptMaskHead(BaseModule):
+    """Prompts from regions, and SAM's mask decoder over an image map; class-agnostic.
+
+    Source: Chen et al., "RSPrompter" (https://arxiv.org/abs/2306.16269), anchor variant, as RS4D uses it. Deviations:
+    the layer norm of `PromptEmbedding`; masks compared with the truth at points or on the decoder's grid and not at
+    every pixel; a Dice loss beside the cross-entropy, because a vehicle of 30 px is a thousandth of its image.
+
+    Args:
+        in_channels: Channels of a region.
+        image_channels: Channels of the image map; a 1 x 1 convolution takes it to `decoder_channels` where they differ.
+        image_stride: Stride of the image map, in pixels.
+        roi_feat_size: Side of a region, in cells.
+        prompts: Prompts of a region.
+        prompt_sine: See `PromptEmbedding`.
+        decoder_channels: Width of the decoder; 256 in SAM.
+        decoder_checkpoint: Official weights of SAM for the decoder. None starts from random ones.
+        decoder_recompute: Whether training computes the decoder again in the backward pass instead of keeping what is
+            in it: up to a third slower, in the memory of one chunk.
+        decoder_chunk: Regions that the decoder takes at once.
+        mask_loss: Where masks are compared with the truth: "points", "grid" or "pixels".
+        loss_mask: Of each compared place, in MMDetection's notation.
+        loss_dice: Of each region, likewise.
+
+    Raises:
+        UserError: A checkpoint that does not fit, or no such way to compare masks.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        image_channels: int,
+        image_stride: int,
+        loss_mask: dict[str, Any],
+        loss_dice: dict[str, Any],
+        roi_feat_size: int = 14,
+        prompts: int = 5,
+        prompt_sine: bool = True,
+        decoder_channels: int = 256,
+        decoder_checkpoint: str | None = None,
+        decoder_recompute: bool = False,
+        decoder_chunk: int = 16,
+        mask_loss: str = "points",
+    ) -> None:
+        super().__init__()
+        self.image_stride, self.recompute, self.chunk = image_stride, decoder_recompute, decoder_chunk
+        self.compare = way_of_comparing(mask_loss)
+        self.embed = PromptEmbedding(in_channels, roi_feat_size, decoder_channels, prompts, prompt_sine)
+        same = image_channels == decoder_channels
+        self.adapt = nn.Identity() if same else nn.Conv2d(image_channels, decoder_channels, 1)
+        self.decoder = MaskDecoder(decoder_channels)
+        if decoder_checkpoint is not None:
+            self.decoder.load(decoder_checkpoint)
+        self.decoder.train_single_mask_only()
+        self.loss_mask, self.loss_dice = MODELS.build(loss_mask), MODELS.build(loss_dice)
+
+    def forward(self, regions: Tensor, image_maps: Tensor, image_of_region: Tensor) -> Tensor:
+        """Mask logits of each region.
+
+        Args:
+            regions: Features (R, C, S, S), in the order of images.
+            image_maps: (B, image_channels, h, w).
+            image_of_region: Index into B, (R,).
+
+        Returns:
+            (R, 1, 4 h, 4 w), over the whole image.
+        """
+        prompts, embeddings = self.embed(regions), self.adapt(image_maps)
+        counts = torch.bincount(image_of_region.long(), minlength=len(image_maps)).tolist()
+        masks = [
+            self._decode(embedding[None], chunk)
+            for embedding, own in zip(embeddings, prompts.split(counts), strict=True)
+            for chunk in own.split(self.chunk)
+        ]
+        return torch.cat(masks)
+
+    def _decode(self, embedding: Tensor, prompts: Tensor) -> Tensor:
+        if self.recompute and torch.is_grad_enabled():
+            return checkpoint(self.decoder, embedding, prompts, use_reentrant=False)[0]
+        masks: Tensor = self.decoder(embedding, prompts)[0]
+        return masks
+
+    def loss_and_target(
+        self, mask_preds: Tensor, sampling_results: list[Any], batch_gt_instances: list[Any], rcnn_train_cfg: Any
+    ) -> dict[str, Any]:
+        """`loss_mask` and `loss_mask_dice` of the positive regions, as the RoI heads of MMDetection ask for them.
+
+        Args:
+            mask_preds: Logits (R, 1, 4 h, 4 w) of the positive regions.
+            sampling_results: Which regions of each image are positive, and which instance each belongs to.
+            batch_gt_instances: Instances of each image, with `masks` in the frame of the network's input.
+            rcnn_train_cfg: Settings of the points.
+        """
+        if not len(mask_preds):
+            none = mask_preds.sum()
+            return {"loss_mask": {"loss_mask": none, "loss_mask_dice": none}}
+        stride = self.image_stride // _UPSCALING
+        height, width = (stride * side for side in mask_preds.shape[2:])
+        instances = [own.masks.to_tensor(torch.uint8, mask_preds.device) for own in batch_gt_instances]
+        truth = RegionMasks(
+            # The grid may reach beyond the input, or stop short of it, where a side is no multiple of the stride.
+            [F.pad(masks, (0, width - masks.shape[2], 0, height - masks.shape[1])) for masks in instances],
+            [result.pos_assigned_gt_inds for result in sampling_results],
+        )
+        logits, values = self.compare(mask_preds, truth, rcnn_train_cfg)
+        only_class = torch.zeros(len(logits), dtype=torch.int64, device=logits.device)
+        losses = {
+            "loss_mask": self.loss_mask(logits[:, None], values, only_class),
+            "loss_mask_dice": self.loss_dice(logits, values),
+        }
+        return {"loss_mask": losses}
+
+    def predict_by_feat(
+        self,
+        mask_preds: tuple[Tensor, ...],
+        results_list: list[Any],
+        batch_img_metas: list[dict[str, Any]],
+        rcnn_test_cfg: Any,
+        rescale: bool = False,
+    ) -> list[Any]:
+        """Adds `masks` to the results of each image, and takes their boxes to the same frame.
+
+        Args:
+            mask_preds: Logits (R, 1, 4 h, 4 w) of each image.
+            results_list: Boxes, scores and labels of each image.
+            batch_img_metas: Sizes of each image.
+            rcnn_test_cfg: `mask_thr_binary`.
+            rescale: Whether the frame is that of the file instead of that of the network's input.
+        """
+        for logits, results, sizes in zip(mask_preds, results_list, batch_img_metas, strict=True):
+            shown, frame = sizes["img_shape"][:2], sizes["ori_shape" if rescale else "img_shape"][:2]
+            if rescale:
+                results.bboxes = results.bboxes / results.bboxes.new_tensor(sizes["scale_factor"]).repeat(2)
+            results.masks = self._binary(logits, shown, frame, rcnn_test_cfg.mask_thr_binary)
+        return results_list
+
+    def _binary(self, logits: Tensor, shown: tuple[int, int], frame: tuple[int, int], threshold: float) -> Tensor:
+        """Masks (R, *frame) from logits (R, 1, 4 h, 4 w), of whose pixels those in `shown` are real."""
+        stride = self.image_stride // _UPSCALING
+        size = tuple(stride * side for side in logits.shape[2:])
+        masks = torch.empty(len(logits), *frame, dtype=torch.bool, device=logits.device)
+        at_once = max(1, _RESIZED // max(size[0] * size[1], frame[0] * frame[1]))
+        for part, out in zip(logits.split(at_once), masks.split(at_once), strict=True):
+            full = F.interpolate(part, size, mode="bilinear", align_corners=False)[..., : shown[0], : shown[1]]
+            resized = F.interpolate(full, frame, mode="bilinear", align_corners=False)[:, 0]
+            torch.ge(resized.sigmoid(), threshold, out=out)
+        return masks

@@ -1,0 +1,84 @@
+"""Proposals and regions where a map of the whole image follows the pyramid: RSPrompter-anchor's parts for MMDetection.
+
+    custom_imports = dict(imports=["heads.mmdet_student", "heads.prompt_roi_head"])
+
+registers `DistillRPNHead`, `DistillPromptRoIHead` and `DistillPromptMaskHead`; `DistillNeck(image_map=True)` gives the
+levels that they expect. Axes: B batch, C channels, H W the grid of a level, R regions.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from heads.mmcv_ops import ensure_mmcv_ops
+
+ensure_mmcv_ops()  # before MMDetection's models, which import mmcv's operators
+
+from mmdet.models.dense_heads import RPNHead  # noqa: E402
+from mmdet.models.roi_heads import StandardRoIHead  # noqa: E402
+from mmdet.registry import MODELS  # noqa: E402
+
+from heads.prompt_mask_head import PromptMaskHead  # noqa: E402
+
+__all__ = ["PromptMaskHead", "PromptRoIHead", "PyramidRPNHead"]
+
+
+@MODELS.register_module(name="DistillRPNHead")
+class PyramidRPNHead(RPNHead):
+    """MMDetection's `RPNHead` on the levels it has anchors for, whatever follows them."""
+
+    def forward(self, x: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """Scores and boxes of each level."""
+        result: tuple[list[Tensor], list[Tensor]] = super().forward(x[: self.prior_generator.num_levels])
+        return result
+
+
+@MODELS.register_module(name="DistillPromptRoIHead")
+class PromptRoIHead(StandardRoIHead):
+    """MMDetection's `StandardRoIHead` whose mask head sees the whole image.
+
+    Levels carry a code of the place, so that the features of a region say where it is: without, prompts cannot point.
+
+    Source: RSPrompter-anchor.
+
+    Args:
+        positional_encoding: The code, in MMDetection's notation; as wide as the levels.
+        kwargs: Of `StandardRoIHead`.
+    """
+
+    def __init__(self, positional_encoding: dict[str, Any], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.positional_encoding = MODELS.build(positional_encoding)
+
+    def loss(self, x: list[Tensor], rpn_results_list: list[Any], batch_data_samples: list[Any]) -> dict[str, Any]:
+        """Losses of boxes and masks from the levels and, last, the image map."""
+        losses: dict[str, Any] = super().loss(self._placed(x), rpn_results_list, batch_data_samples)
+        return losses
+
+    def predict(
+        self, x: list[Tensor], rpn_results_list: list[Any], batch_data_samples: list[Any], rescale: bool = False
+    ) -> list[Any]:
+        """Boxes and masks from the levels and, last, the image map."""
+        results: list[Any] = super().predict(self._placed(x), rpn_results_list, batch_data_samples, rescale)
+        return results
+
+    def forward(self, x: list[Tensor], rpn_results_list: list[Any], batch_data_samples: Any = None) -> tuple[Any, ...]:
+        """Raw outputs of both heads."""
+        outputs: tuple[Any, ...] = super().forward(self._placed(x), rpn_results_list, batch_data_samples)
+        return outputs
+
+    def _mask_forward(self, x: list[Tensor], rois: Tensor) -> dict[str, Tensor]:
+        regions = self.mask_roi_extractor(x[: self.mask_roi_extractor.num_inputs], rois)
+        return {"mask_preds": self.mask_head(regions, x[-1], rois[:, 0]), "mask_feats": regions}
+
+    def _placed(self, x: list[Tensor]) -> list[Tensor]:
+        """Levels (B, C, H, W) with the code of their places; the image map, last, as it is."""
+        *levels, image_map = x
+        height, width = levels[0].shape[2:]
+        code = self.positional_encoding(torch.zeros(1, height, width, dtype=torch.bool, device=image_map.device))
+        return [
+            *(level + F.interpolate(code, level.shape[2:], mode="bilinear", align_corners=False) for level in levels),
+            image_map,
+        ]
