@@ -3,16 +3,32 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from students.efficientvit import EfficientViT
+    from students.efficientvit_sam import EfficientViTSAM
+    from students.lale import LALE
+    from students.released_efficientvit import split_released_efficientvit
     from students.released_rs4d import convert_released_state_dict
     from students.rs4d import RS4D
     from students.timm_student import TimmStudent
 
-__all__ = ["RS4D", "TimmStudent", "convert_released_state_dict"]
+__all__ = [
+    "LALE",
+    "RS4D",
+    "EfficientViT",
+    "EfficientViTSAM",
+    "TimmStudent",
+    "convert_released_state_dict",
+    "split_released_efficientvit",
+]
 
 _MODULES = {
+    "EfficientViT": "students.efficientvit",
+    "EfficientViTSAM": "students.efficientvit_sam",
+    "LALE": "students.lale",
     "RS4D": "students.rs4d",
     "TimmStudent": "students.timm_student",
     "convert_released_state_dict": "students.released_rs4d",
+    "split_released_efficientvit": "students.released_efficientvit",
 }
 
 
