@@ -23,6 +23,7 @@ from timm.layers import trunc_normal_
 from timm.models import FeatureInfo
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint as recompute_in_backward
 
 from distill.checkpoint import load_matching, read_metadata, read_state_dict
 from distill.errors import UserError, unknown_name
@@ -126,6 +127,8 @@ class RS4D(nn.Module):
             are not trained; with n equal to the depth, nothing is.
         checkpoint: A `student.safetensors` of this project or a released RS4D state dict.
         scan_backend: Which implementation of the scan runs: "auto" or a name that `distill doctor` lists.
+        checkpointing: Whether training keeps only the input of every trained layer and computes the rest again in the
+            backward pass: the same gradients in a fraction of the memory, for one more forward pass.
 
     Raises:
         UserError: Unknown variant or scan backend, indices or sizes out of range, or a checkpoint that does not fit.
@@ -140,6 +143,7 @@ class RS4D(nn.Module):
         frozen_layers: int = 0,
         checkpoint: str | None = None,
         scan_backend: str = "auto",
+        checkpointing: bool = False,
     ) -> None:
         super().__init__()
         if variant not in _VARIANTS:
@@ -167,6 +171,7 @@ class RS4D(nn.Module):
         }
         self.mean, self.std = _MEAN, _STD
         self.embed_dim, self.patch_size, self.frozen_layers = config.dim, patch_size, frozen_layers
+        self.checkpointing = checkpointing
         self._taps = [*taps, *([config.layers - 1] if config.layers - 1 not in taps else [])]
         self.feature_info = FeatureInfo(
             [{"num_chs": config.dim, "reduction": patch_size, "module": f"layers.{i}"} for i in range(config.layers)],
@@ -205,11 +210,13 @@ class RS4D(nn.Module):
             x = corrupt(x)
         x = (x + position.flatten(2).transpose(1, 2)).contiguous()  # else every layer norm copies it
         maps = []
-        for index, layer in enumerate(self.layers):
+        for index in range(len(self.layers)):
             with self._gradients(index):
-                x = x + layer(self.pre_norm(x))
-                if index == len(self.layers) - 1:
-                    x = self.norm(x)
+                if self.checkpointing and torch.is_grad_enabled():
+                    # A layer draws nothing at random, so there is no state of generators to restore.
+                    x = recompute_in_backward(self._layer, index, x, use_reentrant=False, preserve_rng_state=False)
+                else:
+                    x = self._layer(index, x)
             if index in self._taps:
                 maps.append(x.transpose(1, 2).unflatten(2, grid))
         return maps
@@ -226,6 +233,11 @@ class RS4D(nn.Module):
         """
         self.norm.weight.fill_(rms)
         self.norm.bias.zero_()
+
+    def _layer(self, index: int, x: Tensor) -> Tensor:
+        """One layer on tokens (B, L, C); the last one ends in the final norm."""
+        x = x + self.layers[index](self.pre_norm(x))
+        return self.norm(x) if index == len(self.layers) - 1 else x
 
     def _gradients(self, layer: int) -> torch.no_grad | nullcontext[None]:
         return torch.no_grad() if layer < self.frozen_layers else nullcontext()

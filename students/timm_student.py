@@ -34,9 +34,13 @@ class TimmStudent(nn.Module):
         checkpoint: Weights of a `TimmStudent` or of the timm model itself. timm's names are accepted with or without
             prefix, and the parts `features_only` drops are ignored.
         options: Further arguments of `timm.create_model`, for example `{"img_size": 512, "dynamic_img_size": true}`.
+        checkpointing: Whether training computes the inside of blocks or stages, as timm divides the model, again in the
+            backward pass instead of keeping it: the same gradients in less memory. Batch norms then see each batch
+            twice, so their running statistics follow the data faster.
 
     Raises:
-        UserError: Unknown name, arguments that timm refuses, or a checkpoint of another architecture.
+        UserError: Unknown name, arguments that timm refuses, a checkpoint of another architecture, or checkpointing of
+            a model for which timm has none.
     """
 
     feature_info: FeatureInfo
@@ -47,6 +51,7 @@ class TimmStudent(nn.Module):
         out_indices: list[int] | None = None,
         checkpoint: str | None = None,
         options: dict[str, Any] | None = None,
+        checkpointing: bool = False,
     ) -> None:
         super().__init__()
         if not timm.is_model(name.split(".", 1)[0]):
@@ -67,6 +72,12 @@ class TimmStudent(nn.Module):
         self.feature_info = self.model.feature_info
         inner = getattr(self.model, "model", None)
         self.weights_prefix = "model.model." if isinstance(inner, nn.Module) else "model."
+        if checkpointing:
+            blocks: Any = inner if isinstance(inner, nn.Module) else self.model  # the wrapper of `inner` has no switch
+            try:
+                blocks.set_grad_checkpointing(True)
+            except (AssertionError, AttributeError) as error:
+                raise UserError(f"timm has no checkpointing for {name!r}; set checkpointing to false") from error
         if checkpoint is not None:
             state = read_state_dict(checkpoint)
             own = self.state_dict()

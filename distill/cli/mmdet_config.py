@@ -35,7 +35,12 @@ class _Recipe(RecipeCLI):
     """Stops once model and data are built."""
 
     def before_instantiate_classes(self) -> None:
-        """No run folder is needed."""
+        """Refuses recipes without a head before anything of them is loaded; no run folder is needed."""
+        module, _, name = self.config["fit"].model.class_path.rpartition(".")
+        if not hasattr(getattr(import_module(module), name), "build_head"):
+            raise UserError(
+                f"{self.recipe} trains no head, so there is no detector to describe; name a fine-tuning recipe"
+            )
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         """A trainer that trains nothing."""
@@ -60,15 +65,13 @@ def run(words: list[str]) -> None:
     output = arguments.output or Path(f"{name}.py")
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     try:
-        cli = _Recipe(recipe, ["fit", "--config", str(recipe), *overrides])
+        cli = _Recipe(recipe, ["fit", "--config", str(recipe), *overrides, "--run.seeds=null"])  # a config is one run
     except (argparse.ArgumentError, ValueError) as error:
         if hidden := hidden_user_error(error):
             raise hidden from None
         if isinstance(error, argparse.ArgumentError):
             raise explain(str(error), recipe) from error
         raise
-    if not hasattr(cli.model, "build_head"):
-        raise UserError(f"{recipe} trains no head, so there is no detector to describe; name a fine-tuning recipe")
     export = import_module("heads.mmdet_config")  # by name: `distill` knows contracts, not components
     detector, schedule = _detector(cli), _schedule(cli, export)
     output.parent.mkdir(parents=True, exist_ok=True)

@@ -2,15 +2,17 @@
 
 import inspect
 import re
+from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytorch_lightning as pl
 
 from distill.errors import UserError, unknown_name
 
 _KEY = re.compile(r'Parser key "([^"]+)"')
+_FACTORY = re.compile(r"expects a function or a callable class: .*Got value: \w*[({]'?class_path'?[=:] ?'([^']+)'")
 _CLASS = re.compile(r"Problem with given class_path '([^']+)'")
 _OPTION = re.compile(
     r"Option '(?P<a>[^']+)' is not accepted"
@@ -46,6 +48,8 @@ def explain(message: str, recipe: Path) -> UserError:
             prefix += [part for part in found[1].split(".") if part != "init_args"]
         if found := _CLASS.search(line):
             owner = _import(found[1])
+        if found := _FACTORY.search(line):
+            owner = _factory(owner, prefix[-1], _import(found[1]))
         if found := _OPTION.search(line):
             return _unknown_option(prefix, owner, found)
         if found := _ATTRIBUTE.search(line):
@@ -98,6 +102,13 @@ def _fields(owner: Any, parameter: str) -> list[str]:
     return []
 
 
+def _factory(owner: Any, parameter: str, made: Any) -> Any:
+    """A class that a recipe configures and its owner calls, without the arguments that the owner supplies."""
+    annotation = inspect.signature(owner).parameters[parameter].annotation if owner and made else None
+    supplied: Any = next(iter(get_args(annotation)), [])
+    return partial(made, *supplied) if isinstance(supplied, list) and made else made
+
+
 def _import(path: str) -> Any:
     module, _, name = path.rpartition(".")
     try:
@@ -111,5 +122,6 @@ def _dotted(prefix: list[str]) -> str:
 
 
 def _plain(detail: str) -> str:
-    """Python's spelling of types in words."""
+    """Python's spelling of types in words, without the whole component that holds the value."""
+    detail = re.sub(r"(Got value: .*?)\. Got value: \w*[({]'?class_path.*", r"\1", detail)
     return re.sub(r"<class '([^']+)'>", r"\1", detail)

@@ -18,6 +18,8 @@ from rich.console import Console
 from rich.table import Table
 
 from distill.checkpoint import read_training_step
+from distill.cli.each_seed import run_each
+from distill.cli.overrides import keep_nulls
 from distill.cli.recipe_errors import explain, hidden_user_error
 from distill.cli.recipes import find
 from distill.errors import UserError
@@ -60,7 +62,7 @@ class RecipeCLI(LightningCLI):
         super().__init__(
             pl.LightningModule,
             pl.LightningDataModule,
-            args=args,
+            args=keep_nulls(args),
             subclass_mode_model=True,
             subclass_mode_data=True,
             auto_configure_optimizers=False,
@@ -93,10 +95,17 @@ class RecipeCLI(LightningCLI):
             self.folder = Path(config.run.dir) if config.run.dir else Path("runs") / self.recipe.stem
         config.run.dir = str(self.folder)
         config.run.experiment = config.run.experiment or self.folder.name
+        if config.run.seeds is not None:
+            return  # what follows concerns one run
         config.ckpt_path = self._checkpoint(config.ckpt_path)
         if self.stage != "fit":
             config.verbose = False  # the table that `_report` prints instead
         if self.stage == "fit":
+            if any(self.folder.glob("seed*/recipe.yaml")):
+                raise UserError(
+                    f"{self.folder} holds the runs of several seeds; add one with --run.seeds, or choose another "
+                    "folder with --run.dir"
+                )
             require_fresh(self.folder, config.run.overwrite, config.ckpt_path is not None)
             if config.trainer.max_steps == -1 and config.trainer.max_epochs in (-1, None):
                 raise UserError("the recipe sets neither trainer.max_steps nor trainer.max_epochs; set one of them")
@@ -120,6 +129,15 @@ class RecipeCLI(LightningCLI):
 
     def _parse_ckpt_path(self) -> None:
         """Nothing: Lightning would read hyper-parameters from the checkpoint; ours are in the recipe."""
+
+    def instantiate_classes(self) -> None:
+        """Nothing where the recipe asks for several seeds, since each of them gets a run of its own."""
+        if self.settings.seeds is None:
+            super().instantiate_classes()
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        if self.settings.seeds is None:
+            super()._run_subcommand(subcommand)
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         """The recipe's trainer with checkpoints in the run folder and our progress display."""
@@ -161,7 +179,7 @@ class RecipeCLI(LightningCLI):
                 self.folder, name, config.run.experiment, kind, facts, self.resumed_step
             )
         # First, so that it sees the end of training before EMA does.
-        folder = RunFolder(self.folder, self._resolved_recipe(), name, facts)
+        folder = RunFolder(self.folder, self.resolved_recipe(), name, facts)
         self.trainer.callbacks.insert(0, folder)  # type: ignore[attr-defined]
 
     def after_fit(self) -> None:
@@ -231,7 +249,8 @@ class RecipeCLI(LightningCLI):
     def _wants_logger(self) -> bool:
         return self.config[self.stage].trainer.logger is not False
 
-    def _resolved_recipe(self) -> str:
+    def resolved_recipe(self) -> str:
+        """The recipe with every default and override filled in, as YAML."""
         config = self.config["fit"].clone()
         for key in list(config.keys()):
             if key.split(".")[0] not in ("model", "data", "trainer", "run", "seed_everything"):
@@ -262,7 +281,9 @@ def run(words: list[str]) -> None:
         warnings.filterwarnings("ignore", message="Experiment logs directory .* exists")
         warnings.filterwarnings("ignore", message=".*callbacks used to create the checkpoint.*")
         try:
-            RecipeCLI(recipe, [stage, *rest])
+            cli = RecipeCLI(recipe, [stage, *rest])
+            if cli.settings.seeds is not None:
+                run_each(cli, rest, run)
         except (argparse.ArgumentError, ValueError) as error:
             if hidden := hidden_user_error(error):
                 raise hidden from None

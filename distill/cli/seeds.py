@@ -3,7 +3,7 @@
 import argparse
 import json
 import statistics
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +24,29 @@ def run(words: list[str]) -> None:
         UserError: Fewer than two runs, an unscored one, or two of the same seed.
     """
     parser = argparse.ArgumentParser("distill seeds", description=__doc__)
-    parser.add_argument("runs", nargs="+", type=Path, help="run folders, each scored by `distill test`")
+    parser.add_argument("runs", nargs="+", type=Path, help="scored run folders, or one of a recipe with run.seeds")
     parser.add_argument("--stage", choices=("test", "validate"), default="test", help="which scores")
     parser.add_argument("--json", action="store_true", help="print JSON")
     arguments = parser.parse_args(words[1:])
-    recipes = {folder: _read_recipe(folder) for folder in arguments.runs}
+    folders: list[Path] = []
+    for folder in arguments.runs:
+        seeds = _read_recipe(folder).get("run", {}).get("seeds")
+        folders += seed_folders(folder, seeds) if seeds else [folder]
+    report(folders, arguments.stage, arguments.json)
+
+
+def seed_folders(folder: Path, seeds: Sequence[int]) -> list[Path]:
+    """Where the runs of a recipe with `run.seeds` lie."""
+    return [folder / f"seed{seed}" for seed in seeds]
+
+
+def report(folders: Sequence[Path], stage: str, as_json: bool = False) -> dict[str, dict[str, float | int]]:
+    """Prints mean and spread over runs of different seeds, and returns them by metric.
+
+    Raises:
+        UserError: Fewer than two runs, an unscored one, or two of the same seed.
+    """
+    recipes = {folder: _read_recipe(folder) for folder in folders}
     if len(recipes) < 2:
         raise UserError("a spread needs two runs or more; give the run folders of all seeds")
     seeds: dict[int, Path] = {}
@@ -39,25 +57,26 @@ def run(words: list[str]) -> None:
                 f"{other} and {folder} have the same seed, {recipe['seed_everything']}, so they say nothing about the "
                 "spread; fit one again with --seed_everything"
             )
-    rows = spread([_read_scores(folder, arguments.stage) for folder in recipes])
-    if arguments.json:
-        print(json.dumps({key: dict(zip(("mean", "std", "runs"), row, strict=True)) for key, row in rows.items()}))
-        return
+    rows = spread([_read_scores(folder, stage) for folder in recipes])
+    if as_json:
+        print(json.dumps(rows))
+        return rows
     table = Table("metric", "mean", "std", title=f"{len(recipes)} runs, seeds {', '.join(map(str, sorted(seeds)))}")
-    for key, (mean, deviation, _) in rows.items():
-        table.add_row(key.partition("/")[2], f"{mean:.4f}", f"± {deviation:.4f}")
+    for key, row in rows.items():
+        table.add_row(key.partition("/")[2], f"{row['mean']:.4f}", f"± {row['std']:.4f}")
     console = Console(soft_wrap=True, highlight=False)
     console.print(table)
     console.print("std is the sample standard deviation over the runs (n - 1), not the error of the mean.")
     if keys := differing(list(recipes.values())):
         console.print(f"Beside the seed, the runs differ in {', '.join(keys)}.")
+    return rows
 
 
-def spread(scores: list[dict[str, float | None]]) -> dict[str, tuple[float, float, int]]:
-    """Mean, sample standard deviation and number of runs of every score that all runs have."""
+def spread(scores: list[dict[str, float | None]]) -> dict[str, dict[str, float | int]]:
+    """`mean`, sample standard deviation `std` and number of `runs` of every score that all runs have."""
     common = [key for key in scores[0] if all(row.get(key) is not None for row in scores)]
     values = {key: [float(row[key] or 0.0) for row in scores] for key in common}
-    return {key: (statistics.mean(v), statistics.stdev(v), len(v)) for key, v in values.items()}
+    return {k: {"mean": statistics.mean(v), "std": statistics.stdev(v), "runs": len(v)} for k, v in values.items()}
 
 
 def differing(recipes: list[dict[str, Any]]) -> list[str]:

@@ -42,12 +42,15 @@ class RunSettings:
         overwrite: Start over in a folder that already holds a run.
         experiment: Name that groups runs for comparison; by default the recipe's name.
         checkpoint_every: Optimizer steps between two writes of checkpoints/last.ckpt.
+        seeds: A run for each of these seeds, in folders seed0, seed1, ... inside the run folder, then mean and spread
+            of their scores. `seed_everything` has no say then.
     """
 
     dir: str | None = None
     overwrite: bool = False
     experiment: str | None = None
     checkpoint_every: int = 200
+    seeds: list[int] | None = None
 
 
 def environment() -> dict[str, Any]:
@@ -191,9 +194,11 @@ def loading_lines(folder: Path, rebuildable: bool) -> str:
 def say_goodbye(folder: Path, kind: str, wait: float, skipped: Sequence[str], student: object) -> None:
     """Tells what a fit wrote, which broken images it skipped, and what to type next."""
     weights = folder / "student.safetensors"
+    variant = getattr(student, "init_args", {}).get("variant")
     following = {
         "distil": "distill fit recipes/finetune/nwpu_mask_rcnn.yaml "
-        f"--data.root YOUR_DATA --model.student.checkpoint {weights}",
+        f"--data.root YOUR_DATA {f'--model.student.variant {variant} ' if variant else ''}"
+        f"--model.student.checkpoint {weights}",
         "fine-tune": f"distill test {folder}",
     }[kind]
     console = Console(soft_wrap=True, highlight=False)

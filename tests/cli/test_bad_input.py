@@ -123,6 +123,23 @@ def test_misspelt_names_answer_with_the_nearest(
 
 
 @pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        (["--model.head.fc_chanels=3"], "did you mean fc_channels"),
+        (["--model.head.init_args.roi_sample=3"], "did you mean roi_samples"),
+        (["--model.head.class_names=[ship]"], "valid names are neck_channels"),  # the framework's to supply
+        (["--model.head.overides", "null"], "did you mean overrides"),
+        (["--model.head.fc_channels=wide"], "model.head.fc_channels: Expected a int. Got value: wide; see"),
+        (["--model.student.chekpoint=null"], "did you mean checkpoint"),
+    ],
+)
+def test_misspelt_keys_of_a_head_answer_with_the_heads(
+    finetune_recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], override: list[str], expected: str
+) -> None:
+    assert expected in refused(["fit", str(finetune_recipe), *override], capsys, tmp_path / "run")
+
+
+@pytest.mark.parametrize(
     ("old", "new", "expected"),
     [
         ("variant: tiny", "varient: tiny", "variant"),
@@ -163,3 +180,11 @@ def test_a_second_fit_does_not_mix_runs(distill_recipe: Path, capsys: pytest.Cap
 
 def test_testing_before_fitting(finetune_recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "distill fit" in refused(["test", str(finetune_recipe)], capsys)
+
+
+def test_a_config_of_a_distillation_asks_for_no_weights(
+    distill_recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "config.py"
+    words = ["mmdet-config", str(distill_recipe), "--output", str(output), "--model.teacher.checkpoint=/nowhere.pth"]
+    assert "trains no head" in refused(words, capsys, output)

@@ -317,6 +317,48 @@ def test_bfloat16_autocast_trains() -> None:
     assert all(torch.isfinite(parameter.grad).all() for parameter in model.parameters() if parameter.grad is not None)
 
 
+def trained(model: RS4D, inputs: Tensor, autocast: bool) -> tuple[list[Tensor], dict[str, Tensor | None], int]:
+    """Maps, gradients of all parameters, and the bytes that autograd keeps for them."""
+    kept = 0
+
+    def count(tensor: Tensor) -> Tensor:
+        nonlocal kept
+        kept += tensor.nbytes
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            maps = model(inputs)
+        loss = torch.stack([feature.float().square().mean() for feature in maps]).sum()
+    loss.backward()
+    return maps, {name: parameter.grad for name, parameter in model.named_parameters()}, kept
+
+
+@pytest.mark.parametrize("autocast", [False, True], ids=["float32", "bfloat16"])
+@pytest.mark.parametrize("frozen", [0, 4])
+def test_checkpointing_changes_memory_alone(frozen: int, autocast: bool) -> None:
+    inputs = images(64, 48)
+    plain, lean = (trained(build(frozen_layers=frozen, checkpointing=on), inputs, autocast) for on in (False, True))
+    for one, other in zip(plain[0], lean[0], strict=True):
+        assert torch.equal(one, other)
+    for name, gradient in plain[1].items():
+        assert (gradient is None) == (lean[1][name] is None), name
+        assert gradient is None or torch.equal(gradient, lean[1][name]), name
+    # Autograd's hooks do not see the inputs of the layers, which is all that the lean one keeps of them.
+    tokens = 2 * 8 * 6 * 192 * 4
+    assert lean[2] + (6 - frozen) * tokens < 0.3 * plain[2]
+
+
+def test_checkpointing_with_corruption_and_without_gradients() -> None:
+    model = build(checkpointing=True)
+    with torch.no_grad():
+        assert all(torch.equal(a, b) for a, b in zip(model(images()), build()(images()), strict=True))
+    maps = [student(images(), torch.zeros_like)[-1] for student in (model, build())]
+    for feature in maps:
+        feature.square().sum().backward()
+    assert torch.equal(maps[0], maps[1])
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

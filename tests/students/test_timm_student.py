@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import timm
 import torch
+from torch import Tensor
 
 from distill.checkpoint import write_weights
 from distill.contracts import Student
@@ -73,6 +74,35 @@ def test_a_transformer_returns_to_timm_by_removing_the_prefix() -> None:
     expected = model.forward_intermediates(images, indices=3, intermediates_only=True)
     for one, other in zip(student(images), expected, strict=True):
         assert torch.equal(one, other)
+
+
+def gradients(student: TimmStudent) -> tuple[list[Tensor], list[Tensor], int]:
+    """Maps, gradients, and the bytes that autograd keeps for them."""
+    kept = 0
+
+    def count(tensor: Tensor) -> Tensor:
+        nonlocal kept
+        kept += tensor.nbytes
+        return tensor
+
+    torch.manual_seed(2)  # of drop paths
+    with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+        maps = student.train()(torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1)))
+    torch.stack([feature.square().mean() for feature in maps]).sum().backward()
+    return maps, [parameter.grad for parameter in student.parameters() if parameter.grad is not None], kept
+
+
+@pytest.mark.parametrize(("name", "options"), [*MODELS[:2], ("vit_tiny_patch16_224", VIT | {"drop_path_rate": 0.5})])
+def test_checkpointing_changes_memory_alone(name: str, options: dict[str, object]) -> None:
+    plain, lean = (gradients(build(name, options, checkpointing=on)) for on in (False, True))
+    for one, other in zip([*plain[0], *plain[1]], [*lean[0], *lean[1]], strict=True):
+        torch.testing.assert_close(one, other)
+    assert lean[2] < 0.8 * plain[2]
+
+
+def test_a_model_without_checkpointing() -> None:
+    with pytest.raises(UserError, match="timm has no checkpointing for 'hrnet_w18_small'"):
+        build("hrnet_w18_small", {}, checkpointing=True)
 
 
 def test_weights_of_another_model_are_refused(tmp_path: Path) -> None:

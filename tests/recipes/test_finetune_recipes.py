@@ -1,0 +1,125 @@
+"""The fine-tuning recipes take real steps, select on other images than they report, and differ in what they say.
+
+On real images where they are there, else on generated files in the published layouts; those for a GPU with small images
+and a small student.
+"""
+
+import shutil
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from distill.checkpoint import read_state_dict
+from distill.cli import main
+from distill.cli.recipes import shipped
+from distill.data import CocoInstances
+from distill.data.conversion import prepare
+from students import RS4D
+from tests.data.published import SHARED, nwpu_texts, ssdd_voc, whu_tiles
+
+RECIPES = [name.removeprefix("finetune/") for name in shipped() if name.startswith("finetune/")]
+FOR_GPUS = [name for name in RECIPES if not name.endswith("_cpu")]
+REPORTED = {
+    "nwpu": "annotations/val.json",
+    "ssdd": "annotations/official/test.json",
+    "whu": "annotations/test.json",
+}
+LAYOUTS: dict[str, Callable[[Path], Path]] = {"nwpu": nwpu_texts, "ssdd": ssdd_voc, "whu": whu_tiles}
+FEW = ["--data.train_limit=4", "--data.batch_size=1", "--data.num_workers=0", "--trainer.max_steps=2"]
+SIDES = ["--data.image_size=128", "--model.student.image_size=128"]
+NARROW = ["--model.student.variant=tiny", "--model.head.fc_channels=64", "--model.head.roi_samples=32"]
+
+
+@pytest.fixture(scope="session")
+def roots(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A prepared folder of each data set."""
+    folder = tmp_path_factory.mktemp("published")
+    made = {name: prepare(name, write(folder / name), folder / "data" / name).root for name, write in LAYOUTS.items()}
+    return made | ({"nwpu": SHARED / "nwpu"} if (SHARED / "nwpu").is_dir() else {})
+
+
+def read(name: str) -> dict[str, Any]:
+    recipe: dict[str, Any] = yaml.safe_load(shipped()[f"finetune/{name}"].read_text())
+    return recipe
+
+
+def smaller(name: str) -> list[str]:
+    """Overrides that make a recipe quick."""
+    narrow = [] if name.endswith("_cpu") else NARROW
+    decoder = ["--model.head.decoder_channels=64"] if name.endswith("_prompt") else []
+    return [*FEW, *SIDES, *narrow, *decoder, "--trainer.limit_val_batches=0", "--trainer.accelerator=cpu"]
+
+
+def fit(name: str, root: Path, folder: Path, *overrides: str) -> None:
+    words = [f"--data.root={root}", f"--run.dir={folder}", *smaller(name), *overrides]
+    assert main(["fit", f"finetune/{name}", *words]) == 0
+    assert (folder / "checkpoints" / "last.ckpt").is_file()
+    assert read_state_dict(folder / "student.safetensors")
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_recipe_takes_real_steps(name: str, roots: dict[str, Path], tmp_path: Path) -> None:
+    fit(name, roots[name.split("_")[0]], tmp_path / "run")
+
+
+def test_ssdd_on_its_real_samples(tmp_path: Path) -> None:
+    if not (SHARED / "ssdd").is_dir():
+        pytest.skip("needs the samples of SSDD in ../shared/data/ssdd")
+    root = prepare("ssdd", SHARED / "ssdd", tmp_path / "ssdd", on_error="skip").root
+    fit("ssdd_mask_rcnn_cpu", root, tmp_path / "run", "--data.val_fraction=0")  # one image cannot be divided
+    assert main(["test", str(tmp_path / "run")]) == 0
+
+
+def test_whu_on_its_real_samples(tmp_path: Path) -> None:
+    if not (SHARED / "whu").is_dir():
+        pytest.skip("needs the samples of WHU in ../shared/data/whu")
+    for split, given in (("train", "train"), ("val", "val"), ("test", "val")):
+        for number in range(2):
+            for kind, folder in (("image", "images"), ("label", "labels")):
+                target = tmp_path / f"source/{split}/{kind}/{split}_{number}.tif"
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(SHARED / f"whu/{folder}/{given}_{number}.tif", target)
+    root = prepare("whu", tmp_path / "source", tmp_path / "whu").root
+    fit("whu_mask_rcnn_cpu", root, tmp_path / "run")
+    assert main(["test", str(tmp_path / "run")]) == 0
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_what_selects_is_neither_trained_on_nor_reported(name: str, roots: dict[str, Path]) -> None:
+    part = name.split("_")[0]
+    given = read(name)["data"]
+    module, _, class_name = given["class_path"].rpartition(".")
+    data = getattr(import_module(module), class_name)(**given["init_args"] | {"root": str(roots[part])})
+    assert isinstance(data, CocoInstances)
+    assert not data.selects_on_test
+    assert data.sources["test"][1] == str(roots[part] / REPORTED[part])
+    files = {split: {image["file_name"] for image in data.dataset(split).images} for split in ("train", "val", "test")}
+    assert all(files.values())
+    assert not files["val"] & files["train"]
+    assert not files["test"] & (files["train"] | files["val"])
+
+
+@pytest.mark.parametrize("name", [name for name in RECIPES if "cascade" in name])
+def test_a_cascade_has_the_settings_of_the_mask_rcnn(name: str) -> None:
+    cascade, mask_rcnn = read(name), read(name.replace("cascade", "mask_rcnn"))
+    heads = [recipe["model"]["init_args"]["head"].pop("class_path") for recipe in (cascade, mask_rcnn)]
+    assert heads == ["heads.CascadeMaskRCNN", "heads.MaskRCNN"]
+    assert cascade == mask_rcnn
+
+
+@pytest.mark.parametrize("name", FOR_GPUS)
+def test_the_other_sizes_of_a_recipe(name: str) -> None:
+    comment = shipped()[f"finetune/{name}"].read_text().split("seed_everything")[0]
+    assert "--model.student.variant large" in comment
+    assert f"{name}_cpu" in RECIPES
+    given = read(name)["model"]["init_args"]["student"]
+    assert given["class_path"] == "students.RS4D"
+    with torch.device("meta"):
+        for variant in ("base", "large", "huge"):
+            RS4D(**given["init_args"] | {"variant": variant, "checkpointing": True})
+        assert RS4D("large", out_indices=[2, 8, 14, 20, 26]).feature_info.channels() == [256] * 6
