@@ -103,7 +103,10 @@ def _detector(cli: _Recipe) -> dict[str, Any]:
     cli.model.build_head(cli.datamodule.class_names)
     head = cli.model.head
     if not hasattr(head, "mmdet_config"):
-        raise UserError(f"{type(head).__name__} is no head of MMDetection; use heads.MaskRCNN or heads.CascadeMaskRCNN")
+        raise UserError(
+            f"{type(head).__name__} is no head of MMDetection; use heads.MaskRCNN, "
+            "heads.CascadeMaskRCNN or heads.RSPrompter"
+        )
     config: dict[str, Any] = head.mmdet_config()
     return config
 
