@@ -20,7 +20,7 @@ from distill.report import comparison, figures
 
 IMAGE_SIZE = 128
 # Few labels, many images: the situation distillation is for. The teacher alone sees the large labelled set.
-SCENES = {"teacher": 640, "unlabelled": 960, "labelled": 64, "test": 96}
+SCENES = {"teacher": 640, "unlabelled": 960, "labelled": 16, "test": 96}
 SHOWN = 4
 
 
