@@ -8,14 +8,16 @@ if TYPE_CHECKING:
     from distill.checkpoint import load_student
     from distill.distillation import DistillationModule
     from distill.finetuning import FineTuningModule
+    from distill.segmentation import SegmentationModule
 
 __version__ = "0.1.0"
-__all__ = ["EMA", "DistillationModule", "FineTuningModule", "load_student"]
+__all__ = ["EMA", "DistillationModule", "FineTuningModule", "SegmentationModule", "load_student"]
 
 _HOMES = {
     "EMA": "distill.averaging",
     "DistillationModule": "distill.distillation",
     "FineTuningModule": "distill.finetuning",
+    "SegmentationModule": "distill.segmentation",
     "load_student": "distill.checkpoint",
 }
 

@@ -3,26 +3,18 @@
 Axes: B batch, H W pixels.
 """
 
-from collections.abc import Callable
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
-from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor, nn
-from torchvision.transforms.v2.functional import normalize
 
-from distill.contracts import FeatureInfo
-from distill.errors import UserError
 from distill.evaluation.coco import KINDS, CocoEvaluator, summarise
 from distill.evaluation.scores import Scores
-from distill.optim import OptimSettings, build_optimizer
-from distill.seeding import seed_step
-
-HeadFactory = Callable[[FeatureInfo, list[str]], nn.Module]
+from distill.optim import OptimSettings
+from distill.supervised import HeadFactory, SupervisedModule
 
 
-class FineTuningModule(pl.LightningModule):
+class FineTuningModule(SupervisedModule):
     """Trains a head on a student's feature maps; the student trains along unless it is frozen by its own arguments.
 
     Args:
@@ -34,9 +26,6 @@ class FineTuningModule(pl.LightningModule):
     """
 
     monitor = ("val/mask/AP", "max")
-    # Contracts, not nn.Modules, to the type checker: it takes every attribute of an nn.Module for a Tensor.
-    student: Any
-    head: Any
 
     def __init__(
         self,
@@ -45,35 +34,10 @@ class FineTuningModule(pl.LightningModule):
         optim: OptimSettings | None = None,
         max_detections: int = 100,
     ) -> None:
-        super().__init__()
-        self.student = student
-        self.head = None
-        self.head_factory = head
-        self.optim_settings = optim or OptimSettings(lr=1e-4)
+        super().__init__(student, head, optim or OptimSettings(lr=1e-4))
         self.max_detections = max_detections
-        self.class_names: list[str] = []
         self.evaluator: CocoEvaluator | None = None
         self.scores: dict[str, Scores] = {}
-
-    def configure_model(self) -> None:
-        """Builds the head once the data has said which classes there are."""
-        if self.head is None:
-            self.build_head(self.trainer.datamodule.class_names)  # type: ignore[attr-defined]
-
-    def build_head(self, class_names: list[str]) -> None:
-        """Builds neck and head for these classes."""
-        self.class_names = list(class_names)
-        self.head = self.head_factory(self.student.feature_info, self.class_names).to(self.device)
-
-    def features(self, images: Tensor) -> list[Tensor]:
-        """The student's maps for RGB images (B, 3, H, W) in [0, 1]."""
-        mean = getattr(self.student, "mean", IMAGENET_DEFAULT_MEAN)
-        std = getattr(self.student, "std", IMAGENET_DEFAULT_STD)
-        return list(self.student(normalize(images, list(mean), list(std))))
-
-    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        """Makes the step's randomness (proposal sampling, stochastic depth) repeatable."""
-        seed_step(self, batch_idx)
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         """One step on `batch["image"]` (B, 3, H, W) in [0, 1] and `batch["targets"]`."""
@@ -106,29 +70,6 @@ class FineTuningModule(pl.LightningModule):
     def on_test_epoch_end(self) -> None:
         """Logs box, mask and boundary AP of the test split."""
         self._score("test")
-
-    def configure_optimizers(self) -> Any:
-        """AdamW with warm-up and cosine over student and head."""
-        return build_optimizer(self, int(self.trainer.estimated_stepping_batches), self.optim_settings)
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Stores the class names beside the weights."""
-        checkpoint["class_names"] = self.class_names
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Checks the classes.
-
-        Raises:
-            UserError: The checkpoint was trained for other classes, or by another task.
-        """
-        trained = checkpoint.get("class_names")
-        if trained is None:
-            raise UserError("the checkpoint is not one of a fine-tuning run; pass the run's own checkpoints/last.ckpt")
-        if trained != self.class_names:
-            raise UserError(
-                f"the checkpoint was trained for classes {trained}, but the data has {self.class_names}; "
-                "declare data.init_args.classes in the order of training"
-            )
 
     def _start_evaluation(self, split: str) -> None:
         datamodule: Any = self.trainer.datamodule  # type: ignore[attr-defined]

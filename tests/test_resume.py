@@ -34,7 +34,14 @@ def cut_and_resume(recipe: Path, folder: Path, *extra: str) -> dict[str, torch.T
     return read_state_dict(folder / "student.safetensors")
 
 
-@pytest.mark.parametrize("extra", [[], [EMA, "--trainer.callbacks.decay=0.9"]], ids=["plain", "ema"])
+EPOCHS_OF_FOUR_BATCHES = ["--data.batch_size=3", "--trainer.limit_val_batches=0"]
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [[], [EMA, "--trainer.callbacks.decay=0.9"], EPOCHS_OF_FOUR_BATCHES],
+    ids=["plain", "ema", "at the end of an epoch"],
+)
 def test_resumed_distillation_equals_uninterrupted(distill_recipe: Path, tmp_path: Path, extra: list[str]) -> None:
     assert main(["fit", str(distill_recipe), *extra]) == 0
     straight = read_state_dict(tmp_path / "run" / "student.safetensors")

@@ -29,6 +29,7 @@ from distill.report.loggers import build_loggers
 from distill.report.progress import DataWait, progress_bar
 from distill.report.run_folder import RunFolder, RunSettings, clear, require_fresh, say_goodbye, write_json
 from distill.report.scoring import write_details
+from distill.report.segmentation_scoring import write_pixel_details
 
 TRAINER_DEFAULTS = {
     "devices": 1,
@@ -225,8 +226,9 @@ class RecipeCLI(LightningCLI):
     def _report(self, stage: str) -> None:
         if not self.trainer.is_global_zero:
             return
-        # Lightning rounds what is logged to float32; the file holds pycocotools' own digits.
-        exact = summarise(getattr(self.model, "scores", {}))
+        # Lightning rounds what is logged to float32; the file holds the evaluation's own digits.
+        confusion = getattr(self.model, "confusion", None)
+        exact = confusion.summary() if confusion is not None else summarise(getattr(self.model, "scores", {}))
         logged = {k: float(v) for k, v in self.trainer.callback_metrics.items() if "/" in k}
         metrics = {k: exact.get(k.partition("/")[2], v) for k, v in logged.items()}
         write_json(self.folder / f"{stage}.json", metrics)
@@ -235,6 +237,8 @@ class RecipeCLI(LightningCLI):
         if evaluator is not None:
             write_json(self.folder / f"{stage}_predictions.json", evaluator.results())
             details = write_details(self.folder, stage, evaluator, self.model.scores)
+        elif confusion is not None:
+            details = write_pixel_details(self.folder, stage, confusion)
         table = Table("metric", "value", title=f"{self.folder} ({stage})")
         for key, value in metrics.items():
             table.add_row(key.partition("/")[2], f"{value:.4f}")

@@ -1,4 +1,4 @@
-"""Images in, batches out: folders for distillation, COCO instances for fine-tuning, synthetic scenes for both."""
+"""Images in, batches out: folders for distillation, COCO instances and labelled pixels for fine-tuning."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -6,18 +6,37 @@ if TYPE_CHECKING:
     from distill.data.coco import CocoInstances
     from distill.data.folder import ImageFolder
     from distill.data.hrsid import HRSID
+    from distill.data.isprs import ISPRS
+    from distill.data.landcover import ARAS400k, DubaiLandCover, LoveDA, SemanticFolder
     from distill.data.nwpu import NWPU
     from distill.data.ssdd import SSDD
     from distill.data.whu import WHU
 
-__all__ = ["HRSID", "NWPU", "SSDD", "WHU", "CocoInstances", "ImageFolder"]
+__all__ = [
+    "HRSID",
+    "ISPRS",
+    "NWPU",
+    "SSDD",
+    "WHU",
+    "ARAS400k",
+    "CocoInstances",
+    "DubaiLandCover",
+    "ImageFolder",
+    "LoveDA",
+    "SemanticFolder",
+]
 
 _HOMES = {
+    "ARAS400k": "landcover",
     "CocoInstances": "coco",
+    "DubaiLandCover": "landcover",
     "HRSID": "hrsid",
+    "ISPRS": "isprs",
     "ImageFolder": "folder",
+    "LoveDA": "landcover",
     "NWPU": "nwpu",
     "SSDD": "ssdd",
+    "SemanticFolder": "landcover",
     "WHU": "whu",
 }
 

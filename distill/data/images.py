@@ -56,6 +56,38 @@ def read_label(path: str | Path) -> NDArray[np.bool_]:
     return _decoded(Path(path), _marked)
 
 
+def read_mask(path: str | Path, colours: bool) -> NDArray[np.uint32]:
+    """Decodes a raster whose values or colours stand for classes.
+
+    Args:
+        path: The file.
+        colours: Whether classes are colours; a palette is applied then, and its indices are the values otherwise.
+
+    Returns:
+        Values (H, W); a colour is the number 0xRRGGBB.
+
+    Raises:
+        BrokenImage: As `read_image`.
+        UserError: Colours in a raster that should hold indices, or the reverse.
+    """
+
+    def convert(image: Image.Image) -> NDArray[np.uint32]:
+        if colours and image.mode in ("P", "RGB", "RGBA"):
+            red, green, blue = np.moveaxis(np.asarray(image.convert("RGB"), dtype=np.uint32), 2, 0)
+            codes: NDArray[np.uint32] = red << 16 | green << 8 | blue
+            return codes
+        if not colours and (image.mode in ("1", "L", "P") or image.mode.startswith("I")):
+            return np.asarray(image).astype(np.uint32)
+        shown = "a grey or single-band image" if colours else "a colour image"
+        wanted, given = ("one index", "colours") if colours else ("a colour [red, green, blue]", "indices")
+        raise UserError(
+            f"mask {str(path)!r} is {shown} (mode {image.mode}), but data.init_args.classes lists {given}; give "
+            f"{wanted} for each class, or the masks that these classes belong to"
+        )
+
+    return _decoded(Path(path), convert)
+
+
 def is_file(path: Path) -> bool:
     """Whether a file is there; False too for names that no file can have and for links that end nowhere."""
     try:

@@ -1,0 +1,51 @@
+"""Dense predictions for images larger than what a network was trained on, window by window.
+
+Axes: B batch, K classes, H W pixels.
+"""
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def resize(logits: Tensor, size: tuple[int, int]) -> Tensor:
+    """Logits (B, K, h, w) at another size (H, W), bilinear, in float32."""
+    logits = logits.float()
+    if logits.shape[-2:] == size:
+        return logits
+    return F.interpolate(logits, size, mode="bilinear", align_corners=False)
+
+
+def predict_by_windows(predict: Callable[[Tensor], Tensor], images: Tensor, window: int, stride: int) -> Tensor:
+    """Logits (B, K, H, W) of images (B, 3, H, W), the mean of all windows that see a pixel.
+
+    The last window of a row or column is moved inwards, so that every window is full; an image that is smaller than
+    the window is seen whole.
+
+    Args:
+        predict: Maps crops (B, 3, h, w) to logits (B, K, ., .) of any resolution; they are resized to the crop.
+        images: Any H and W.
+        window: Side of the windows in pixels.
+        stride: Pixels from one window to the next, at most `window`.
+    """
+    height, width = images.shape[-2:]
+    total, seen = torch.zeros(()), torch.zeros(())
+    for rows in _spans(height, window, stride):
+        for columns in _spans(width, window, stride):
+            crop = images[..., rows, columns]
+            logits = resize(predict(crop), (crop.shape[-2], crop.shape[-1]))
+            if total.ndim == 0:
+                total = logits.new_zeros(*logits.shape[:2], height, width)
+                seen = logits.new_zeros(height, width)
+            total[..., rows, columns] += logits
+            seen[rows, columns] += 1
+    return total / seen
+
+
+def _spans(side: int, window: int, stride: int) -> Iterator[slice]:
+    """Windows along one side, the last one flush with the end."""
+    last = max(0, side - window)
+    for start in [*range(0, last, stride), last]:
+        yield slice(start, min(start + window, side))

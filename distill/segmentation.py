@@ -1,0 +1,127 @@
+"""Student and decoder trained to give every pixel its class, and scored by a confusion matrix.
+
+Axes: B batch, K classes, H W pixels of the labels, h w of the network's input.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from distill.errors import UserError
+from distill.evaluation.segmentation import PixelConfusion
+from distill.evaluation.sliding_window import predict_by_windows, resize
+from distill.optim import OptimSettings
+from distill.segmentation_losses import SegmentationLossSettings, combine
+from distill.supervised import HeadFactory, SupervisedModule
+
+
+class SegmentationModule(SupervisedModule):
+    """Trains a decoder on a student's feature maps; the student trains along unless it is frozen by its own arguments.
+
+    Args:
+        student: A `distill.contracts.Student`, with or without distilled weights.
+        head: Builds the decoder from the student's `feature_info` and the data's class names: a module that maps the
+            student's maps to logits (B, K, ., .) of any resolution, such as `heads.LALEDecoder` or `heads.SegHead`.
+        optim: Optimizer and schedule.
+        loss: Loss terms and their weights.
+        window: Side of the windows that evaluation predicts by, in pixels of the network's input; by default images
+            are predicted whole. For images larger than the training views.
+        stride: Pixels from one window to the next; by default half a window.
+
+    Raises:
+        UserError: A window or stride below 1, a stride without a window, or one that leaves gaps.
+    """
+
+    monitor = ("val/mIoU", "max")
+
+    def __init__(
+        self,
+        student: nn.Module,
+        head: HeadFactory,
+        optim: OptimSettings | None = None,
+        loss: SegmentationLossSettings | None = None,
+        window: int | None = None,
+        stride: int | None = None,
+    ) -> None:
+        super().__init__(student, head, optim or OptimSettings(lr=1e-3))
+        if window is None and stride is not None:
+            raise UserError(f"model.stride is {stride}, but model.window is null; give the side of the windows, too")
+        if window is not None and window < 1:
+            raise UserError(f"model.window is {window}; it must be 1 or more, or null")
+        if window is not None and stride is not None and not 1 <= stride <= window:
+            raise UserError(f"model.stride is {stride}; it must lie between 1 and model.window, {window}")
+        self.loss_settings = loss or SegmentationLossSettings()
+        self.window = window
+        self.stride = stride
+        self.confusion = PixelConfusion([])
+
+    def build_head(self, class_names: list[str]) -> None:
+        """Builds the decoder for these classes.
+
+        Raises:
+            UserError: The loss weighs another number of classes.
+        """
+        self.loss_settings.require_classes(class_names)
+        super().build_head(class_names)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (B, K, ., .) of RGB images (B, 3, h, w) in [0, 1], at the decoder's resolution."""
+        logits: Tensor = self.head(self.features(images))
+        return logits
+
+    def predict_labels(self, images: Tensor, size: tuple[int, int]) -> Tensor:
+        """Classes (B, H, W) of RGB images (B, 3, h, w) in [0, 1], at the `size` (H, W) wanted."""
+        if self.window is None:
+            logits = self(images)
+        else:
+            logits = predict_by_windows(self, images, self.window, self.stride or max(1, self.window // 2))
+        return resize(logits, size).argmax(1)
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        """One step on `batch["image"]` (B, 3, H, W) in [0, 1] and `batch["label"]` (B, H, W)."""
+        images, labels = batch["image"], batch["label"]
+        losses = combine(self.loss_settings, resize(self(images), (labels.shape[-2], labels.shape[-1])), labels)
+        total = losses.pop("loss")
+        self.log_dict({f"train/{name}": value for name, value in losses.items()}, batch_size=len(images))
+        self.log("train/loss", total, prog_bar=True, batch_size=len(images))
+        return total
+
+    def on_validation_epoch_start(self) -> None:
+        """Starts counting on the validation split."""
+        self.confusion = PixelConfusion(self.class_names)
+
+    def on_test_epoch_start(self) -> None:
+        """Starts counting on the test split."""
+        self.confusion = PixelConfusion(self.class_names)
+
+    def validation_step(self, batch: list[dict[str, Tensor]], batch_idx: int) -> None:
+        """Counts pixels."""
+        self._count(batch)
+
+    def test_step(self, batch: list[dict[str, Tensor]], batch_idx: int) -> None:
+        """Counts pixels."""
+        self._count(batch)
+
+    def on_validation_epoch_end(self) -> None:
+        """Logs mIoU, macro F1 and the scores of every class."""
+        self._score("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Logs mIoU, macro F1 and the scores of every class."""
+        self._score("test")
+
+    def _count(self, batch: list[dict[str, Tensor]]) -> None:
+        for part in batch:
+            labels = part["label"]
+            size = (labels.shape[-2], labels.shape[-1])
+            self.confusion.update(self.predict_labels(part["image"], size), labels)
+
+    def _score(self, split: str) -> None:
+        if self.trainer.world_size > 1:
+            # Lightning repeats a few images so that all processes have equally many; those count twice.
+            counts = self.confusion.counts.to(self.device)
+            torch.distributed.all_reduce(counts)
+            self.confusion.counts = counts
+        metrics = self.confusion.summary()
+        main = ("mIoU", "macro_F1")
+        self.log_dict({f"{split}/{name}": metrics[name] for name in main}, prog_bar=True)
+        self.log_dict({f"{split}/{name}": value for name, value in metrics.items() if name not in main})

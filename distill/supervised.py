@@ -1,0 +1,84 @@
+"""Training on labels, whatever the task: a student, a head built for the data's classes, one optimizer.
+
+Axes: B batch, H W pixels.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytorch_lightning as pl
+from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from torch import Tensor, nn
+from torchvision.transforms.v2.functional import normalize
+
+from distill.contracts import FeatureInfo
+from distill.errors import UserError
+from distill.optim import OptimSettings, build_optimizer
+from distill.seeding import seed_step
+
+HeadFactory = Callable[[FeatureInfo, list[str]], nn.Module]
+
+
+class SupervisedModule(pl.LightningModule):
+    """A head on a student's feature maps; the student trains along unless it is frozen by its own arguments.
+
+    Args:
+        student: A `distill.contracts.Student`, with or without distilled weights.
+        head: Builds the task part from the student's `feature_info` and the data's class names.
+        optim: Optimizer and schedule.
+    """
+
+    # Contracts, not nn.Modules, to the type checker: it takes every attribute of an nn.Module for a Tensor.
+    student: Any
+    head: Any
+
+    def __init__(self, student: nn.Module, head: HeadFactory, optim: OptimSettings) -> None:
+        super().__init__()
+        self.student = student
+        self.head = None
+        self.head_factory = head
+        self.optim_settings = optim
+        self.class_names: list[str] = []
+
+    def configure_model(self) -> None:
+        """Builds the head once the data has said which classes there are."""
+        if self.head is None:
+            self.build_head(self.trainer.datamodule.class_names)  # type: ignore[attr-defined]
+
+    def build_head(self, class_names: list[str]) -> None:
+        """Builds the head for these classes."""
+        self.class_names = list(class_names)
+        self.head = self.head_factory(self.student.feature_info, self.class_names).to(self.device)
+
+    def features(self, images: Tensor) -> list[Tensor]:
+        """The student's maps for RGB images (B, 3, H, W) in [0, 1]."""
+        mean = getattr(self.student, "mean", IMAGENET_DEFAULT_MEAN)
+        std = getattr(self.student, "std", IMAGENET_DEFAULT_STD)
+        return list(self.student(normalize(images, list(mean), list(std))))
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Makes the step's randomness (proposal sampling, dropout, stochastic depth) repeatable."""
+        seed_step(self, batch_idx)
+
+    def configure_optimizers(self) -> Any:
+        """AdamW with warm-up and cosine over student and head."""
+        return build_optimizer(self, int(self.trainer.estimated_stepping_batches), self.optim_settings)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Stores the class names beside the weights."""
+        checkpoint["class_names"] = self.class_names
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Checks the classes.
+
+        Raises:
+            UserError: The checkpoint was trained for other classes, or by another task.
+        """
+        trained = checkpoint.get("class_names")
+        if trained is None:
+            raise UserError("the checkpoint is not one of a fine-tuning run; pass the run's own checkpoints/last.ckpt")
+        if trained != self.class_names:
+            raise UserError(
+                f"the checkpoint was trained for classes {trained}, but the data has {self.class_names}; "
+                "declare data.init_args.classes in the order of training"
+            )
