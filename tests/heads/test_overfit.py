@@ -78,5 +78,5 @@ def learn_by_heart(name: str, folder: Path, steps: int) -> dict[str, float]:
 @pytest.mark.parametrize("name", ["nwpu_mask_rcnn_cpu", "nwpu_cascade_cpu", "nwpu_prompt_cpu"])
 def test_eight_images_are_learned_by_heart(name: str, tmp_path: Path) -> None:
     scores = learn_by_heart(name, tmp_path, STEPS)
-    print(name, {key: round(value, 3) for key, value in scores.items()})
+    print(name, {key: round(scores[key], 3) for key in ("test/box/AP", "test/mask/AP")})
     assert scores["test/mask/AP"] >= 0.9
