@@ -15,6 +15,7 @@ import torch
 from timm.models import FeatureInfo
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint as recompute_in_backward
 
 from distill.checkpoint import load_matching, read_state_dict
 from distill.errors import UserError, unknown_name
@@ -39,6 +40,8 @@ class LALE(nn.Module):
         star_scale: Initial scale of every StarReLU. By default, with `star_bias`, a standard normal input keeps its
             mean and variance; MetaFormer's code starts at 1 and 0, and what LALE's authors chose is unknown.
         star_bias: Initial bias of every StarReLU.
+        checkpointing: Whether training keeps only the input of the stem and of every stage and computes the rest again
+            in the backward pass: the same gradients in a fraction of the memory, for one more forward pass.
 
     Raises:
         UserError: Unknown variant, another kernel size, or a checkpoint that does not fit.
@@ -51,6 +54,7 @@ class LALE(nn.Module):
         checkpoint: str | None = None,
         star_scale: float = STAR[0],
         star_bias: float = STAR[1],
+        checkpointing: bool = False,
     ) -> None:
         super().__init__()
         if variant.upper() not in _DEPTHS:
@@ -59,6 +63,7 @@ class LALE(nn.Module):
             raise UserError(f"LALE kernel_size is {kernel_size}; LALE's downsampling allows 3 or 7")
         self.init_args = {"variant": variant.upper(), "kernel_size": kernel_size}
         self.mean, self.std = _MEAN, _STD
+        self.checkpointing = checkpointing
         self.embed_dim = _CHANNELS[0] * _TOKEN**2
         self.feature_info = FeatureInfo(
             [
@@ -91,12 +96,12 @@ class LALE(nn.Module):
             corrupt: Applied to the stem's tokens (B, N, embed_dim), N = ceil(H / 16) ceil(W / 16), row by row.
         """
         # Whatever the format of the weights: on CPUs 1.4 times the speed, and attention's tokens need no copy.
-        x = self.stem(images.contiguous(memory_format=torch.channels_last))
+        x = self._run(self.stem, images.contiguous(memory_format=torch.channels_last))
         if corrupt is not None:
             x = _corrupt_patches(x, corrupt)
         maps = []
         for stage, norm in zip(self.stages, self.norms, strict=True):
-            x = stage(x)
+            x = self._run(stage, x)
             maps.append(norm(x))
         return maps
 
@@ -105,6 +110,14 @@ class LALE(nn.Module):
         """Makes the last map start at a root mean square of `rms`; see `students.RS4D.rescale_output`."""
         weight: Tensor = self.norms[-1].get_parameter("weight")
         weight.fill_(rms)
+
+    def _run(self, part: nn.Module, x: Tensor) -> Tensor:
+        if self.checkpointing and torch.is_grad_enabled():
+            # No part draws at random, so there is no state of generators to restore.
+            x = recompute_in_backward(part, x, use_reentrant=False, preserve_rng_state=False)
+        else:
+            x = part(x)
+        return x
 
 
 def _stage(index: int, depth: int, kernel_size: int) -> nn.Sequential:

@@ -1,4 +1,4 @@
-"""EfficientViT-SAM's encoder: published sizes, SAM's embedding shape, and the student contract."""
+"""EfficientViT-SAM's encoder: published sizes, SAM's embedding shape; what every student does is in tests/contract."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +9,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from distill.checkpoint import load_student, write_weights
+from distill.checkpoint import write_weights
 from distill.contracts import Student
 from distill.errors import UserError
 from students import efficientvit
@@ -80,11 +80,10 @@ def test_half_resolution_is_the_released_model_on_the_halved_image() -> None:
     assert torch.equal(halved(large)[0], model(pixels)[0])
 
 
-@pytest.mark.parametrize("variant", ["l0", "xl0"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.usefixtures("narrow")
-def test_gradient_of_every_parameter(variant: str, dtype: torch.dtype) -> None:
-    model = build(variant, attention_precision="input")
+def test_gradient_of_every_parameter_of_xl(dtype: torch.dtype) -> None:
+    model = build("xl0", attention_precision="input")
     with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
         (embedding,) = model(images(128, 128))
     assert embedding.dtype == dtype
@@ -93,25 +92,6 @@ def test_gradient_of_every_parameter(variant: str, dtype: torch.dtype) -> None:
         assert parameter.grad is not None, name
         assert parameter.grad.isfinite().all(), name
         assert parameter.grad.any(), name
-
-
-@pytest.mark.usefixtures("narrow")
-def test_checkpointing_gives_the_same_gradients() -> None:
-    gradients, saved = [], []
-    for checkpointing in (False, True):
-        model, sizes = build(checkpointing=checkpointing), [0]
-
-        def record(tensor: Tensor, sizes: list[int] = sizes) -> Tensor:
-            sizes[0] += tensor.numel()
-            return tensor
-
-        with torch.autograd.graph.saved_tensors_hooks(record, lambda tensor: tensor):
-            out = model(images())[-1]
-        gradients.append(torch.autograd.grad((out * torch.sin(out)).mean(), list(model.parameters())))
-        saved.append(sizes[0])
-    for one, other in zip(*gradients, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
-    assert saved[1] < 0.5 * saved[0]
 
 
 @pytest.mark.usefixtures("narrow")
@@ -126,23 +106,14 @@ def test_norm_keeps_fp16_finite() -> None:
 
 
 @pytest.mark.usefixtures("narrow")
-def test_rescaled_output(tmp_path: Path) -> None:
-    model = build()
+def test_loaded_weights_keep_their_scale_and_hold_a_backbone(tmp_path: Path) -> None:
+    model = shuffle_norms(build())
     model.rescale_output(0.16)
-    assert model(images())[0].square().mean().sqrt().item() == pytest.approx(0.16, rel=1e-3)
     path = tmp_path / "student.safetensors"
     write_weights(model, path, {})
     loaded = build(checkpoint=str(path))
     loaded.rescale_output(3.0)
     assert torch.equal(loaded.norm.weight, model.norm.weight)
-
-
-@pytest.mark.usefixtures("narrow")
-def test_round_trip(tmp_path: Path) -> None:
-    model = shuffle_norms(build(half_resolution=True))
-    path = tmp_path / "student.safetensors"
-    write_weights(model, path, {"class": "students.EfficientViTSAM", "init_args": model.init_args})
-    assert torch.equal(model(images())[0], load_student(path)(images())[0])
     backbone = efficientvit.EfficientViT("l0", [1, 2, 3], checkpoint=str(path)).eval()
     for one, other in zip(backbone(images()), model.backbone(images()), strict=True):
         assert torch.equal(one, other)

@@ -1,4 +1,4 @@
-"""RS4D against the form its authors run, against transformers' mixer, and what the framework expects of a student."""
+"""RS4D against the form its authors run and transformers' mixer; what every student does is in tests/contract."""
 
 import itertools
 from pathlib import Path
@@ -122,15 +122,6 @@ def test_initialisation_gives_long_memory() -> None:
     assert mixer.out_proj.weight.abs().max() <= 512**-0.5 / 16**0.5
 
 
-@pytest.mark.parametrize(
-    ("height", "width", "grid"), [(32, 32, (4, 4)), (48, 40, (6, 5)), (33, 17, (5, 3)), (8, 8, (1, 1))]
-)
-def test_any_image_size(height: int, width: int, grid: tuple[int, int]) -> None:
-    maps = build()(images(height, width))
-    assert [tuple(feature.shape) for feature in maps] == [(2, 192, *grid)] * 3
-    assert all(torch.isfinite(feature).all() for feature in maps)
-
-
 def test_padding_is_at_the_bottom_and_right() -> None:
     model = build().eval()
     small = images(27, 30)
@@ -174,13 +165,6 @@ def test_corruption_acts_on_tokens_before_the_position_embedding() -> None:
         assert torch.equal(one, other)
 
 
-def test_rescaled_output() -> None:
-    model = build()
-    model.rescale_output(0.16)
-    rms = model(images())[-1].square().mean().sqrt()
-    assert rms.item() == pytest.approx(0.16, rel=1e-3)
-
-
 @pytest.mark.parametrize("frozen", [2, 6])
 def test_frozen_parameters_stay(frozen: int) -> None:
     model = build(frozen_layers=frozen)
@@ -215,11 +199,6 @@ def test_no_weight_decay() -> None:
     assert id(model.layers[3].A_log) in kept
     assert id(model.pos_embed) in kept
     assert id(model.layers[3].in_proj.weight) in {id(parameter) for parameter in decayed["params"]}
-
-
-def test_seed_determines_the_weights() -> None:
-    one, other = build().state_dict(), build().state_dict()
-    assert all(torch.equal(one[name], other[name]) for name in one)
 
 
 def test_checkpoint_round_trip_and_new_grid(tmp_path: Path) -> None:
@@ -306,15 +285,6 @@ def test_autograd_saves_no_state_sequence() -> None:
     with torch.autograd.graph.saved_tensors_hooks(record, lambda tensor: tensor):
         model(images(128, 128, batch=1))
     assert max(sizes) < 8 * 2 * 16 * 16 * 192
-
-
-def test_bfloat16_autocast_trains() -> None:
-    model = build()
-    with torch.autocast("cpu", torch.bfloat16):
-        maps = model(images())
-    assert torch.allclose(maps[0].float(), build()(images())[0], rtol=0.1, atol=0.1)
-    maps[-1].float().square().mean().backward()
-    assert all(torch.isfinite(parameter.grad).all() for parameter in model.parameters() if parameter.grad is not None)
 
 
 def trained(model: RS4D, inputs: Tensor, autocast: bool) -> tuple[list[Tensor], dict[str, Tensor | None], int]:

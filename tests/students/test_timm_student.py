@@ -1,4 +1,4 @@
-"""timm models as students, and the way of their weights back to timm."""
+"""timm's weights as a student's, and their way back; what every student does is in tests/contract."""
 
 from pathlib import Path
 
@@ -7,8 +7,6 @@ import timm
 import torch
 from torch import Tensor
 
-from distill.checkpoint import write_weights
-from distill.contracts import Student
 from distill.errors import UserError
 from students import TimmStudent
 
@@ -19,16 +17,6 @@ MODELS = [("resnet10t", {}), ("convnext_atto", {}), ("vit_tiny_patch16_224", VIT
 def build(name: str, options: dict[str, object], **arguments: object) -> TimmStudent:
     torch.manual_seed(0)
     return TimmStudent(name, options=options, **arguments).eval()  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize(("name", "options"), MODELS)
-def test_maps_have_the_announced_channels_and_strides(name: str, options: dict[str, object]) -> None:
-    student = build(name, options)
-    assert isinstance(student, Student)
-    maps = student(torch.randn(2, 3, 64, 96))
-    assert [feature.shape[1] for feature in maps] == list(student.feature_info.channels())
-    for feature, stride in zip(maps, student.feature_info.reduction(), strict=True):
-        assert feature.shape[2:] == (64 // stride, 96 // stride)
 
 
 def test_statistics_are_the_models_own() -> None:
@@ -50,16 +38,6 @@ def test_weights_of_the_timm_model_load(tmp_path: Path, name: str, options: dict
     images = torch.randn(1, 3, 64, 64)
     expected = full.forward_intermediates(images, intermediates_only=True)
     torch.testing.assert_close(student(images)[-1], expected[-1])
-
-
-@pytest.mark.parametrize(("name", "options"), MODELS)
-def test_round_trip(tmp_path: Path, name: str, options: dict[str, object]) -> None:
-    student = build(name, options)
-    path = tmp_path / "student.safetensors"
-    write_weights(student, path, {"class": "students.TimmStudent", "init_args": student.init_args})
-    torch.manual_seed(9)
-    again = TimmStudent(**student.init_args, checkpoint=str(path))  # type: ignore[arg-type]
-    assert all(torch.equal(tensor, again.state_dict()[key]) for key, tensor in student.state_dict().items())
 
 
 def test_a_transformer_returns_to_timm_by_removing_the_prefix() -> None:
@@ -92,7 +70,7 @@ def gradients(student: TimmStudent) -> tuple[list[Tensor], list[Tensor], int]:
     return maps, [parameter.grad for parameter in student.parameters() if parameter.grad is not None], kept
 
 
-@pytest.mark.parametrize(("name", "options"), [*MODELS[:2], ("vit_tiny_patch16_224", VIT | {"drop_path_rate": 0.5})])
+@pytest.mark.parametrize(("name", "options"), [MODELS[1], ("vit_tiny_patch16_224", VIT | {"drop_path_rate": 0.5})])
 def test_checkpointing_changes_memory_alone(name: str, options: dict[str, object]) -> None:
     plain, lean = (gradients(build(name, options, checkpointing=on)) for on in (False, True))
     for one, other in zip([*plain[0], *plain[1]], [*lean[0], *lean[1]], strict=True):

@@ -1,0 +1,26 @@
+"""Narrow variants for the whole suite, and the student of a case."""
+
+from collections.abc import Iterator
+
+import pytest
+from torch import nn
+
+from tests.contract.cases import STUDENTS, Case, build_student, narrow
+
+
+@pytest.fixture(scope="package", autouse=True)
+def _narrow() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        narrow(patch)
+        yield
+
+
+@pytest.fixture(params=STUDENTS)
+def student_case(request: pytest.FixtureRequest) -> Case:
+    return STUDENTS[request.param]
+
+
+@pytest.fixture
+def student(student_case: Case) -> nn.Module:
+    """In eval mode."""
+    return build_student(student_case)

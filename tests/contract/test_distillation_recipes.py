@@ -1,0 +1,103 @@
+"""Every student under every distillation recipe: its corruption, loss, optimizer, precision and callbacks, one step.
+
+The teacher is a stand-in that emits the map a recipe asks for; real ones are tested in tests/teachers, and whole runs
+of the recipes in tests/recipes.
+"""
+
+from importlib import import_module
+from typing import Any
+
+import pytest
+import pytorch_lightning as pl
+import torch
+import yaml
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.data import DataLoader
+
+from distill.cli.recipes import shipped
+from distill.corruption import CorruptionSettings
+from distill.distillation import DistillationModule
+from distill.losses import LossSettings
+from distill.optim import OptimSettings
+from tests.contract.cases import Case, build_student
+
+SIDE, STRIDE = 64, 16
+CHANNELS = {"teachers.SAM": 256, "teachers.ViT": 192}
+
+
+def distillations() -> dict[str, dict[str, Any]]:
+    """The recipes of `distill.DistillationModule`, by name."""
+    recipes = {name: yaml.safe_load(path.read_text()) for name, path in shipped().items()}
+    return {name: r for name, r in recipes.items() if r["model"]["class_path"] == "distill.DistillationModule"}
+
+
+RECIPES = distillations()
+
+
+class Stripes(nn.Module):
+    """A teacher of one map, functions of each patch's mean."""
+
+    digest = "0"
+
+    def __init__(self, target: str, channels: int) -> None:
+        super().__init__()
+        self.channels = {target: channels}
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        ((target, channels),) = self.channels.items()
+        means = F.avg_pool2d(images, STRIDE).mean(1, keepdim=True)
+        return {target: torch.sin(torch.arange(1, channels + 1).view(-1, 1, 1) * means)}
+
+
+class Pixels(pl.LightningDataModule):
+    """Two batches of two images."""
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        generator = torch.Generator().manual_seed(0)
+        batches = [{"image": torch.rand(2, 3, SIDE, SIDE, generator=generator)} for _ in range(2)]
+        return DataLoader(batches, batch_size=None)  # type: ignore[arg-type]
+
+    val_dataloader = train_dataloader
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_takes_a_step(name: str, student_case: Case) -> None:
+    recipe = RECIPES[name]
+    given, trainer = recipe["model"]["init_args"], recipe["trainer"]
+    student = build_student(student_case).train()
+    corruption = CorruptionSettings(**given["corruption"])
+    if not hasattr(student, "embed_dim"):
+        corruption.level = "image"
+    module = DistillationModule(
+        Stripes(given["target"], CHANNELS[given["teacher"]["class_path"]]),
+        student,
+        target=given["target"],
+        corruption=corruption,
+        loss=LossSettings(**given["loss"]),
+        optim=OptimSettings(**given["optim"] | {"warmup_steps": 0}),
+        calibration_images=2,
+    )
+    before = {key: parameter.detach().clone() for key, parameter in student.named_parameters()}
+    pl.Trainer(
+        max_steps=1,
+        accelerator="cpu",
+        precision=trainer.get("precision", "32-true"),
+        callbacks=[_build(callback) for callback in trainer.get("callbacks", [])],
+        val_check_interval=1,
+        limit_val_batches=1,
+        num_sanity_val_steps=0,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    ).fit(module, datamodule=Pixels())
+    moved = {key for key, parameter in student.named_parameters() if not torch.equal(parameter, before[key])}
+    assert next(iter(before)) in moved, "the first layer learns"
+    assert all(tensor.isfinite().all() for tensor in student.state_dict().values())
+
+
+def _build(given: dict[str, Any]) -> pl.Callback:
+    module, _, class_name = given["class_path"].rpartition(".")
+    callback: pl.Callback = getattr(import_module(module), class_name)(**given["init_args"])
+    return callback
