@@ -65,7 +65,14 @@ TEACHERS = {
     "SAM": Case("SAM", {"image_size": 64, "blocks": [0]}),
     "ViT": Case("ViT", {"name": "vit_tiny_patch16_224", "blocks": [1], "options": NARROW_VIT}),
 }
-_TWO_STAGE = {"neck_channels": 32, "fc_channels": 64, "roi_samples": 32, "proposals": 64, "score_threshold": 0.0}
+_TWO_STAGE = {
+    "neck_channels": 32,
+    "fc_channels": 64,
+    "roi_samples": 32,
+    "proposals": 64,
+    "score_threshold": 0.0,
+    "max_detections": 10,
+}
 HEADS = {
     "CascadeMaskRCNN": Case("CascadeMaskRCNN", {**_TWO_STAGE, "mask_convs": 1}),
     "DenseMasks": Case("DenseMasks", {}, reads=1),

@@ -1,18 +1,14 @@
 """Narrow variants for the whole suite, and the student of a case."""
 
-from collections.abc import Iterator
-
 import pytest
 from torch import nn
 
 from tests.contract.cases import STUDENTS, Case, build_student, narrow
 
 
-@pytest.fixture(scope="package", autouse=True)
-def _narrow() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        narrow(patch)
-        yield
+@pytest.fixture(autouse=True)
+def _narrow(monkeypatch: pytest.MonkeyPatch) -> None:
+    narrow(monkeypatch)
 
 
 @pytest.fixture(params=STUDENTS)
