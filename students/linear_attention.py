@@ -9,6 +9,7 @@ channels per head; both are one function, so that the linear form alone runs her
 Axes: B batch, h heads of all scales, d channels of a head, N tokens, C map channels, H W grid, S scales.
 """
 
+from contextlib import nullcontext
 from functools import partial
 
 import torch
@@ -130,7 +131,8 @@ class MultiScaleLinearAttention(nn.Module):
         qkv = self.qkv(x)
         maps = torch.cat([qkv, *(aggregate(qkv) for aggregate in self.aggreg)], dim=1)
         heads = maps.flatten(2).unflatten(1, (-1, 3 * self.head_dim))
-        with torch.autocast(x.device.type, enabled=False):
+        # The meta device knows no autocast.
+        with nullcontext() if x.is_meta else torch.autocast(x.device.type, enabled=False):
             out = self._attention(*heads.chunk(3, dim=2))
         return self.proj(out.flatten(1, 2).unflatten(2, x.shape[-2:]))
 

@@ -3,7 +3,6 @@
 Axes: K classes; row or column K of a confusion matrix is the background.
 """
 
-import csv
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,10 +12,10 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from distill.checkpoint import write_atomically
 from distill.evaluation.coco import CocoEvaluator
 from distill.evaluation.confusion import IOU, SCORE
 from distill.evaluation.scores import Scores
+from distill.report.class_tables import matrix_figure, write_rows
 from distill.report.figures import save
 
 CURVES = (50, 75)  # IoU thresholds, in percent
@@ -26,15 +25,7 @@ MOST_NAMED = 20  # classes with a line of their own
 def write_details(folder: Path, stage: str, evaluator: CocoEvaluator, scores: Mapping[str, Scores]) -> list[str]:
     """Writes `<stage>_classes.csv`, `<stage>_precision_recall.png` and `<stage>_confusion.png`; returns their names."""
     names = [f"{stage}_classes.csv", f"{stage}_precision_recall.png", f"{stage}_confusion.png"]
-    rows = class_rows(scores, evaluator.objects())
-
-    def write(path: Path) -> None:
-        with path.open("w", newline="") as file:
-            writer = csv.DictWriter(file, list(rows[0]))
-            writer.writeheader()
-            writer.writerows(rows)
-
-    write_atomically(folder / names[0], write)
+    write_rows(folder / names[0], class_rows(scores, evaluator.objects()))
     save(precision_recall_figure(scores), folder / names[1])
     save(confusion_figure(evaluator.confusion(), evaluator.class_names), folder / names[2])
     return names
@@ -79,18 +70,6 @@ def confusion_figure(counts: NDArray[np.int64], class_names: Sequence[str]) -> F
 
     Objects that nothing found are in the last column, instances where nothing is in the last row.
     """
-    sums = counts.sum(axis=1, keepdims=True)
-    shares = np.divide(counts, sums, out=np.zeros(counts.shape), where=sums > 0)
-    side = 2.6 + 0.55 * len(counts)
-    figure = Figure(figsize=(side, side), layout="constrained")
-    axes = figure.subplots()
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    for (row, column), count in np.ndenumerate(counts):
-        if count:
-            shade = "white" if shares[row, column] > 0.5 else "black"
-            axes.text(column, row, str(count), ha="center", va="center", color=shade, fontsize=8)
-    ticks = range(len(counts))
-    axes.set_xticks(ticks, [*class_names, "missed"], rotation=45, ha="right", rotation_mode="anchor")
-    axes.set_yticks(ticks, [*class_names, "background"])
-    axes.set(xlabel="predicted", ylabel="true", title=f"masks, IoU ≥ {IOU:g}, score ≥ {SCORE:g}")
-    return figure
+    title = f"masks, IoU ≥ {IOU:g}, score ≥ {SCORE:g}"
+    rows, columns = [*class_names, "background"], [*class_names, "missed"]
+    return matrix_figure(counts, rows, columns, lambda count, share: str(count), title)

@@ -3,15 +3,13 @@
 Axes: K classes in label order; rows of the matrix are true classes, columns predicted ones.
 """
 
-import csv
 import math
 from pathlib import Path
 
-import numpy as np
 from matplotlib.figure import Figure
 
-from distill.checkpoint import write_atomically
 from distill.evaluation.segmentation import PixelConfusion
+from distill.report.class_tables import matrix_figure, write_rows
 from distill.report.figures import save
 
 
@@ -23,14 +21,7 @@ def write_pixel_details(folder: Path, stage: str, confusion: PixelConfusion) -> 
         | {key: "" if math.isnan(value) else round(value, 6) for key, value in row.items()}
         for name, row in confusion.by_class().items()
     ]
-
-    def write(path: Path) -> None:
-        with path.open("w", newline="") as file:
-            writer = csv.DictWriter(file, list(rows[0]))
-            writer.writeheader()
-            writer.writerows(rows)
-
-    write_atomically(folder / names[0], write)
+    write_rows(folder / names[0], rows)
     save(pixel_confusion_figure(confusion), folder / names[1])
     return names
 
@@ -38,18 +29,5 @@ def write_pixel_details(folder: Path, stage: str, confusion: PixelConfusion) -> 
 def pixel_confusion_figure(confusion: PixelConfusion) -> Figure:
     """The confusion matrix as shares of the true class, in percent; a class that is not there has an empty row."""
     counts = confusion.counts.cpu().numpy()
-    sums = counts.sum(axis=1, keepdims=True)
-    shares = np.divide(counts, sums, out=np.zeros(counts.shape), where=sums > 0)
-    side = 2.6 + 0.55 * len(counts)
-    figure = Figure(figsize=(side, side), layout="constrained")
-    axes = figure.subplots()
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    for (row, column), share in np.ndenumerate(shares):
-        if counts[row, column]:
-            shade = "white" if share > 0.5 else "black"
-            axes.text(column, row, f"{100 * share:.0f}", ha="center", va="center", color=shade, fontsize=8)
-    ticks = range(len(counts))
-    axes.set_xticks(ticks, confusion.class_names, rotation=45, ha="right", rotation_mode="anchor")
-    axes.set_yticks(ticks, confusion.class_names)
-    axes.set(xlabel="predicted", ylabel="true", title="pixels, percent of the true class")
-    return figure
+    names, title = confusion.class_names, "pixels, percent of the true class"
+    return matrix_figure(counts, names, names, lambda count, share: f"{100 * share:.0f}", title)

@@ -7,6 +7,7 @@ is installed and takes the sizes (causal, 2 to 4 taps, multiples of eight).
 Axes: B batch, K directions, L tokens, D channels, W taps.
 """
 
+from contextlib import nullcontext
 from functools import cache
 from typing import Any
 
@@ -107,7 +108,8 @@ def _convolve(
         bias = weight.new_zeros(weight.shape[0])
     if _compiled(x):
         return convolve(x, weight.to(x.dtype), bias.to(x.dtype), silu, offsets, strides)
-    with torch.autocast(x.device.type, enabled=False):  # the result has x's dtype on every path
+    # The result has x's dtype on every path; the meta device knows no autocast.
+    with nullcontext() if x.is_meta else torch.autocast(x.device.type, enabled=False):
         outputs = [_plain(x, weight, bias, silu, *tap) for tap in zip(offsets, strides, strict=True)]
     return torch.stack(outputs, dim=1)
 

@@ -14,6 +14,7 @@ import students
 from distill.checkpoint import load_student, write_weights
 from distill.contracts import Student
 from distill.errors import UserError
+from distill.evaluation.cost import count_macs
 from tests.contract.cases import STUDENTS, Case, assert_reached, build_student, distance, having, images
 
 SIZES = [(64, 96), (33, 50), (70, 41), (1, 1)]
@@ -230,3 +231,9 @@ def test_parameters_without_decay_exist(name: str) -> None:
     student = build_student(STUDENTS[name])
     assert student.no_weight_decay()
     assert student.no_weight_decay() <= {name for name, _ in student.named_parameters()}
+
+
+def test_multiply_adds_are_counted_without_memory(student_case: Case) -> None:
+    with torch.device("meta"):
+        hollow = build_student(student_case)
+    assert count_macs(hollow, 64) == count_macs(build_student(student_case), 64)

@@ -1,0 +1,59 @@
+"""How scores of classes are shown, whatever the task: a table in a file, and which class is taken for which.
+
+Axes: K rows, L columns.
+"""
+
+import csv
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from distill.checkpoint import write_atomically
+
+
+def write_rows(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
+    """Writes rows of the same columns as CSV."""
+
+    def write(partial: Path) -> None:
+        with partial.open("w", newline="") as file:
+            writer = csv.DictWriter(file, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+
+    write_atomically(path, write)
+
+
+def matrix_figure(
+    counts: NDArray[np.int64],
+    rows: Sequence[str],
+    columns: Sequence[str],
+    text: Callable[[int, float], str],
+    title: str,
+) -> Figure:
+    """A confusion matrix (K, L); colours are shares of the true class, and empty cells stay empty.
+
+    Args:
+        counts: Rows are true classes, columns predicted ones.
+        rows: Names (K).
+        columns: Names (L).
+        text: What a cell says, from its count and its share of the row.
+        title: What is counted.
+    """
+    sums = counts.sum(axis=1, keepdims=True)
+    shares = np.divide(counts, sums, out=np.zeros(counts.shape), where=sums > 0)
+    side = 2.6 + 0.55 * len(counts)
+    figure = Figure(figsize=(side, side), layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for (row, column), count in np.ndenumerate(counts):
+        if count:
+            shade = "white" if shares[row, column] > 0.5 else "black"
+            label = text(int(count), shares[row, column])
+            axes.text(column, row, label, ha="center", va="center", color=shade, fontsize=8)
+    axes.set_xticks(range(len(columns)), columns, rotation=45, ha="right", rotation_mode="anchor")
+    axes.set_yticks(range(len(rows)), rows)
+    axes.set(xlabel="predicted", ylabel="true", title=title)
+    return figure
