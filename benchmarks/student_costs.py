@@ -5,11 +5,12 @@
     python benchmarks/student_costs.py --larger --sam-large          # every variant, and SAM ViT-L and ViT-H
     python benchmarks/student_costs.py --models "RS4D base" "SAM ViT-B" --sizes 256 512
 
-Random weights, one image, eval mode. Multiply-adds are those executed, the scan and attention included. On the CPU all
-models of a size take turns, so that a busy machine slows all, on one thread and two, in float32 and with weights and
-image in bfloat16. Peak memory is what a process that does one float32 pass needs for weights and pass. On a GPU, if
-there is one: the time of one image, images per second in batches, and peak memory. A size is left out where a pass
-would take longer than --limit or more memory than is free, and the table says so.
+Random weights, one image, eval mode. Models with a decoder, UPerNet too, end at logits as large as the image.
+Multiply-adds are those executed, the scan and attention included. On the CPU all models of a size take turns, so that a
+busy machine slows all, on one thread and two, in float32 and with weights and image in bfloat16. Peak memory is what a
+process that does one float32 pass needs for weights and pass. On a GPU, if there is one: the time of one image, images
+per second in batches, and peak memory. A size is left out where a pass would take longer than --limit or more memory
+than is free, and the table says so. With LALE S1 and UPerNet comes the ratio of their throughputs at 256 px.
 
 The script starts itself again with glibc told to keep memory instead of returning it, see docs/students.md. It is not
 called students.py because the other benchmarks, which lie beside it, import the package of that name.
@@ -22,7 +23,6 @@ import sys
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
-from importlib.util import find_spec
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -60,8 +60,7 @@ def main() -> None:
     chosen = smallest() | (larger() if arguments.larger else {}) | (sam_large() if arguments.sam_large else {})
     if arguments.models:
         chosen = {name: known[name] for name in arguments.models}
-    notes = [] if find_spec("segmentation_models_pytorch") else ["UPerNet: segmentation_models_pytorch is missing"]
-    notes += [] if torch.cuda.is_available() else ["no GPU at hand"]
+    notes = [] if torch.cuda.is_available() else ["no GPU at hand"]
 
     torch.manual_seed(0)
     sizes = sorted(arguments.sizes)

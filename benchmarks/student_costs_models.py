@@ -2,11 +2,12 @@
 
 from collections.abc import Callable
 from functools import partial
-from importlib.util import find_spec
 
+import segmentation_models_pytorch as smp
 import timm
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from heads import LALEDecoder, SegHead
 from students import LALE, RS4D, EfficientViT, EfficientViTSAM, TimmStudent
@@ -19,7 +20,7 @@ UPERNET, SMALL_LALE = "UPerNet", "LALE S1, decoder"
 
 def smallest() -> dict[str, Build]:
     """The smallest of each, RS4D's most used, and what they are compared with."""
-    models: dict[str, Build] = {
+    return {
         "RS4D tiny": partial(rs4d, "tiny"),
         "RS4D base": partial(rs4d, "base"),
         "LALE S1": lambda size: LALE("S1"),
@@ -29,8 +30,8 @@ def smallest() -> dict[str, Build]:
         "EfficientViT-SAM l0": lambda size: EfficientViTSAM("l0"),
         "ResNet-50": lambda size: TimmStudent("resnet50"),
         "SAM ViT-B": partial(sam, "base"),
+        UPERNET: upernet,
     }
-    return models | ({UPERNET: upernet} if find_spec("segmentation_models_pytorch") else {})
 
 
 def larger() -> dict[str, Build]:
@@ -55,19 +56,26 @@ def sam(variant: str, size: int) -> nn.Module:
     return timm.create_model(f"samvit_{variant}_patch16", num_classes=0, global_pool="", img_size=size)
 
 
+class Segmenter(nn.Module):
+    """Logits as large as the image, as SMP's models give them; the decoders' own are a quarter or an eighth of that."""
+
+    def __init__(self, student: nn.Module, head: Callable[..., nn.Module]) -> None:
+        super().__init__()
+        self.student, self.decoder = student, head(student.feature_info, CLASSES)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return F.interpolate(self.decoder(self.student(images)), images.shape[-2:], mode="bilinear")
+
+
 def segmenting_lale(size: int) -> nn.Module:
-    student = LALE("S1")
-    return nn.Sequential(student, LALEDecoder(student.feature_info, CLASSES))
+    return Segmenter(LALE("S1"), LALEDecoder)
 
 
 def segmenting_efficientvit(size: int) -> nn.Module:
-    student = EfficientViT("b0", out_indices=[1, 2, 3])
-    return nn.Sequential(student, SegHead(student.feature_info, CLASSES))
+    return Segmenter(EfficientViT("b0", out_indices=[1, 2, 3]), SegHead)
 
 
 def upernet(size: int) -> nn.Module:
-    import segmentation_models_pytorch as smp
-
     return smp.UPerNet("efficientnet-b0", encoder_weights=None, classes=len(CLASSES))
 
 

@@ -1,4 +1,4 @@
-"""Task heads: neck, losses and inference. The only package that imports MMDetection, and only to build a head.
+"""Task heads: neck, losses and inference. The only package that imports MMDetection and SMP, and only to build a head.
 
 In a recipe: `class_path: heads.MaskRCNN`. In a plain MMDetection config:
 `custom_imports = dict(imports=["heads.mmdet_student"])`, see that module.
@@ -14,16 +14,28 @@ if TYPE_CHECKING:
     from heads.mask_rcnn import MaskRCNN
     from heads.rsprompter import RSPrompter
     from heads.seg_head import SegHead
+    from heads.smp_decoders import FPNDecoder, UPerNet
 
-__all__ = ["CascadeMaskRCNN", "DenseMasks", "LALEDecoder", "MaskRCNN", "RSPrompter", "SegHead"]
+__all__ = [
+    "CascadeMaskRCNN",
+    "DenseMasks",
+    "FPNDecoder",
+    "LALEDecoder",
+    "MaskRCNN",
+    "RSPrompter",
+    "SegHead",
+    "UPerNet",
+]
 
 _MODULES = {
     "CascadeMaskRCNN": "heads.cascade_mask_rcnn",
     "DenseMasks": "heads.dense_masks",
+    "FPNDecoder": "heads.smp_decoders",
     "LALEDecoder": "heads.lale_decoder",
     "MaskRCNN": "heads.mask_rcnn",
     "RSPrompter": "heads.rsprompter",
     "SegHead": "heads.seg_head",
+    "UPerNet": "heads.smp_decoders",
 }
 
 

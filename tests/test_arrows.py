@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 COMPONENTS = ("students", "teachers", "heads")
 ALLOWED_OF_DISTILL = ("distill.contracts", "distill.errors", "distill.checkpoint")
 HOMES = {
-    "heads": ("mmdet", "mmcv", "mmengine"),
+    "heads": ("mmdet", "mmcv", "mmengine", "segmentation_models_pytorch"),
     "distill/report": ("wandb",),
     "distill/scene": ("rasterio", "shapely", "pyproj"),
     "students/scan": ("triton", "mamba_ssm", "causal_conv1d"),
@@ -64,6 +64,7 @@ def test_no_wrong_arrow(package: str) -> None:
         ("distill/a.py", "mmdet.registry"),
         ("distill/cli/a.py", "wandb"),
         ("students/rs4d.py", "triton"),
+        ("students/timm_student.py", "segmentation_models_pytorch"),
     ],
 )
 def test_a_wrong_arrow_is_seen(path: str, module: str) -> None:

@@ -1,69 +1,90 @@
-"""The confusion matrix against loops over pixels and against torchmetrics."""
+"""The confusion matrix of pixels and the scores read off it, against scikit-learn's."""
 
 import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from sklearn import metrics
 from torch import Tensor
-from torchmetrics.classification import MulticlassF1Score, MulticlassJaccardIndex
 
 from distill.data.class_table import IGNORE
 from distill.evaluation.segmentation import PixelConfusion
 
-NAMES = ["a", "b", "c", "d"]
+NAMES = list("abcde")
+BY_CLASS: dict[str, Callable[..., Any]] = {
+    "IoU": metrics.jaccard_score,
+    "F1": metrics.f1_score,
+    "precision": partial(metrics.precision_score, zero_division=np.nan),
+    "recall": partial(metrics.recall_score, zero_division=np.nan),
+}
+MEANS = {"IoU": "mIoU", "F1": "macro_F1"}
+EXAMPLES = {  # classes that labels and predictions show
+    "every class": ("abcde", "abcde"),
+    "a class that is nowhere": ("abde", "abde"),
+    "a class that is never predicted": ("abcde", "abde"),
+    "a class that is not there": ("abde", "abcde"),
+    "two of the above": ("acd", "abc"),
+    "a single class": ("c", "c"),
+    "nothing right": ("ab", "cd"),
+}
 
 
-def example(seed: int, classes: int = 4) -> tuple[Tensor, Tensor]:
+def example(true: str, found: str, seed: int) -> tuple[Tensor, Tensor]:
+    """Predictions and labels (3, 9, 11) of these classes alone; a tenth of the labels is ignored."""
     generator = torch.Generator().manual_seed(seed)
-    labels = torch.randint(0, classes, (3, 9, 11), generator=generator)
-    predicted = torch.where(torch.rand(labels.shape, generator=generator) < 0.6, labels, labels.flip(-1))
+    labels, guesses = (
+        torch.tensor([NAMES.index(name) for name in names])[torch.randint(len(names), (3, 9, 11), generator=generator)]
+        for names in (true, found)
+    )
+    possible = torch.isin(labels, torch.tensor([NAMES.index(name) for name in found]))
+    predicted = torch.where(possible & (torch.rand(labels.shape, generator=generator) < 0.6), labels, guesses)
     return predicted, torch.where(torch.rand(labels.shape, generator=generator) < 0.1, IGNORE, labels)
 
 
-def test_scores_are_those_of_loops_and_of_torchmetrics() -> None:
+@pytest.mark.parametrize("dtype", [torch.int64, torch.uint8])
+@pytest.mark.parametrize("given", EXAMPLES.values(), ids=EXAMPLES)
+def test_counts_and_scores_are_scikit_learns(given: tuple[str, str], dtype: torch.dtype) -> None:
     confusion = PixelConfusion(NAMES)
-    for seed in range(3):
-        confusion.update(*example(seed))
-    predicted, labels = (torch.cat(parts) for parts in zip(*map(example, range(3)), strict=True))
-    scores = confusion.summary()
-    flat = zip(predicted.flatten().tolist(), labels.flatten().tolist(), strict=True)
-    pairs = [(p, t) for p, t in flat if t != IGNORE]
+    batches = [example(*given, seed) for seed in range(3)]
+    for predicted, labels in batches:
+        confusion.update(predicted.to(dtype), labels.to(dtype))
+    predicted, labels = (torch.cat(parts) for parts in zip(*batches, strict=True))
+    found, true = predicted[labels != IGNORE].numpy(), labels[labels != IGNORE].numpy()
+    classes = range(len(NAMES))
+
     assert confusion.counts.dtype == torch.int64
-    assert int(confusion.counts.sum()) == len(pairs)
-    ious, f1s = [], []
-    for k, name in enumerate(NAMES):
-        hit = sum(p == t == k for p, t in pairs)
-        either = sum(k in (p, t) for p, t in pairs)
-        ious.append(hit / either)
-        f1s.append(2 * hit / (either + hit))
-        assert scores[f"IoU/{name}"] == pytest.approx(ious[-1], abs=1e-12)
-        assert scores[f"F1/{name}"] == pytest.approx(f1s[-1], abs=1e-12)
-    assert scores["mIoU"] == pytest.approx(sum(ious) / 4, abs=1e-12)
-    assert scores["macro_F1"] == pytest.approx(sum(f1s) / 4, abs=1e-12)
-    assert scores["accuracy"] == pytest.approx(sum(p == t for p, t in pairs) / len(pairs), abs=1e-12)
-    iou = MulticlassJaccardIndex(4, ignore_index=IGNORE)(predicted, labels)
-    f1 = MulticlassF1Score(4, average="macro", ignore_index=IGNORE, multidim_average="global")(predicted, labels)
-    assert scores["mIoU"] == pytest.approx(float(iou), abs=1e-6)
-    assert scores["macro_F1"] == pytest.approx(float(f1), abs=1e-6)
+    expected = metrics.confusion_matrix(true, found, labels=classes)
+    assert confusion.counts.tolist() == expected.tolist()  # rows are true classes
+
+    by_class, summary = confusion.by_class(), confusion.summary()
+    np.testing.assert_equal([by_class[name]["pixels"] for name in NAMES], expected.sum(1))
+    shown = np.union1d(true, found)
+    for key, function in BY_CLASS.items():
+        values = np.full(len(NAMES), np.nan)
+        values[shown] = function(true, found, labels=shown, average=None)
+        np.testing.assert_allclose([by_class[name][key] for name in NAMES], values, rtol=0, atol=1e-12)
+        if mean := MEANS.get(key):
+            assert summary[mean] == pytest.approx(function(true, found, labels=shown, average="macro"), abs=1e-12)
+            np.testing.assert_allclose([summary[f"{key}/{name}"] for name in NAMES], values, rtol=0, atol=1e-12)
+    assert summary["accuracy"] == pytest.approx(metrics.accuracy_score(true, found), abs=1e-12)
 
 
 def test_by_class_by_hand() -> None:
-    confusion = PixelConfusion(["a", "b"])
-    confusion.update(torch.tensor([[[0, 0, 1, 1, 1]]]), torch.tensor([[[0, 1, 1, 1, IGNORE]]]).to(torch.uint8))
-    assert confusion.counts.tolist() == [[1, 0], [1, 2]]  # rows are true classes
-    assert confusion.by_class() == {
-        "a": {"pixels": 1, "IoU": 1 / 2, "F1": pytest.approx(2 / 3), "precision": 1 / 2, "recall": 1.0},
-        "b": {"pixels": 3, "IoU": pytest.approx(2 / 3), "F1": 4 / 5, "precision": 1.0, "recall": pytest.approx(2 / 3)},
-    }
-
-
-def test_absent_classes_are_left_out_but_invented_ones_count() -> None:
-    confusion = PixelConfusion(NAMES)
-    confusion.update(torch.tensor([[[0, 0, 2, 1]]]), torch.tensor([[[0, 0, 1, 1]]]))
-    scores = confusion.summary()
-    assert math.isnan(scores["IoU/d"])  # nowhere
-    assert scores["IoU/c"] == scores["F1/c"] == 0  # predicted, but not there
-    assert scores["mIoU"] == pytest.approx((1 + 1 / 2 + 0) / 3)
+    """IoU 1/3 with the invented class c, which counts as 0; d, which is nowhere, enters no mean."""
+    confusion = PixelConfusion(NAMES[:4])
+    predicted, labels = torch.tensor([[[0, 0, 2, 1, 3]]]), torch.tensor([[[0, 1, 1, 1, IGNORE]]]).to(torch.uint8)
+    confusion.update(predicted, labels)
+    assert confusion.counts.tolist() == [[1, 0, 0, 0], [1, 1, 1, 0], [0, 0, 0, 0], [0, 0, 0, 0]]
+    rows, third = confusion.by_class(), pytest.approx(1 / 3)
+    assert rows["a"] == {"pixels": 1, "IoU": 1 / 2, "F1": pytest.approx(2 / 3), "precision": 1 / 2, "recall": 1}
+    assert rows["b"] == {"pixels": 3, "IoU": third, "F1": 1 / 2, "precision": 1, "recall": third}
+    assert rows["c"] == {"pixels": 0, "IoU": 0, "F1": 0, "precision": 0, "recall": pytest.approx(math.nan, nan_ok=True)}
+    assert all(math.isnan(rows["d"][key]) for key in BY_CLASS)
+    assert confusion.summary()["mIoU"] == pytest.approx((1 / 2 + 1 / 3) / 3)
 
 
 def test_nothing_labelled_is_no_score() -> None:

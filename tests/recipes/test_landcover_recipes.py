@@ -55,12 +55,22 @@ def root_of(name: str, aras400k: Path) -> Path:
     return SHARED / "landcover"
 
 
-@pytest.mark.parametrize("name", RECIPES)
+# Those that need the run of another recipe first are in test_logit_recipes.py.
+@pytest.mark.parametrize("name", [name for name in RECIPES if "teacher" not in read(name)["model"]["init_args"]])
 def test_recipe_takes_real_steps(name: str, aras400k: Path, tmp_path: Path) -> None:
     words = [f"--data.root={root_of(name, aras400k)}", f"--run.dir={tmp_path / 'run'}", *SMALL]
     assert main(["fit", name, *words]) == 0
     assert main(["test", str(tmp_path / "run"), "--trainer.limit_test_batches=1"]) == 0
     assert (tmp_path / "run" / "test_classes.csv").is_file()
+
+
+@pytest.mark.parametrize("name", ["efficientvit_b0_cpu", "resnet18_upernet_cpu"])
+def test_what_is_compared_differs_in_student_and_head_alone(name: str) -> None:
+    recipes = read(f"landcover/{name}"), read("landcover/lale_s1_cpu")
+    for recipe in recipes:
+        for part in ("student", "head"):
+            del recipe["model"]["init_args"][part]
+    assert recipes[0] == recipes[1]
 
 
 @pytest.mark.parametrize("name", RECIPES)
