@@ -39,16 +39,25 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     return {name.removeprefix("module."): tensor for name, tensor in content.items()}
 
 
-def read_training_step(path: str | Path) -> int:
-    """The optimizer step that a training checkpoint (`checkpoints/*.ckpt`) was written at.
+def read_training_checkpoint(path: str | Path) -> Mapping[str, Any]:
+    """Everything that a training checkpoint (`checkpoints/*.ckpt`) holds, never running code stored in it.
 
     Raises:
         UserError: As `read_state_dict`, or the file is no training checkpoint.
     """
     content = _read(Path(path))
-    if not isinstance(content, Mapping) or "global_step" not in content:
+    if not isinstance(content, Mapping) or not {"global_step", "state_dict"} <= content.keys():
         raise UserError(f"{str(path)!r} is no training checkpoint; pass one of a run folder's checkpoints/*.ckpt")
-    return int(content["global_step"])
+    return content
+
+
+def read_training_step(path: str | Path) -> int:
+    """The optimizer step that a training checkpoint was written at.
+
+    Raises:
+        UserError: As `read_training_checkpoint`.
+    """
+    return int(read_training_checkpoint(path)["global_step"])
 
 
 def _require(path: Path) -> None:
@@ -163,7 +172,8 @@ def digest(module: nn.Module) -> str:
     sha = hashlib.sha256()
     for name, tensor in sorted(module.state_dict().items()):
         sha.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
-        sha.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes() if tensor.numel() else b"")
+        flat = tensor.detach().cpu().contiguous().view(-1)  # a scalar cannot be viewed as bytes
+        sha.update(flat.view(torch.uint8).numpy().tobytes() if tensor.numel() else b"")
     return sha.hexdigest()[:16]
 
 

@@ -3,6 +3,8 @@
 Axes: B batch, K classes, H W pixels of the labels, h w of the network's input.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -11,6 +13,7 @@ from distill.evaluation.segmentation import PixelConfusion
 from distill.evaluation.sliding_window import predict_by_windows, resize
 from distill.optim import OptimSettings
 from distill.segmentation_losses import SegmentationLossSettings, combine
+from distill.soft_targets import SoftTargetSettings, divergence
 from distill.supervised import HeadFactory, SupervisedModule
 
 
@@ -26,12 +29,19 @@ class SegmentationModule(SupervisedModule):
         window: Side of the windows that evaluation predicts by, in pixels of the network's input; by default images
             are predicted whole. For images larger than the training views.
         stride: Pixels from one window to the next; by default half a window.
+        teacher: A `distill.contracts.Teacher` with the feature "logits" and with `class_names`, such as
+            `teachers.Segmenter`: it sees the student's view, and the student learns its probabilities, too. It is no
+            submodule: it is absent from `state_dict`, from checkpoints and from the optimizer.
+        soft_targets: Weight and temperature of the teacher's probabilities.
 
     Raises:
-        UserError: A window or stride below 1, a stride without a window, or one that leaves gaps.
+        UserError: A window or stride below 1, a stride without a window, or one that leaves gaps; a teacher without
+            logits; no loss term, and no teacher either.
     """
 
     monitor = ("val/mIoU", "max")
+    training_only = ("loss", "teacher", "soft_targets")  # arguments that scoring does without
+    teacher: Any  # a contract, not an nn.Module, to the type checker
 
     def __init__(
         self,
@@ -41,6 +51,8 @@ class SegmentationModule(SupervisedModule):
         loss: SegmentationLossSettings | None = None,
         window: int | None = None,
         stride: int | None = None,
+        teacher: nn.Module | None = None,
+        soft_targets: SoftTargetSettings | None = None,
     ) -> None:
         super().__init__(student, head, optim or OptimSettings(lr=1e-3))
         if window is None and stride is not None:
@@ -49,7 +61,17 @@ class SegmentationModule(SupervisedModule):
             raise UserError(f"model.window is {window}; it must be 1 or more, or null")
         if window is not None and stride is not None and not 1 <= stride <= window:
             raise UserError(f"model.stride is {stride}; it must lie between 1 and model.window, {window}")
+        # Kept out of nn.Module's registry on purpose; see `teacher` in Args.
+        self.__dict__["teacher"] = teacher
         self.loss_settings = loss or SegmentationLossSettings()
+        self.soft_target_settings = soft_targets or SoftTargetSettings()
+        if self.teacher is None:
+            self.loss_settings.require_a_term()
+        elif "logits" not in self.teacher.channels:
+            raise UserError(
+                f"model.teacher is {type(teacher).__name__}, which gives {', '.join(self.teacher.channels)} and no "
+                "logits; use teachers.Segmenter, or distil features with distill.DistillationModule"
+            )
         self.window = window
         self.stride = stride
         self.confusion = PixelConfusion([])
@@ -58,9 +80,14 @@ class SegmentationModule(SupervisedModule):
         """Builds the decoder for these classes.
 
         Raises:
-            UserError: The loss weighs another number of classes.
+            UserError: The loss weighs another number of classes, or the teacher knows other classes.
         """
         self.loss_settings.require_classes(class_names)
+        if self.teacher is not None and self.teacher.class_names != class_names:
+            raise UserError(
+                f"model.teacher was trained for classes {self.teacher.class_names}, but the data has {class_names}; "
+                "soft targets need the same names in the same order, so declare data.init_args.classes as the teacher's"
+            )
         super().build_head(class_names)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -79,11 +106,43 @@ class SegmentationModule(SupervisedModule):
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """One step on `batch["image"]` (B, 3, H, W) in [0, 1] and `batch["label"]` (B, H, W)."""
         images, labels = batch["image"], batch["label"]
-        losses = combine(self.loss_settings, resize(self(images), (labels.shape[-2], labels.shape[-1])), labels)
+        size = (labels.shape[-2], labels.shape[-1])
+        # The teacher first, while the student holds no activations.
+        target = None if self.teacher is None else resize(self.teacher(images)["logits"], size)
+        logits = resize(self(images), size)
+        losses = combine(self.loss_settings, logits, labels)
         total = losses.pop("loss")
+        if target is not None:
+            settings = self.soft_target_settings
+            losses["soft_targets"] = divergence(logits, target, settings.temperature)
+            total = total + settings.weight * losses["soft_targets"]
         self.log_dict({f"train/{name}": value for name, value in losses.items()}, batch_size=len(images))
         self.log("train/loss", total, prog_bar=True, batch_size=len(images))
         return total
+
+    def on_fit_start(self) -> None:
+        """Moves the teacher to the device."""
+        if self.teacher is not None:
+            self.teacher.to(self.device)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Stores the class names, and which teacher there was."""
+        super().on_save_checkpoint(checkpoint)
+        if self.teacher is not None:
+            checkpoint["teacher_digest"] = self.teacher.digest
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Checks the classes, and the teacher of a run that goes on.
+
+        Raises:
+            UserError: The checkpoint was trained for other classes, by another task, or with another teacher.
+        """
+        super().on_load_checkpoint(checkpoint)
+        if self.teacher is not None and checkpoint.get("teacher_digest") != self.teacher.digest:
+            raise UserError(
+                f"the checkpoint was trained with teacher {checkpoint.get('teacher_digest')}, but model.teacher is "
+                f"{self.teacher.digest}; resume with the same teacher weights"
+            )
 
     def on_validation_epoch_start(self) -> None:
         """Starts counting on the validation split."""

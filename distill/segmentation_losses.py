@@ -39,15 +39,13 @@ class SegmentationLossSettings:
         """Checks names and ranges.
 
         Raises:
-            UserError: An unknown term, no term, a negative weight, or a number out of its range.
+            UserError: An unknown term, a negative weight, or a number out of its range.
         """
         for name, weight in self.terms.items():
             if name not in TERMS:
                 raise unknown_name("loss term in model.loss.terms", name, TERMS)
             if weight < 0:
                 raise UserError(f"model.loss.terms.{name} is {weight}; a weight cannot be negative")
-        if not any(self.terms.values()):
-            raise UserError("model.loss.terms is empty; name at least one of " + ", ".join(TERMS))
         weights = self.class_weights
         if weights is not None and (any(weight < 0 for weight in weights) or not any(weights)):
             raise UserError(f"model.loss.class_weights is {weights}; weights are 0 or more, and one of them above 0")
@@ -61,6 +59,15 @@ class SegmentationLossSettings:
                 f"model.loss has ohem_threshold {self.ohem_threshold} and ohem_fraction {self.ohem_fraction}; both "
                 "must be above 0 and at most 1"
             )
+
+    def require_a_term(self) -> None:
+        """Checks that something is to be learned; for models without a teacher.
+
+        Raises:
+            UserError: No term has a weight.
+        """
+        if not any(self.terms.values()):
+            raise UserError(f"model.loss.terms is empty; name at least one of {', '.join(TERMS)}, or a model.teacher")
 
     def require_classes(self, class_names: list[str]) -> None:
         """Checks the class weights once the classes are known.

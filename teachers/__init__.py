@@ -1,15 +1,22 @@
-"""Frozen vision transformers whose features students learn to reproduce. One family per file."""
+"""Frozen models whose features or logits students learn to reproduce. One family per file."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from teachers.cnn import CNN
     from teachers.sam import SAM
+    from teachers.segmenter import Segmenter
     from teachers.vit import ViT
 
-__all__ = ["SAM", "ViT"]
+__all__ = ["CNN", "SAM", "Segmenter", "ViT"]
 
-_HOMES = {"SAM": "teachers.sam", "ViT": "teachers.vit"}
+_HOMES = {
+    "CNN": "teachers.cnn",
+    "SAM": "teachers.sam",
+    "Segmenter": "teachers.segmenter",
+    "ViT": "teachers.vit",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -24,10 +24,12 @@ class FrozenTeacher(nn.Module):
     Args:
         name: The teacher's name, as tables and run cards print it.
         encoder: The network; `features` calls it.
-        patch: Side of a patch in pixels. Images are padded to a multiple of it.
+        multiple: Images are padded to a multiple of it, in pixels: a ViT's patch, or the deepest stride of a hierarchy.
         mean: Mean of the RGB channels, in [0, 1], that the weights were trained with.
         std: Standard deviation of the RGB channels that the weights were trained with.
         channels: Channels C of each feature.
+        reduction: Stride of each feature against the image, in pixels, a divisor of `multiple`; by default all have
+            `multiple` itself.
 
     Attributes:
         channels: Channels C of each feature `forward` returns.
@@ -42,18 +44,19 @@ class FrozenTeacher(nn.Module):
         self,
         name: str,
         encoder: nn.Module,
-        patch: int,
+        multiple: int,
         mean: Sequence[float],
         std: Sequence[float],
         channels: dict[str, int],
+        reduction: dict[str, int] | None = None,
     ) -> None:
         super().__init__()
         self.name = name
         self.mean = tuple(mean)
         self.std = tuple(std)
         self.channels = channels
-        self.reduction = dict.fromkeys(channels, patch)
-        self.patch = patch
+        self.reduction = reduction or dict.fromkeys(channels, multiple)
+        self.multiple = multiple
         self.encoder = encoder
         # Persistent, so that the digest tells teachers apart that differ in their statistics alone.
         self.register_buffer("offset", torch.tensor(self.mean).view(1, 3, 1, 1))
@@ -65,12 +68,13 @@ class FrozenTeacher(nn.Module):
         """Extracts features.
 
         Args:
-            images: RGB in [0, 1], of shape (B, 3, H, W) and any size. Where H or W is no multiple of the patch, zeros
+            images: RGB in [0, 1], of shape (B, 3, H, W) and any size. Where H or W is no multiple of `multiple`, zeros
                 are added at the bottom and the right after normalisation, as SAM does, so that the feature at row i
                 and column j always describes the patch whose corner is (i, j) times `reduction`.
 
         Returns:
-            Named features (B, C, h, w), where h and w are H and W over `reduction`, rounded up.
+            Named features (B, C, h, w), where h and w are H and W over `reduction`, rounded up: positions that lie in
+            the padding alone are cut off.
 
         Raises:
             UserError: The images are not float RGB.
@@ -80,13 +84,16 @@ class FrozenTeacher(nn.Module):
                 f"teacher {self.name} takes float RGB images in [0, 1] of shape (B, 3, H, W), got {images.dtype} of "
                 f"shape {tuple(images.shape)}; select three bands and scale them in the recipe's data section"
             )
+        height, width = images.shape[2:]
         with torch.no_grad():
             images = (images - self.offset) / self.scale
-            images = F.pad(images, (0, -images.shape[3] % self.patch, 0, -images.shape[2] % self.patch))
-            return self.features(images)
+            images = F.pad(images, (0, -width % self.multiple, 0, -height % self.multiple))
+            found = self.features(images)
+        steps = self.reduction
+        return {name: x[..., : -(-height // steps[name]), : -(-width // steps[name])] for name, x in found.items()}
 
     def features(self, images: Tensor) -> dict[str, Tensor]:
-        """Maps normalised images (B, 3, H, W), H and W multiples of the patch, to the features of `channels`."""
+        """Maps normalised images (B, 3, H, W), H and W multiples of `multiple`, to the features of `channels`."""
         raise NotImplementedError
 
     @cached_property
@@ -103,16 +110,22 @@ class FrozenTeacher(nn.Module):
         return self
 
 
-def check_blocks(blocks: Sequence[int] | None, depth: int, name: str) -> list[int]:
-    """The distinct block indices in ascending order.
+def check_indices(kind: str, indices: Sequence[int] | None, count: int, name: str) -> list[int]:
+    """The distinct indices of blocks or stages, in ascending order.
+
+    Args:
+        kind: "block" or "stage"; its plural is the recipe's key.
+        indices: As given in the recipe.
+        count: How many there are.
+        name: The teacher's, for the error.
 
     Raises:
-        UserError: An index outside 0 .. depth - 1.
+        UserError: An index outside 0 .. count - 1.
     """
-    wrong = [index for index in blocks or () if not 0 <= index < depth]
+    wrong = [index for index in indices or () if not 0 <= index < count]
     if wrong:
         raise UserError(
-            f"teacher {name} has no block {wrong[0]}; "
-            f"indices in model.teacher.init_args.blocks go from 0 to {depth - 1}, and {depth - 1} is the last block"
+            f"teacher {name} has no {kind} {wrong[0]}; "
+            f"indices in model.teacher.init_args.{kind}s go from 0 to {count - 1}, and {count - 1} is the last {kind}"
         )
-    return sorted(set(blocks or ()))
+    return sorted(set(indices or ()))

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from distill.checkpoint import load_matching, read_state_dict
 from distill.errors import UserError, unknown_name
-from teachers.frozen import FrozenTeacher, check_blocks
+from teachers.frozen import FrozenTeacher, check_indices
 from teachers.hub import fetch
 
 _PATCH = 16
@@ -75,7 +75,7 @@ class SAM(FrozenTeacher):
                 img_size=image_size,
                 norm_layer=partial(nn.LayerNorm, eps=1e-6),  # timm's default is 1e-5, the original's 1e-6
             )
-        indices = check_blocks(blocks, len(encoder.blocks), name)
+        indices = check_indices("block", blocks, len(encoder.blocks), name)
         source = checkpoint or fetch(
             f"timm/{architecture}{_TIMM_TAG}",
             f"download {file} from {_PAGE} to any folder and set model.teacher.init_args.checkpoint to its path",

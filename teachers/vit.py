@@ -5,20 +5,16 @@ Axes: B batch, N tokens, C channels, H W pixels, h w patches.
 
 import contextlib
 import io
-import json
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from distill.checkpoint import load_matching, read_metadata, read_state_dict
+from distill.checkpoint import load_matching, read_state_dict
 from distill.errors import UserError
-from teachers.frozen import FrozenTeacher, check_blocks
-from teachers.hub import fetch
+from teachers.frozen import FrozenTeacher, check_indices
+from teachers.timm_models import PREFIX, create, hub_weights, options_of_student, require_name, without_prefix
 
-_PREFIX = "model."  # of timm's feature wrapper, and again of the student around it
 _MODULES = ("vision_transformer", "eva", "deit")  # of timm, whose models share tokens, blocks and norm
 _HEADS = ("head.", "head_dist.", "fc_norm.", "attn_pool.")
 
@@ -55,12 +51,12 @@ class ViT(FrozenTeacher):
         options: dict[str, Any] | None = None,
     ) -> None:
         if checkpoint is not None:
-            options = _options_of_student(name, checkpoint, options)
+            options = options_of_student(name, checkpoint, options)
         encoder = _build(name, options or {})
-        source = checkpoint or _fetch(name, encoder)
+        source = checkpoint or hub_weights(name, encoder)
         _load(encoder, read_state_dict(source), source)
 
-        indices = check_blocks(blocks, len(encoder.blocks), name)
+        indices = check_indices("block", blocks, len(encoder.blocks), name)
         statistics = encoder.pretrained_cfg
         channels = {"embedding": encoder.embed_dim} | {f"block_{i}": encoder.embed_dim for i in indices}
         patch = encoder.patch_embed.feat_ratio(as_scalar=True)
@@ -73,7 +69,7 @@ class ViT(FrozenTeacher):
             tokens, maps = self.encoder.forward_intermediates(images, indices=self.blocks)
         else:
             tokens, maps = self.encoder.forward_features(images), []
-        height, width = images.shape[2] // self.patch, images.shape[3] // self.patch
+        height, width = images.shape[2] // self.multiple, images.shape[3] // self.multiple
         patches = tokens[:, self.encoder.num_prefix_tokens :]  # (B, N, C)
         embedding = patches.transpose(1, 2).unflatten(2, (height, width))
         return {"embedding": embedding} | {f"block_{i}": x for i, x in zip(self.blocks, maps, strict=True)}
@@ -81,80 +77,25 @@ class ViT(FrozenTeacher):
 
 def _build(name: str, options: dict[str, Any]) -> Any:
     """The timm model without its head, randomly initialised."""
-    import timm
     from timm.models import is_model_in_modules
 
-    if not timm.is_model(name):
-        nearest = get_close_matches(name, timm.list_models("vit_*", pretrained=True), n=3, cutoff=0.4)
-        hint = f"did you mean {' or '.join(nearest)}? " if nearest else ""
-        raise UserError(
-            f"unknown timm model {name!r} in model.teacher.init_args.name: "
-            f"{hint}timm.list_models('vit_*', pretrained=True) lists all"
-        )
+    require_name(name, "vit_*")
     if not is_model_in_modules(name.partition(".")[0], _MODULES):
         raise UserError(
             f"timm model {name!r} is not a plain ViT; set model.teacher.init_args.name to a vit_*, deit* or eva* model "
-            "(samvit_* is teachers.SAM)"
+            "(samvit_* is teachers.SAM, models of several strides are teachers.CNN)"
         )
-    try:
-        with torch.random.fork_rng(devices=[]):  # the student's initialisation must not depend on the teacher's
-            encoder = timm.create_model(name, **{**options, "num_classes": 0, "dynamic_img_size": True})
-    except (TypeError, ValueError, RuntimeError, AssertionError) as error:
-        raise UserError(
-            f"timm cannot build {name!r} with options {options} ({error}); "
-            "correct model.teacher.init_args.name or model.teacher.init_args.options"
-        ) from error
+    encoder = create(name, options, num_classes=0, dynamic_img_size=True)
     encoder.prune_intermediate_layers([len(encoder.blocks) - 1], prune_norm=False, prune_head=True)
     return encoder
-
-
-def _fetch(name: str, encoder: Any) -> Path:
-    repository = encoder.pretrained_cfg.get("hf_hub_id")
-    if not repository:
-        raise UserError(
-            f"timm publishes no weights for {name!r}; set model.teacher.init_args.checkpoint to a file, "
-            "or model.teacher.init_args.name to a model with a tag, such as vit_base_patch14_dinov2.lvd142m"
-        )
-    return fetch(
-        repository,
-        f"download model.safetensors from https://huggingface.co/{repository} to any folder "
-        "and set model.teacher.init_args.checkpoint to its path",
-    )
-
-
-def _options_of_student(name: str, checkpoint: str, options: dict[str, Any] | None) -> dict[str, Any] | None:
-    """The constructor options that hold for a checkpoint: those given, else those a file of this project names.
-
-    Raises:
-        UserError: The file holds another model, or the same with other options.
-    """
-    if not Path(checkpoint).is_file():
-        return options  # reading the weights reports it
-    metadata = read_metadata(checkpoint)
-    if "class" not in metadata or "init_args" not in metadata:
-        return options
-    trained = json.loads(metadata["init_args"])
-    if trained.get("name") != name:
-        raise UserError(
-            f"checkpoint {checkpoint!r} holds {metadata['class']} with {trained}, not the timm model {name!r}; "
-            "set model.teacher.init_args.name to the model it was trained as, or choose another file"
-        )
-    stored = trained.get("options") or {}
-    if options is not None and options != stored:
-        raise UserError(
-            f"checkpoint {checkpoint!r} was trained with options {stored}, not {options}; "
-            "leave model.teacher.init_args.options out to take those of the file"
-        )
-    return stored
 
 
 def _load(encoder: Any, state: dict[str, Tensor], source: str | Path) -> None:
     """Loads a state of any known layout, leaving heads aside."""
     from timm.models import Eva, eva, vision_transformer
 
-    if all(key.startswith(_PREFIX) for key in state):
-        while all(key.startswith(_PREFIX) for key in state):
-            state = {key.removeprefix(_PREFIX): value for key, value in state.items()}
+    if all(key.startswith(PREFIX) for key in state):
+        state = without_prefix(state)
         _prune_like(encoder, state)
     convert = (eva if isinstance(encoder, Eva) else vision_transformer).checkpoint_filter_fn
     try:

@@ -11,6 +11,8 @@ from distill.checkpoint import (
     load_matching,
     read_metadata,
     read_state_dict,
+    read_training_checkpoint,
+    read_training_step,
     write_atomically,
     write_weights,
 )
@@ -104,3 +106,23 @@ def test_digest_follows_the_weights() -> None:
     with torch.no_grad():
         module.bias[0] += 1e-3
     assert digest(module) != before
+
+
+def test_digest_takes_scalars_and_nothing() -> None:
+    """A batch norm counts its batches in a scalar."""
+    module = nn.BatchNorm2d(2)
+    module.register_buffer("nothing", torch.zeros(0))
+    before = digest(module)
+    module.num_batches_tracked += 1
+    assert digest(module) != before
+
+
+def test_reads_training_checkpoints_alone(tmp_path: Path) -> None:
+    path = tmp_path / "last.ckpt"
+    torch.save({"state_dict": {"a": torch.ones(1)}, "global_step": 7, "class_names": ["x"]}, path)
+    assert read_training_checkpoint(path)["class_names"] == ["x"]
+    assert read_training_step(path) == 7
+    torch.save({"state_dict": {"a": torch.ones(1)}}, path)
+    for read in (read_training_checkpoint, read_training_step):
+        with pytest.raises(UserError, match="is no training checkpoint"):
+            read(path)

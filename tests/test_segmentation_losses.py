@@ -185,7 +185,6 @@ def test_terms_are_summed_by_their_weights() -> None:
     ("settings", "message"),
     [
         ({"terms": {"dyce": 1.0}}, "did you mean dice"),
-        ({"terms": {}}, "terms is empty"),
         ({"terms": {"dice": -1.0}}, "cannot be negative"),
         ({"class_weights": [0.0, 0.0]}, "one of them above 0"),
         ({"focal_gamma": -1.0}, "focal_gamma -1"),

@@ -13,6 +13,7 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from distill.cli.seeds import differing, report, seed_folders
 from distill.errors import UserError
+from distill.report.facts import run_kind
 from distill.report.run_folder import clear, write_json, write_text
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def run_each(cli: "RecipeCLI", words: list[str], start: Callable[[list[str]], No
     recipe = cli.resolved_recipe() if stage == "fit" else ""
     if stage == "fit":
         _require_place(folder, list(runs.values()), recipe, settings.overwrite)
-    scored = stage if stage != "fit" else "validate" if "teacher" in given.model.init_args else "test"
+    scored = stage if stage != "fit" else "validate" if run_kind(cli.module_class, "fit") == "distil" else "test"
     for seed, run in runs.items():
         own = [f"--run.dir={run}", f"--run.experiment={settings.experiment}", "--run.seeds=null"]
         single = [*words, *own, f"--seed_everything={seed}"]

@@ -6,6 +6,7 @@ The convenience: a first positional word that names a recipe or a run folder sta
 import argparse
 import logging
 import warnings
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,13 @@ class RecipeCLI(LightningCLI):
         """The `run` group."""
         return self.config[self.stage].run
 
+    @property
+    def module_class(self) -> type[pl.LightningModule]:
+        """The module that the recipe names."""
+        module, _, name = self.config[self.stage].model.class_path.rpartition(".")
+        found: type[pl.LightningModule] = getattr(import_module(module), name)
+        return found
+
     def before_instantiate_classes(self) -> None:
         """Finds the run folder, and refuses what cannot work before anything is built."""
         config = self.config[self.stage]
@@ -101,6 +109,8 @@ class RecipeCLI(LightningCLI):
         config.ckpt_path = self._checkpoint(config.ckpt_path)
         if self.stage != "fit":
             config.verbose = False  # the table that `_report` prints instead
+            for argument in getattr(self.module_class, "training_only", ()):
+                config.model.init_args[argument] = None  # a teacher's file may be gone by now
         if self.stage == "fit":
             if any(self.folder.glob("seed*/recipe.yaml")):
                 raise UserError(

@@ -14,11 +14,11 @@ def label(component: object) -> str:
     return f"{type(component).__name__} {detail}" if isinstance(detail, str) else type(component).__name__
 
 
-def run_kind(module: pl.LightningModule, stage: str) -> str:
-    """Type of a run: "distil", "fine-tune", or "test"."""
+def run_kind(module: pl.LightningModule | type[pl.LightningModule], stage: str) -> str:
+    """Type of a run, by its module or the module's class: "distil" (no labels), "fine-tune", or "test"."""
     if stage != "fit":
         return "test"
-    return "distil" if hasattr(module, "teacher") else "fine-tune"
+    return "fine-tune" if hasattr(module, "build_head") else "distil"
 
 
 def run_facts(module: Any, data: pl.LightningDataModule, image_size: int) -> dict[str, Any]:
@@ -29,7 +29,7 @@ def run_facts(module: Any, data: pl.LightningDataModule, image_size: int) -> dic
     """
     spent = cost(module.student, image_size)
     facts: dict[str, Any] = {"student": label(module.student), "data": label(data), "image_size": image_size}
-    if hasattr(module, "teacher"):
+    if getattr(module, "teacher", None) is not None:
         facts |= {"teacher": label(module.teacher), "teacher_digest": module.teacher.digest}
     if getattr(module, "head", None) is not None:
         facts["head"] = label(module.head)

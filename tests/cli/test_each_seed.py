@@ -12,6 +12,7 @@ import yaml
 from distill.checkpoint import read_state_dict
 from distill.cli import main
 from distill.cli.each_seed import run_each
+from distill.distillation import DistillationModule
 from distill.errors import UserError
 
 QUICK = ["--trainer.max_steps=2", "--trainer.val_check_interval=2", "--run.checkpoint_every=1"]
@@ -65,8 +66,8 @@ class Runs:
         self.stage = "fit"
         run = SimpleNamespace(seeds=seeds, experiment="name", overwrite=overwrite)
         self.settings = run
-        model = SimpleNamespace(init_args={"teacher": None})
-        self.config = {"fit": SimpleNamespace(run=run, ckpt_path=None, model=model)}
+        self.module_class = DistillationModule
+        self.config = {"fit": SimpleNamespace(run=run, ckpt_path=None)}
         self.recipe = {"seed_everything": 0, "trainer": {"max_steps": steps}}
 
     def resolved_recipe(self) -> str:

@@ -5,6 +5,7 @@ Cases say what a component may do that others may not, and why; everything else 
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from inspect import signature
 from pathlib import Path
 from types import ModuleType
@@ -62,7 +63,16 @@ STUDENTS = {
     "transformer of timm": Case("TimmStudent", {"name": "vit_tiny_patch16_224", "options": _VIT_STUDENT}),
 }
 TEACHERS = {
+    "CNN": Case("CNN", {"name": "test_convnext", "stages": [1, 3]}),
     "SAM": Case("SAM", {"image_size": 64, "blocks": [0]}),
+    # Without the teacher's padding this student would drop the rest of a division.
+    "Segmenter": Case(
+        "Segmenter",
+        {
+            "backbone": partial(students.TimmStudent, "test_convnext"),
+            "head": partial(heads.LALEDecoder, channels=16),
+        },
+    ),
     "ViT": Case("ViT", {"name": "vit_tiny_patch16_224", "blocks": [1], "options": NARROW_VIT}),
 }
 _TWO_STAGE = {
@@ -76,10 +86,12 @@ _TWO_STAGE = {
 HEADS = {
     "CascadeMaskRCNN": Case("CascadeMaskRCNN", {**_TWO_STAGE, "mask_convs": 1}),
     "DenseMasks": Case("DenseMasks", {}, reads=1),
+    "FPNDecoder": Case("FPNDecoder", {"channels": 32, "segmentation_channels": 32}),
     "LALEDecoder": Case("LALEDecoder", {"channels": 32}),
     "MaskRCNN": Case("MaskRCNN", {**_TWO_STAGE, "mask_convs": 1}),
     "RSPrompter": Case("RSPrompter", {**_TWO_STAGE, "decoder_channels": 32, "mask_points": 256}),
     "SegHead": Case("SegHead", {}, reads=3),
+    "UPerNet": Case("UPerNet", {"channels": 16}),
 }
 
 
@@ -126,14 +138,21 @@ def build_head(case: Case, info: FeatureInfo, seed: int = 0, class_names: Sequen
 def build_teacher(case: Case, folder: Path, seed: int = 0) -> nn.Module:
     """The teacher of a case on random weights, all of which matter; needs the fixture `narrow`."""
     torch.manual_seed(seed)
+    encoder: Any
     if case.name == "SAM":
         encoder = timm.create_model("samvit_base_patch16", num_classes=0, img_size=case.arguments["image_size"])
+    elif case.name == "Segmenter":
+        encoder = nn.ModuleDict({"student": case.arguments["backbone"]()})
+        encoder["head"] = case.arguments["head"](encoder["student"].feature_info, list(CLASSES))
     else:
-        encoder = timm.create_model(case.arguments["name"], num_classes=0, **NARROW_VIT)
+        encoder = timm.create_model(case.arguments["name"], num_classes=0, **case.arguments.get("options", {}))
     with torch.no_grad():
         for parameter in encoder.parameters():
             parameter.add_(0.2 * torch.randn_like(parameter))
-    torch.save(encoder.state_dict(), folder / f"{seed}.pth")
+    content = encoder.state_dict()
+    if case.name == "Segmenter":
+        content = {"state_dict": content, "class_names": list(CLASSES), "global_step": 1}
+    torch.save(content, folder / f"{seed}.pth")
     teacher: nn.Module = getattr(teachers, case.name)(**case.arguments, checkpoint=str(folder / f"{seed}.pth"))
     return teacher
 

@@ -23,7 +23,7 @@ from distill.optim import OptimSettings
 from tests.contract.cases import Case, build_student
 
 SIDE, STRIDE = 64, 16
-CHANNELS = {"teachers.SAM": 256, "teachers.ViT": 192}
+CHANNELS = {"teachers.SAM": 256, "teachers.ViT": 192, "teachers.CNN": 768}
 
 
 def distillations() -> dict[str, dict[str, Any]]:

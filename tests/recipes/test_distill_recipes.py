@@ -41,6 +41,9 @@ def teacher(given: dict[str, Any], folder: Path, vit_weights: Path) -> list[str]
     if given["class_path"] == "teachers.ViT":
         return ["--model.teacher.name=vit_tiny_patch16_224", f"--model.teacher.checkpoint={vit_weights}"]
     torch.manual_seed(0)
+    if given["class_path"] == "teachers.CNN":  # four stages, as the ConvNeXts of the recipes
+        torch.save(timm.create_model("test_convnext").state_dict(), folder / "cnn.pth")
+        return ["--model.teacher.name=test_convnext", f"--model.teacher.checkpoint={folder / 'cnn.pth'}"]
     torch.save(timm.create_model("samvit_base_patch16", num_classes=0, img_size=64).state_dict(), folder / "sam.pth")
     return [f"--model.teacher.checkpoint={folder / 'sam.pth'}", "--model.teacher.image_size=64"]
 

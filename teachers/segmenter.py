@@ -1,0 +1,104 @@
+"""A segmentation model of this project as the teacher of another one.
+
+Axes: B batch, C channels, K classes, H W pixels, h w grid.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from torch import Tensor, nn
+
+from distill.checkpoint import load_matching, read_training_checkpoint
+from distill.contracts import FeatureInfo, Head
+from distill.errors import UserError
+from teachers.frozen import FrozenTeacher
+
+
+class Segmenter(FrozenTeacher):
+    """Frozen student and decoder of a run of `distill.SegmentationModule`, with the features "logits" and "map".
+
+    "logits" are the decoder's class scores (B, K, h, w) at its own stride, "map" is the student's last map. A run with
+    averaged weights (`distill.EMA`) teaches with the averaged ones, as it is tested.
+
+    Images of any size work: they are padded to a multiple of the student's deepest stride.
+
+    Args:
+        backbone: Builds the student as the run's recipe did, without a checkpoint of its own.
+        head: Builds the decoder, as the run's recipe did.
+        checkpoint: A training checkpoint of that run, `runs/NAME/checkpoints/last.ckpt` or `best.ckpt`.
+
+    Attributes:
+        class_names: Classes of the logits, in order.
+
+    Raises:
+        UserError: A checkpoint that is missing, of another task, of another student or decoder, or that holds pickled
+            code; a decoder that finds instances, or does not say its stride.
+    """
+
+    def __init__(
+        self,
+        backbone: Callable[[], nn.Module],
+        head: Callable[[FeatureInfo, list[str]], nn.Module],
+        checkpoint: str,
+    ) -> None:
+        content = read_training_checkpoint(checkpoint)
+        if not content.get("class_names"):
+            raise UserError(
+                f"checkpoint {checkpoint!r} names no classes, it is of a distillation; set "
+                "model.teacher.init_args.checkpoint to checkpoints/last.ckpt of a run of distill.SegmentationModule"
+            )
+        names = list(content["class_names"])
+        with torch.random.fork_rng(devices=[]):  # the student's initialisation must not depend on the teacher's
+            student: Any = backbone()
+            decoder: Any = head(student.feature_info, names)
+        title = f"{_label(student)} under {type(decoder).__name__}"
+        stride = getattr(decoder, "stride", None)
+        if isinstance(decoder, Head) or not isinstance(stride, int):
+            raise UserError(
+                f"teacher {title} gives no logits of pixels at a known stride; set model.teacher.init_args.head to a "
+                "decoder, such as heads.LALEDecoder (one of your own needs the attribute `stride`, in pixels)"
+            )
+        _load(student, "student", "backbone", content["state_dict"], checkpoint)
+        _load(decoder, "head", "head", content["state_dict"], checkpoint)
+
+        strides, widths = list(student.feature_info.reduction()), list(student.feature_info.channels())
+        super().__init__(
+            title,
+            nn.ModuleDict({"student": student, "head": decoder}),
+            math.lcm(*strides, stride),
+            getattr(student, "mean", IMAGENET_DEFAULT_MEAN),
+            getattr(student, "std", IMAGENET_DEFAULT_STD),
+            {"logits": len(names), "map": widths[-1]},
+            {"logits": stride, "map": strides[-1]},
+        )
+        self.class_names = names
+
+    def features(self, images: Tensor) -> dict[str, Tensor]:
+        """The logits (B, K, h, w), and the student's last map (B, C, h, w)."""
+        maps = list(self.encoder["student"](images))
+        return {"logits": self.encoder["head"](maps), "map": maps[-1]}
+
+
+def _label(student: nn.Module) -> str:
+    """Class and variant or name, as run cards print it."""
+    arguments = getattr(student, "init_args", {})
+    return " ".join([type(student).__name__, *filter(None, (arguments.get(key) for key in ("variant", "name")))])
+
+
+def _load(module: nn.Module, part: str, key: str, state: Mapping[str, Tensor], checkpoint: str) -> None:
+    """Loads one part of a training state.
+
+    Raises:
+        UserError: It is another module's.
+    """
+    prefix = f"{part}."
+    own = {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
+    try:
+        load_matching(module, own, checkpoint)
+    except UserError as error:
+        raise UserError(
+            f"model.teacher.init_args.{key}: {error}; model.init_args.{part} in the run's recipe.yaml says which it was"
+        ) from error

@@ -1,0 +1,116 @@
+"""timm models as encoders of teachers: names, options, and where weights come from. What ViT and CNN share."""
+
+import json
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from distill.checkpoint import read_metadata
+from distill.errors import UserError
+from teachers.hub import fetch
+
+PREFIX = "model."  # of timm's feature wrapper, and again of the student around it
+
+
+def require_name(name: str, pattern: str) -> None:
+    """Checks that timm knows a model.
+
+    Args:
+        name: With or without the tag of its weights.
+        pattern: Wildcard of the names that are meant, for the hint.
+
+    Raises:
+        UserError: It does not.
+    """
+    import timm
+
+    if not timm.is_model(name):
+        nearest = get_close_matches(name, timm.list_models(pattern, pretrained=True), n=3, cutoff=0.4)
+        hint = f"did you mean {' or '.join(nearest)}? " if nearest else ""
+        raise UserError(
+            f"unknown timm model {name!r} in model.teacher.init_args.name: "
+            f"{hint}timm.list_models({pattern!r}, pretrained=True) lists all"
+        )
+
+
+def create(name: str, options: dict[str, Any], **required: Any) -> Any:
+    """The timm model with random weights.
+
+    Args:
+        name: With or without the tag of its weights.
+        options: Arguments of the constructor from the recipe.
+        required: Arguments that hold whatever the recipe says.
+
+    Raises:
+        UserError: timm refuses the name or the options.
+    """
+    import timm
+
+    try:
+        with torch.random.fork_rng(devices=[]):  # the student's initialisation must not depend on the teacher's
+            return timm.create_model(name, **{**options, **required})
+    except (TypeError, ValueError, RuntimeError, AssertionError, AttributeError) as error:
+        raise UserError(
+            f"timm cannot build {name!r} with options {options} ({error}); "
+            "correct model.teacher.init_args.name or model.teacher.init_args.options"
+        ) from error
+
+
+def hub_weights(name: str, encoder: Any) -> Path:
+    """timm's copy of the published weights.
+
+    Raises:
+        UserError: There is none, or it cannot be had.
+    """
+    repository = encoder.pretrained_cfg.get("hf_hub_id")
+    if not repository:
+        raise UserError(
+            f"timm publishes no weights for {name!r}; set model.teacher.init_args.checkpoint to a file, "
+            "or model.teacher.init_args.name to one of timm.list_pretrained()"
+        )
+    return fetch(
+        repository,
+        f"download model.safetensors from https://huggingface.co/{repository} to any folder "
+        "and set model.teacher.init_args.checkpoint to its path",
+    )
+
+
+def trained_arguments(checkpoint: str) -> dict[str, Any]:
+    """The constructor arguments of the student that a file of this project holds; empty for any other file."""
+    if not Path(checkpoint).is_file():
+        return {}  # reading the weights reports it
+    arguments: dict[str, Any] = json.loads(read_metadata(checkpoint).get("init_args", "{}"))
+    return arguments
+
+
+def options_of_student(name: str, checkpoint: str, options: dict[str, Any] | None) -> dict[str, Any] | None:
+    """The constructor options that hold for a checkpoint: those given, else those a file of this project names.
+
+    Raises:
+        UserError: The file holds another model, or the same with other options.
+    """
+    trained = trained_arguments(checkpoint)
+    if not trained:
+        return options
+    if trained.get("name") != name:
+        raise UserError(
+            f"checkpoint {checkpoint!r} holds {read_metadata(checkpoint).get('class')} with {trained}, not the timm "
+            f"model {name!r}; set model.teacher.init_args.name to the model it was trained as, or choose another file"
+        )
+    stored = trained.get("options") or {}
+    if options is not None and options != stored:
+        raise UserError(
+            f"checkpoint {checkpoint!r} was trained with options {stored}, not {options}; "
+            "leave model.teacher.init_args.options out to take those of the file"
+        )
+    return stored
+
+
+def without_prefix(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The state under the names that the timm model itself gives."""
+    while state and all(key.startswith(PREFIX) for key in state):
+        state = {key.removeprefix(PREFIX): value for key, value in state.items()}
+    return state
