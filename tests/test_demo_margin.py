@@ -1,4 +1,7 @@
-"""The demo's claim, over three seeds: a distilled student beats its scratch twin. Run by name: `make study`."""
+"""The demo's claim, over three seeds: a distilled student beats its scratch twin. Run by name: `make study`.
+
+The demo's settings were chosen while looking at seeds 0 to 2, so the study takes others.
+"""
 
 import statistics
 from pathlib import Path
@@ -10,7 +13,7 @@ from rich.console import Console
 from distill.cli.demo import compare
 from distill.report.comparison import rich_table
 
-SEEDS = (0, 1, 2)
+SEEDS = (3, 4, 5)
 
 
 @pytest.mark.slow
