@@ -177,6 +177,7 @@ class RecipeCLI(LightningCLI):
     def before_fit(self) -> None:
         """Reads the data's index first, so that bad data leaves nothing behind; then opens the run folder."""
         self.datamodule.setup("fit")
+        self._check_validation()
         kind = run_kind(self.model, "fit")
         if kind == "fine-tune" and self.model.head is None:
             self.model.build_head(self.datamodule.class_names)
@@ -192,6 +193,18 @@ class RecipeCLI(LightningCLI):
         # First, so that it sees the end of training before EMA does.
         folder = RunFolder(self.folder, self.resolved_recipe(), name, facts)
         self.trainer.callbacks.insert(0, folder)  # type: ignore[attr-defined]
+
+    def _check_validation(self) -> None:
+        """Refuses what Lightning would refuse only once the run folder is there."""
+        every = self.trainer.val_check_interval
+        if self.trainer.check_val_every_n_epoch is None or not isinstance(every, int):
+            return
+        batches = len(self.datamodule.train_dataloader())
+        if every > batches and self.trainer.limit_val_batches:
+            raise UserError(
+                f"trainer.val_check_interval is {every} steps, but an epoch has {batches}; with "
+                "trainer.check_val_every_n_epoch null it counts on over epochs"
+            )
 
     def after_fit(self) -> None:
         """Says what was written and what to do next."""

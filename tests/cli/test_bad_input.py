@@ -98,6 +98,13 @@ def test_gpu_asked_for_and_absent(distill_recipe: Path, tmp_path: Path, capsys: 
     assert "trainer.accelerator" in line
 
 
+def test_validation_beyond_the_epoch(distill_recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    validation = ["--trainer.check_val_every_n_epoch=1", "--trainer.val_check_interval=1000"]
+    line = refused(["fit", str(distill_recipe), *validation], capsys, tmp_path / "run")
+    assert "trainer.val_check_interval is 1000" in line
+    assert "check_val_every_n_epoch null" in line
+
+
 @pytest.mark.parametrize(
     ("override", "expected"),
     [
