@@ -90,6 +90,7 @@ class BackwardWorker {
         }
         tiles.enter_unit<true>(unit);
         read_gradient(unit);
+        expect(du(), unit), expect(ddelta(), unit);
         memset(through_B, 0, CHUNK * UNIT * sizeof(float));
         memset(through_A, 0, CHUNK * UNIT * sizeof(float));
         for_each_states<S>(0, p.states, [&](auto size, int64_t n) {
@@ -104,18 +105,19 @@ class BackwardWorker {
 
     // The gradient of what this direction adds to the sum over directions; with the first one, also that of the gate:
     // dz = dout y silu'(z), with y before the gate.
-    void read_gradient(const Unit &unit) const {
-        tiles.read(result.grad_out, dy, unit);
-        if (p.z.data) tiles.read(p.z, gate, unit);
+    void read_gradient(const Unit &unit) {
         bool gated = p.z.data && tiles.direction == 0;
+        Rows out = tiles.rows(result.grad_out, dy, unit), gates;
+        tiles.expect(result.grad_out, unit);
+        if (p.z.data) gates = tiles.rows(p.z, gate, unit), tiles.expect(p.z, unit);
+        if (gated) expect(p.ungated, unit), expect(result.z, unit);
         for (int64_t j = 0; j < tiles.length; j++) {
-            int64_t at = tiles.offset(unit, tiles.token[j]), soon = tiles.offset(unit, tiles.soon[j]);
-            if (gated) prefetch(p.ungated + soon, unit.width), prefetch(result.z + soon, unit.width);
+            int64_t at = tiles.offset(unit, tiles.token[j]);
             for (int64_t c = 0; c < unit.width; c += Vector::lanes) {
-                Vector grad = Vector::load(dy + j * UNIT + c);
+                Vector grad = Vector::load(out[j] + c);
                 Vector through = grad * Vector::broadcast(p.scale);
                 if (p.z.data) {
-                    Vector z = Vector::load(gate + j * UNIT + c), s = sigmoid(z);
+                    Vector z = Vector::load(gates[j] + c), s = sigmoid(z);
                     if (gated) store_gradient_of_gate(z, s, grad, at + c, unit.width - c);
                     through = through * z * s;
                 }
@@ -123,6 +125,8 @@ class BackwardWorker {
             }
         }
     }
+
+    void expect(const float *tensor, const Unit &unit) { tiles.expect(tensor + tiles.offset(unit, 0), p.channels); }
 
     void store_gradient_of_gate(Vector z, Vector s, Vector grad, int64_t at, int64_t count) const {
         store_some(grad * load_some(p.ungated + at, count) * silu_slope(z, s), result.z + at, count);
@@ -137,12 +141,11 @@ class BackwardWorker {
     }
 
     void differentiate_gate(const Unit &unit) const {
-        tiles.read(p.z, gate, unit);
-        tiles.read(result.grad_out, dy, unit);
+        Rows gates = tiles.rows(p.z, gate, unit), out = tiles.rows(result.grad_out, dy, unit);
         for (int64_t j = 0; j < tiles.length; j++) {
             int64_t row = tiles.offset(unit, tiles.token[j]);
             for (int64_t c = 0; c < unit.width; c += Vector::lanes) {
-                Vector z = Vector::load(gate + j * UNIT + c), grad = Vector::load(dy + j * UNIT + c);
+                Vector z = Vector::load(gates[j] + c), grad = Vector::load(out[j] + c);
                 store_gradient_of_gate(z, sigmoid(z), grad, row + c, unit.width - c);
             }
         }
@@ -158,7 +161,7 @@ class BackwardWorker {
         }
         const float *A = unit.A + n * UNIT + c;
         for (int64_t j = 0; j < tiles.length; j++) {
-            Vector d = Vector::load(tiles.delta + j * UNIT + c), x = d * Vector::load(tiles.u + j * UNIT + c);
+            Vector d = Vector::load(tiles.delta + j * UNIT + c), x = d * Vector::load(tiles.u[j] + c);
             const float *B = tiles.B + j * p.states + n;
             float *states = h + (j + 1) * COUNT * Vector::lanes, *decays = decay + j * COUNT * Vector::lanes;
 #pragma GCC unroll 8
@@ -181,7 +184,8 @@ class BackwardWorker {
         const float *A = unit.A + n * UNIT + c;
         int live = (int)std::min<int64_t>(Vector::lanes, unit.width - c);  // idle lanes may hold NaN, 0 * inf
         for (int64_t j = tiles.length - 1; j >= 0; j--) {
-            Vector d = Vector::load(tiles.delta + j * UNIT + c), x = d * Vector::load(tiles.u + j * UNIT + c);
+            if (n == 0) tiles.ask(j, c);
+            Vector d = Vector::load(tiles.delta + j * UNIT + c), x = d * Vector::load(tiles.u[j] + c);
             Vector out = Vector::load(dy + j * UNIT + c);
             Vector sum_B = Vector::load(through_B + j * UNIT + c), sum_A = Vector::load(through_A + j * UNIT + c);
             const float *B = tiles.B + j * p.states + n, *C = tiles.C + j * p.states + n;
@@ -231,23 +235,26 @@ class BackwardWorker {
         }
     }
 
+    // Gradients of this direction, to be indexed as (B, P, D).
+    float *du() const { return p.shared ? result.u : of_direction(result.u); }
+    float *ddelta() const { return of_direction(result.delta); }
+    float *of_direction(float *gradient) const {
+        return gradient + (tiles.batch * (p.directions - 1) + tiles.direction) * p.tokens * p.channels;
+    }
+
     void write_gradients(DifferentiatedUnit &unit) const {
-        int64_t image = tiles.batch * p.directions + tiles.direction;
-        float *du = result.u + (p.shared ? 0 : (image - tiles.batch) * p.tokens * p.channels);
-        float *ddelta = result.delta + (image - tiles.batch) * p.tokens * p.channels;
         for (int64_t j = 0; j < tiles.length; j++) {
-            int64_t row = tiles.offset(unit, tiles.token[j]), soon = tiles.offset(unit, tiles.soon[j]);
-            prefetch(du + soon, unit.width), prefetch(ddelta + soon, unit.width);
+            int64_t row = tiles.offset(unit, tiles.token[j]);
             for (int64_t c = 0; c < unit.width; c += Vector::lanes) {
                 int64_t at = j * UNIT + c, count = unit.width - c;
-                Vector u = Vector::load(tiles.u + at), out = Vector::load(dy + at), sum_B = Vector::load(through_B + at);
+                Vector u = Vector::load(tiles.u[j] + c), out = Vector::load(dy + at), sum_B = Vector::load(through_B + at);
                 Vector to_u = fma(sum_B, Vector::load(tiles.delta + at), out * Vector::load(unit.skip + c));
-                if (p.shared && tiles.direction > 0) to_u = to_u + load_some(du + row + c, count);
-                store_some(to_u, du + row + c, count);
+                if (p.shared && tiles.direction > 0) to_u = to_u + load_some(du() + row + c, count);
+                store_some(to_u, du() + row + c, count);
                 // A is kept times log2(e).
                 Vector to_delta = fma(Vector::broadcast(0.693147181f), Vector::load(through_A + at), sum_B * u);
                 if (p.softplus) to_delta = to_delta * Vector::load(tiles.slope + at);
-                store_some(to_delta, ddelta + row + c, count);
+                store_some(to_delta, ddelta() + row + c, count);
                 fma(out, u, Vector::load(unit.dD + c)).store(unit.dD + c);
                 (to_delta + Vector::load(unit.dbias + c)).store(unit.dbias + c);
             }

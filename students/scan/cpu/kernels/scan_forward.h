@@ -37,7 +37,7 @@ class ForwardWorker {
             tiles.enter_chunk(chunk, 1);
             for (int64_t i = 0; i < count; i++) {
                 if (p.starts) save_start(units[i]);
-                scan_chunk(units[i]);
+                scan_chunk(units[i], last);
                 if (last)
                     write_outputs(units[i], k > 0 ? sums() : nullptr, y);
                 else
@@ -61,8 +61,11 @@ class ForwardWorker {
         }
     }
 
-    void scan_chunk(const Unit &unit) {
+    void scan_chunk(const Unit &unit, bool last) {
         tiles.enter_unit<false>(unit);
+        if (last && p.z.data) tiles.expect(p.z, unit);
+        if (last) tiles.expect(result.out + tiles.offset(unit, 0), p.channels);
+        if (!last || tiles.direction > 0 || p.ungated) tiles.expect(sums() + tiles.offset(unit, 0), p.channels);
         for (int64_t c = 0; c < unit.blocks * Vector::lanes; c += Vector::lanes) {
             for_each_states<Vector::states>(0, p.states, [&](auto size, int64_t n) {
                 n > 0 ? advance<size, false>(unit, c, n) : advance<size, true>(unit, c, n);
@@ -75,12 +78,13 @@ class ForwardWorker {
     void advance(const Unit &unit, int64_t c, int64_t n) {
         Vector h[S];
         for (int i = 0; i < S; i++) h[i] = Vector::load(unit.state + (n + i) * UNIT + c);
-        const float *A = unit.A + n * UNIT + c, *delta = tiles.delta + c, *u = tiles.u + c;
+        const float *A = unit.A + n * UNIT + c, *delta = tiles.delta + c;
         const float *B = tiles.B + n, *C = tiles.C + n;
         float *out = y + c;
         Vector skip = Vector::load(unit.skip + c);
         for (int64_t j = 0; j < tiles.length; j++) {
-            Vector d = Vector::load(delta), v = Vector::load(u), x = d * v;
+            if (FIRST) tiles.ask(j, c);
+            Vector d = Vector::load(delta), v = Vector::load(tiles.u[j] + c), x = d * v;
             Vector sum[2] = {FIRST ? skip * v : Vector::load(out), zero()};
 #pragma GCC unroll 16
             for (int i = 0; i < S; i++) {
@@ -88,7 +92,7 @@ class ForwardWorker {
                 sum[i % 2] = fma(h[i], Vector::broadcast(C[i]), sum[i % 2]);
             }
             (sum[0] + sum[1]).store(out);
-            delta += UNIT, u += UNIT, out += UNIT, B += p.states, C += p.states;
+            delta += UNIT, out += UNIT, B += p.states, C += p.states;
         }
         for (int i = 0; i < S; i++) h[i].store(unit.state + (n + i) * UNIT + c);
     }
@@ -110,7 +114,6 @@ class ForwardWorker {
     void add(const Unit &unit) const {
         for (int64_t j = 0; j < tiles.length; j++) {
             float *sum = sums() + tiles.offset(unit, tiles.token[j]);
-            prefetch(sums() + tiles.offset(unit, tiles.soon[j]), unit.width);
             for (int64_t c = 0; c < unit.width; c += Vector::lanes) {
                 Vector v = Vector::load(y + j * UNIT + c);
                 if (tiles.direction > 0) v = v + load_some(sum + c, unit.width - c);
@@ -122,18 +125,17 @@ class ForwardWorker {
     // Scales sums and applies the gate, for the chunk's tokens. A sum has two addends, of which either may be null: a row
     // of `before`, which has all tokens, and one of `now`, which has the chunk's.
     void write_outputs(const Unit &unit, const float *before, const float *now) const {
-        if (p.z.data) tiles.read(p.z, gate, unit);
+        Rows z;
+        if (p.z.data) z = tiles.rows(p.z, gate, unit);
         for (int64_t j = 0; j < tiles.length; j++) {
-            int64_t at = tiles.offset(unit, tiles.token[j]), soon = tiles.offset(unit, tiles.soon[j]);
-            if (before || p.ungated) prefetch(sums() + soon, unit.width);
-            prefetch(result.out + soon, unit.width);
+            int64_t at = tiles.offset(unit, tiles.token[j]);
             for (int64_t c = 0; c < unit.width; c += Vector::lanes) {
                 int64_t live = unit.width - c;
                 Vector v = now ? Vector::load(now + j * UNIT + c) : zero();
                 if (before) v = v + load_some(before + at + c, live);
                 v = v * Vector::broadcast(p.scale);
                 if (p.ungated) store_some(v, p.ungated + at + c, live);
-                if (p.z.data) v = v * silu(Vector::load(gate + j * UNIT + c));
+                if (p.z.data) v = v * silu(Vector::load(z[j] + c));
                 store_some(v, result.out + at + c, live);
             }
         }

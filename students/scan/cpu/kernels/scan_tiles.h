@@ -79,12 +79,18 @@ struct Spans {
     }
 };
 
+// Where the channels of a unit lie for each token of a chunk: in the tensor itself, or copied to a buffer.
+struct Rows {
+    const float *at[CHUNK];
+    const float *operator[](int64_t j) const { return at[j]; }
+};
+
 // The inputs of one chunk of time: of a group, and of one of its units at a time.
 class Tiles {
   public:
     explicit Tiles(const Problem &problem)
         : p(problem),
-          u(CHUNK * UNIT),
+          copied_u(CHUNK * UNIT),
           delta(CHUNK * UNIT),
           slope(CHUNK * UNIT),
           B(CHUNK * problem.states),
@@ -145,17 +151,23 @@ class Tiles {
         if (p.rank) read(p.delta, factor, p.rank, 0, p.rank);
     }
 
-    // Gathers the unit's inputs of the chunk and forms delta; backwards, also its slope.
+    // Finds the unit's inputs of the chunk and forms delta; backwards, also its slope.
     template <bool BACKWARD>
     void enter_unit(const Unit &unit) {
-        read(p.u, u, unit);
-        if (p.rank)
+        expected = 0;
+        u = rows(p.u, copied_u, unit);
+        expect(p.u, unit);
+        Rows raw;
+        if (p.rank) {
             multiply_factors(unit);
-        else
-            read(p.delta, delta, unit);
+            for (int64_t j = 0; j < length; j++) raw.at[j] = delta + j * UNIT;
+        } else {
+            raw = rows(p.delta, delta, unit);
+            expect(p.delta, unit);
+        }
         for (int64_t j = 0; j < length; j++)
             for (int64_t c = 0; c < unit.blocks * Vector::lanes; c += Vector::lanes) {
-                Vector x = Vector::load(delta + j * UNIT + c) + Vector::load(unit.bias + c);
+                Vector x = Vector::load(raw[j] + c) + Vector::load(unit.bias + c);
                 if (p.softplus) {
                     Vector e = exp_negative(x);
                     if (BACKWARD) sigmoid(x, e).store(slope + j * UNIT + c);
@@ -174,18 +186,34 @@ class Tiles {
         }
     }
 
-    // Copies the unit's channels of the chunk's tokens.
-    void read(const Tokens &source, float *target, const Unit &unit) const {
-        read(source, target, UNIT, unit.first, unit.width);
+    // The unit's channels of the chunk's tokens; `buffer` takes them where they are not whole vectors side by side.
+    Rows rows(const Tokens &source, float *buffer, const Unit &unit) const {
+        Rows found;
+        bool direct = in_place(source, unit);
+        if (!direct) read(source, buffer, UNIT, unit.first, unit.width);
+        for (int64_t j = 0; j < length; j++)
+            found.at[j] = direct ? base(source, unit.first) + token[j] * source.token : buffer + j * UNIT;
+        return found;
+    }
+
+    // Announces rows that the next chunk reads in place or writes, `pitch` from one token to the next.
+    void expect(const Tokens &source, const Unit &unit) {
+        if (in_place(source, unit)) expect(base(source, unit.first), source.token);
+    }
+    void expect(const float *data, int64_t pitch) { ahead[expected++] = {data, pitch}; }
+
+    // Asks for one line of each announced row, between the steps of this chunk: all at once they would hold up the core.
+    void ask(int64_t j, int64_t c) const {
+        for (int i = 0; i < expected; i++) __builtin_prefetch(ahead[i].data + soon[j] * ahead[i].pitch + c);
     }
 
     // Copies `count` channels from `channel` of the chunk's tokens to rows of `pitch` floats.
     void read(const Tokens &source, float *target, int64_t pitch, int64_t channel, int64_t count) const {
-        const float *base = source.data + batch * source.batch + direction * source.direction + channel * source.channel;
+        const float *first = base(source, channel);
         if (source.channel == 1) {
             for (int64_t j = 0; j < length; j++) {
-                const float *row = base + token[j] * source.token;
-                prefetch(base + soon[j] * source.token, count);
+                const float *row = first + token[j] * source.token;
+                prefetch(first + soon[j] * source.token, count);
                 int64_t c = 0;
                 for (; c + Vector::lanes <= count; c += Vector::lanes) Vector::load(row + c).store(target + j * pitch + c);
                 if (c < count && pitch >= c + Vector::lanes)
@@ -198,9 +226,9 @@ class Tiles {
         int64_t done = 0;
         if (source.token == 1 && !p.order)
             for (; done + Vector::lanes <= count; done += Vector::lanes)
-                read_transposed(base + token[0] + done * source.channel, source.channel, target + done, pitch);
+                read_transposed(first + token[0] + done * source.channel, source.channel, target + done, pitch);
         for (int64_t c = done; c < count; c++)
-            for (int64_t j = 0; j < length; j++) target[j * pitch + c] = base[token[j] * source.token + c * source.channel];
+            for (int64_t j = 0; j < length; j++) target[j * pitch + c] = first[token[j] * source.token + c * source.channel];
         int64_t padded = std::min(pitch, (count + Vector::lanes - 1) / Vector::lanes * Vector::lanes);
         for (int64_t j = 0; j < length; j++)
             for (int64_t c = count; c < padded; c++) target[j * pitch + c] = 0.0f;
@@ -219,10 +247,19 @@ class Tiles {
     int64_t direction = 0, steps = 0, chunks = 0;
     int64_t chunk = 0, next = 0, length = 0;  // the chunk entered, the one after it, and steps
     int64_t token[CHUNK], soon[CHUNK];  // of this chunk and of the next
-    Buffer u, delta, slope;             // [CHUNK][UNIT]; the slope is that of softplus
-    Buffer B, C, factor;                // [CHUNK][N] twice, [CHUNK][R]
+    Rows u;
+    Buffer copied_u, delta, slope;  // [CHUNK][UNIT]; the slope is that of softplus
+    Buffer B, C, factor;            // [CHUNK][N] twice, [CHUNK][R]
 
   private:
+    bool in_place(const Tokens &source, const Unit &unit) const {
+        return source.channel == 1 && unit.width % Vector::lanes == 0;
+    }
+
+    const float *base(const Tokens &source, int64_t channel) const {
+        return source.data + batch * source.batch + direction * source.direction + channel * source.channel;
+    }
+
     // As many channels as a vector has lanes, each of which lies along `source`, `stride` apart.
     void read_transposed(const float *source, int64_t stride, float *target, int64_t pitch) const {
         for (int64_t j = 0; j < length; j += Vector::lanes) {
@@ -236,6 +273,12 @@ class Tiles {
             for (int i = 0; i < count; i++) rows[i].store(target + (j + i) * pitch);
         }
     }
+
+    struct {
+        const float *data;
+        int64_t pitch;
+    } ahead[8];
+    int expected = 0;
 
     int64_t token_at(int64_t step) const { return p.order ? p.order[direction * p.steps + step] : step; }
 
