@@ -28,11 +28,13 @@ class Candidate:
         run: One call.
         first: Seconds of a call before; without, it runs once untimed.
         threads: PyTorch's threads while it runs.
+        clock: Seconds from any start, of which those of a call are the difference.
     """
 
     run: Callable[[], object]
     first: float | None = None
     threads: int = 1
+    clock: Callable[[], float] = time.perf_counter
 
 
 @dataclass(frozen=True)
@@ -57,26 +59,26 @@ def measure(candidates: dict[Name, Candidate]) -> dict[Name, float]:
     turns = {}
     for name, candidate in candidates.items():
         torch.set_num_threads(candidate.threads)
-        once = timed(candidate.run, 0)[0] if candidate.first is None else candidate.first
+        once = timed(candidate, 0)[0] if candidate.first is None else candidate.first
         turns[name] = math.ceil(SECONDS / max(once, SECONDS / MOST_TURNS))
     for turn in range(MOST_TURNS):
         for name, candidate in candidates.items():
             if turn < turns[name]:
                 torch.set_num_threads(candidate.threads)
-                seconds[name] += timed(candidate.run, TURN)
+                seconds[name] += timed(candidate, TURN)
     torch.set_num_threads(threads)
     return {name: statistics.median(times) for name, times in seconds.items()}
 
 
-def timed(run: Callable[[], object], turn: float) -> list[float]:
+def timed(candidate: Candidate, turn: float) -> list[float]:
     """Seconds of each call, at least one, until `turn` seconds have passed."""
     seconds = []
     while not seconds or sum(seconds) < turn:
         synchronize()
-        start = time.perf_counter()
-        run()
+        start = candidate.clock()
+        candidate.run()
         synchronize()
-        seconds.append(time.perf_counter() - start)
+        seconds.append(candidate.clock() - start)
     return seconds
 
 

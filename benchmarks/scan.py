@@ -16,19 +16,18 @@ import time
 from functools import partial
 
 import scan_bounds
+import scan_scaling
 import torch
 from measuring import Bar, Candidate, console, make_table, measure, number, print_goals, processor
 from scan_checks import (
     BOTH,
     FORWARD,
-    LONGEST_REFERENCE,
     PASSES,
     STATES,
     TOLERANCE,
     Size,
     checked,
     error,
-    truth,
 )
 from scan_memory import MEMORY_SIZE, peak
 from scan_peers import (
@@ -78,8 +77,8 @@ def main() -> None:
         "threads": threads,
         "roofline": roofline,
         "memory": memory,
-        "scaling": scaling,
         "images": images,
+        "scaling": scaling,  # last: from there on freed memory is kept
     }
     for name in parts:
         parser.add_argument(f"--{name}", action="store_true", help="only this part, and others named so")
@@ -216,42 +215,10 @@ def memory(device: str) -> list[Bar]:
 
 def scaling(device: str) -> list[Bar]:
     """Time per token against the number of tokens."""
-    channels = SIZES[device][0][2]
     found, _ = available_peers(device)
     best = best_of_ours(found)
-    names = list(dict.fromkeys(name for name in (CHUNKED, MAMBA_SSM, MAMBA_SSM_BACKEND, best) if name in found))
-    sizes = [(1, length, channels) for length in LENGTHS]
-    exact = error(truth(sizes[0], device, STATES, "chunked"), truth(sizes[0], device, STATES, "reference"))
-    if exact > 1e-9:
-        raise SystemExit(f"{CHUNKED} in float64 is wrong by {exact:.1g}")
-    if LENGTHS[-1] > LONGEST_REFERENCE:
-        console.print(
-            f"Checked against the reference up to {LONGEST_REFERENCE} tokens, and beyond against {CHUNKED} in float64, "
-            f"which at {LENGTHS[0]} tokens is within {exact:.0e} of it."
-        )
-    checks = {
-        (name, what, size): checked(name, found[name], size, device, what)
-        for size in sizes
-        for what in PASSES
-        for name in names
-    }
-    columns = [f"{length}" for length in LENGTHS]
-    table = make_table(f"ns per token against tokens, B=1 D={channels}", "scan", *columns, "largest / smallest")
-    bars = []
-    for what in PASSES:
-        times = measure(
-            {key: check for key, check in checks.items() if key[1] == what and isinstance(check, Candidate)}
-        )
-        for name in names:
-            keys = [(name, what, size) for size in sizes]
-            row = [times[key] / key[2][1] * 1e9 if key in times else checks[key] for key in keys]
-            cells = [number(cell) if isinstance(cell, float) else cell for cell in row]
-            spread = max(row) / min(row) if all(key in times for key in keys) else None
-            table.add_row(f"{name}, {what}", *cells, f"{spread:.2f}" if spread else "-")
-            if name == best and device == "cpu":
-                bars.append(Bar(f"time per token, smallest / largest, {what}", spread and 1 / spread, 0.87))
-    console.print(table)
-    return bars
+    peers = {name: found[name] for name in (CHUNKED, MAMBA_SSM, MAMBA_SSM_BACKEND, best) if name in found}
+    return scan_scaling.time_per_token(peers, best, device, SIZES[device][0][2], LENGTHS)
 
 
 def images(device: str) -> list[Bar]:

@@ -12,14 +12,12 @@ process that does one float32 pass needs for weights and pass. On a GPU, if ther
 per second in batches, and peak memory. A size is left out where a pass would take longer than --limit or more memory
 than is free, and the table says so. With LALE S1 and UPerNet comes the ratio of their throughputs at 256 px.
 
-The script starts itself again with glibc told to keep memory instead of returning it, see docs/students.md. It is not
-called students.py because the other benchmarks, which lie beside it, import the package of that name.
+On the CPU freed memory is kept, as in a run of `distill` (`distill.allocator`). The script is not called students.py
+because the other benchmarks, which lie beside it, import the package of that name.
 """
 
 import argparse
 import copy
-import os
-import sys
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
@@ -34,9 +32,9 @@ from student_costs_report import GPU, ONE_THREAD, THROUGHPUT, TWO_THREADS, Kind,
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from distill.allocator import keep_freed_memory
 from distill.evaluation.cost import count_macs
 
-ALLOCATOR = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "100000000000"}
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 SPEED_UP = 5  # LALE-S1 over UPerNet
 NO_WARM_UP = 10  # seconds a call, from which on the first one is timed
@@ -44,7 +42,7 @@ BATCH = 16  # images, where throughput is measured
 
 
 def main() -> None:
-    keep_memory()
+    keep_freed_memory()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", type=int, nargs="+", default=[256, 512, 1024, 2048], help="sides in pixels")
     parser.add_argument("--models", nargs="+", metavar="NAME", help="these alone; a wrong name lists all")
@@ -78,12 +76,6 @@ def main() -> None:
         arguments.write.write_text(text)
     if UPERNET in chosen and SMALL_LALE in chosen:
         compare_throughput(chosen[SMALL_LALE](256), chosen[UPERNET](256))
-
-
-def keep_memory() -> None:
-    """Starts the script again with the allocator's variables, which glibc reads at start and never again."""
-    if any(key not in os.environ for key in ALLOCATOR):
-        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], ALLOCATOR | os.environ)
 
 
 def probe(name: str, build: Build, sizes: list[int], limit: float) -> list[Row]:

@@ -7,6 +7,8 @@ from pathlib import Path
 import torch
 from student_costs_models import forward, larger, sam_large, smallest
 
+from distill.allocator import keep_freed_memory
+
 SHARE = 0.8  # of the free memory
 
 
@@ -22,6 +24,7 @@ def peak_of_a_pass(name: str, size: int) -> tuple[float, float | None]:
         ValueError: What came out is not finite, so that its time would mean nothing.
     """
     torch.set_num_threads(1)
+    keep_freed_memory()
     forward(torch.nn.Conv2d(3, 8, 3), torch.randn(1, 3, 8, 8))  # loads the libraries of convolutions
     limit = int(SHARE * _bytes("/proc/meminfo", "MemAvailable")) + _bytes("/proc/self/status", "VmData")
     resource.setrlimit(resource.RLIMIT_DATA, (limit, resource.RLIM_INFINITY))

@@ -18,6 +18,7 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from rich.console import Console
 from rich.table import Table
 
+from distill.allocator import keep_freed_memory
 from distill.checkpoint import read_training_step
 from distill.cli.each_seed import run_each
 from distill.cli.overrides import keep_nulls
@@ -170,9 +171,12 @@ class RecipeCLI(LightningCLI):
         callbacks = [*(trainer_config.get("callbacks") or []), *mine]
         kwargs |= {"callbacks": callbacks, "logger": False, "default_root_dir": str(self.folder)}
         try:
-            return super().instantiate_trainer(**kwargs)
+            trainer = super().instantiate_trainer(**kwargs)
         except (MisconfigurationException, ValueError) as error:
             raise UserError(f"the trainer refuses its settings: {error}; correct the keys under trainer") from error
+        if trainer.strategy.root_device.type == "cpu":
+            keep_freed_memory()
+        return trainer
 
     def before_fit(self) -> None:
         """Reads the data's index first, so that bad data leaves nothing behind; then opens the run folder."""
