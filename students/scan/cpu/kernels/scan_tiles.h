@@ -186,7 +186,7 @@ class Tiles {
         }
     }
 
-    // The unit's channels of the chunk's tokens; `buffer` takes them where they are not whole vectors side by side.
+    // The unit's channels of the chunk's tokens, copied to `buffer` where they cannot be read in place.
     Rows rows(const Tokens &source, float *buffer, const Unit &unit) const {
         Rows found;
         bool direct = in_place(source, unit);
@@ -252,6 +252,7 @@ class Tiles {
     Buffer B, C, factor;            // [CHUNK][N] twice, [CHUNK][R]
 
   private:
+    // Whether the unit's channels are whole vectors side by side, to be read where they are.
     bool in_place(const Tokens &source, const Unit &unit) const {
         return source.channel == 1 && unit.width % Vector::lanes == 0;
     }
@@ -277,7 +278,7 @@ class Tiles {
     struct {
         const float *data;
         int64_t pitch;
-    } ahead[8];
+    } ahead[8];  // backwards: u, delta, z, y, and the gradients of y and of the first three
     int expected = 0;
 
     int64_t token_at(int64_t step) const { return p.order ? p.order[direction * p.steps + step] : step; }
