@@ -42,14 +42,16 @@ def time_per_token(peers: dict[str, Peer], best: str, device: str, channels: int
         for what in PASSES
         for name, peer in peers.items()
     }
-    judged = [best]
+    names, judged = list(peers), [best]
     if best.startswith("cpu-"):
-        judged.append(f"the kernels of {best} alone")
-        clock = kernel_clock()
-        for (name, what, size), check in list(checks.items()):
-            if name == best:
-                inside = replace(check, clock=clock) if isinstance(check, Candidate) else check
-                checks[judged[1], what, size] = inside
+        alone, clock = f"the kernels of {best} alone", kernel_clock()
+        names.append(alone)
+        judged.append(alone)
+        checks |= {
+            (alone, what, size): replace(check, clock=clock) if isinstance(check, Candidate) else check
+            for (name, what, size), check in checks.items()
+            if name == best
+        }
     columns = [f"{length}" for length in lengths]
     table = make_table(f"ns per token against tokens, B=1 D={channels}", "scan", *columns, "largest / smallest")
     bars = []
@@ -57,7 +59,7 @@ def time_per_token(peers: dict[str, Peer], best: str, device: str, channels: int
         times = measure(
             {key: check for key, check in checks.items() if key[1] == what and isinstance(check, Candidate)}
         )
-        for name in dict.fromkeys([*peers, *judged]):
+        for name in names:
             keys = [(name, what, size) for size in sizes]
             row = [times[key] / key[2][1] * 1e9 if key in times else checks[key] for key in keys]
             cells = [number(cell) if isinstance(cell, float) else cell for cell in row]

@@ -9,8 +9,7 @@ _TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # parameters of mallopt(3)
 def keep_freed_memory() -> bool:
     """Tells glibc's malloc to reuse freed blocks of any size, for the rest of the process.
 
-    A training step then finds the pages of its feature maps again. The process keeps what it once needed, at most its
-    peak, until it ends.
+    A training step then finds the pages of its feature maps again. The process keeps its peak of memory until it ends.
 
     Returns:
         Whether there is a glibc and it agreed; elsewhere nothing changes.

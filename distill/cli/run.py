@@ -203,10 +203,11 @@ class RecipeCLI(LightningCLI):
         every = self.trainer.val_check_interval
         if self.trainer.check_val_every_n_epoch is None or not isinstance(every, int):
             return
-        batches = len(self.datamodule.train_dataloader())
+        batches, limit = len(self.datamodule.train_dataloader()), self.trainer.limit_train_batches
+        batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
         if every > batches and self.trainer.limit_val_batches:
             raise UserError(
-                f"trainer.val_check_interval is {every} steps, but an epoch has {batches}; with "
+                f"trainer.val_check_interval is {every} batches, but an epoch has {batches}; with "
                 "trainer.check_val_every_n_epoch null it counts on over epochs"
             )
 

@@ -98,10 +98,14 @@ def test_gpu_asked_for_and_absent(distill_recipe: Path, tmp_path: Path, capsys: 
     assert "trainer.accelerator" in line
 
 
-def test_validation_beyond_the_epoch(distill_recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    validation = ["--trainer.check_val_every_n_epoch=1", "--trainer.val_check_interval=1000"]
-    line = refused(["fit", str(distill_recipe), *validation], capsys, tmp_path / "run")
-    assert "trainer.val_check_interval is 1000" in line
+@pytest.mark.parametrize(("every", "limit"), [("1000", "1.0"), ("2", "1")])
+def test_validation_beyond_the_epoch(
+    distill_recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], every: str, limit: str
+) -> None:
+    validation = ["--trainer.check_val_every_n_epoch=1", f"--trainer.val_check_interval={every}"]
+    limited = f"--trainer.limit_train_batches={limit}"
+    line = refused(["fit", str(distill_recipe), *validation, limited], capsys, tmp_path / "run")
+    assert f"trainer.val_check_interval is {every}" in line
     assert "check_val_every_n_epoch null" in line
 
 

@@ -90,7 +90,7 @@ class BackwardWorker {
         }
         tiles.enter_unit<true>(unit);
         read_gradient(unit);
-        expect(du(), unit), expect(ddelta(), unit);
+        tiles.expect(du(), unit), tiles.expect(ddelta(), unit);
         memset(through_B, 0, CHUNK * UNIT * sizeof(float));
         memset(through_A, 0, CHUNK * UNIT * sizeof(float));
         for_each_states<S>(0, p.states, [&](auto size, int64_t n) {
@@ -110,7 +110,7 @@ class BackwardWorker {
         Rows out = tiles.rows(result.grad_out, dy, unit), gates;
         tiles.expect(result.grad_out, unit);
         if (p.z.data) gates = tiles.rows(p.z, gate, unit), tiles.expect(p.z, unit);
-        if (gated) expect(p.ungated, unit), expect(result.z, unit);
+        if (gated) tiles.expect(p.ungated, unit), tiles.expect(result.z, unit);
         for (int64_t j = 0; j < tiles.length; j++) {
             int64_t at = tiles.offset(unit, tiles.token[j]);
             for (int64_t c = 0; c < unit.width; c += Vector::lanes) {
@@ -125,8 +125,6 @@ class BackwardWorker {
             }
         }
     }
-
-    void expect(const float *tensor, const Unit &unit) { tiles.expect(tensor + tiles.offset(unit, 0), p.channels); }
 
     void store_gradient_of_gate(Vector z, Vector s, Vector grad, int64_t at, int64_t count) const {
         store_some(grad * load_some(p.ungated + at, count) * silu_slope(z, s), result.z + at, count);

@@ -64,8 +64,8 @@ class ForwardWorker {
     void scan_chunk(const Unit &unit, bool last) {
         tiles.enter_unit<false>(unit);
         if (last && p.z.data) tiles.expect(p.z, unit);
-        if (last) tiles.expect(result.out + tiles.offset(unit, 0), p.channels);
-        if (!last || tiles.direction > 0 || p.ungated) tiles.expect(sums() + tiles.offset(unit, 0), p.channels);
+        if (last) tiles.expect(result.out, unit);
+        if (!last || p.ungated) tiles.expect(sums(), unit);
         for (int64_t c = 0; c < unit.blocks * Vector::lanes; c += Vector::lanes) {
             for_each_states<Vector::states>(0, p.states, [&](auto size, int64_t n) {
                 n > 0 ? advance<size, false>(unit, c, n) : advance<size, true>(unit, c, n);

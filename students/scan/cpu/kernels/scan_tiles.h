@@ -196,11 +196,11 @@ class Tiles {
         return found;
     }
 
-    // Announces rows that the next chunk reads in place or writes, `pitch` from one token to the next.
+    // Announces the unit's channels of what the next chunk reads in place, or of a (B, P, D) array that it reads or writes.
     void expect(const Tokens &source, const Unit &unit) {
-        if (in_place(source, unit)) expect(base(source, unit.first), source.token);
+        if (in_place(source, unit)) ahead[expected++] = {base(source, unit.first), source.token};
     }
-    void expect(const float *data, int64_t pitch) { ahead[expected++] = {data, pitch}; }
+    void expect(const float *tensor, const Unit &unit) { ahead[expected++] = {tensor + offset(unit, 0), p.channels}; }
 
     // Asks for one line of each announced row, between the steps of this chunk: all at once they would hold up the core.
     void ask(int64_t j, int64_t c) const {
