@@ -10,7 +10,9 @@ Axes: N boxes or regions, C channels, H W grid. Boxes are (x1, y1, x2, y2) in pi
 import importlib
 import importlib.util
 import logging
+import pickle
 import sys
+import time
 from collections.abc import Callable
 from importlib.machinery import ModuleSpec
 from importlib.metadata import PackageNotFoundError, packages_distributions, version
@@ -25,6 +27,7 @@ from distill.errors import UserError
 
 _EXTENSION = "mmcv._ext"
 _INSTALL = "pip install 'mmdet==3.3.0' 'mmengine<0.11' 'mmcv-lite<2.2'"
+_YAPF_ATTEMPTS = 25  # five seconds
 _logger = logging.getLogger(__name__)
 
 
@@ -54,16 +57,17 @@ class _StandIn(ModuleType):
 
 
 def ensure_mmcv_ops() -> str:
-    """Makes `import mmcv.ops` work. Call it before anything that imports `mmdet.models`.
+    """Makes `import mmcv.ops` work. Call it before anything that imports MMDetection, mmcv or MMEngine.
 
     Returns:
         "compiled" where mmcv brings its own operators, which are then used; else "torchvision stand-in".
 
     Raises:
-        UserError: mmcv is absent, or its compiled operators do not load.
+        UserError: mmcv is absent, its compiled operators do not load, or yapf does not.
     """
     if isinstance(sys.modules.get(_EXTENSION), _StandIn):
         return "torchvision stand-in"
+    _import_yapf()
     try:
         compiled = importlib.util.find_spec(_EXTENSION) is not None
     except ModuleNotFoundError as error:
@@ -81,6 +85,23 @@ def ensure_mmcv_ops() -> str:
             "reinstall mmcv for it, or replace it: pip uninstall mmcv && pip install 'mmcv-lite<2.2'"
         ) from error
     return "compiled"
+
+
+def _import_yapf() -> None:
+    """Imports yapf, as MMEngine will, where several processes may do so at once.
+
+    On its first import on a machine yapf caches its grammar, and gives the file its name before it has written all of
+    it; a process that starts in that moment, as the ranks of a run do, reads half a file. It reads again.
+    """
+    for _ in range(_YAPF_ATTEMPTS):
+        try:
+            importlib.import_module("yapf")
+            return
+        except ModuleNotFoundError:
+            return  # nor is MMEngine there, as the caller will find
+        except (EOFError, pickle.UnpicklingError):
+            time.sleep(0.2)
+    raise UserError("MMEngine needs yapf, whose cached grammar is damaged; delete YAPF in the user's cache (~/.cache)")
 
 
 def explain_mmcv_ops() -> list[tuple[str, bool, str]]:

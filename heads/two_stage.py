@@ -78,8 +78,6 @@ class TwoStageHead(nn.Module):
         overrides: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        from mmengine.config import ConfigDict
-
         name = type(self).__name__
         if not class_names:
             raise UserError(f"heads.{name} needs at least one class; the annotation file lists no categories")
@@ -113,6 +111,8 @@ class TwoStageHead(nn.Module):
             self.roi_head = build({**self._sections["roi_head"], "train_cfg": train["rcnn"], "test_cfg": test["rcnn"]})
         except (TypeError, KeyError, AssertionError) as error:
             raise UserError(f"MMDetection refuses the configuration of heads.{name} (overrides): {error}") from error
+        from mmengine.config import ConfigDict  # once `build` has seen to it that MMEngine can be imported
+
         self._proposing = ConfigDict(train["rpn_proposal"])
         for part in (self.rpn_head, *_steps(self.roi_head.bbox_head), *_steps(self.roi_head.mask_head)):
             part.register_forward_hook(_as_float32)

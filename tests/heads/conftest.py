@@ -8,6 +8,9 @@ from torch import Tensor, nn
 
 from distill.contracts import Target
 from heads import CascadeMaskRCNN, MaskRCNN, RSPrompter
+from heads.mmcv_ops import ensure_mmcv_ops
+
+ensure_mmcv_ops()  # before test files import MMEngine, which several workers would otherwise do at once
 
 TWO_STAGE_HEADS = [MaskRCNN, CascadeMaskRCNN, RSPrompter]
 SMALL = {"neck_channels": 32, "fc_channels": 64, "roi_samples": 32, "proposals": 64}

@@ -1,7 +1,9 @@
 import importlib.util
+import os
 import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -183,3 +185,53 @@ def test_importing_heads_imports_no_framework():
     code = "import sys, heads; print(sorted({'torch', 'mmdet', 'mmcv', 'mmengine'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.fixture
+def half_written(tmp_path):
+    """The environment of a process that finds yapf's cached grammar cut off, as one does while another writes it."""
+    environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", "import yapf"], env=environment, check=True)
+    caches = list(tmp_path.rglob("*.pickle"))
+    if not caches:
+        pytest.skip("yapf keeps its cache elsewhere on this platform")
+    for cache in caches:
+        cache.with_suffix(".whole").write_bytes(cache.read_bytes())
+        os.truncate(cache, 0 if "Pattern" in cache.name else 100)
+    return environment
+
+
+def _import_with_sleep(sleep: str, environment: dict[str, str]) -> str:
+    code = (
+        "import os, pathlib\n"
+        "from heads import mmcv_ops\n"
+        "from distill.errors import UserError\n"
+        "def written(seconds):\n"
+        "    for whole in pathlib.Path(os.environ['XDG_CACHE_HOME']).rglob('*.whole'):\n"
+        "        whole.replace(whole.with_suffix('.pickle'))\n"
+        f"mmcv_ops.time.sleep = {sleep}\n"
+        "try:\n"
+        "    mmcv_ops.ensure_mmcv_ops()\n"
+        "    import mmengine.config\n"
+        "    print('imported')\n"
+        "except UserError as error:\n"
+        "    print(error)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=False,
+        cwd=Path(__file__).parents[2],
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_a_grammar_that_another_process_is_writing_is_read_again(half_written):
+    assert _import_with_sleep("written", half_written) == "imported"
+
+
+def test_a_grammar_that_stays_damaged_is_one_line(half_written):
+    assert "cached grammar is damaged; delete" in _import_with_sleep("lambda seconds: None", half_written)
