@@ -46,24 +46,29 @@ class CocoAnnotations:
         classes: Names to keep, in label order; without it all of the file's categories, ordered by id.
         on_error: "raise" stops at the first unusable object; "skip" leaves such objects out and says how many. Broken
             categories and image records always stop: without them the file's meaning is a guess.
+        quiet: Leaves it to the caller to say what was left out.
 
     Attributes:
         class_names: Names by label.
         category_ids: The file's category id by label.
         images: The file's image records, in file order.
         problems: What was wrong with the objects left out.
+        flawed: Of each image that lost an object, by its id, what was wrong with the first.
 
     Raises:
         UserError: The file is missing, damaged or not COCO, an object is unusable (under "raise"; see
             `distill.data.records`), a declared class is missing, or no object of the wanted classes is left.
     """
 
-    def __init__(self, path: str | Path, classes: Sequence[str] | None = None, on_error: str = "raise") -> None:
+    def __init__(
+        self, path: str | Path, classes: Sequence[str] | None = None, on_error: str = "raise", quiet: bool = False
+    ) -> None:
         if on_error not in POLICIES:
             raise unknown_name("on_error policy", on_error, POLICIES)
         self.path = Path(path)
         self.on_error = on_error
         self.problems: list[Problem] = []
+        self.flawed: dict[int, Problem] = {}
         content = read_coco(self.path)
         ids = {category["name"]: category["id"] for category in content["categories"]}
         self.class_names = list(classes) if classes is not None else sorted(ids, key=lambda name: ids[name])
@@ -75,10 +80,13 @@ class CocoAnnotations:
         self._content = content
         self._objects = self._by_image(content, set(ids.values()))
         if not any(self._objects.values()):
+            unusable = f" ({len(self.problems)} are unusable; the first: {self.problems[0]})" if self.problems else ""
             raise UserError(
-                f"annotations {str(path)!r} hold no objects of the classes {', '.join(self.class_names)}, so there is "
-                "nothing to learn or to score; check the file and `classes`"
+                f"annotations {str(path)!r} hold no objects of the classes {', '.join(self.class_names)}{unusable}, so "
+                "there is nothing to learn or to score; check the file and `classes`"
             )
+        if self.problems and not quiet:
+            self._announce()
 
     def objects(self, image_id: int) -> list[dict[str, Any]]:
         """The annotation records of an image, each with its `label`."""
@@ -131,20 +139,24 @@ class CocoAnnotations:
                 problem = geometry_problem(record, sizes)
             if problem is not None:
                 self._refuse(problem)
+                image_id = record.get("image_id") if isinstance(record, dict) else None
+                if isinstance(image_id, int) and image_id in sizes:
+                    self.flawed.setdefault(image_id, problem)
                 continue
             seen.add(record["id"])
             if record["category_id"] in labels:
                 objects[record["image_id"]].append({**record, "label": labels[record["category_id"]]})
-        if self.problems:
-            kinds = ", ".join(f"{count} {kind}" for kind, count in Counter(p.kind for p in self.problems).most_common())
-            logger.warning(
-                "left out %d of %d objects (on_error: skip): %s; the first: %s",
-                len(self.problems),
-                len(content["annotations"]),
-                kinds,
-                self.problems[0].within(self.path),
-            )
         return dict(objects)
+
+    def _announce(self) -> None:
+        kinds = ", ".join(f"{count} {kind}" for kind, count in Counter(p.kind for p in self.problems).most_common())
+        logger.warning(
+            "left out %d of %d objects (on_error: skip): %s; the first: %s",
+            len(self.problems),
+            len(self._content["annotations"]),
+            kinds,
+            self.problems[0].within(self.path),
+        )
 
     def _refuse(self, problem: Problem) -> None:
         if self.on_error == "raise":

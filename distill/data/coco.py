@@ -318,6 +318,13 @@ class CocoInstances(LightningDataModule):
                 f"{len(missing)} of {len(images)} images listed in {str(content.path)!r} are not in "
                 f"{str(folder)!r}, for example {missing[0]!r}; evaluation needs all of them"
             )
+        if flawed := [image for image in images if image["id"] in content.flawed]:
+            problem = content.flawed[flawed[0]["id"]].within(content.path)
+            raise UserError(
+                f"{len(flawed)} of the {len(images)} images held out by val_fraction have objects that cannot be used, "
+                f"and a score without them would not compare; the first: {problem}; correct the file, or set "
+                "data.init_args.val_fraction to 0"
+            )
         return CocoViews(folder, content, images, self.image_size, on_error="raise")
 
 

@@ -75,8 +75,9 @@ def view(
 ) -> tuple[Tensor, Target]:
     """What `window` shows of an image and its objects, padded at the bottom and right.
 
-    Boxes are the annotated ones, clipped to the window, as in MMDetection: they keep the file's convention and may be
-    wider than what is left of the mask. Objects without a visible pixel or with an empty box are left out.
+    Boxes are the annotated ones, clipped to the window, as MMDetection's crop leaves them by default: they keep the
+    file's convention and may be wider than what is left of the mask. Objects without a visible pixel or with an empty
+    box are left out.
 
     Args:
         pixels: uint8 RGB (3, H, W).

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from distill.data.images import SUFFIXES
-from distill.data.sources.source import images_by_stem
+from distill.data.sources.folders import images_by_stem
 from distill.errors import UserError
 
 

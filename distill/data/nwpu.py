@@ -5,13 +5,10 @@ collection of part detectors", ISPRS Journal 98 (2014); masks by Su et al., "Obj
 in Remote Sensing Imagery Based on Precise Mask R-CNN", IGARSS 2019.
 """
 
-from pathlib import Path
 from typing import Any
 
 from distill.data.coco import CocoInstances
-from distill.errors import UserError
-
-_LAYOUT = ("images", "annotations/train.json", "annotations/val.json")
+from distill.data.prepared import prepared_files
 
 
 class NWPU(CocoInstances):
@@ -33,16 +30,12 @@ class NWPU(CocoInstances):
     """
 
     def __init__(self, root: str, **kwargs: Any) -> None:
-        folder = Path(root)
-        missing = [part for part in _LAYOUT if not (folder / part).exists()]
-        if missing:
-            raise UserError(f"root {root!r} lacks {', '.join(missing)}; NWPU needs {', '.join(_LAYOUT)} below root")
-        images, annotations = str(folder / "images"), folder / "annotations"
+        images, train, val = prepared_files("nwpu", root, "train", "val")
         super().__init__(
             train_images=images,
-            train_annotations=str(annotations / "train.json"),
+            train_annotations=train,
             val_images=images,
-            val_annotations=str(annotations / "val.json"),
+            val_annotations=val,
             test_images=None,
             test_annotations=None,
             **kwargs,

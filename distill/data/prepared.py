@@ -20,7 +20,7 @@ def prepared_files(name: str, root: str, *splits: str) -> list[str]:
     missing = [part for part in parts if not (Path(root) / part).exists()]
     if missing:
         raise UserError(
-            f"root {root!r} lacks {', '.join(missing)}; write it with: distill data prepare {name} --source "
-            f"UNPACKED --target {root}"
+            f"root {root!r} lacks {', '.join(missing)}; {name.upper()} needs {', '.join(parts)}. Write them with: "
+            f"distill data prepare {name} --source UNPACKED --target {root}"
         )
     return [str(Path(root) / part) for part in parts]

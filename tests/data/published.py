@@ -122,6 +122,17 @@ def hrsid_coco(root: Path) -> Path:
     return root
 
 
+def hrsid_masks(root: Path) -> Path:
+    """Samples with colour masks; image n shows n ships."""
+    for number in (1, 2, 3):
+        mask = np.zeros((48, 64, 3), np.uint8)
+        for ship in range(number):
+            mask[4:9, 4 + 12 * ship : 14 + 12 * ship] = (40 * ship, 200, 90)
+        save(scene(number), root / f"images/P{number:04d}.png")
+        save(Image.fromarray(mask), root / f"instance_masks/P{number:04d}.png")
+    return root
+
+
 def nwpu_texts(root: Path, count: int = 12) -> Path:
     """The original: text files, positive and negative images with the same names."""
     base = root / "NWPU VHR-10 dataset"

@@ -1,7 +1,9 @@
 """Decoding of every pixel format that remote-sensing data comes in, and of files that are no images."""
 
+import struct
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -58,6 +60,41 @@ def test_deep_grey_is_stretched_by_percentiles(tmp_path: Path, dtype: type) -> N
     assert pixels[0, 5:, :].float().diff(dim=0).min() >= 0
 
 
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+@pytest.mark.parametrize("channels", [3, 4])
+def test_deep_colours_are_stretched_as_deep_grey_is(tmp_path: Path, suffix: str, channels: int) -> None:
+    values = np.linspace(100, 1100, 30_000).reshape(100, 100, 3).astype(np.uint16)
+    values[0, 0] = 60_000
+    stored = values if channels == 3 else np.dstack([values, np.full((100, 100), 65535, np.uint16)])
+    cv2.imwrite(str(tmp_path / f"a.{suffix}"), stored[:, :, [2, 1, 0, 3][:channels]])  # OpenCV takes BGR
+    pixels = read_image(tmp_path / f"a.{suffix}")
+    low, high = np.percentile(values, (1, 99))
+    expected = np.round(((values - low) / (high - low)).clip(0, 1) * 255)
+    assert np.array_equal(pixels.permute(1, 2, 0).numpy(), expected)
+
+
+def test_bitmaps_of_16_bits_for_a_whole_pixel_are_not_deep(tmp_path: Path) -> None:
+    header = struct.pack("<2sIHHI", b"BM", 66 + 4, 0, 0, 66) + struct.pack(
+        "<IiiHHIIiiII", 40, 2, 1, 1, 16, 3, 4, 0, 0, 0, 0
+    )
+    masks = struct.pack("<III", 0xF800, 0x07E0, 0x001F)
+    (tmp_path / "a.bmp").write_bytes(header + masks + struct.pack("<HH", 0xF800, 0x001F))
+    assert read_image(tmp_path / "a.bmp").flatten(1).T.tolist() == [[255, 0, 0], [0, 0, 255]]
+
+
+def test_deep_colours_that_two_decoders_read_differently_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.tif"
+    cv2.imwrite(str(path), np.full((4, 5, 3), 1000, np.uint16))
+    for decoded in (None, np.zeros((4, 5, 3), np.uint16), np.zeros((4, 5, 3), np.uint8)):
+        monkeypatch.setattr(cv2, "imread", lambda *_, decoded=decoded: decoded)
+        with pytest.raises(
+            BrokenImage, match=r"a\.tif' has 16 bits in a kind of colour that is not read; save it as RGB"
+        ):
+            read_image(path)
+
+
 def test_invalid_float_pixels_and_constant_images(tmp_path: Path) -> None:
     values = np.ones((4, 4), np.float32)
     values[0, 0] = np.nan
@@ -95,7 +132,7 @@ def test_broken_files_are_named_with_a_reason(tmp_path: Path) -> None:
 
 
 def test_images_are_found_in_subfolders_sorted_and_whatever_the_case(tmp_path: Path) -> None:
-    for name in ("b.JPG", "a/c.Tiff", "a/b/x.png", "a.webp", "notes.txt", ".hidden.png", "a/._b.png"):
+    for name in ("b.JPG", "a/c.Tiff", "a/b/x.png", "a.webp", "notes.txt", ".hidden.png", "a/._b.png", ".cache/d.png"):
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()

@@ -1,5 +1,6 @@
 """Held-out training images, models that are not selected on what is reported, and rare classes seen more often."""
 
+import json
 import math
 from collections import Counter
 from pathlib import Path
@@ -54,6 +55,21 @@ def test_validation_takes_a_part_of_train_and_test_the_val_files(scenes: Path) -
     targets = [target.image_id for batch in data.val_dataloader() for target in batch["targets"]]
     assert targets == ids(data, "val")
     assert not {t.image_id for batch in data.train_dataloader() for t in batch["targets"]} & set(targets)
+
+
+def test_held_out_images_lose_no_object_in_silence(scenes: Path, tmp_path: Path) -> None:
+    held_out, trained_on = (ids(module(scenes, val_fraction=0.25), split)[0] for split in ("val", "train"))
+    for image, stops in ((held_out, True), (trained_on, False)):
+        content = json.loads((scenes / "train/annotations.json").read_text())
+        next(record for record in content["annotations"] if record["image_id"] == image)["bbox"] = [0, 0, -1, 5]
+        (tmp_path / "broken.json").write_text(json.dumps(content))
+        data = module(scenes, val_fraction=0.25, train_annotations=str(tmp_path / "broken.json"))
+        assert len(ids(data, "train")) == 9
+        if stops:
+            with pytest.raises(UserError, match="1 of the 3 images held out by val_fraction have objects that cannot"):
+                data.dataset("val")
+        else:
+            assert len(ids(data, "val")) == 3
 
 
 def test_the_held_out_part_is_the_same_for_every_seed_of_a_run(scenes: Path) -> None:

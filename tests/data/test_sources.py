@@ -2,7 +2,10 @@
 
 import json
 import shutil
+import weakref
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,8 +17,9 @@ from pycocotools.coco import COCO
 
 from distill.data import HRSID, NWPU, SSDD, WHU
 from distill.data.conversion import prepare
-from distill.data.images import BrokenImage, read_label
-from distill.data.sources import NAMES, find_source
+from distill.data.images import BrokenImage, read_image, read_label
+from distill.data.sources import NAMES, find_source, nwpu
+from distill.data.sources.folders import subfolders
 from distill.data.sources.nwpu import read_boxes
 from distill.data.sources.ssdd import official_split
 from distill.data.sources.whu import instances
@@ -24,6 +28,7 @@ from tests.data.published import (
     SHARED,
     coco,
     hrsid_coco,
+    hrsid_masks,
     nwpu_texts,
     save,
     scene,
@@ -95,6 +100,15 @@ def test_ssdd_polygons_win_over_boxes_and_boxes_become_rectangles(tmp_path: Path
     assert record["segmentation"] == [[5, 6, 20.5, 6, 20.5, 18, 5, 18]]
 
 
+def test_polygons_win_whatever_the_source_is_called(tmp_path: Path) -> None:
+    source = tmp_path / "PSeg here and there"
+    ssdd_voc(source, polygons=False, base="BBox_SSDD/voc_style")
+    ssdd_voc(source)
+    done = prepare("ssdd", source, tmp_path / "out")
+    record = json.loads((done.root / "annotations/official/test.json").read_text())["annotations"][0]
+    assert record["segmentation"] == [[5, 6, 20.5, 6, 20.5, 18, 5, 18]]
+
+
 def test_ssdd_official_coco(tmp_path: Path) -> None:
     root = prepare("ssdd", ssdd_coco_official(tmp_path / "source"), tmp_path / "ssdd").root
     assert names(root, "official/test") == ["000001.jpg", "000009.jpg"]
@@ -124,6 +138,10 @@ def test_ssdd_rsprompter_files_give_both_splits(tmp_path: Path) -> None:
         ("<annotation><size><width>9</width><height>9</height></size></annotation>", "for an image of 9x9"),
         ("<annotation><object><name>ship</name></object></annotation>", "neither <segm> nor <bndbox>"),
         ("<annotation><object><name>plane</name></object></annotation>", "class 'plane'"),
+        ("", "cannot be read"),
+        ("<annotation></annotation>", "has no <object>"),
+        ("<html><body>not found</body></html>", "its root is <html>, not <annotation>"),
+        ("<?xml version='1.0' encoding='foo'?><annotation></annotation>", "unknown encoding: foo"),
         (
             "<annotation><object><name>ship</name><segm><point>1;2</point></segm></object></annotation>",
             "cannot be read",
@@ -164,7 +182,7 @@ def test_whu_in_rsprompters_layout_and_with_a_split_missing(tmp_path: Path) -> N
     shutil.rmtree(source / "imgs/test")
     root = prepare("whu", source, tmp_path / "whu").root
     assert not (root / "annotations/test.json").exists()
-    with pytest.raises(UserError, match=r"lacks annotations/test\.json; write it with: distill data prepare whu"):
+    with pytest.raises(UserError, match=r"lacks annotations/test\.json; .* Write them with: distill data prepare whu"):
         WHU(str(root))
 
 
@@ -175,8 +193,169 @@ def test_whu_labels_of_another_size_or_missing(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is 8x8, but its image is 64x48"):
         prepare("whu", source, tmp_path / "whu")
     label.unlink()
-    with pytest.raises(UserError, match=r"9\.tif' does not exist"):
+    with pytest.raises(UserError, match=r"^1 of 3 images have no label, for example '.*/train/image/9\.tif'; add what"):
         prepare("whu", source, tmp_path / "whu")
+
+
+LAYOUTS: dict[str, tuple[Callable[[Path], Path], str, str, str]] = {
+    # how it is written, an image, the file that says what is on it, and what that file is called
+    "hrsid": (hrsid_masks, "images/P0002.png", "instance_masks/P0002.png", "mask"),
+    "nwpu": (nwpu_texts, "positive image set/003.jpg", "ground truth/003.txt", "text"),
+    "ssdd": (ssdd_voc, "JPEGImages_train/000002.jpg", "Annotations_train/000002.xml", "XML file"),
+    "whu": (whu_tiles, "val/image/9.tif", "val/label/9.tif", "label"),
+}
+
+
+def ending(source: Path, part: str) -> Path:
+    (path,) = (path for path in source.rglob(Path(part).name) if path.as_posix().endswith(part))
+    return path
+
+
+def images_in(manifest: dict[str, Any]) -> int:
+    return sum(split["images"] for split in manifest["splits"].values())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_files_without_counterpart_stop_or_are_counted(tmp_path: Path, name: str) -> None:
+    write, image, label, kind = LAYOUTS[name]
+    source = write(tmp_path / "source")
+    whole = images_in(prepare(name, source, tmp_path / "whole").manifest)
+    ending(source, label).unlink()
+    with pytest.raises(
+        UserError, match=rf"^1 of \d+ images have no {kind}, for example '.*{image}'; add .*-on-error skip"
+    ):
+        prepare(name, source, tmp_path / "out")
+    one = prepare(name, source, tmp_path / "out", on_error="skip").manifest
+    assert (images_in(one), one["skipped_by_kind"]) == (whole - 1, {f"image without {kind}": 1})
+    assert one["skipped"][0].endswith(f"{image}' has no {kind}")
+    other = next(path for path in ending(source, image).parent.iterdir() if path != ending(source, image))
+    other.unlink()
+    with pytest.raises(UserError, match=f"images have no {kind}, .*; 1 of .* {kind}s have no image, for example"):
+        prepare(name, source, tmp_path / "out")
+    two = prepare(name, source, tmp_path / "out", on_error="skip").manifest
+    assert two["skipped_by_kind"] == {f"image without {kind}": 1, f"{kind} without image": 1}
+    assert not prepare(name, source, tmp_path / "out", on_error="skip").changed
+    save(scene(7), ending(source, image).with_stem("0007"))
+    assert prepare(name, source, tmp_path / "out", on_error="skip").changed  # there is more to list
+
+
+def test_a_whu_part_without_its_labels(tmp_path: Path) -> None:
+    source = whu_tiles(tmp_path / "source")
+    shutil.rmtree(next(source.rglob("val/label")))
+    with pytest.raises(UserError, match="3 of 3 images have no label"):
+        prepare("whu", source, tmp_path / "whu")
+
+
+def test_negative_images_of_nwpu_need_no_text(tmp_path: Path) -> None:
+    source = nwpu_texts(tmp_path / "source")
+    save(scene(500), next(source.rglob("negative image set")) / "650.jpg")
+    assert images_in(prepare("nwpu", source, tmp_path / "nwpu").manifest) == 12
+
+
+LEFTOVERS = {
+    "hrsid": ("images/._P0001.png", "instance_masks/.ipynb_checkpoints/P0001.png", "__MACOSX/instance_masks/P9.png"),
+    "nwpu": ("ground truth/._001.txt", "ground truth/readme.txt", "positive image set/Thumbs.db"),
+    "ssdd": ("Annotations_train/._000002.xml", "JPEGImages_train/desktop.ini"),
+    "whu": ("train/image/._9.tif", "train/image/.ipynb_checkpoints/9-checkpoint.tif", "train/label/9.tfw"),
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_other_programs_leave_behind_is_no_data(tmp_path: Path, name: str) -> None:
+    source = LAYOUTS[name][0](tmp_path / "source")
+    clean = prepare(name, source, tmp_path / "out")
+    base = ending(source, LAYOUTS[name][1]).parents[len(Path(LAYOUTS[name][1]).parts) - 1]
+    for part in LEFTOVERS[name]:
+        path = base / part
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"\0\5\x16\7")
+    assert not prepare(name, source, tmp_path / "out").changed
+    assert clean.manifest["skipped"] == []
+
+
+def test_the_folder_of_a_mac_archive_is_not_taken_for_the_data(tmp_path: Path) -> None:
+    source = nwpu_texts(tmp_path / "source")
+    (source / "NWPU VHR-10 dataset").rename(source / "nwpu")  # sorted behind __MACOSX
+    for number in range(1, 13):
+        path = source / f"__MACOSX/ground truth/{number:03d}.txt"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"\0\5\x16\7")
+    assert images_in(prepare("nwpu", source, tmp_path / "nwpu").manifest) == 12
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("change", [str.upper, str.lower, str.title])
+def test_folders_and_suffixes_in_any_case(tmp_path: Path, name: str, change: Callable[[str], str]) -> None:
+    source = LAYOUTS[name][0](tmp_path / "source")
+    expected = prepare(name, source, tmp_path / "expected").manifest["splits"]
+    for path in sorted(source.rglob("*"), reverse=True):  # the innermost first
+        path.rename(path.with_name(change(path.name)) if path.is_dir() else path.with_suffix(change(path.suffix)))
+    done = prepare(name, source, tmp_path / "out")
+    assert {split: counts["images"] for split, counts in done.manifest["splits"].items()} == {
+        split: counts["images"] for split, counts in expected.items()
+    }
+
+
+def test_coco_files_in_any_case(tmp_path: Path) -> None:
+    source = hrsid_coco(tmp_path / "source")
+    (source / "HRSID_JPG/annotations/train2017.json").rename(source / "HRSID_JPG/annotations/Train2017.JSON")
+    (source / "HRSID_JPG/annotations").rename(source / "HRSID_JPG/Annotations")
+    (source / "HRSID_JPG/JPEGImages").rename(source / "HRSID_JPG/jpegimages")
+    assert images_in(prepare("hrsid", source, tmp_path / "hrsid").manifest) == 3
+
+
+def test_linked_folders_are_followed_and_loops_end(tmp_path: Path) -> None:
+    data = nwpu_texts(tmp_path / "elsewhere") / "NWPU VHR-10 dataset"
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "data").symlink_to(data)
+    for number in range(20):
+        (source / f"loop{number}").symlink_to(source)
+        (data / f"loop{number}").symlink_to(data)
+    assert len(subfolders(source)) == 1 + 1 + 3
+    assert images_in(prepare("nwpu", source, tmp_path / "nwpu").manifest) == 12
+
+
+def test_labels_mean_one_thing_only(tmp_path: Path) -> None:
+    label = np.zeros((8, 9), bool)
+    label[2:5, 3:7] = True
+    grey, opaque = label.astype(np.uint8) * 255, np.full((8, 9), 255, np.uint8)
+    colour = np.repeat(grey[:, :, None], 3, axis=2)
+    palette = Image.fromarray(label.astype(np.uint8), mode="P")
+    palette.putpalette([0, 0, 0, 255, 0, 0])
+    sound = {
+        "bits": Image.fromarray(label),
+        "ones": Image.fromarray(label.astype(np.uint8)),
+        "grey": Image.fromarray(grey),
+        "colour": Image.fromarray(colour),
+        "alpha": Image.fromarray(np.dstack([colour, opaque])),
+        "grey alpha": Image.fromarray(np.dstack([grey, opaque])),
+        "palette": palette,
+        "float": Image.fromarray(label.astype(np.float32)),
+    }
+    for name, image in sound.items():
+        save(image, tmp_path / f"{name}.png" if name != "float" else tmp_path / "float.tif")
+        assert np.array_equal(read_label(next(tmp_path.glob(f"{name}.*"))), label), name
+    broken = {
+        "background.tif": (Image.fromarray(grey // 2 + 10), "has the values 10, 137; a label is 0 and 1, or 0 and 255"),
+        "mixed.tif": (Image.fromarray(np.diag([0, 1, 255]).astype(np.uint8)), "has the values 0, 1, 255; "),
+        "nan.tif": (Image.fromarray(np.full((8, 9), np.nan, np.float32)), "has the values nan"),
+        "lossy.jpg": (Image.fromarray(grey), "saved without loss"),
+        "scene.png": (scene(0).convert("P"), "has the values 0, 51, 102, 153, 204, ...; "),
+    }
+    for name, (image, message) in broken.items():
+        save(image, tmp_path / name)
+        with pytest.raises(BrokenImage, match=message):
+            read_label(tmp_path / name)
+
+
+def test_colour_masks_with_loss_are_refused(tmp_path: Path) -> None:
+    source = hrsid_masks(tmp_path / "source")
+    mask = source / "instance_masks/P0002.png"
+    Image.open(mask).save(mask.with_suffix(".jpg"))
+    mask.unlink()
+    with pytest.raises(UserError, match=r"P0002\.jpg' is a JPEG, whose compression adds colours"):
+        prepare("hrsid", source, tmp_path / "hrsid")
 
 
 def test_instances_of_one_building_and_of_none() -> None:
@@ -222,7 +401,9 @@ def test_nwpu_lines() -> None:
         (1, [563, 478, 67, 95]),
         (10, [1, 2, 2, 2]),
     ]
-    assert read_boxes("") == []
+    for empty in ("", "\r\n \r\n"):
+        with pytest.raises(ValueError, match="it has no line"):
+            read_boxes(empty)
     for line in ("(1,2),(3,4)", "1,2,3,4,5", "(1,2),(3,4),x", "(1,2),(3,4),11", "(1,2),(3,4),0"):
         with pytest.raises(ValueError, match="line"):
             read_boxes(line)
@@ -242,9 +423,37 @@ def test_nwpu_text_files(tmp_path: Path) -> None:
     record = data.dataset("train").annotations.objects(0)[0]
     assert record["bbox"] == [5, 6, 15, 12]
     assert coco_mask.area(coco_mask.frPyObjects(record["segmentation"], 48, 64)).sum() == 15 * 12
+    next(source.rglob("001.txt")).write_bytes(b"")
+    with pytest.raises(UserError, match=r"001\.txt' cannot be read \(it has no line"):
+        prepare("nwpu", source, tmp_path / "again")
     next(source.rglob("001.txt")).write_text("nonsense")
     with pytest.raises(UserError, match=r"ground truth .*001\.txt' cannot be read"):
         prepare("nwpu", source, tmp_path / "again")
+
+
+def test_nwpu_ids_are_the_numbers_less_one(tmp_path: Path) -> None:
+    source = nwpu_texts(tmp_path / "source")
+    for part in ("positive image set/001.jpg", "ground truth/001.txt"):
+        ending(source, part).unlink()
+    assert {item.name: item.image_id for item in find_source("nwpu", source).items} == {
+        f"{number:03d}.jpg": number - 1 for number in range(2, 13)
+    }
+    for path in (ending(source, "positive image set/002.jpg"), ending(source, "ground truth/002.txt")):
+        path.rename(path.with_stem("port"))
+    assert sorted(item.image_id for item in find_source("nwpu", source).items) == list(range(11))
+
+
+def test_nwpu_holds_one_image_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    alive: list[weakref.ref[torch.Tensor]] = []
+
+    def read(path: Path) -> torch.Tensor:
+        assert not [pixels for pixels in alive if pixels() is not None]
+        pixels = read_image(path)
+        alive.append(weakref.ref(pixels))
+        return pixels
+
+    monkeypatch.setattr(nwpu, "read_image", read)
+    assert len(find_source("nwpu", nwpu_texts(tmp_path / "source")).items) == len(alive) == 12
 
 
 def test_nwpu_masks_win_over_text_files(tmp_path: Path) -> None:
@@ -319,5 +528,3 @@ def test_a_label_that_is_no_image(tmp_path: Path) -> None:
     (tmp_path / "label.tif").write_text("no image")
     with pytest.raises(BrokenImage, match="not an image"):
         read_label(tmp_path / "label.tif")
-    save(scene(0).convert("P"), tmp_path / "palette.png")
-    assert read_label(tmp_path / "palette.png").shape == (48, 64)

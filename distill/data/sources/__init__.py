@@ -17,10 +17,12 @@ def find_source(name: str, folder: str | Path, on_error: str = "raise") -> Sourc
     Args:
         name: One of `NAMES`.
         folder: Where the archive was unpacked.
-        on_error: "skip" leaves out unusable objects of COCO files, "raise" stops at the first.
+        on_error: "skip" leaves out unusable objects of COCO files, and images and labels without counterpart; "raise"
+            stops at the first.
 
     Raises:
-        UserError: No such data set or folder, or the folder has none of the layouts.
+        UserError: No such data set or folder, the folder has none of the layouts, or (under "raise") there is something
+            to leave out.
     """
     if name not in NAMES:
         raise unknown_name("data set", name, NAMES)

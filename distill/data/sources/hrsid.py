@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from distill.data.images import BrokenImage, read_image
-from distill.data.sources.source import Item, Objects, Source, coco_items, images_by_stem, mask_object, subfolders
+from distill.data.sources.folders import below, images_by_stem, subfolders
+from distill.data.sources.source import Item, Objects, Source, coco_items, in_pairs, mask_object
 from distill.errors import UserError
 
 CLASSES = ("ship",)
@@ -23,32 +24,30 @@ def find(folder: Path, on_error: str) -> Source:
     """The COCO files if they are there, else the colour masks.
 
     Raises:
-        UserError: Neither is there.
+        UserError: Neither is there; and all cases of `coco_items` and `in_pairs`.
     """
     for base in subfolders(folder):
-        files = {split: base / "annotations" / f"{split}2017.json" for split in ("train", "test")}
+        files = {split: below(base, f"annotations/{split}2017.json") for split in ("train", "test")}
+        published, images = below(base, "JPEGImages"), below(base, "images")
         if all(path.is_file() for path in files.values()):
-            images = images_by_stem([base / "JPEGImages", base / "images"])
-            names, items, skipped = coco_items(files, images, base / "JPEGImages", on_error)
+            found = images_by_stem([published, images])
+            names, items, skipped = coco_items(files, found, published, on_error)
             return Source("COCO", names, items, list(files.values()), skipped)
-        masks = images_by_stem([base / "instance_masks"])
+        masks, found = images_by_stem([below(base, "instance_masks")]), images_by_stem([images])
         if masks:
-            images = images_by_stem([base / "images"])
-            return Source(
-                "colour masks",
-                CLASSES,
-                [
-                    Item(
-                        name=images[stem].name if stem in images else path.name,
-                        image=images.get(stem, base / "images" / path.name),
-                        image_id=number,
-                        splits=("all",),
-                        objects=_ships(path),
-                        files=(path,),
-                    )
-                    for number, (stem, path) in enumerate(sorted(masks.items()), start=1)
-                ],
-            )
+            stems, alone, skipped = in_pairs(found, masks, "mask", on_error)
+            items = [
+                Item(
+                    name=found[stem].name,
+                    image=found[stem],
+                    image_id=number,
+                    splits=("all",),
+                    objects=_ships(masks[stem]),
+                    files=(masks[stem],),
+                )
+                for number, stem in enumerate(sorted(stems), start=1)
+            ]
+            return Source("colour masks", CLASSES, items, alone, skipped)
     raise UserError(
         f"--source {str(folder)!r} holds no HRSID: neither annotations/{{train,test}}2017.json beside JPEGImages/, nor "
         "instance_masks/ beside images/"
@@ -57,6 +56,10 @@ def find(folder: Path, on_error: str) -> Source:
 
 def _ships(path: Path) -> Objects:
     def objects(height: int, width: int) -> list[dict[str, Any]]:
+        if path.suffix.lower() in (".jpg", ".jpeg"):
+            raise BrokenImage(
+                f"mask {str(path)!r} is a JPEG, whose compression adds colours that are no ships; HRSID's masks are PNG"
+            )
         colours = read_image(path).numpy().astype(np.int64)
         if colours.shape[1:] != (height, width):
             raise BrokenImage(f"mask {str(path)!r} is not of the size of its image, {width}x{height}")

@@ -16,9 +16,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from distill.data.duplicates import Looks, near_identical
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from distill.data.duplicates import Looks, near_identical, thumbnail
 from distill.data.images import BrokenImage, read_image
-from distill.data.sources.source import Item, Objects, Source, coco_items, images_by_stem, rectangle, subfolders
+from distill.data.sources.folders import below, files_by_stem, images_by_stem, subfolders
+from distill.data.sources.source import Item, Objects, Source, coco_items, in_pairs, rectangle
 from distill.errors import UserError
 
 CLASSES = (
@@ -40,31 +45,33 @@ def find(folder: Path, on_error: str) -> Source:
     """COCO files if they are there, else the text files.
 
     Raises:
-        UserError: Neither is there.
+        UserError: Neither is there; and all cases of `coco_items` and `in_pairs`.
     """
     for base in subfolders(folder):
-        folders = [base / name for name in ("positive image set", "images", "imgs")]
+        folders = [below(base, name) for name in ("positive image set", "images", "imgs")]
         images = images_by_stem(folders)
         for names in _COCO_FILES:
-            files = {split: base / name for split, name in names.items()}
+            files = {split: below(base, name) for split, name in names.items()}
             if all(path.is_file() for path in files.values()):
                 class_names, items, skipped = coco_items(files, images, folders[0], on_error)
                 items = _split(items) if "all" in files else items
                 return Source(f"COCO, {', '.join(names)}", class_names, items, list(files.values()), skipped)
-        texts = sorted((base / "ground truth").glob("*.txt"))
+        texts = files_by_stem([below(base, "ground truth")], (".txt",))
         if texts:
+            stems, alone, skipped = in_pairs(images, texts, "text", on_error)
             items = [
                 Item(
-                    name=images[path.stem].name if path.stem in images else f"{path.stem}.jpg",
-                    image=images.get(path.stem, folders[0] / f"{path.stem}.jpg"),
-                    image_id=number,
+                    name=images[stem].name,
+                    image=images[stem],
+                    image_id=image_id,
                     splits=("all",),
-                    objects=_boxes(path),
-                    files=(path,),
+                    objects=_boxes(texts[stem]),
+                    files=(texts[stem],),
                 )
-                for number, path in enumerate(texts)  # from 0, as the COCO files count
+                for stem, image_id in _image_ids(stems).items()
             ]
-            return Source("text files: boxes only, so masks are rectangles", CLASSES, _split(items))
+            layout = "text files: boxes only, so masks are rectangles"
+            return Source(layout, CLASSES, _split(items), alone, skipped)
     raise UserError(
         f"--source {str(folder)!r} holds no NWPU VHR-10: neither annotations/{{train,val}}.json, nor annotations.json, "
         "nor 'ground truth'/*.txt"
@@ -75,7 +82,7 @@ def read_boxes(text: str) -> list[dict[str, Any]]:
     """Objects of one text file, a line each: `(x1,y1),(x2,y2),class` with the class from 1.
 
     Raises:
-        ValueError: A line is not of that form, or the class is unknown.
+        ValueError: A line is not of that form, the class is unknown, or there is no line.
     """
     found = []
     for line in filter(None, map(str.strip, text.splitlines())):
@@ -87,7 +94,16 @@ def read_boxes(text: str) -> list[dict[str, Any]]:
             raise ValueError(f"class {category} in line {line!r}; there are 1 to {len(CLASSES)}")
         box = [float(x1), float(y1), float(x2 - x1), float(y2 - y1)]
         found.append({"category_id": category, "bbox": box, "segmentation": rectangle(x1, y1, x2, y2)})
+    if not found:
+        raise ValueError("it has no line, but every image of the positive set shows an object")
     return found
+
+
+def _image_ids(stems: Sequence[str]) -> dict[str, int]:
+    """An id for each name, sorted: its number less one, as in the COCO files; counted if names are no such numbers."""
+    ordered = sorted(stems)
+    numbers = [int(stem) - 1 for stem in ordered if stem.isdecimal()]
+    return dict(zip(ordered, numbers if len(set(numbers)) == len(ordered) else range(len(ordered)), strict=True))
 
 
 def _boxes(path: Path) -> Objects:
@@ -102,7 +118,7 @@ def _boxes(path: Path) -> Objects:
 
 def _split(items: Sequence[Item]) -> list[Item]:
     """The items with their split: one side for each group of near-identical images, by its first name's hash."""
-    looks = Looks.of([_pixels(item.image) for item in items])
+    looks = Looks.from_thumbnails([_look(item.image) for item in items])
     leader = list(range(len(items)))
     for pair in near_identical(looks):
         first, second = sorted((leader[pair.first], leader[pair.second]))
@@ -115,8 +131,9 @@ def _side(name: str) -> str:
     return "val" if int.from_bytes(digest, "big") / 2**48 < _HELD_OUT else "train"
 
 
-def _pixels(path: Path) -> Any:
+def _look(path: Path) -> NDArray[np.float32]:
+    """The thumbnail, so that one image at a time is in memory; a blank one, which is like nothing, if it is broken."""
     try:
-        return read_image(path)
+        return thumbnail(read_image(path))
     except BrokenImage:
-        return None
+        return thumbnail(torch.zeros(3, 1, 1, dtype=torch.uint8))

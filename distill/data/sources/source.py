@@ -3,7 +3,7 @@
 Axes: H W pixels of an image.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distill.data.annotations import CocoAnnotations
-from distill.data.images import SUFFIXES
+from distill.data.records import Problem
 from distill.errors import UserError
 
 Objects = Callable[[int, int], list[dict[str, Any]]]
@@ -50,35 +50,46 @@ class Source:
         layout: Which layout was found, in words.
         class_names: Names by category id, from 1.
         items: Its images.
-        annotation_files: Files that belong to no single image.
-        skipped: What the reader left out, one line each.
+        other_files: Files that belong to no single item, among them those that `in_pairs` left out.
+        skipped: What the reader left out; each reads as a line of its own.
     """
 
     layout: str
     class_names: Sequence[str]
     items: Sequence[Item]
-    annotation_files: Sequence[Path] = ()
-    skipped: Sequence[str] = field(default_factory=tuple)
+    other_files: Sequence[Path] = ()
+    skipped: Sequence[Problem] = field(default_factory=tuple)
 
 
-def subfolders(folder: Path, depth: int = 3) -> list[Path]:
-    """`folder` and the folders below it, the nearest first: archives unpack into one or two folders of their own."""
-    found, level = [folder], [folder]
-    for _ in range(depth):
-        level = sorted(path for parent in level for path in parent.iterdir() if path.is_dir() and not path.is_symlink())
-        found += level
-    return found
+def in_pairs(
+    images: Mapping[str, Path], labels: Mapping[str, Path], label: str, on_error: str
+) -> tuple[list[str], list[Path], list[Problem]]:
+    """The names that have both an image and a label.
 
+    Args:
+        images: Image files by name.
+        labels: The files that say what they show, by the same names.
+        label: What such a file is called.
+        on_error: "raise" stops if a file has no counterpart, "skip" leaves it out.
 
-def images_by_stem(folders: Iterable[Path]) -> dict[str, Path]:
-    """The image files in `folders` by name without suffix, because annotations may disagree about the suffix."""
-    return {
-        path.stem: path
-        for folder in folders
-        if folder.is_dir()
-        for path in sorted(folder.iterdir(), reverse=True)
-        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
-    }
+    Returns:
+        The names in the order of `images`; the files left out; and a line about each of these.
+
+    Raises:
+        UserError: Under "raise", there is such a file.
+    """
+    counts: list[str] = []
+    alone: list[Path] = []
+    skipped: list[Problem] = []
+    for own, others, kind, other in ((images, labels, "image", label), (labels, images, label, "image")):
+        paths = sorted(path for name, path in own.items() if name not in others)
+        if paths:
+            counts.append(f"{len(paths)} of {len(own)} {kind}s have no {other}, for example {str(paths[0])!r}")
+        alone += paths
+        skipped += [Problem(f"{kind} without {other}", "", f"{kind} {str(path)!r} has no {other}") for path in paths]
+    if counts and on_error == "raise":
+        raise UserError(f"{'; '.join(counts)}; add what is missing, or leave such files out with --on-error skip")
+    return [name for name in images if name in labels], alone, skipped
 
 
 def coco_items(
@@ -87,23 +98,31 @@ def coco_items(
     fallback: Path,
     on_error: str,
     splits_of: Callable[[str, str], tuple[str, ...]] = lambda name, split: (split,),
-) -> tuple[list[str], list[Item], list[str]]:
+) -> tuple[list[str], list[Item], list[Problem]]:
     """Items of COCO files, one for each split.
 
     Args:
         files: Annotation file by split.
         images: Image files by stem.
         fallback: The folder where an image is reported missing.
-        on_error: See `CocoAnnotations`.
+        on_error: "raise" stops at the first unusable object, "skip" leaves such objects out.
         splits_of: The splits that an image goes into, from its file name and the split of its file.
 
     Returns:
         Class names, items, and what was left out.
 
     Raises:
-        UserError: A file cannot be used, the files disagree about classes, or an image is in two of them.
+        UserError: A file cannot be used, the files disagree about classes, an image is in two of them, or an object is
+            unusable (under "raise").
     """
-    contents = {split: CocoAnnotations(path, on_error=on_error) for split, path in files.items()}
+    contents = {split: CocoAnnotations(path, on_error="skip", quiet=True) for split, path in files.items()}
+    skipped = [
+        Problem(problem.kind, "", problem.within(content.path))
+        for content in contents.values()
+        for problem in content.problems
+    ]
+    if skipped and on_error == "raise":
+        raise UserError(f"{skipped[0]}; correct the file, or leave such objects out with --on-error skip")
     class_names = next(iter(contents.values())).class_names
     ids = [image["id"] for content in contents.values() for image in content.images]
     keep_ids = len(set(ids)) == len(ids)  # each file may count from 0
@@ -114,7 +133,10 @@ def coco_items(
                 f"annotations {str(content.path)!r} have other classes than {str(files[next(iter(files))])!r}"
             )
         for record in content.images:
-            path = images.get(Path(record["file_name"]).stem, fallback / record["file_name"])
+            name = Path(record["file_name"])
+            # Only what lies in the source is prepared, so a path that leads out of it names a missing image.
+            inside = name.name if name.is_absolute() or ".." in name.parts else name
+            path = images.get(name.stem, fallback / inside)
             if path.name in items:
                 raise UserError(f"annotations {str(content.path)!r} list {path.name!r} twice, or another file does too")
             items[path.name] = Item(
@@ -125,7 +147,6 @@ def coco_items(
                 objects=_published(content, record["id"]),
                 size=(record["height"], record["width"]),
             )
-    skipped = [problem.within(content.path) for content in contents.values() for problem in content.problems]
     return class_names, list(items.values()), skipped
 
 

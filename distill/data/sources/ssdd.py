@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from distill.data.images import BrokenImage
-from distill.data.sources.source import Item, Objects, Source, coco_items, images_by_stem, rectangle, subfolders
+from distill.data.sources.folders import below, entries, files_by_stem, images_by_stem, subfolders
+from distill.data.sources.source import Item, Objects, Source, coco_items, in_pairs, rectangle
 from distill.errors import UserError
 
 CLASSES = ("ship",)
@@ -42,10 +43,10 @@ def find(folder: Path, on_error: str) -> Source:
     """The first layout found, polygons before boxes.
 
     Raises:
-        UserError: There is none.
+        UserError: There is none; and all cases of `coco_items` and `in_pairs`.
     """
-    for base in sorted(subfolders(folder), key=lambda path: "PSeg" not in path.as_posix()):
-        source = _coco(base, on_error) or _voc(base)
+    for base in sorted(subfolders(folder), key=lambda path: "pseg" not in path.relative_to(folder).as_posix().lower()):
+        source = _coco(base, on_error) or _voc(base, on_error)
         if source is not None:
             return source
     raise UserError(
@@ -56,7 +57,7 @@ def find(folder: Path, on_error: str) -> Source:
 
 def _coco(base: Path, on_error: str) -> Source | None:
     for kind, names in _COCO_FILES:
-        files = {split: base / "annotations" / name for split, name in names.items()}
+        files = {split: below(base, f"annotations/{name}") for split, name in names.items()}
         if not all(path.is_file() for path in files.values()):
             continue
 
@@ -64,45 +65,56 @@ def _coco(base: Path, on_error: str) -> Source | None:
             official = f"official/{official_split(name)}"
             return (official, f"rsprompter/{split}") if kind == "rsprompter" else (official,)
 
-        folders = [base / name / part for name in ("images", "imgs") for part in ("", "train", "test")]
-        names_found, items, skipped = coco_items(files, images_by_stem(folders), base / "images", on_error, splits_of)
+        roots = [below(base, name) for name in ("images", "imgs")]
+        images = images_by_stem(
+            folder for root in roots for folder in (root, below(root, "train"), below(root, "test"))
+        )
+        names_found, items, skipped = coco_items(files, images, roots[0], on_error, splits_of)
         return Source(f"COCO, {kind} files", names_found, items, list(files.values()), skipped)
     return None
 
 
-def _voc(base: Path) -> Source | None:
-    folders = [path for path in base.glob("JPEGImages*") if "PSeg" not in path.name]
-    images = images_by_stem(sorted(folders))
-    files = {path.stem: path for path in sorted(base.glob("Annotations*/*.xml"))}
-    if not files or not folders:
+def _voc(base: Path, on_error: str) -> Source | None:
+    named = {folder: folder.name.lower() for folder in entries(base)}
+    # JPEGImages_PSeg_GT_Mask holds drawings of the masks.
+    images = images_by_stem(
+        path for path, name in named.items() if name.startswith("jpegimages") and "pseg" not in name
+    )
+    files = files_by_stem((path for path, name in named.items() if name.startswith("annotations")), (".xml",))
+    if not files or not images:
         return None
+    stems, alone, skipped = in_pairs(images, files, "XML file", on_error)
     items = [
         Item(
-            name=images[stem].name if stem in images else f"{stem}.jpg",
-            image=images.get(stem, folders[0] / f"{stem}.jpg"),
+            name=images[stem].name,
+            image=images[stem],
             image_id=number,
             splits=(f"official/{official_split(stem)}",),
-            objects=_voc_objects(path),
-            files=(path,),
+            objects=_voc_objects(files[stem]),
+            files=(files[stem],),
         )
-        for number, (stem, path) in enumerate(sorted(files.items()), start=1)
+        for number, stem in enumerate(sorted(stems), start=1)
     ]
-    return Source("VOC", CLASSES, items)
+    return Source("VOC", CLASSES, items, alone, skipped)
 
 
 def _voc_objects(path: Path) -> Objects:
     def objects(height: int, width: int) -> list[dict[str, Any]]:
         try:
             root = ElementTree.parse(path).getroot()
+            if root.tag != "annotation":
+                raise ValueError(f"its root is <{root.tag}>, not <annotation>")
             published = tuple(int(root.findtext(f"size/{key}", "0")) for key in ("height", "width"))
             found = [_voc_object(node) for node in root.iter("object")]
-        except (ElementTree.ParseError, ValueError, OSError) as error:
+        except (ElementTree.ParseError, ValueError, LookupError, OSError) as error:  # LookupError: unknown encoding
             raise BrokenImage(f"annotation file {str(path)!r} cannot be read ({error})") from error
         if all(published) and published != (height, width):
             raise BrokenImage(
                 f"annotation file {str(path)!r} is for an image of {published[1]}x{published[0]}, but the image is "
                 f"{width}x{height}"
             )
+        if not found:
+            raise BrokenImage(f"annotation file {str(path)!r} has no <object>, but every image of SSDD shows a ship")
         return found
 
     return objects

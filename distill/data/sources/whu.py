@@ -14,7 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distill.data.images import BrokenImage, read_label
-from distill.data.sources.source import Item, Objects, Source, images_by_stem, mask_object, subfolders
+from distill.data.records import Problem
+from distill.data.sources.folders import below, images_by_stem, subfolders
+from distill.data.sources.source import Item, Objects, Source, in_pairs, mask_object
 from distill.errors import UserError
 
 CLASSES = ("building",)
@@ -25,27 +27,34 @@ def find(folder: Path, on_error: str) -> Source:
     """The tiles of the splits that are there.
 
     Raises:
-        UserError: There is none.
+        UserError: There is none; and all cases of `in_pairs`.
     """
     for base in subfolders(folder):
-        splits = [split for split in SPLITS if (base / split / "image").is_dir() and (base / split / "label").is_dir()]
-        if not splits:
+        images = {split: images_by_stem([below(base, f"{split}/image")]) for split in SPLITS}
+        labels = {split: images_by_stem([below(base, f"{split}/label")]) for split in SPLITS}
+        if not any(images[split] and labels[split] for split in SPLITS):
             continue
-        found = [(split, path) for split in splits for path in _in_order(base / split / "image")]
-        labels = {split: images_by_stem([base / split / "label"]) for split in splits}
-        items = [
-            Item(
-                name=f"{split}/{path.name}",
-                image=path,
-                image_id=number,
-                splits=(split,),
-                objects=_buildings(labels[split].get(path.stem, base / split / "label" / path.name)),
-                files=(labels[split][path.stem],) if path.stem in labels[split] else (),
-            )
-            for number, (split, path) in enumerate(found, start=1)
-        ]
-        if items:
-            return Source(f"label rasters, {', '.join(splits)}", CLASSES, items)
+        items: list[Item] = []
+        other_files: list[Path] = []
+        skipped: list[Problem] = []
+        for split in SPLITS:
+            tiles = {stem: images[split][stem] for stem in sorted(images[split], key=_order)}
+            stems, alone, problems = in_pairs(tiles, labels[split], "label", on_error)
+            other_files += alone
+            skipped += problems
+            items += [
+                Item(
+                    name=f"{split}/{tiles[stem].name}",
+                    image=tiles[stem],
+                    image_id=number,
+                    splits=(split,),
+                    objects=_buildings(labels[split][stem]),
+                    files=(labels[split][stem],),
+                )
+                for number, stem in enumerate(stems, start=len(items) + 1)
+            ]
+        present = [split for split in SPLITS if images[split]]
+        return Source(f"label rasters, {', '.join(present)}", CLASSES, items, other_files, skipped)
     raise UserError(f"--source {str(folder)!r} holds no WHU Building: no {{train,val,test}}/{{image,label}}/*.tif")
 
 
@@ -69,9 +78,6 @@ def _buildings(path: Path) -> Objects:
     return objects
 
 
-def _in_order(folder: Path) -> list[Path]:
-    """The tiles by number, as they are named."""
-    return sorted(
-        images_by_stem([folder]).values(),
-        key=lambda path: (len(path.stem), path.stem) if path.stem.isdigit() else (99, path.stem),
-    )
+def _order(stem: str) -> tuple[int, str]:
+    """Sorts tiles by number, as they are named."""
+    return (len(stem), stem) if stem.isdigit() else (99, stem)
