@@ -17,6 +17,7 @@ from torchvision.transforms.v2.functional import normalize
 
 from distill.adapter import Adapter
 from distill.corruption import Corruption, CorruptionSettings, from_patches, to_patches
+from distill.divergence import require_finite_gradients
 from distill.errors import UserError, unknown_name
 from distill.losses import LossSettings, combine, cosine, l1
 from distill.optim import OptimSettings, build_optimizer
@@ -161,7 +162,7 @@ class DistillationModule(pl.LightningModule):
         """Logs how far below the trivial solution the student is, and warns when it stays there."""
         metrics = self.trainer.callback_metrics
         ratio = metrics["val/l1"] / metrics["val/trivial_l1"]
-        self.log("val/l1_ratio", ratio, prog_bar=True)
+        self.log("val/l1_ratio", ratio, prog_bar=True, sync_dist=True)
         if self.trainer.sanity_checking or self.trainer.state.fn != "fit":
             return
         warming_up = self.trainer.global_step <= self.optim_settings.warmup_steps
@@ -215,6 +216,10 @@ class DistillationModule(pl.LightningModule):
                 f"{self.teacher.digest}; resume with the same teacher weights"
             )
         self.statistics = TargetStatistics(**checkpoint["target_statistics"])
+
+    def on_before_optimizer_step(self, optimizer: Any) -> None:
+        """Stops a run that has diverged."""
+        require_finite_gradients(self)
 
     def configure_optimizers(self) -> Any:
         """AdamW with warm-up and cosine."""

@@ -89,5 +89,7 @@ class FineTuningModule(SupervisedModule):
         self.scores = self.evaluator.score()
         metrics = summarise(self.scores)
         main = ("box/AP", "mask/AP")
-        self.log_dict({f"{split}/{name}": metrics[name] for name in main}, prog_bar=True)
-        self.log_dict({f"{split}/{name}": value for name, value in metrics.items() if name not in main})
+        # Every process has computed the same; synchronised, so that Lightning does not warn of each metric.
+        self.log_dict({f"{split}/{name}": metrics[name] for name in main}, prog_bar=True, sync_dist=True)
+        rest = {f"{split}/{name}": value for name, value in metrics.items() if name not in main}
+        self.log_dict(rest, sync_dist=True)

@@ -1,5 +1,6 @@
 """AdamW with the decay kept off what must not shrink, slower lower layers, and a warm-up followed by a cosine."""
 
+import logging
 import math
 import re
 from collections.abc import Iterator
@@ -10,6 +11,8 @@ import torch
 from torch import nn
 
 from distill.errors import UserError
+
+logger = logging.getLogger(__name__)
 
 _NUMBERED = re.compile(r"\d+|(layer|block|stage)s?_?\d+|[sb]\d+")  # RegNet has s1.b1
 _CONTAINER = re.compile(r"model|body|trunk|encoder|backbone|(layer|block|stage)s?")
@@ -25,7 +28,7 @@ class OptimSettings:
             state-space parameters A_log and D are never decayed.
         betas: AdamW's two momenta.
         warmup_steps: Steps of linear warm-up from 0.
-        final_lr: Learning rate at the last step.
+        final_lr: Learning rate that the cosine ends at, one step behind the last.
         student_lr_factor: Learning rate of the student as a fraction of `lr`. Below 1 in fine-tuning, where the head
             starts from nothing and the student from something.
         layer_decay: Factor from each block of the student to the one below it, 1 for none; the last block is one step
@@ -135,6 +138,13 @@ def build_optimizer(module: Any, total_steps: int, settings: OptimSettings) -> d
 
     Source: the decay by layer is BEiT's (https://arxiv.org/abs/2106.08254), after ELECTRA's.
     """
+    if settings.warmup_steps >= total_steps:
+        logger.warning(
+            "model.optim.warmup_steps is %d, but the run has %d steps: it ends at %.0f %% of model.optim.lr",
+            settings.warmup_steps,
+            total_steps,
+            100 * lr_factor(total_steps - 1, total_steps, settings),
+        )
     factors = _student_factors(module.student, settings)
     groups = []
     for group in parameter_groups(module, settings.weight_decay):

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torchvision.transforms.v2.functional import normalize
 
 from distill.contracts import FeatureInfo
+from distill.divergence import require_finite_gradients
 from distill.errors import UserError
 from distill.optim import OptimSettings, build_optimizer
 from distill.seeding import seed_step
@@ -50,6 +51,14 @@ class SupervisedModule(pl.LightningModule):
         self.class_names = list(class_names)
         self.head = self.head_factory(self.student.feature_info, self.class_names).to(self.device)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What copies of the module hold, such as that of EMA: a head that is built, not what would build another.
+
+        jsonargparse's factories hold a lock, which cannot be copied.
+        """
+        state: dict[str, Any] = super().__getstate__()
+        return state if self.head is None else state | {"head_factory": None}
+
     def features(self, images: Tensor) -> list[Tensor]:
         """The student's maps for RGB images (B, 3, H, W) in [0, 1]."""
         mean = getattr(self.student, "mean", IMAGENET_DEFAULT_MEAN)
@@ -59,6 +68,10 @@ class SupervisedModule(pl.LightningModule):
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Makes the step's randomness (proposal sampling, dropout, stochastic depth) repeatable."""
         seed_step(self, batch_idx)
+
+    def on_before_optimizer_step(self, optimizer: Any) -> None:
+        """Stops a run that has diverged."""
+        require_finite_gradients(self)
 
     def configure_optimizers(self) -> Any:
         """AdamW with warm-up and cosine over student and head."""

@@ -11,6 +11,7 @@ import torch
 from pytorch_lightning import Trainer
 from torch import Tensor, nn
 
+from distill.checkpoint import read_state_dict
 from distill.cli import main
 from distill.data import CocoInstances
 from distill.finetuning import FineTuningModule
@@ -94,8 +95,9 @@ def test_accumulated_halves_equal_the_full_batch(scenes: Path) -> None:
         ["--trainer.accumulate_grad_batches=2", "--trainer.val_check_interval=2"],
         ["--model.optim.layer_decay=0.8", "--data.augmentation.rotate=true", "--data.augmentation.speckle=0.5"],
         ["--data.oversample_threshold=1.0", "--data.val_fraction=0.25"],
+        ["--trainer.callbacks+=distill.EMA", "--trainer.callbacks.decay=0.9"],
     ],
-    ids=["bfloat16", "accumulation", "layers", "sampling"],
+    ids=["bfloat16", "accumulation", "layers", "sampling", "average"],
 )
 def test_a_real_head_trains_with(finetune_recipe: Path, tmp_path: Path, arguments: list[str]) -> None:
     assert main(["fit", str(finetune_recipe), "--trainer.max_steps=2", *arguments]) == 0
@@ -108,3 +110,32 @@ def test_a_real_head_trains_with(finetune_recipe: Path, tmp_path: Path, argument
         losses = [float(row["train/loss"]) for row in csv.DictReader(file) if row["train/loss"]]
     assert losses
     assert all(map(math.isfinite, losses))
+
+
+def test_what_is_averaged_is_validated_exported_and_kept(finetune_recipe: Path, tmp_path: Path) -> None:
+    ema = ["--trainer.callbacks+=distill.EMA", "--trainer.callbacks.decay=0.9"]
+    assert main(["fit", str(finetune_recipe), "--run.dir", str(tmp_path / "plain")]) == 0
+    assert main(["fit", str(finetune_recipe), *ema]) == 0
+    stored = torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)
+    plain = torch.load(tmp_path / "plain/checkpoints/last.ckpt", weights_only=True)["state_dict"]
+    exported = read_state_dict(tmp_path / "run/student.safetensors")
+    for name, tensor in exported.items():
+        assert torch.equal(tensor, stored["state_dict"][f"student.{name}"]), name
+    for name, tensor in plain.items():  # averaging changes what is kept, not what is trained
+        assert torch.equal(tensor, stored["current_model_state"][name]), name
+    assert any(not torch.equal(tensor, plain[f"student.{name}"]) for name, tensor in exported.items())
+
+
+@pytest.mark.parametrize("recipe", ["finetune_recipe", "distill_recipe"])
+def test_a_run_that_diverges_stops_with_one_line_and_sound_weights(
+    recipe: str, request: pytest.FixtureRequest, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wild = ["--model.optim.lr=1e30", "--model.optim.warmup_steps=0", "--run.checkpoint_every=1"]
+    assert main(["fit", str(request.getfixturevalue(recipe)), *wild]) == 2
+    said = capsys.readouterr().err
+    assert "training diverged at step" in said
+    assert "lower model.optim.lr" in said
+    assert "Traceback" not in said
+    checkpoint = torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)
+    assert all(tensor.isfinite().all() for tensor in checkpoint["state_dict"].values())
+    assert not (tmp_path / "run/student.safetensors").exists()

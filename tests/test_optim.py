@@ -133,3 +133,13 @@ def test_a_student_without_blocks_is_refused() -> None:
 def test_bad_settings_name_the_key(settings: dict) -> None:
     with pytest.raises(UserError, match=r"model\.optim\."):
         OptimSettings(**settings)
+
+
+def test_a_warm_up_longer_than_the_run_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    module = nn.ModuleDict({"student": Toy()})
+    module.student = module["student"]
+    settings = OptimSettings(lr=1e-3, warmup_steps=9)
+    build_optimizer(module, 10, settings)
+    assert not caplog.records
+    build_optimizer(module, 5, settings)
+    assert "warmup_steps is 9, but the run has 5 steps: it ends at 50 % of model.optim.lr" in caplog.text
