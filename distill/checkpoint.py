@@ -82,12 +82,8 @@ def _read(path: Path) -> Any:
         raise UserError(f"checkpoint {str(path)!r} cannot be read ({reason}); copy or download it again") from error
 
 
-def load_matching(module: nn.Module, state: Mapping[str, Tensor], source: str | Path) -> None:
-    """Loads `state` into `module`, every name and shape matching.
-
-    Raises:
-        UserError: A name is missing or left over, or a shape differs: the file belongs to another architecture.
-    """
+def misfit(module: nn.Module, state: Mapping[str, Tensor]) -> str | None:
+    """Why `state` is not that of `module`: names missing or left over, the first other shape; None if it is."""
     own = module.state_dict()
     missing = [name for name in own if name not in state]
     unexpected = [name for name in state if name not in own]
@@ -101,9 +97,18 @@ def load_matching(module: nn.Module, state: Mapping[str, Tensor], source: str | 
         *([f"{len(unexpected)} names are unknown (first: {unexpected[0]})"] if unexpected else []),
         *shapes[:1],
     ]
-    if problems:
+    return "; ".join(problems) or None
+
+
+def load_matching(module: nn.Module, state: Mapping[str, Tensor], source: str | Path) -> None:
+    """Loads `state` into `module`, every name and shape matching.
+
+    Raises:
+        UserError: A name is missing or left over, or a shape differs: the file belongs to another architecture.
+    """
+    if problems := misfit(module, state):
         raise UserError(
-            f"checkpoint {str(source)!r} does not fit {type(module).__name__}: {'; '.join(problems)}; "
+            f"checkpoint {str(source)!r} does not fit {type(module).__name__}: {problems}; "
             "use the architecture it was trained with, or another file"
         )
     module.load_state_dict(dict(state))

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torchvision.transforms.v2.functional import normalize
 
 from distill.adapter import Adapter
+from distill.checkpoint import misfit
 from distill.corruption import Corruption, CorruptionSettings, from_patches, to_patches
 from distill.divergence import require_finite_gradients
 from distill.errors import UserError, unknown_name
@@ -206,7 +207,7 @@ class DistillationModule(pl.LightningModule):
         """Restores the statistics.
 
         Raises:
-            UserError: The checkpoint was trained against another teacher.
+            UserError: The checkpoint was trained against another teacher, by another task, or with another student.
         """
         if "target_statistics" not in checkpoint:
             raise UserError("the checkpoint is not one of a distillation run; pass the run's own checkpoints/last.ckpt")
@@ -214,6 +215,10 @@ class DistillationModule(pl.LightningModule):
             raise UserError(
                 f"the checkpoint was distilled from teacher {checkpoint['teacher_digest']}, but model.teacher is "
                 f"{self.teacher.digest}; resume with the same teacher weights"
+            )
+        if problems := misfit(self, checkpoint["state_dict"]):
+            raise UserError(
+                f"the checkpoint does not fit the recipe's student: {problems}; use the recipe it was trained with"
             )
         self.statistics = TargetStatistics(**checkpoint["target_statistics"])
 

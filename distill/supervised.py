@@ -11,6 +11,7 @@ from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor, nn
 from torchvision.transforms.v2.functional import normalize
 
+from distill.checkpoint import misfit
 from distill.contracts import FeatureInfo
 from distill.divergence import require_finite_gradients
 from distill.errors import UserError
@@ -82,10 +83,10 @@ class SupervisedModule(pl.LightningModule):
         checkpoint["class_names"] = self.class_names
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Checks the classes.
+        """Checks the classes and the architecture.
 
         Raises:
-            UserError: The checkpoint was trained for other classes, or by another task.
+            UserError: The checkpoint was trained for other classes, by another task, or with other parts.
         """
         trained = checkpoint.get("class_names")
         if trained is None:
@@ -94,4 +95,9 @@ class SupervisedModule(pl.LightningModule):
             raise UserError(
                 f"the checkpoint was trained for classes {trained}, but the data has {self.class_names}; "
                 "declare data.init_args.classes in the order of training"
+            )
+        if problems := misfit(self, checkpoint["state_dict"]):
+            raise UserError(
+                f"the checkpoint does not fit the recipe's student and head: {problems}; "
+                "use the recipe it was trained with"
             )

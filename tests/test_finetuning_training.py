@@ -139,3 +139,20 @@ def test_a_run_that_diverges_stops_with_one_line_and_sound_weights(
     checkpoint = torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)
     assert all(tensor.isfinite().all() for tensor in checkpoint["state_dict"].values())
     assert not (tmp_path / "run/student.safetensors").exists()
+
+
+def test_a_checkpoint_of_other_parts_is_one_line(
+    finetune_recipe: Path, distill_recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    quick = ["--trainer.max_steps=1", "--trainer.limit_val_batches=0", "--run.checkpoint_every=1"]
+    for recipe in (finetune_recipe, distill_recipe):
+        assert main(["fit", str(recipe), *quick, f"--run.dir={tmp_path / recipe.stem}"]) == 0
+    run = tmp_path / finetune_recipe.stem
+    assert main(["test", str(run), "--model.head.neck_channels=32"]) == 2
+    assert "does not fit the recipe's student and head: head.neck." in capsys.readouterr().err
+    stem = distill_recipe.stem
+    other = [f"--ckpt_path={tmp_path / stem / 'checkpoints/last.ckpt'}", "--trainer.max_steps=2"]
+    student = ["--model.student.patch_size=16", "--run.dir", str(tmp_path / "other")]
+    assert main(["fit", str(distill_recipe), *other, *student]) == 2
+    assert "does not fit the recipe's student: student." in capsys.readouterr().err
+    assert not (tmp_path / "other/recipe.yaml").exists()
