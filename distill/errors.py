@@ -1,6 +1,6 @@
 """The one error a user sees as a single line: what was given, what is allowed, where, and the way out."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
 
@@ -17,6 +17,14 @@ def unknown_name(kind: str, given: str, allowed: Iterable[str]) -> UserError:
         allowed: Every valid name.
     """
     names = list(allowed)
+    return UserError(f"unknown {kind} {given!r}: {did_you_mean(given, names)}valid names are {', '.join(names)}")
+
+
+def did_you_mean(given: str, names: Sequence[str]) -> str:
+    """A question with the names nearest to the given one and a space after it; empty if none is near."""
     nearest = get_close_matches(given, names, n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(nearest)}? " if nearest else ""
-    return UserError(f"unknown {kind} {given!r}: {hint}valid names are {', '.join(names)}")
+    return f"did you mean {' or '.join(nearest)}? " if nearest else ""
+
+
+class Stopped(Exception):
+    """The user ended a run; the message says how it goes on."""

@@ -17,7 +17,11 @@ def test_fit_then_test_gives_pycocotools_own_digits(
     assert main(["fit", str(finetune_recipe), *steps]) == 0
     assert "distill test" in capsys.readouterr().out
     assert main(["test", str(tmp_path / "run")]) == 0
-    assert "box/AP" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "box/AP" in said
+    assert "test_predictions.json" in said
+    facts = {"checkpoint": "last.ckpt", "step": 30, "image_size": 64, "images": 4, "max_detections": 100}
+    assert json.loads((tmp_path / "run" / "test_facts.json").read_text()) == facts
     scores = json.loads((tmp_path / "run" / "test.json").read_text())
     truth = COCO(str(scenes / "test" / "annotations.json"))
     predictions = json.loads((tmp_path / "run" / "test_predictions.json").read_text())
@@ -37,6 +41,15 @@ def test_fit_then_test_gives_pycocotools_own_digits(
     assert 0 <= scores["test/boundary/AP"] <= scores["test/mask/AP"]
     for name in ("test_classes.csv", "test_precision_recall.png", "test_confusion.png"):
         assert (tmp_path / "run" / name).stat().st_size > 0
+
+
+def test_scores_do_not_outlive_their_weights(finetune_recipe: Path, tmp_path: Path) -> None:
+    fit = ["fit", str(finetune_recipe), "--trainer.limit_val_batches=0"]
+    assert main([*fit, "--trainer.max_steps=1"]) == 0
+    assert main(["test", str(tmp_path / "run")]) == 0
+    assert list((tmp_path / "run").glob("test*"))
+    assert main([*fit, "--trainer.max_steps=2", "--ckpt_path=last"]) == 0
+    assert not list((tmp_path / "run").glob("test*"))
 
 
 def test_a_distilled_student_is_taken_and_trained(finetune_recipe: Path, distill_recipe: Path, tmp_path: Path) -> None:

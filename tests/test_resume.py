@@ -1,5 +1,7 @@
 """A run that was cut off and resumed ends with the weights of one that never stopped."""
 
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ import torch
 
 from distill.checkpoint import read_state_dict
 from distill.cli import main
+from distill.report.last_checkpoint import LastCheckpoint
 
 EMA = "--trainer.callbacks+=distill.EMA"
 
@@ -22,6 +25,30 @@ class PowerCut(pl.Callback):
     def on_train_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
         if trainer.global_step == self.step:
             raise ConnectionAbortedError
+
+
+class Interrupt(pl.Callback):
+    """Sends the process a signal during step `step`, as Ctrl-C or a job queue would."""
+
+    def __init__(self, step: int, number: int) -> None:
+        self.step, self.number = step, number
+
+    def on_train_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
+        if trainer.global_step == self.step:
+            os.kill(os.getpid(), self.number)
+
+
+def assert_same_weights(first: Path, second: Path) -> None:
+    """Checkpoints of the two runs hold the same bits."""
+    for name in ("last", "best"):
+        states = [
+            torch.load(folder / "checkpoints" / f"{name}.ckpt", weights_only=True)["state_dict"]
+            for folder in (first, second)
+            if (folder / "checkpoints" / f"{name}.ckpt").exists()
+        ]
+        assert len(states) in ((2,) if name == "last" else (0, 2)), "one run has a best checkpoint, the other has not"
+        for key, tensor in states[0].items() if states else ():
+            assert torch.equal(tensor, states[1][key]), f"{name}: {key}"
 
 
 def cut_and_resume(recipe: Path, folder: Path, *extra: str) -> dict[str, torch.Tensor]:
@@ -49,6 +76,7 @@ def test_resumed_distillation_equals_uninterrupted(distill_recipe: Path, tmp_pat
     assert straight.keys() == resumed.keys()
     for name, tensor in straight.items():
         assert torch.equal(tensor, resumed[name]), name
+    assert_same_weights(tmp_path / "run", tmp_path / "cut")
 
 
 VARIED = [
@@ -59,13 +87,33 @@ VARIED = [
 ]
 
 
-@pytest.mark.parametrize("extra", [[], VARIED], ids=["plain", "varied"])
+# The step of the checkpoint is validated as well, and no later validation is better.
+VALIDATED = ["--trainer.val_check_interval=4", EMA, "--trainer.callbacks.decay=0.9"]
+
+
+@pytest.mark.parametrize("extra", [[], VARIED, VALIDATED], ids=["plain", "varied", "validated"])
 def test_resumed_fine_tuning_equals_uninterrupted(finetune_recipe: Path, tmp_path: Path, extra: list[str]) -> None:
     assert main(["fit", str(finetune_recipe), *extra]) == 0
     straight = read_state_dict(tmp_path / "run" / "student.safetensors")
     resumed = cut_and_resume(finetune_recipe, tmp_path / "cut", *extra)
     for name, tensor in straight.items():
         assert torch.equal(tensor, resumed[name]), name
+    assert_same_weights(tmp_path / "run", tmp_path / "cut")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_run_goes_on(
+    finetune_recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], number: int
+) -> None:
+    fit = ["fit", str(finetune_recipe), "--trainer.max_steps=4", "--trainer.limit_val_batches=0"]
+    assert main(fit) == 0
+    cut = ["--trainer.callbacks+=tests.test_resume.Interrupt", "--trainer.callbacks.step=1"]
+    run = tmp_path / "cut"
+    assert main([*fit, f"--run.dir={run}", *cut, f"--trainer.callbacks.number={int(number)}"]) == 130
+    assert f"stopped at step 2; go on with: distill fit {run}/recipe.yaml --ckpt_path last" in capsys.readouterr().err
+    assert not isinstance(getattr(signal.getsignal(number), "__self__", None), LastCheckpoint)
+    assert main([*fit, f"--run.dir={run}", "--ckpt_path=last"]) == 0
+    assert_same_weights(tmp_path / "run", run)
 
 
 def test_a_resumed_run_keeps_its_metrics(distill_recipe: Path, tmp_path: Path) -> None:
@@ -76,3 +124,30 @@ def test_a_resumed_run_keeps_its_metrics(distill_recipe: Path, tmp_path: Path) -
     assert sorted(set(steps)) == list(range(8))
     loss = lines[0].split(",").index("train/loss")
     assert len([line for line in lines[1:] if line.split(",")[loss]]) == 8, "a step was logged twice"
+
+
+def test_a_finished_run_is_not_resumed(
+    distill_recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["fit", str(distill_recipe), "--trainer.max_steps=1", "--trainer.limit_val_batches=0"]
+    assert main(arguments) == 0
+    before = (tmp_path / "run" / "summary.json").read_bytes()
+    assert main([*arguments, "--ckpt_path=last"]) == 2
+    assert "already at step 1 of 1; raise trainer.max_steps" in capsys.readouterr().err
+    assert (tmp_path / "run" / "summary.json").read_bytes() == before
+
+
+def test_a_run_goes_on_with_its_own_recipe(
+    distill_recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fit = ["fit", str(distill_recipe), "--trainer.limit_val_batches=0"]
+    assert main([*fit, "--trainer.max_steps=2"]) == 0
+    recipe = (tmp_path / "run/recipe.yaml").read_bytes()
+    longer = [*fit, "--ckpt_path=last", "--trainer.max_steps=3"]
+    assert main([*longer, "--model.optim.lr=0.5", "--data.batch_size=4"]) == 2
+    said = capsys.readouterr().err
+    assert "cannot be resumed with other settings" in said
+    assert "model.init_args.optim.lr" in said
+    assert "data.init_args.batch_size" in said
+    assert (tmp_path / "run/recipe.yaml").read_bytes() == recipe
+    assert main([*longer, "--data.num_workers=1"]) == 0

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-from distill.errors import UserError, unknown_name
+from distill.errors import Stopped, UserError, unknown_name
 
 VERBS = {
     "fit": ("run", "train what RECIPE describes: distil a student, or fine-tune it under a head"),
@@ -20,7 +20,7 @@ VERBS = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one verb and returns the exit code: 0, or 2 after one line about bad input.
+    """Runs one verb and returns the exit code: 0, 2 after one line about bad input, or 130 if it was stopped.
 
     Args:
         arguments: Words after `distill`; by default those of the process.
@@ -42,6 +42,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"distill: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
+    except Stopped as stopped:
+        print(f"distill: {stopped}", file=sys.stderr)
+        return 130
     except KeyboardInterrupt:
         print("distill: stopped", file=sys.stderr)
         return 130

@@ -15,8 +15,6 @@ import torch
 from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint, ProgressBar
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
-from rich.console import Console
-from rich.table import Table
 
 from distill.allocator import keep_freed_memory
 from distill.checkpoint import read_training_step
@@ -24,14 +22,21 @@ from distill.cli.each_seed import run_each
 from distill.cli.overrides import keep_nulls
 from distill.cli.recipe_errors import explain, hidden_user_error
 from distill.cli.recipes import find
+from distill.cli.report_scores import report_scores
+from distill.cli.resuming import require_same_recipe, require_same_selection, require_steps_to_go
 from distill.errors import UserError
-from distill.evaluation.coco import summarise
 from distill.report.facts import run_facts, run_kind
+from distill.report.last_checkpoint import LastCheckpoint
 from distill.report.loggers import build_loggers
 from distill.report.progress import DataWait, progress_bar
-from distill.report.run_folder import RunFolder, RunSettings, clear, require_fresh, say_goodbye, write_json
-from distill.report.scoring import write_details
-from distill.report.segmentation_scoring import write_pixel_details
+from distill.report.run_folder import (
+    RunFolder,
+    RunSettings,
+    clear,
+    clear_scores,
+    require_fresh,
+    say_goodbye,
+)
 
 TRAINER_DEFAULTS = {
     "devices": 1,
@@ -118,7 +123,10 @@ class RecipeCLI(LightningCLI):
                     f"{self.folder} holds the runs of several seeds; add one with --run.seeds, or choose another "
                     "folder with --run.dir"
                 )
+            self._require_steps()
             require_fresh(self.folder, config.run.overwrite, config.ckpt_path is not None)
+            if config.ckpt_path is not None:
+                self._require_continuation(config.ckpt_path)
             if config.trainer.max_steps == -1 and config.trainer.max_epochs in (-1, None):
                 raise UserError("the recipe sets neither trainer.max_steps nor trainer.max_epochs; set one of them")
         if config.trainer.accelerator in ("gpu", "cuda") and not torch.cuda.is_available():
@@ -126,6 +134,24 @@ class RecipeCLI(LightningCLI):
                 f"trainer.accelerator is {config.trainer.accelerator!r}, but PyTorch {torch.__version__} sees no GPU; "
                 "use --trainer.accelerator cpu, or see `distill doctor`"
             )
+
+    def _require_steps(self) -> None:
+        """Refuses counts of steps that mean nothing."""
+        config = self.config["fit"]
+        counts = {
+            "trainer.max_steps": config.trainer.max_steps,
+            "trainer.val_check_interval": config.trainer.val_check_interval,
+            "run.checkpoint_every": config.run.checkpoint_every,
+        }
+        for key, count in counts.items():
+            if count == 0:
+                raise UserError(f"{key} is 0; it must be above 0")
+
+    def _require_continuation(self, checkpoint: str) -> None:
+        """Refuses to go on from a checkpoint of the run's own folder unless the recipe is the run's, and not done."""
+        if Path(checkpoint).resolve().parent == (self.folder / "checkpoints").resolve():
+            require_same_recipe(self.folder, self.resolved_recipe())
+            require_steps_to_go(self.folder, self.resumed_step, self.config["fit"].trainer.max_steps)
 
     def _checkpoint(self, given: str | None) -> str | None:
         """Resolves `last` and `best` inside the run folder; scoring without a path takes the last checkpoint."""
@@ -160,13 +186,12 @@ class RecipeCLI(LightningCLI):
             if self._wants_logger():
                 mine.append(LearningRateMonitor(logging_interval="step"))
             checkpoints = self.folder / "checkpoints"
-            every = self.settings.checkpoint_every
-            mine.append(ModelCheckpoint(checkpoints, "last", every_n_train_steps=every, enable_version_counter=False))
             monitor, mode = getattr(self.model, "monitor", (None, "min"))
             if monitor:
                 mine.append(
                     ModelCheckpoint(checkpoints, "best", monitor=monitor, mode=mode, enable_version_counter=False)
                 )
+            mine.append(LastCheckpoint(checkpoints, self.settings.checkpoint_every))
         trainer_config = self._get(self.config_init, "trainer", default={})
         callbacks = [*(trainer_config.get("callbacks") or []), *mine]
         kwargs |= {"callbacks": callbacks, "logger": False, "default_root_dir": str(self.folder)}
@@ -187,8 +212,8 @@ class RecipeCLI(LightningCLI):
             self.model.build_head(self.datamodule.class_names)
         facts = self._facts()
         config = self.config["fit"]
-        if not config.ckpt_path and self.trainer.is_global_zero:
-            clear(self.folder)
+        if self.trainer.is_global_zero:
+            (clear_scores if config.ckpt_path else clear)(self.folder)
         name = self.folder.name
         if self._wants_logger():
             self.trainer.loggers = build_loggers(
@@ -234,6 +259,7 @@ class RecipeCLI(LightningCLI):
         self._report("validate")
 
     def _before_scoring(self, stage: str) -> None:
+        require_same_selection(self.folder, self.config[stage].data)
         best = Path(self.config[self.stage].ckpt_path).name == "best.ckpt"
         if stage == "test" and best and getattr(self.datamodule, "selects_on_test", False):
             raise UserError(
@@ -252,26 +278,15 @@ class RecipeCLI(LightningCLI):
             self.trainer.loggers = build_loggers(self.folder, self.folder.name, experiment, "test", facts, -1)
 
     def _report(self, stage: str) -> None:
-        if not self.trainer.is_global_zero:
-            return
-        # Lightning rounds what is logged to float32; the file holds the evaluation's own digits.
-        confusion = getattr(self.model, "confusion", None)
-        exact = confusion.summary() if confusion is not None else summarise(getattr(self.model, "scores", {}))
-        logged = {k: float(v) for k, v in self.trainer.callback_metrics.items() if "/" in k}
-        metrics = {k: exact.get(k.partition("/")[2], v) for k, v in logged.items()}
-        write_json(self.folder / f"{stage}.json", metrics)
-        details: list[str] = []
-        evaluator = getattr(self.model, "evaluator", None)
-        if evaluator is not None:
-            write_json(self.folder / f"{stage}_predictions.json", evaluator.results())
-            details = write_details(self.folder, stage, evaluator, self.model.scores)
-        elif confusion is not None:
-            details = write_pixel_details(self.folder, stage, confusion)
-        table = Table("metric", "value", title=f"{self.folder} ({stage})")
-        for key, value in metrics.items():
-            table.add_row(key.partition("/")[2], f"{value:.4f}")
-        Console().print(table)
-        print(f"Wrote {self.folder}/: {', '.join([f'{stage}.json', *details])}")
+        if self.trainer.is_global_zero:
+            logged = {k: float(v) for k, v in self.trainer.callback_metrics.items() if "/" in k}
+            checkpoint = Path(self.config[stage].ckpt_path)
+            facts = {
+                "checkpoint": checkpoint.name if checkpoint.parent.parent == self.folder else str(checkpoint),
+                "step": self.resumed_step,
+                "image_size": self.datamodule.image_size,
+            }
+            report_scores(self.folder, stage, self.model, logged, facts)
 
     def _facts(self) -> dict[str, Any]:
         size = self.datamodule.image_size
@@ -306,12 +321,17 @@ def run(words: list[str]) -> None:
         recipe = find(rest[rest.index("--config") + 1])
     elif not {"-h", "--help"} & set(rest):
         raise UserError(f"`distill {stage}` needs a recipe; `distill recipes` lists those that come with the package")
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    for library in ("pytorch_lightning", "lightning_fabric"):
+        logging.getLogger(library).setLevel(logging.WARNING)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
         warnings.filterwarnings("ignore", message=".*treespec, LeafSpec.*")
         warnings.filterwarnings("ignore", message="Experiment logs directory .* exists")
         warnings.filterwarnings("ignore", message=".*callbacks used to create the checkpoint.*")
+        warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty.*")
+        warnings.filterwarnings(
+            "ignore", message=".*overrides the configure_model callback.*"
+        )  # EMA; nothing is sharded
         try:
             cli = RecipeCLI(recipe, [stage, *rest])
             if cli.settings.seeds is not None:

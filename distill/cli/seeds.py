@@ -57,6 +57,7 @@ def report(folders: Sequence[Path], stage: str, as_json: bool = False) -> dict[s
                 f"{other} and {folder} have the same seed, {recipe['seed_everything']}, so they say nothing about the "
                 "spread; fit one again with --seed_everything"
             )
+    _require_same_scoring(list(recipes), stage)
     rows = spread([_read_scores(folder, stage) for folder in recipes])
     if as_json:
         print(json.dumps(rows))
@@ -105,6 +106,20 @@ def _read_recipe(folder: Path) -> dict[str, Any]:
         raise UserError(f"{folder} is no run folder: it has no recipe.yaml; give folders that `distill fit` wrote")
     recipe: dict[str, Any] = yaml.safe_load(path.read_text())
     return recipe
+
+
+def _require_same_scoring(folders: Sequence[Path], stage: str) -> None:
+    """Refuses to average scores of which some were taken in another way."""
+    facts = {folder: path for folder in folders if (path := folder / f"{stage}_facts.json").is_file()}
+    read = {folder: json.loads(path.read_text()) for folder, path in facts.items()}
+    for folder, own in read.items():
+        first = next(iter(read))
+        for key, value in own.items():
+            if key != "step" and value != read[first].get(key):
+                raise UserError(
+                    f"{first} and {folder} were not scored in the same way, {key} is {read[first].get(key)} and "
+                    f"{value}; run `distill {stage}` on both with the same settings"
+                )
 
 
 def _read_scores(folder: Path, stage: str) -> dict[str, float | None]:

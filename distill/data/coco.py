@@ -215,7 +215,8 @@ class CocoInstances(LightningDataModule):
     @property
     def selects_on_test(self) -> bool:
         """Whether validation looks at the test images, so that what it selects must not be reported on them."""
-        return self.sources["val"] == self.sources["test"]
+        val, test = ([Path(path).resolve() for path in self.sources[split]] for split in ("val", "test"))
+        return val == test
 
     @cached_property
     def class_names(self) -> list[str]:

@@ -113,7 +113,7 @@ class CocoEvaluator:
         for result in self.results():
             found[result["image_id"]].append(result)
         total = np.zeros((len(labels) + 1, len(labels) + 1), np.int64)
-        for image_id in self._seen():
+        for image_id in self.seen():
             annotations = self._truth.loadAnns(self._truth.getAnnIds(imgIds=[image_id]))
             objects = [{**a, "segmentation": self._truth.annToRLE(a)} for a in annotations]
             total += count_confusions(objects, found[image_id], labels)
@@ -121,11 +121,12 @@ class CocoEvaluator:
 
     def objects(self) -> dict[str, int]:
         """How many objects of each class the images seen hold, regions to ignore left out."""
-        ids = self._truth.getAnnIds(imgIds=self._seen(), iscrowd=False) if self.records else []
+        ids = self._truth.getAnnIds(imgIds=self.seen(), iscrowd=False) if self.records else []
         of_category = [a["category_id"] for a in self._truth.loadAnns(ids)]
         return {n: of_category.count(i) for n, i in zip(self.class_names, self._category_ids, strict=True)}
 
-    def _seen(self) -> list[int]:
+    def seen(self) -> list[int]:
+        """Ids of the images that were scored."""
         return sorted({image_id for image_id, _ in self.records})
 
     def _encode(self, prediction: Prediction) -> list[dict[str, Any]]:
@@ -161,7 +162,7 @@ class CocoEvaluator:
         iou_type = "bbox" if kind == "box" else "segm"
         evaluation = evaluator(self._truth, self._detections(iou_type), iou_type)
         parameters = evaluation.params
-        parameters.imgIds = self._seen()
+        parameters.imgIds = self.seen()
         parameters.catIds = list(self._category_ids)
         # COCOeval.summarize() looks for a limit of exactly 100 and reports -1 under any other, hence `Scores`.
         parameters.maxDets = [self.max_detections]

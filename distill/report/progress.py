@@ -71,18 +71,20 @@ class PlainProgress(pl.Callback):
         self._console = Console(soft_wrap=True, highlight=False)
         self._start = time.perf_counter()
         self._first_step = 0
+        self._shown = 0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Starts the clock; of several processes, one speaks."""
         self._console.quiet = not trainer.is_global_zero
         self._start = time.perf_counter()
-        self._first_step = trainer.global_step
+        self._first_step = self._shown = trainer.global_step
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
         """Prints a line when a twentieth is done."""
         total = int(trainer.estimated_stepping_batches)
         step = trainer.global_step
-        if step % max(1, total // 20) == 0 and step > self._first_step:
+        if step % max(1, total // 20) == 0 and step > self._shown:  # accumulating, several batches end at one step
+            self._shown = step
             pace = (time.perf_counter() - self._start) / (step - self._first_step)
             remaining = pace * (total - step)
             loss = float(trainer.callback_metrics.get("train/loss", float("nan")))

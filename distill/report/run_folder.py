@@ -113,9 +113,15 @@ def clear(folder: Path) -> None:
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     for name in ("student.safetensors", "summary.json", "card.md", "metrics.csv"):
         (folder / name).unlink(missing_ok=True)
+    clear_scores(folder)
+
+
+def clear_scores(folder: Path) -> None:
+    """Removes scores, which are those of other weights once training goes on."""
+    kinds = (".json", "_facts.json", "_predictions.json", "_classes.csv", "_precision_recall.png", "_confusion.png")
     for stage in ("validate", "test"):
-        for name in (".json", "_predictions.json", "_classes.csv", "_precision_recall.png", "_confusion.png"):
-            (folder / f"{stage}{name}").unlink(missing_ok=True)
+        for kind in kinds:
+            (folder / f"{stage}{kind}").unlink(missing_ok=True)
 
 
 class RunFolder(pl.Callback):
@@ -162,7 +168,7 @@ class RunFolder(pl.Callback):
 
     def _card(self, steps: int, metrics: Mapping[str, float], rebuildable: bool) -> str:
         facts = "\n".join(f"| {key} | {_readable(key, value)} |" for key, value in self.facts.items())
-        scores = "\n".join(f"| {key} | {value:.4f} |" for key, value in sorted(metrics.items()) if key[:3] == "val")
+        scores = "\n".join(f"| {key} | {_score(value)} |" for key, value in sorted(metrics.items()) if key[:3] == "val")
         return (
             f"# {self.name}\n\n| | |\n|---|---|\n{facts}\n| optimizer steps | {steps} |\n\n"
             f"## Last validation\n\n| metric | value |\n|---|---|\n{scores or '| none was run | |'}\n\n"
@@ -209,6 +215,10 @@ def say_goodbye(folder: Path, kind: str, wait: float, skipped: Sequence[str], st
         console.print(f"Skipped {len(skipped)} broken images: {', '.join(skipped[:10])}{' ...' * (len(skipped) > 10)}")
     console.print(f"Next:\n  {following}\nIn Python:")
     console.print("\n".join(f"  {line}" for line in loading_lines(folder, ours(student)).splitlines()), markup=False)
+
+
+def _score(value: float) -> str:
+    return "nothing to find" if math.isnan(value) else f"{value:.4f}"
 
 
 def _readable(key: str, value: object) -> str:

@@ -62,3 +62,15 @@ def test_what_is_no_spread_is_refused(tmp_path: Path, capsys: pytest.CaptureFixt
     other = write_run(tmp_path / "other", 1, {"test/a": 1.0})
     assert main(["seeds", first, other, "--stage", "validate"]) == 2
     assert "run `distill validate" in capsys.readouterr().err
+
+
+def test_scores_taken_in_another_way_are_not_averaged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    runs = [Path(write_run(tmp_path / str(seed), seed, {"test/a": 1.0})) for seed in (0, 1)]
+    facts = [{"checkpoint": "last.ckpt", "step": step, "max_detections": 100} for step in (8, 9)]
+    for run, own in zip(runs, facts, strict=True):
+        (run / "test_facts.json").write_text(json.dumps(own))
+    assert main(["seeds", *map(str, runs)]) == 0
+    (runs[1] / "test_facts.json").write_text(json.dumps(facts[1] | {"checkpoint": "best.ckpt"}))
+    capsys.readouterr()
+    assert main(["seeds", *map(str, runs)]) == 2
+    assert "not scored in the same way, checkpoint is last.ckpt and best.ckpt" in capsys.readouterr().err

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 
 from distill.cli import main
 from distill.data import CocoInstances
@@ -97,6 +98,15 @@ def test_a_model_selected_on_the_test_images_is_not_reported(
     assert (tmp_path / "run" / "checkpoints" / "best.ckpt").is_file()
     assert main(["test", str(tmp_path / "run"), "--ckpt_path=best"]) == 2
     assert "--data.val_fraction" in capsys.readouterr().err
+    assert main(["test", str(tmp_path / "run"), "--ckpt_path=best", "--data.val_fraction=0.1"]) == 2
+    assert "was trained with 0.0: other images would be held out" in capsys.readouterr().err
+    given = yaml.safe_load(finetune_recipe.read_text())["data"]["init_args"]
+    spelt = [
+        f"--data.test_images={given['val_images']}/../images",
+        f"--data.test_annotations={given['val_annotations']}",
+    ]
+    assert main(["test", str(tmp_path / "run"), "--ckpt_path=best", *spelt]) == 2
+    assert "on the very images that" in capsys.readouterr().err
     assert main(["validate", str(tmp_path / "run"), "--ckpt_path=best"]) == 0
     assert main(["fit", str(finetune_recipe), *steps, "--data.val_fraction=0.3", "--run.overwrite=true"]) == 0
     assert main(["test", str(tmp_path / "run"), "--ckpt_path=best"]) == 0

@@ -1,0 +1,75 @@
+"""What a run that goes on, or is scored, must have in common with the part of it that is done."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml  # type: ignore[import-untyped]
+
+from distill.cli.seeds import differing
+from distill.errors import UserError
+
+# What may change in the middle of a run: how long it is, how it is watched, and where it runs and reads.
+_FREE = (
+    *(f"trainer.{key}" for key in ("max_steps", "max_epochs", "max_time", "accelerator", "logger", "callbacks")),
+    *(f"trainer.{key}" for key in ("val_check_interval", "limit_val_batches", "log_every_n_steps")),
+    "data.init_args.num_workers",
+)
+_PATHS = ("checkpoint", "root", "images", "annotations")  # endings of keys that name files, which may have moved
+
+
+def require_same_recipe(folder: Path, recipe: str) -> None:
+    """Refuses to resume a run with other settings than it began with, which its checkpoint would partly override.
+
+    Args:
+        folder: The run folder.
+        recipe: The resolved recipe, as YAML.
+
+    Raises:
+        UserError: A key differs that is not free to change.
+    """
+    stored = folder / "recipe.yaml"
+    if not stored.is_file():
+        return
+    changed = [
+        key
+        for key in differing([yaml.safe_load(stored.read_text()), yaml.safe_load(recipe)])
+        if not f"{key}.".startswith(tuple(f"{free}." for free in _FREE)) and not key.endswith(_PATHS)
+    ]
+    if changed:
+        raise UserError(
+            f"{folder} cannot be resumed with other settings than it began with; these differ: {', '.join(changed)}; "
+            "leave them as they are in its recipe.yaml, or start another run with --run.dir"
+        )
+
+
+def require_same_selection(folder: Path, data: Any) -> None:
+    """Refuses to score a run on another division of the images than it was trained and selected with.
+
+    Args:
+        folder: The run folder.
+        data: The recipe's `data` group.
+
+    Raises:
+        UserError: `val_fraction` or `val_seed` is not the run's, so that images it was trained on would be held out.
+    """
+    stored = folder / "recipe.yaml"
+    begun = yaml.safe_load(stored.read_text())["data"]["init_args"] if stored.is_file() else {}
+    for key in ("val_fraction", "val_seed"):
+        now = data.init_args.get(key)
+        if key in begun and now != begun[key]:
+            raise UserError(
+                f"data.init_args.{key} is {now}, but {folder} was trained with {begun[key]}: other images would be "
+                "held out than were; leave it as the run has it"
+            )
+
+
+def require_steps_to_go(folder: Path, step: int, max_steps: int) -> None:
+    """Refuses to resume a finished run that has nothing left to do.
+
+    A run without a summary was cut off behind its last step: resuming it writes what is missing.
+
+    Raises:
+        UserError: The run is finished, and `max_steps` is not beyond `step`, where its checkpoint stands.
+    """
+    if (folder / "summary.json").is_file() and 0 < max_steps <= step:
+        raise UserError(f"{folder} is already at step {step} of {max_steps}; raise trainer.max_steps")
