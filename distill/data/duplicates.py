@@ -1,10 +1,11 @@
 """Images that show nearly the same, found by their content: copies that were re-compressed, scaled, turned or mirrored.
 
 A difference hash proposes pairs, the correlation of thumbnails confirms them: the hash alone takes dark radar scenes
-for alike, whose 64 bits are mostly noise. Crops of one place that overlap in part look different to both; see
-`distill.data.overlaps` for those.
+for alike, whose 64 bits are mostly noise. Cells of a thumbnail that are all black or all white are left out, because
+tiles at the edge of a scene share the wedge without data and nothing else. Crops of one place that overlap in part look
+different to both; see `distill.data.overlaps` for those.
 
-Axes: N images, T = 32 side of a thumbnail.
+Axes: N and M images, T = 32 side of a thumbnail.
 
 Source: difference hash by Krawetz, "Kind of Like That" (hackerfactor.com, 2013).
 """
@@ -21,7 +22,9 @@ _SIDE = 32
 _LARGEST_DISTANCE = 10  # of 64 bits
 _SMALLEST_CORRELATION = 0.9
 _SMALLEST_CONTRAST = 2.0  # standard deviation in grey levels; blank tiles are all alike and tell nothing
-_CHUNK = 1024
+_NODATA = (2, 253)  # grey levels up to and from which a cell holds nothing; compression moves black and white a little
+_SMALLEST_SHARE = 1 / 8  # of a thumbnail; less of two images in common tells nothing
+_ROWS = 256  # images compared with all others at once, which bounds the memory
 
 
 @dataclass(frozen=True)
@@ -49,11 +52,11 @@ class Looks:
 
     Args:
         thumbnails: Grey levels (N, T, T) float32.
-        valid: Which of them can be compared (N,): those that could be read and are not blank.
+        shown: Which cells of them (N, T, T) hold something.
     """
 
     thumbnails: NDArray[np.float32]
-    valid: NDArray[np.bool_]
+    shown: NDArray[np.bool_]
 
     @classmethod
     def of(cls, images: Sequence[Tensor | None]) -> "Looks":
@@ -65,7 +68,22 @@ class Looks:
     def from_thumbnails(cls, thumbnails: Sequence[NDArray[np.float32]]) -> "Looks":
         """From what `thumbnail` returned."""
         stacked = np.stack(thumbnails) if thumbnails else np.zeros((0, _SIDE, _SIDE), np.float32)
-        return cls(stacked, stacked.std(axis=(1, 2)) >= _SMALLEST_CONTRAST)
+        nodata = (stacked <= _NODATA[0]) | (stacked >= _NODATA[1])
+        # One cell further: those on the edge of a wedge are part nodata, and alike in all images that have the wedge.
+        grown = [cv2.dilate(cells, np.ones((3, 3), np.uint8)) for cells in nodata.astype(np.uint8)]
+        return cls(stacked, np.stack(grown) == 0 if grown else ~nodata)
+
+    def turned(self, orientation: int) -> "Looks":
+        """In one of the eight orientations: quarter turns, then mirrored."""
+        thumbnails = np.rot90(self.thumbnails, orientation % 4, axes=(1, 2))
+        shown = np.rot90(self.shown, orientation % 4, axes=(1, 2))
+        return Looks(thumbnails, shown) if orientation < 4 else Looks(thumbnails[:, :, ::-1], shown[:, :, ::-1])
+
+    def __len__(self) -> int:
+        return len(self.thumbnails)
+
+    def __getitem__(self, chosen: NDArray[np.int64] | slice) -> "Looks":
+        return Looks(self.thumbnails[chosen], self.shown[chosen])
 
 
 def thumbnail(pixels: Tensor) -> NDArray[np.float32]:
@@ -75,49 +93,86 @@ def thumbnail(pixels: Tensor) -> NDArray[np.float32]:
 
 
 def near_identical(first: Looks, second: Looks | None = None) -> list[Pair]:
-    """Pairs of one set, or across two, that look alike in any of the eight orientations; each pair once, best first."""
+    """Pairs of one set, or across two, that look alike in any of the eight orientations, best first.
+
+    Of many images that all look alike only so many pairs come as connect them, so there are fewer pairs than images.
+    """
     other = first if second is None else second
-    hashes, flat = _hashes(first.thumbnails), _normalised(first.thumbnails)
-    best: dict[tuple[int, int], Pair] = {}
-    for orientation in range(8):
-        turned = _turn(other.thumbnails, orientation)
-        for start, stop, distances in _distances(hashes, _hashes(turned)):
-            close = distances <= _LARGEST_DISTANCE
-            close &= first.valid[start:stop, None] & other.valid[None]
-            rows, columns = np.nonzero(close)
-            correlations = (flat[start + rows] * _normalised(turned[columns])).sum(axis=1)
-            for row, column, correlation in zip(rows.tolist(), columns.tolist(), correlations.tolist(), strict=True):
-                i, j = start + row, column
-                if correlation < _SMALLEST_CORRELATION or (second is None and i >= j):
-                    continue
-                pair = Pair(i, j, int(distances[row, column]), round(correlation, 4), orientation > 0)
-                if (i, j) not in best or best[i, j].correlation < pair.correlation:
-                    best[i, j] = pair
-    return sorted(best.values(), key=lambda pair: (-pair.correlation, pair.first, pair.second))
+    offset = 0 if second is None else len(first)
+    group = np.arange(offset + len(other))  # a number for each image, the same for those that pairs connect
+    pairs = []
+    for start, correlations, distances, turned in _compared(first, other, within=second is None):
+        for row, of_row in enumerate(correlations):
+            i = start + row
+            alike = np.flatnonzero(of_row >= _SMALLEST_CORRELATION)
+            alike = alike[np.argsort(-of_row[alike], kind="stable")]
+            _, best = np.unique(group[offset + alike], return_index=True)  # one partner in each group, the best
+            for j in alike[np.sort(best)].tolist():
+                if group[offset + j] != group[i]:
+                    group[group == group[offset + j]] = group[i]
+                    correlation = round(float(of_row[j]), 4)
+                    pairs.append(Pair(i, j, int(distances[row, j]), correlation, bool(turned[row, j])))
+    return sorted(pairs, key=lambda pair: (-pair.correlation, pair.first, pair.second))
 
 
-def _turn(thumbnails: NDArray[np.float32], orientation: int) -> NDArray[np.float32]:
-    """One of the eight orientations: quarter turns, then mirrored."""
-    turned = np.rot90(thumbnails, orientation % 4, axes=(1, 2))
-    return turned if orientation < 4 else turned[:, :, ::-1]
+_Block = tuple[int, NDArray[np.float32], NDArray[np.int8], NDArray[np.bool_]]
 
 
-def _hashes(thumbnails: NDArray[np.float32]) -> NDArray[np.float32]:
+def _compared(first: Looks, other: Looks, within: bool) -> Iterator[_Block]:
+    """For a block of `first` at a time: its start, and of each with each of `other` (rows, M) the best orientation's
+    correlation (-1 where the hashes differ too much), distance of the hashes, and whether it is turned.
+    """
+    hashes, turned_hashes = _hashes(first), [_hashes(other.turned(orientation)) for orientation in range(8)]
+    for start in range(0, len(first), _ROWS):
+        block = hashes[start : start + _ROWS]
+        correlations = np.full((len(block), len(other)), -1, np.float32)
+        distances = np.zeros(correlations.shape, np.int8)
+        turned = np.zeros(correlations.shape, np.bool_)
+        for orientation, others in enumerate(turned_hashes):
+            bits = ((64 - block @ others.T) / 2).astype(np.int8)
+            close = bits <= _LARGEST_DISTANCE
+            if within:
+                close = np.triu(close, start + 1)  # each pair once, and none of an image with itself
+            rows, columns = np.flatnonzero(close.any(axis=1)), np.flatnonzero(close.any(axis=0))
+            if not len(rows):
+                continue
+            cells = np.ix_(rows, columns)
+            likeness = np.where(close[cells], _correlation(first[start + rows], other[columns].turned(orientation)), -1)
+            better = likeness > correlations[cells]
+            correlations[cells] = np.where(better, likeness, correlations[cells])
+            distances[cells] = np.where(better, bits[cells], distances[cells])
+            turned[cells] = np.where(better, orientation > 0, turned[cells])
+        yield start, correlations, distances, turned
+
+
+def _hashes(looks: Looks) -> NDArray[np.float32]:
     """Signs (N, 64) of the differences between neighbours in a grid of 8 rows and 9 columns."""
-    grids = [cv2.resize(np.ascontiguousarray(t), (9, 8), interpolation=cv2.INTER_AREA) for t in thumbnails]
+    grids = [cv2.resize(np.ascontiguousarray(t), (9, 8), interpolation=cv2.INTER_AREA) for t in looks.thumbnails]
     stacked = np.stack(grids) if grids else np.zeros((0, 8, 9), np.float32)
     return np.where(stacked[:, :, 1:] > stacked[:, :, :-1], 1, -1).reshape(len(stacked), 64).astype(np.float32)
 
 
-def _distances(first: NDArray[np.float32], second: NDArray[np.float32]) -> Iterator[tuple[int, int, NDArray[np.int64]]]:
-    """Hamming distances in blocks of rows, so that ten thousand images need no ten thousand squared floats."""
+def _correlation(first: Looks, second: Looks) -> NDArray[np.float32]:
+    """Correlation (N, M) of each with each, over the cells that both show; -1 where these are few or blank.
 
-    for start in range(0, len(first), _CHUNK):
-        block = first[start : start + _CHUNK]
-        yield start, start + len(block), ((64 - block @ second.T) / 2).astype(np.int64)
+    Source: Padfield, "Masked Object Registration in the Fourier Domain", IEEE TIP 21 (2012), without the shifts.
+    """
+    a, b = _centred(first), _centred(second)
+    in_a, in_b = (looks.shown.reshape(len(looks), -1).astype(np.float32) for looks in (first, second))
+    count = np.maximum(in_a @ in_b.T, 1)
+    sum_a, sum_b = a @ in_b.T, in_a @ b.T
+    variance_a = a**2 @ in_b.T / count - (sum_a / count) ** 2
+    variance_b = in_a @ (b**2).T / count - (sum_b / count) ** 2
+    covariance = a @ b.T / count - sum_a * sum_b / count**2
+    least = _SMALLEST_CONTRAST**2
+    telling = (count >= _SMALLEST_SHARE * _SIDE**2) & (variance_a >= least) & (variance_b >= least)
+    scale = np.sqrt(np.maximum(variance_a, least) * np.maximum(variance_b, least))
+    return np.where(telling, covariance / scale, -1).astype(np.float32)
 
 
-def _normalised(thumbnails: NDArray[np.float32]) -> NDArray[np.float32]:
-    flat = thumbnails.reshape(len(thumbnails), _SIDE * _SIDE)
-    flat = flat - flat.mean(axis=1, keepdims=True)
-    return flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-6)
+def _centred(looks: Looks) -> NDArray[np.float32]:
+    """Grey levels (N, T * T) less the mean of the cells shown, and 0 elsewhere; sums of their squares stay small."""
+    shown = looks.shown.reshape(len(looks), -1)
+    flat = np.where(shown, looks.thumbnails.reshape(len(looks), -1), 0)
+    mean = flat.sum(axis=1, keepdims=True) / np.maximum(shown.sum(axis=1, keepdims=True), 1)
+    return np.where(shown, flat - mean, 0).astype(np.float32)

@@ -8,7 +8,7 @@ Axes: K points of an image, D = 128 numbers describing one.
 Source: Lowe, "Distinctive Image Features from Scale-Invariant Keypoints", IJCV 60 (2004), whose ratio test is used.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import cv2
@@ -44,8 +44,11 @@ def features_of(pixels: Tensor) -> Features:
     return Features(np.array([point.pt for point in points], np.float32), descriptors / length)
 
 
-def overlapping(first: Sequence[Features], second: Sequence[Features]) -> list[tuple[int, int, int]]:
-    """Pairs across two sets that show ground in common: both indices and the points in common, most first."""
+def overlapping(first: Sequence[Features], second: Iterable[Features]) -> list[tuple[int, int, int]]:
+    """Pairs across two sets that show ground in common: both indices and the points in common, most first.
+
+    Matches each with each, a millisecond a pair. What it finds is there; crops with few distinct points stay unseen.
+    """
     pairs = [
         (i, j, count)
         for j, two in enumerate(second)

@@ -5,7 +5,11 @@ Axes: K images, C channels, H W grid or pixels.
 
 import csv
 import json
-from collections.abc import Mapping, Sequence
+import logging
+import re
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +18,48 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from PIL import Image
 from pycocotools import mask as rle
 from torch import Tensor
 
 from distill.checkpoint import write_atomically
 
+logger = logging.getLogger(__name__)
+
 CLASS_COLOURS = ("#ff5a5f", "#2ec4b6", "#ffbf00", "#8a6cff", "#4dabf7", "#f783ac")
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Writes a figure as PNG in one step."""
-    write_atomically(path, lambda temporary: figure.savefig(temporary, dpi=110, bbox_inches="tight", facecolor="white"))
+    """Writes a figure as PNG in one step; a "$" in its text is a dollar sign, as in names of files and classes.
+
+    Raises:
+        UserError: The file cannot be written.
+    """
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)
+    with mpl.rc_context({"text.parse_math": False}), _missing_glyphs_in_one_line(path):  # ticks come when drawn
+        write_atomically(path, lambda temporary: _write_png(figure, temporary))
+
+
+def _write_png(figure: Figure, path: Path) -> None:
+    figure.savefig(path, dpi=110, bbox_inches="tight", facecolor="white")
+
+
+@contextmanager
+def _missing_glyphs_in_one_line(path: Path) -> Iterator[None]:
+    """Matplotlib warns of every character that its font lacks, for example all Chinese ones; other warnings pass."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield
+    missing = ""
+    for warning in caught:
+        if match := re.match(r"Glyph (\d+) ", str(warning.message)):
+            missing += chr(int(match[1]))
+        else:
+            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+    if missing:
+        logger.warning("%s shows boxes for what its font lacks: %s", path, "".join(dict.fromkeys(missing)))
 
 
 def draw_instances(

@@ -1,6 +1,7 @@
 """`distill data`: prepare, verify, preview."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,9 @@ import pytest
 from PIL import Image
 
 from distill.cli import main
-from tests.data.published import hrsid_coco, nwpu_texts
+from distill.data.annotations import CocoAnnotations
+from distill.data.preview import contact_sheet
+from tests.data.published import coco, hrsid_coco, nwpu_texts, save, scene, write_json
 
 
 def lines(capsys: pytest.CaptureFixture[str]) -> list[str]:
@@ -46,7 +49,8 @@ def test_prepare_lists_what_it_left_out(tmp_path: Path, capsys: pytest.CaptureFi
     assert "003.txt" in error
     assert error.count("\n") == 1
     assert main([*arguments, "--on-error", "skip"]) == 0
-    assert any("left out 1, all listed in manifest.json" in line and "003.txt" in line for line in lines(capsys))
+    left_out = "left out 1 (annotation file: 1), all listed in manifest.json"
+    assert any(left_out in line and "003.txt" in line for line in lines(capsys))
 
 
 def test_verify_reports_problems_with_code_0(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -74,6 +78,8 @@ def test_verify_reports_problems_with_code_0(tmp_path: Path, capsys: pytest.Capt
         (["preview", "nowhere", "--output", "a.png"], "'nowhere' does not exist"),
         (["preview", "nowhere", "--output", "a.jpg"], "must end in .png"),
         (["preview", "nowhere", "--output", "a.png", "--count", "0"], "--count is 0"),
+        (["preview", "nowhere", "--output", "a.png", "--seed", "-1"], "--seed is -1; it must be 0 or more"),
+        (["verify", ".", "--images", "nowhere"], "--images 'nowhere' does not exist"),
     ],
 )
 def test_unusable_input_is_one_line_and_code_2(
@@ -100,6 +106,116 @@ def test_preview_without_a_readable_image_and_of_an_unknown_part(
     assert main(preview) == 2
     assert "run distill data verify" in capsys.readouterr().err
     assert not (tmp_path / "a.png").exists()
+
+
+@pytest.fixture
+def ships(tmp_path: Path) -> Path:
+    """Six images, each with one ship."""
+    names = [f"{number}.png" for number in range(6)]
+    for number, name in enumerate(names):
+        save(scene(number), tmp_path / "ships/images" / name)
+    write_json(coco(names, 1), tmp_path / "ships/annotations/instances_train_of_a_part_with_a_long_name.json")
+    return tmp_path / "ships"
+
+
+def test_preview_of_chosen_images(ships: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sheet = tmp_path / "a.png"
+    preview = ["data", "preview", str(ships), "--output", str(sheet)]
+    assert main([*preview, "--image", "3.png"]) == 0
+    one = np.asarray(Image.open(sheet).convert("RGB"))
+    assert main([*preview, "--image", "3.png", "5.png"]) == 0
+    assert np.asarray(Image.open(sheet)).shape != one.shape
+    capsys.readouterr()
+    assert main([*preview, "--image", "3.pgn"]) == 2
+    error = capsys.readouterr().err
+    assert "--image '3.pgn' is no file_name in" in error
+    assert "did you mean 3.png" in error
+    (ships / "images/3.png").write_bytes(b"")
+    assert main([*preview, "--image", "3.png"]) == 2
+    assert "3.png' is an empty file" in capsys.readouterr().err
+
+
+def test_chosen_images_are_drawn_with_the_ids_of_their_objects(ships: Path) -> None:
+    annotations = CocoAnnotations(next(ships.glob("annotations/*.json")))
+    chosen = contact_sheet(annotations, ships / "images", names=["4.png", "1.png"])
+    assert [axes.get_title() for axes in chosen.axes] == ["4.png: 1 object", "1.png: 1 object"]
+    assert [axes.texts[0].get_text() for axes in chosen.axes] == ["ship 5", "ship 2"]
+    assert {axes.texts[0].get_text() for axes in contact_sheet(annotations, ships / "images").axes} == {"ship"}
+
+
+def test_preview_names_what_it_passes_over(
+    ships: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (ships / "images/2.png").write_bytes(b"")
+    save(scene(4, 20, 20), ships / "images/4.png")
+    assert main(["data", "preview", str(ships), "--output", str(tmp_path / "a.png")]) == 0
+    assert capsys.readouterr().out == f"wrote {tmp_path / 'a.png'}\n"
+    (message,) = caplog.messages
+    assert message.startswith("passed over 2 that cannot be drawn: ")
+    assert "2.png' is an empty file" in message
+    assert "4.png' is 20x20, but its annotations say 64x48" in message
+
+
+def test_preview_of_names_with_dollar_signs(tmp_path: Path) -> None:
+    save(scene(0), tmp_path / "images/img_$1_$2.png")
+    write_json(coco(["img_$1_$2.png"], 1, category="$_ship_$"), tmp_path / "annotations/part.json")
+    assert main(["data", "preview", str(tmp_path), "--output", str(tmp_path / "a.png")]) == 0
+
+
+def test_preview_into_a_place_that_cannot_be_written(
+    ships: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    assert main(["data", "preview", str(ships), "--output", str(tmp_path / "file/a.png")]) == 2
+    error = capsys.readouterr().err
+    assert "a.png cannot be written" in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("box", "place", "side"),
+    [
+        ([4, 20, 17, 13], 20, "bottom"),  # above the box
+        ([4, 0, 17, 13], 13, "top"),  # no room above: below
+        ([4, -2, 17, 50], 0, "top"),  # nor below: within
+    ],
+)
+def test_labels_lie_beside_the_object(ships: Path, box: list[int], place: int, side: str) -> None:
+    content = coco(["0.png"], 1)
+    content["annotations"][0]["bbox"] = box
+    write_json(content, ships / "one.json")
+    (axes,) = contact_sheet(CocoAnnotations(ships / "one.json"), ships / "images").axes
+    (label,) = axes.texts
+    assert label.get_position()[1] == place
+    assert label.get_verticalalignment() == side
+
+
+def test_a_report_in_a_file_is_not_cut(ships: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    name = "instances_train_of_a_part_with_a_long_name"
+    shutil.copy(ships / f"annotations/{name}.json", ships / f"annotations/{name}_as_well.json")
+    assert main(["data", "verify", str(ships)]) == 0
+    out = lines(capsys)
+    assert any(line.startswith(f"{name}_as_well  ") for line in out)
+    assert any(f"{name}: objects (images)" in line and f"{name}_as_well: objects (images)" in line for line in out)
+
+
+def test_files_make_one_report_and_folders_one_each(
+    ships: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_json(coco(["2.png"], 1), ships / "annotations/val.json")
+    files = sorted(map(str, ships.glob("annotations/*.json")))
+    assert main(["data", "verify", *files, str(ships), "--json"]) == 0
+    folder, together = json.loads(capsys.readouterr().out)
+    assert (folder["root"], together["root"]) == (str(ships), ", ".join(files))
+    for report in (folder, together):
+        assert len(report["parts"]) == 2
+        assert [found["check"] for found in report["findings"] if found["check"] == "split overlap"]
+
+
+def test_the_help_says_what_overlaps_cost(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["data", "verify", "--help"])
+    assert "a minute for 468 with 122" in " ".join(capsys.readouterr().out.split())
 
 
 def test_actions_are_named_in_the_help(capsys: pytest.CaptureFixture[str]) -> None:

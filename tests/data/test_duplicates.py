@@ -1,6 +1,7 @@
 """Near-identical images: which changes are seen through, and what is not taken for a copy."""
 
 import io
+import tracemalloc
 from collections.abc import Callable
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from distill.data.duplicates import Looks, near_identical
+from distill.data.duplicates import Looks, _correlation, near_identical
 from tests.data.published import scene
 
 
@@ -63,8 +64,64 @@ def test_blank_dark_and_missing_images_are_no_copies() -> None:
 
 
 def test_more_images_than_one_block(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("distill.data.duplicates._CHUNK", 4)
+    monkeypatch.setattr("distill.data.duplicates._ROWS", 4)
     images = [tensor(scene(seed)) for seed in range(10)]
     assert [(pair.first, pair.second) for pair in near_identical(Looks.of(images), Looks.of(images[::-1]))] != []
     pairs = {(pair.first, pair.second) for pair in near_identical(Looks.of(images), Looks.of(images[::-1]))}
     assert pairs == {(i, 9 - i) for i in range(10)}
+
+
+def with_wedge(image: Image.Image, value: int, oblique: bool) -> Image.Image:
+    """Half of the image without data, as tiles at the edge of a scene have it."""
+    pixels = np.array(image.resize((256, 192)))
+    down, right = np.indices(pixels.shape[:2]) / np.reshape(pixels.shape[:2], (2, 1, 1))
+    pixels[(down + right if oblique else 2 * right) < 1] = value
+    return Image.fromarray(pixels)
+
+
+@pytest.mark.parametrize("oblique", [False, True])
+@pytest.mark.parametrize("value", [0, 255])
+def test_a_wedge_without_data_is_not_what_images_have_in_common(value: int, oblique: bool) -> None:
+    tiles = [with_wedge(scene(seed), value, oblique) for seed in range(60)]
+    assert near_identical(Looks.of([tensor(tile) for tile in tiles])) == []
+    tiles += [recompressed(tiles[7]), tiles[9].rotate(180), recompressed(ImageOps.mirror(tiles[11]))]
+    pairs = {(pair.first, pair.second): pair.turned for pair in near_identical(Looks.of(list(map(tensor, tiles))))}
+    assert pairs == {(7, 60): False, (9, 61): True, (11, 62): True}
+
+
+def test_faint_tiles_with_one_wedge_are_no_copies() -> None:
+    rng = np.random.default_rng(0)
+    faint = [Image.fromarray(rng.normal(120, 25, (48, 64, 3)).clip(90, 150).astype(np.uint8)) for _ in range(60)]
+    assert near_identical(Looks.of([tensor(with_wedge(image, 0, oblique=True)) for image in faint])) == []
+
+
+def test_many_that_look_alike_cost_no_more_pairs_than_images() -> None:
+    rng = np.random.default_rng(0)
+    place = rng.uniform(10, 240, (32, 32))
+    thumbnails = [(place + rng.normal(0, 2, place.shape)).astype(np.float32) for _ in range(1000)]
+    tracemalloc.start()
+    pairs = near_identical(Looks.from_thumbnails(thumbnails))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(pairs) == 999
+    assert {index for pair in pairs for index in (pair.first, pair.second)} == set(range(1000))
+    assert peak < 200e6  # all pairs at once would be 17 GB
+
+
+def test_each_of_many_copies_is_linked_across_two_sets() -> None:
+    copies = [tensor(recompressed(scene(3))) for _ in range(5)]
+    first = Looks.of([tensor(scene(3)), *copies])
+    pairs = near_identical(first, Looks.of([*copies, tensor(scene(4))]))
+    assert {pair.first for pair in pairs} == set(range(6))
+    assert {pair.second for pair in pairs} == set(range(5))
+    assert len(pairs) == 10
+
+
+def test_the_correlation_is_that_of_the_cells_both_show() -> None:
+    images = [tensor(with_wedge(scene(seed), 255, oblique=seed % 2 == 0)) for seed in range(6)]
+    looks = Looks.of(images)
+    fast = _correlation(looks, looks)
+    for i, j in np.ndindex(6, 6):
+        both = looks.shown[i] & looks.shown[j]
+        slow = np.corrcoef(looks.thumbnails[i][both], looks.thumbnails[j][both])[0, 1]
+        assert fast[i, j] == pytest.approx(slow, abs=1e-4)

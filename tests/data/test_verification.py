@@ -1,5 +1,6 @@
 """What verification finds, on generated data sets with one thing wrong each, and on the real ones."""
 
+import io
 import json
 import shutil
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from rich.console import Console
 
 from distill.data.conversion import prepare
 from distill.data.verification import find_parts, verify
@@ -33,7 +35,12 @@ def checked(root: Path, **options: Any) -> Report:
 
 
 def findings(report: Report, level: str = "") -> dict[str, str]:
-    return {f"{f.part}/{f.check}": f.message for f in report.findings if not level or f.level == level}
+    """Messages by part and check, those of one check in one text."""
+    found: dict[str, str] = {}
+    for f in report.findings:
+        if not level or f.level == level:
+            found[f"{f.part}/{f.check}"] = f"{found.get(f'{f.part}/{f.check}', '')}{f.message}\n"
+    return found
 
 
 def test_a_sound_data_set(tmp_path: Path) -> None:
@@ -65,6 +72,13 @@ def test_a_sound_data_set(tmp_path: Path) -> None:
         (
             lambda c: c["annotations"].append({**c["annotations"][0], "id": 99}),
             "warning", "geometry", "a twin under another id",
+        ),
+        (lambda c: c["annotations"][0].update(area=0), "warning", "geometry", "an area more than a factor of 2 off"),
+        (lambda c: c["annotations"][0].update(area=60), "warning", "geometry", "an area more than a factor of 2 off"),
+        (lambda c: c["annotations"][0].update(area=20000), "warning", "geometry", "an area larger than the image"),
+        (
+            lambda c: c["annotations"][0].update(bbox=[0, 0, 64, 48], segmentation=[[0, 0, 64, 0, 64, 48, 0, 48]]),
+            "warning", "geometry", "a mask of more than 95% of the image, as of an inverted label",
         ),
         (lambda c: c["annotations"][0].update(id=0), "warning", "annotation id", "one annotation has the id 0"),
         (lambda c: c["annotations"].pop(), "note", "empty images", "1 of 6 images without an object"),
@@ -161,26 +175,200 @@ def test_files_changed_since_they_were_prepared(tmp_path: Path) -> None:
     assert "1 file not as" in findings(checked(root), "error")["/manifest"]
 
 
-def test_layouts(tmp_path: Path) -> None:
-    data_set(tmp_path / "a")
-    single = find_parts(tmp_path / "a/annotations/val.json")
-    assert [(part.name, part.images) for part in single] == [("val", tmp_path / "a/images")]
-    for part in ("train", "val"):  # as the synthetic scenes lie
-        (tmp_path / f"b/{part}").mkdir(parents=True)
-        shutil.copy(tmp_path / f"a/annotations/{part}.json", tmp_path / f"b/{part}/annotations.json")
-        shutil.copytree(tmp_path / "a/images", tmp_path / f"b/{part}/images")
-    assert [(part.name, part.images) for part in find_parts(tmp_path / "b")] == [
-        (part, tmp_path / f"b/{part}/images") for part in ("train", "val")
+def test_areas_as_published_pass(tmp_path: Path) -> None:
+    report = checked(data_set(tmp_path, lambda c: c["annotations"][0].update(area=300)))
+    assert not findings(report, "warning")
+
+
+def test_findings_name_the_image_and_the_command_that_draws_it(tmp_path: Path) -> None:
+    def change(content: dict[str, Any]) -> None:
+        content["annotations"][3].update(bbox=[30, 30, 9, 9])
+        content["annotations"][4].update(bbox=[0, 0, 0, 5])
+        content["annotations"].pop()
+
+    by_check = {f.check: f for f in checked(data_set(tmp_path / "a b", change)).findings}
+    assert by_check["geometry"].cases == ("3.png: annotation 4, box [30, 30, 9, 9]",)
+    annotations = tmp_path / "a b/annotations/train.json"
+    command = f"distill data preview '{annotations}' --image 3.png --output sheet.png"
+    assert by_check["geometry"].advice == f"Look: {command}"
+    assert by_check["box"].cases[0].startswith("4.png: annotation 5 has the box")
+    assert by_check["empty images"].cases == ("4.png", "5.png")
+    report = verify("", find_parts(annotations, images=tmp_path / "a b/images"))
+    (doubt,) = [f for f in report.findings if f.check == "geometry"]
+    assert doubt.advice.endswith(f"--images '{tmp_path / 'a b/images'}'")
+
+
+def test_nearly_black_images(tmp_path: Path) -> None:
+    data_set(tmp_path)
+    for number in (1, 2):
+        save(scene(number).point(lambda value: value // 17), tmp_path / f"images/{number}.png")
+    save(scene(3).point(lambda value: value // 8), tmp_path / "images/3.png")  # dark, but there
+    (finding,) = [f for f in checked(tmp_path).findings if f.check == "dark images"]
+    assert (finding.level, finding.part, finding.cases) == ("warning", "train", ("1.png", "2.png"))
+    assert "2 of 6 images are nearly black" in finding.message
+
+
+def test_the_same_bytes_are_found_without_contrast(tmp_path: Path) -> None:
+    data_set(tmp_path)
+    save(scene(2).point(lambda value: 30 + value // 100), tmp_path / "images/2.png")
+    shutil.copy(tmp_path / "images/2.png", tmp_path / "images/11.png")
+    for name in ("3.png", "12.png"):  # of one value: alike wherever they come from
+        save(Image.new("RGB", (64, 48), (70, 70, 70)), tmp_path / "images" / name)
+    (pair,) = checked(tmp_path).lookalikes
+    assert (pair.files, pair.how) == (("2.png", "11.png"), "same bytes")
+
+
+def test_many_that_show_the_same_are_one_set(tmp_path: Path) -> None:
+    names = {"train": [f"{n}.jpg" for n in range(12)], "val": [f"{n}.jpg" for n in range(20, 25)]}
+    for part, files in names.items():
+        for number, name in enumerate(files):
+            (tmp_path / "images").mkdir(exist_ok=True)
+            alike = scene(7) if number < 9 - 6 * (part == "val") else scene(int(Path(name).stem))
+            alike.save(tmp_path / "images" / name, quality=60 + number)
+        write_json(coco(files, 1), tmp_path / f"annotations/{part}.json")
+    report = checked(tmp_path)
+    (found,) = report.lookalikes
+    assert len(found.files) == 12
+    assert (found.parts.count("train"), found.parts.count("val")) == (9, 3)
+    assert "linked by correlations of 0.9" in found.how
+    leak = next(f for f in report.findings if f.check == "split overlap")
+    assert leak.message == "1 set of images show the same in train and val, touching 3 of 5 images of val"
+    assert leak.cases[0].startswith("12 images (9 of train, 3 of val) show the same, e.g. 0.jpg, 20.jpg, 1.jpg: linked")
+    assert "1 set of images within one part" in findings(report, "note")["/near-identical images"]
+    text = io.StringIO()
+    report.print(Console(file=text, width=1000))
+    assert "12 images (9 of train, 3 of val)" in text.getvalue()
+    assert "e.g. train: 0.jpg (1), val: 20.jpg (1), train: 1.jpg (1)" in text.getvalue()
+
+
+def test_three_parts(tmp_path: Path) -> None:
+    data_set(tmp_path)
+    save(scene(30), tmp_path / "images/30.png")
+    write_json(coco(["30.png", "5.png"], 50), tmp_path / "annotations/test.json")
+    shutil.copy(tmp_path / "images/5.png", tmp_path / "images/12.png")
+    report = checked(tmp_path)
+    (found,) = report.lookalikes
+    assert sorted(zip(found.parts, found.files, strict=True)) == [
+        ("test", "5.png"), ("train", "5.png"), ("val", "12.png"),
+    ]  # fmt: skip
+    leaks = [f.message.split(", ")[0] for f in report.findings if f.check == "split overlap"]
+    assert leaks == [
+        f"1 set of images show the same in {first} and {second}"
+        for first, second in (("test", "train"), ("test", "val"), ("train", "val"))
     ]
-    elsewhere = find_parts(tmp_path / "a/annotations/val.json", tmp_path / "b/val/images")
-    assert elsewhere[0].images == tmp_path / "b/val/images"
+
+
+def test_what_prepare_left_out(tmp_path: Path) -> None:
+    source = hrsid_coco(tmp_path / "source")
+    next(source.rglob("P0002*.jpg")).write_bytes(b"")
+    report = checked(prepare("hrsid", source, tmp_path / "hrsid", on_error="skip").root)
+    (finding,) = [f for f in report.findings if f.check == "left out"]
+    assert (finding.level, finding.message) == ("warning", "`distill data prepare` left out 1: 1 image")
+    assert "P0002" in finding.cases[0]
+
+
+def test_one_unreadable_file_does_not_stop_the_others(tmp_path: Path) -> None:
+    data_set(tmp_path)
+    write_json(["ship"], tmp_path / "annotations/classes.json")
+    (tmp_path / "annotations/later.json").write_text("{")
+    report = checked(tmp_path)
+    assert [part.name for part in report.parts] == ["train", "val"]
+    errors = findings(report, "error")
+    assert "has no list 'categories'" in errors["classes/annotation file"]
+    assert "not valid JSON" in errors["later/annotation file"]
+    for part in ("train", "val"):
+        (tmp_path / f"annotations/{part}.json").unlink()
+    with pytest.raises(UserError, match="has no list 'categories'"):
+        checked(tmp_path)
+
+
+def test_a_file_is_parsed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data_set(tmp_path)
+    parsed: list[str] = []
+    loads = json.loads
+    monkeypatch.setattr("json.loads", lambda text: parsed.append(text) or loads(text))
+    checked(tmp_path)
+    assert len(parsed) == len(set(parsed)) == 2
+
+
+def test_leftovers_of_other_programs_are_no_parts(tmp_path: Path) -> None:
+    data_set(tmp_path)
+    (tmp_path / "annotations/._train.json").write_bytes(b"\0\5\x16\7\xff")
+    (tmp_path / "annotations/.ipynb_checkpoints").mkdir()
+    shutil.copy(tmp_path / "annotations/val.json", tmp_path / "annotations/.ipynb_checkpoints/val-checkpoint.json")
+    (tmp_path / "images/._1.png").write_bytes(b"x")
+    report = checked(tmp_path)
+    assert [part.name for part in report.parts] == ["train", "val"]
+    assert not findings(report, "error")
+    assert "/image files" not in findings(report, "note")
+
+
+@pytest.mark.parametrize(
+    ("annotations", "images", "prefix"),
+    [
+        ("annotations/instances_PART2017.json", "PART2017", ""),  # COCO
+        ("annotations/instances_PART2017.json", "images/PART2017", ""),
+        ("annotations/instances_PART.json", "images/PART", ""),  # CVAT, MMYOLO
+        ("annotations/PART.json", "imgs/PART", ""),
+        ("PART/_annotations.coco.json", "PART", ""),  # Roboflow
+        ("PART/annotations.json", "PART/images", ""),
+        ("PART.json", "images", ""),
+        ("annotations/PART.json", "images", "images/"),
+        ("annotations/instances_PART2017.json", "PART2017", "PART2017/"),
+    ],
+)
+def test_images_are_found_in_common_layouts(tmp_path: Path, annotations: str, images: str, prefix: str) -> None:
+    plain, root = data_set(tmp_path / "plain"), tmp_path / "set"
+    for part in ("train", "val"):
+        content = json.loads((plain / f"annotations/{part}.json").read_text())
+        for record in content["images"]:
+            (root / images.replace("PART", part)).mkdir(parents=True, exist_ok=True)
+            shutil.copy(plain / "images" / record["file_name"], root / images.replace("PART", part))
+            record["file_name"] = prefix.replace("PART", part) + record["file_name"]
+        write_json(content, root / annotations.replace("PART", part))
+    parts = find_parts(root)
+    files = sorted(part.annotations for part in parts)
+    for report in (verify(root, parts), verify("", find_parts(*files))):
+        assert [(part.images, part.objects) for part in report.parts] == [(6, 6), (3, 3)]
+        assert not findings(report, "error")
+
+
+def test_the_folder_with_most_of_the_names_is_taken(tmp_path: Path) -> None:
+    data_set(tmp_path)
+    (tmp_path / "imgs").mkdir()
+    shutil.copy(tmp_path / "images/0.png", tmp_path / "0.png")
+    shutil.copy(tmp_path / "images/0.png", tmp_path / "imgs/0.png")
+    assert {part.images for part in find_parts(tmp_path)} == {tmp_path / "images"}
+    shutil.move(tmp_path / "images", tmp_path / "imgs/train")
+    parts = {part.name: part.images for part in find_parts(tmp_path, images=tmp_path / "imgs")}
+    assert parts == {"train": tmp_path / "imgs/train", "val": tmp_path / "imgs"}
+
+
+def test_several_files_are_the_parts_of_one_data_set(tmp_path: Path) -> None:
+    data_set(tmp_path)
+    shutil.copy(tmp_path / "images/4.png", tmp_path / "images/12.png")
+    files = [tmp_path / f"annotations/{part}.json" for part in ("train", "val")]
+    report = verify("both", find_parts(*files))
+    assert [part.name for part in report.parts] == ["train", "val"]
+    assert "1 pair of images show the same in train and val" in findings(report, "warning")["/split overlap"]
+    (tmp_path / "other").mkdir()
+    shutil.copy(files[1], tmp_path / "other/val.json")
+    assert len({part.name for part in find_parts(files[1], tmp_path / "other/val.json")}) == 2
+
+
+def test_what_is_no_data_set(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="does not exist; give a data set's folder or a COCO file"):
         find_parts(tmp_path / "nowhere")
     with pytest.raises(UserError, match=r"holds neither annotations/\*\.json nor"):
         find_parts(tmp_path)
-    shutil.rmtree(tmp_path / "a/images")
+    data_set(tmp_path)
+    with pytest.raises(UserError, match=r"--images .* does not exist"):
+        find_parts(tmp_path, images=tmp_path / "nowhere")
+    with pytest.raises(UserError, match=r"--images .* is a file, not a folder"):
+        find_parts(tmp_path, images=tmp_path / "images/0.png")
+    shutil.rmtree(tmp_path / "images")
     with pytest.raises(UserError, match="name it with --images"):
-        find_parts(tmp_path / "a")
+        checked(tmp_path)
 
 
 def test_the_report_is_json(tmp_path: Path) -> None:
@@ -206,6 +394,7 @@ def test_real_nwpu_shares_images_between_train_and_val() -> None:
     assert within == {frozenset({"299.jpg", "307.jpg"}), frozenset({"285.jpg", "321.jpg"})}
     assert not findings(report, "error")
     assert [(part.images, part.objects) for part in report.parts] == [(468, 2785), (122, 674)]
+    assert not [f for f in report.findings if "area" in f.message or f.check == "dark images"]
 
 
 def test_real_ssdd_annotations() -> None:

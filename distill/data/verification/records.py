@@ -4,15 +4,14 @@ Axes: H W pixels of the image file. Boxes are [x, y, width, height].
 """
 
 import json
+import shlex
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 
-from distill.data.annotations import read_json
 from distill.data.records import (
-    REQUIRED,
     Problem,
     category_problem,
     geometry_problem,
@@ -22,13 +21,15 @@ from distill.data.records import (
 )
 from distill.data.verification.layout import Part
 from distill.data.verification.report import Finding, Level, PartSummary, counted
-from distill.errors import UserError
 
 _TOLERANCE = 1.0  # pixels; published boxes count the outline's pixels, so they reach one further than the outline
 _BOX_TOLERANCE = 3.0  # pixels between a box and the extent of its mask
+_AREA_TOLERANCE = 2.0  # published areas are up to 1.65 times that of the raster, because outlines are rounded
+_LARGEST_SHARE = 0.95  # of an image; objects that fill one are rare, inverted masks are not
 _LIMITS = (32**2, 96**2)
 _MOST_SCORED = 100  # COCO's maxDets
 _IMBALANCE = 20
+_SHOWN = 3  # images in a command
 
 
 class CheckedPart:
@@ -38,13 +39,14 @@ class CheckedPart:
         part: Which file.
 
     Attributes:
+        images_folder: Where the images lie.
         images: The sound image records.
         objects: The sound annotations by image id.
         findings: What was found.
         summary: Counts.
 
     Raises:
-        UserError: The file is no JSON, or has not the three lists of a COCO file.
+        UserError: The file is no JSON, has not the three lists of a COCO file, or there is no folder of images.
     """
 
     def __init__(self, part: Part) -> None:
@@ -52,12 +54,8 @@ class CheckedPart:
         self.findings: list[Finding] = []
         self.objects: dict[int, list[dict[str, Any]]] = defaultdict(list)
         self.summary = PartSummary(part.name)
-        content = read_json(part.annotations)
-        for section in REQUIRED:
-            if not isinstance(content, dict) or not isinstance(content.get(section), list):
-                raise UserError(
-                    f"{str(part.annotations)!r} has no list {section!r}; a COCO file has {', '.join(REQUIRED)}"
-                )
+        content = part.content
+        self.images_folder = part.images
         self.categories = self._sound("categories", content["categories"], category_problem, "name")
         self.images = self._sound("images", content["images"], image_problem, "file_name")
         self._annotations(content["annotations"])
@@ -96,45 +94,54 @@ class CheckedPart:
 
     def _annotations(self, records: list[Any]) -> None:
         sizes = {record["id"]: (record["height"], record["width"]) for record in self.images}
+        names = {record["id"]: record["file_name"] for record in self.images}
         problems: dict[str, list[str]] = defaultdict(list)
-        suspicions: dict[str, list[str]] = defaultdict(list)
+        suspicions: dict[str, list[tuple[str, str]]] = defaultdict(list)  # image and case
         ids: set[int] = set()
         contents: set[str] = set()
         for position, record in enumerate(records):
             problem = missing_keys("annotations", position, record)
-            problem = problem or reference_problem(record, sizes, self.class_names) or geometry_problem(record, sizes)
+            problem = problem or reference_problem(record, sizes, self.class_names)
+            where = "" if problem else f"{names[record['image_id']]}: "
+            problem = problem or geometry_problem(record, sizes)
             if problem is None and record["id"] in ids:
                 problem = Problem("annotation id", f"annotation {record['id']}", "is there twice")
             if problem is not None:
-                problems[problem.kind].append(str(problem))
+                problems[problem.kind].append(f"{where}{problem}")
                 continue
             ids.add(record["id"])
             self.objects[record["image_id"]].append(record)
-            height, width = sizes[record["image_id"]]
-            area, doubts = _look_closer(record, height, width)
-            for doubt in doubts:
-                suspicions[doubt].append(
-                    f"annotation {record['id']} of image {record['image_id']}, box {record['bbox']}"
-                )
+            area, doubts = _look_closer(record, *sizes[record["image_id"]])
             essence = json.dumps([record[key] for key in ("image_id", "category_id", "bbox", "segmentation")])
             if essence in contents:
-                suspicions["a twin under another id"].append(f"annotation {record['id']}")
+                doubts.append("a twin under another id")
             contents.add(essence)
+            for doubt in doubts:
+                case = f"{where}annotation {record['id']}, box {record['bbox']}"
+                suspicions[doubt].append((names[record["image_id"]], case))
             size = sum(area >= limit for limit in _LIMITS)
             self.summary.sizes[list(self.summary.sizes)[size]] += 1
         for kind, cases in sorted(problems.items()):
             message = f"{len(cases)} of {len(records)} annotations cannot be used: {kind}"
             advice = "Correct them; on_error: skip trains without them, validation and test refuse the file"
             self.add("error", kind, message, advice, cases)
-        for doubt, cases in sorted(suspicions.items()):
-            message = f"{counted(len(cases), 'object')} with {doubt}"
-            self.add("warning", "geometry", message, "Look at them with distill data preview", cases)
+        for doubt, found in sorted(suspicions.items()):
+            message = f"{counted(len(found), 'object')} with {doubt}"
+            shown = list(dict.fromkeys(image for image, _ in found))[:_SHOWN]
+            self.add("warning", "geometry", message, f"Look: {self._preview(shown)}", [case for _, case in found])
         if 0 in ids:
             message = "one annotation has the id 0"
             advice = (
                 "pycocotools alone takes it for unmatched and loses it; this project counts ids anew, others do not"
             )
             self.add("warning", "annotation id", message, advice)
+
+    def _preview(self, images: list[str]) -> str:
+        """The command that draws these images."""
+        words = ["distill", "data", "preview", str(self.part.annotations), "--image", *images, "--output", "sheet.png"]
+        if self.part.given is not None:
+            words += ["--images", str(self.part.given)]
+        return shlex.join(words)
 
     def _count(self) -> None:
         summary, names = self.summary, self.class_names
@@ -143,8 +150,10 @@ class CheckedPart:
         shown = Counter(c for records in self.objects.values() for c in {record["category_id"] for record in records})
         summary.classes = {name: (counts[number], shown[number]) for number, name in sorted(names.items())}
         summary.objects = counts.total()
-        summary.most = max((len(records) for records in self.objects.values()), default=0)
-        summary.empty = sum(not self.objects.get(record["id"]) for record in self.images)
+        sizes = {record["file_name"]: len(self.objects.get(record["id"], [])) for record in self.images}
+        summary.most = max(sizes.values(), default=0)
+        empty = [name for name, objects in sizes.items() if objects == 0]
+        summary.empty = len(empty)
         if absent := [name for name, (objects, _) in summary.classes.items() if objects == 0]:
             advice = "Such a class is not learned from a training part and has no score in another"
             self.add("warning", "class balance", f"no object of {', '.join(absent)}", advice)
@@ -156,11 +165,12 @@ class CheckedPart:
         if summary.empty:
             message = f"{summary.empty} of {counted(summary.images, 'image')} without an object"
             advice = "They teach what is no object; filter_empty: true leaves them out of training"
-            self.add("note", "empty images", message, advice)
+            self.add("note", "empty images", message, advice, empty)
         if summary.most > _MOST_SCORED:
             message = f"an image has {summary.most} objects, and COCO scores {_MOST_SCORED}"
             advice = "Raise max_detections, or the best possible recall is below 1"
-            self.add("warning", "crowded images", message, advice)
+            crowded = [f"{name}: {objects} objects" for name, objects in sizes.items() if objects > _MOST_SCORED]
+            self.add("warning", "crowded images", message, advice, crowded)
         if missing := [size for size, count in summary.sizes.items() if count == 0]:
             message = f"no {' and no '.join(missing)} objects"
             self.add("note", "object sizes", message, "AP of such a size is undefined (-1)")
@@ -194,4 +204,11 @@ def _look_closer(record: dict[str, Any], height: int, width: int) -> tuple[float
         extent = np.array([left, top, left + mask_width, top + mask_height])
         if (np.abs(extent - box) > _BOX_TOLERANCE).any():
             doubts.append(f"a box that is more than {_BOX_TOLERANCE:.0f} pixels off their mask")
-    return float(record.get("area", pixels)), doubts
+        if pixels > _LARGEST_SHARE * height * width:
+            doubts.append(f"a mask of more than {_LARGEST_SHARE:.0%} of the image, as of an inverted label")
+    area = float(record.get("area", pixels))
+    if area > height * width:
+        doubts.append("an area larger than the image")
+    elif pixels and not pixels / _AREA_TOLERANCE <= area <= pixels * _AREA_TOLERANCE:
+        doubts.append(f"an area more than a factor of {_AREA_TOLERANCE:.0f} off that of their mask")
+    return area, doubts

@@ -3,6 +3,7 @@
 Sizes are COCO's: small below 32 squared pixels of area, large from 96 squared.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
@@ -15,6 +16,7 @@ from rich.text import Text
 Level = Literal["error", "warning", "note"]
 _STYLES: dict[Level, str] = {"error": "bold red", "warning": "yellow", "note": "dim"}
 _SHOWN = 3
+_MOST_ROWS = 50  # of images that show the same
 SIZES = ("small", "medium", "large")
 
 
@@ -68,13 +70,47 @@ class PartSummary:
 
 
 @dataclass(frozen=True)
-class Lookalike:
-    """Images of two parts, or twice of one, that show the same."""
+class Lookalikes:
+    """Two images or more that show the same.
 
-    parts: tuple[str, str]
-    files: tuple[str, str]
-    objects: tuple[int, int]
+    Args:
+        parts: The part of each.
+        files: The file name of each.
+        objects: The number of objects of each.
+        how: How that is known.
+    """
+
+    parts: tuple[str, ...]
+    files: tuple[str, ...]
+    objects: tuple[int, ...]
     how: str
+
+    @property
+    def across(self) -> bool:
+        """Whether they are of two parts or more."""
+        return len(set(self.parts)) > 1
+
+    @property
+    def within(self) -> bool:
+        """Whether two of them or more are of one part."""
+        return len(set(self.parts)) < len(self.parts)
+
+    @property
+    def examples(self) -> list[int]:
+        """Positions of some that stand for all, one of each part first."""
+        first = [self.parts.index(part) for part in dict.fromkeys(self.parts)]
+        return [*first, *(i for i in range(len(self.parts)) if i not in first)][:_SHOWN]
+
+    def __str__(self) -> str:
+        if len(self.files) == 2:
+            return f"{', '.join(self.files)}: {self.how}"
+        return f"{self.tally} show the same, e.g. {', '.join(self.files[i] for i in self.examples)}: {self.how}"
+
+    @property
+    def tally(self) -> str:
+        """ "214 images (180 of train, 34 of val)"."""
+        counts = ", ".join(f"{count:,} of {part}" for part, count in Counter(self.parts).items())
+        return f"{len(self.files):,} images ({counts})"
 
 
 @dataclass
@@ -84,7 +120,7 @@ class Report:
     root: str
     parts: list[PartSummary] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
-    lookalikes: list[Lookalike] = field(default_factory=list)
+    lookalikes: list[Lookalikes] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
         """The report for programs."""
@@ -132,8 +168,10 @@ class Report:
 
     def _lookalike_table(self) -> Table:
         table = Table("showing the same (objects)", "", "how alike", box=None, pad_edge=False)
-        for pair in self.lookalikes:
-            images = zip(pair.parts, pair.files, pair.objects, strict=True)
-            cells = (escape(f"{part}: {file} ({objects})") for part, file, objects in images)
-            table.add_row(*cells, pair.how)
+        for one in self.lookalikes[:_MOST_ROWS]:
+            names = [f"{one.parts[i]}: {one.files[i]} ({one.objects[i]})" for i in one.examples]
+            cells = names if len(one.files) == 2 else [one.tally, f"e.g. {', '.join(names)}"]
+            table.add_row(*map(escape, cells), one.how)
+        if len(self.lookalikes) > _MOST_ROWS:
+            table.add_row(f"... and {len(self.lookalikes) - _MOST_ROWS} more (--json has all)", "", "")
         return table
