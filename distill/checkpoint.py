@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from distill.errors import UserError
 
+_MAGIC = (b"PK\x03\x04", b"\x80")  # how torch.save's files begin: a zip, or in old versions a binary pickle
 _WRAPPERS = ("state_dict", "model", "model_state_dict")
 
 
@@ -28,7 +29,8 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
             `module.` is removed.
 
     Raises:
-        UserError: No such file, a file that holds pickled code or anything but tensors, or a damaged file.
+        UserError: No such file, a file of another kind, one that holds pickled code or anything but tensors, or a
+            damaged file.
     """
     content = _read(Path(path))
     for key in _WRAPPERS:
@@ -71,6 +73,12 @@ def _read(path: Path) -> Any:
         if path.suffix == ".safetensors":
             with safe_open(path, framework="pt") as file:
                 return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+        with path.open("rb") as file:
+            if not file.read(4).startswith(_MAGIC):
+                raise UserError(
+                    f"{str(path)!r} is no checkpoint: torch.save did not write it, and a safetensors file is known by "
+                    "its suffix .safetensors; pass a file of weights"
+                )
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise UserError(
@@ -127,19 +135,29 @@ def read_metadata(path: str | Path) -> dict[str, str]:
 
 
 def write_atomically(path: str | Path, write: Callable[[Path], object]) -> None:
-    """Calls `write` with a temporary path beside `path`, then moves the result into place in one step."""
+    """Calls `write` with a temporary path beside `path`, then moves the result into place in one step.
+
+    Raises:
+        UserError: The place cannot be written, or the disk is full; what was there before is kept.
+    """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
-    os.close(descriptor)
-    temporary = Path(name)
     try:
-        write(temporary)
-        mode = 0o666 & ~_umask()
-        temporary.chmod(mode)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
+        os.close(descriptor)
+        temporary = Path(name)
+        try:
+            write(temporary)
+            mode = 0o666 & ~_umask()
+            temporary.chmod(mode)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except (OSError, SafetensorError) as error:  # safetensors reports a full disk in its own words
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(
+            f"{path} cannot be written ({reason}); free space or permit writing there, or name another place"
+        ) from error
 
 
 def write_weights(module: nn.Module, path: str | Path, metadata: Mapping[str, object]) -> None:

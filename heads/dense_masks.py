@@ -33,9 +33,10 @@ def dense_mask_losses(logits: Tensor, targets: list[Target], stride: int) -> dic
     truth = logits.new_zeros(*logits.shape[:2], height, width)
     valid = logits.new_ones(logits.shape[0], 1, height, width)
     for index, target in enumerate(targets):
-        masks = target.masks[:, :height, :width].to(logits)
+        masks = target.masks[:, :height, :width]
         rows, columns = masks.shape[-2:]
-        for mask, label, crowd in zip(masks, target.labels, target.crowd, strict=True):
+        for own, label, crowd in zip(masks, target.labels, target.crowd, strict=True):
+            mask = own.to(logits)  # one at a time: in float32 a mask takes four times the memory
             if crowd:
                 valid[index, 0, :rows, :columns] *= 1 - mask
             else:

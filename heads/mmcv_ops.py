@@ -198,7 +198,7 @@ def roi_align_forward(
     pool_mode: int,
     aligned: bool,
 ) -> None:
-    """RoIAlign by averaging.
+    """RoIAlign by averaging, computed in float32 at least.
 
     Args:
         features: (B, C, H, W).
@@ -221,6 +221,9 @@ def roi_align_forward(
             "RoIAlign pool_mode 'max' needs compiled mmcv; use pool_mode 'avg', or install mmcv in place of mmcv-lite"
         )
     size = (aligned_height, aligned_width)
+    # bfloat16 would round coordinates to whole pixels, and torchvision's backward lacks it; copying casts back.
+    precision = torch.promote_types(features.dtype, torch.float32)
+    features, rois = features.to(precision), rois.to(precision)
     output.copy_(torchvision.ops.roi_align(features, rois, size, spatial_scale, sampling_ratio, aligned))
 
 
@@ -238,6 +241,8 @@ def roi_align_backward(
     aligned: bool,
 ) -> None:
     """Gradient of `roi_align_forward` for its features, written into `grad_input` (B, C, H, W)."""
+    precision = torch.promote_types(grad_output.dtype, torch.float32)
+    grad_output, rois = grad_output.to(precision), rois.to(precision)
     grad_input.copy_(
         torch.ops.torchvision._roi_align_backward(
             grad_output, rois, spatial_scale, aligned_height, aligned_width, *grad_input.shape, sampling_ratio, aligned

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-_IMPORTS = ["heads.mmdet_student", "heads.mmdet_optim", "heads.prompt_roi_head"]  # what registers our parts
+# What registers our parts.
+_IMPORTS = ["heads.mmdet_student", "heads.mmdet_optim", "heads.mmdet_float32", "heads.prompt_roi_head"]
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,7 @@ def mmdet_config(
         "model": _model(backbone, detector, data.image_size),
         **_data(data, validate=schedule.val_every is not None),
         **_schedule(schedule),
+        **_precision(schedule),
         "work_dir": f"work_dirs/{name}",
     }
 
@@ -251,3 +253,8 @@ def _schedule(schedule: Schedule) -> dict[str, Any]:
         "log_processor": {"by_epoch": False},
         "randomness": {"seed": schedule.seed},
     }
+
+
+def _precision(schedule: Schedule) -> dict[str, Any]:
+    """Under autocast, heads that answer in float32; MMEngine validates and tests in float32 anyway."""
+    return {"custom_hooks": [{"type": "DistillFloat32Hook"}]} if schedule.autocast else {}

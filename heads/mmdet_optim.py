@@ -3,9 +3,14 @@
 from collections.abc import Iterator
 from typing import Any
 
-from mmengine.optim import DefaultOptimWrapperConstructor
-from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS
 from torch import nn
+
+from heads.mmcv_ops import ensure_mmcv_ops
+
+ensure_mmcv_ops()  # before MMEngine
+
+from mmengine.optim import DefaultOptimWrapperConstructor  # noqa: E402
+from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS  # noqa: E402
 
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module(name="DistillOptimWrapperConstructor")

@@ -18,16 +18,16 @@ Any `Student` works, timm's `features_only` models included. Axes: B batch, C ch
 from importlib import import_module
 from typing import Any
 
-from mmdet.registry import MODELS
-from mmengine.model import BaseModule
 from torch import Tensor
 
 from distill.errors import UserError
 from heads.mmcv_ops import ensure_mmcv_ops
 from heads.neck import Neck
 
-# `mmdet.registry` needs no operators; MMDetection imports its models only when it builds the first one.
-ensure_mmcv_ops()
+ensure_mmcv_ops()  # before MMDetection and MMEngine
+
+from mmdet.registry import MODELS  # noqa: E402
+from mmengine.model import BaseModule  # noqa: E402
 
 
 @MODELS.register_module(name="DistillStudent")
@@ -100,9 +100,10 @@ class DistillNeck(BaseModule):
     def forward(self, features: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """Maps the student's maps (B, C_i, H_i, W_i) to levels (B, out_channels, H_l, W_l), finest first.
 
-        With `image_map`, the map of the image comes last.
+        With `image_map`, the map of the image comes last. All are float32 under autocast too: regions are pooled from
+        them at coordinates that take their precision.
         """
-        return tuple(self.neck(list(features)))
+        return tuple(level.float() for level in self.neck(list(features)))
 
 
 class _Maps:

@@ -13,6 +13,7 @@ from distill.contracts import FeatureInfo
 from distill.errors import UserError
 from heads.aggregator import FeatureAggregator
 from heads.pyramids import SimpleFPN, top_down_fpn
+from heads.ranges import require_at_least
 
 _IMAGE_STRIDE = 16  # of the image embedding that SAM's mask decoder was trained on
 
@@ -29,7 +30,7 @@ class Neck(nn.Module):
 
     Args:
         feature_info: Channels and strides of the student's maps.
-        channels: Channels of every level.
+        channels: Channels of every level; a multiple of 4, into which the simple FPN and codes of places split them.
         norm: Norm of the aggregator or of the top-down FPN: "layer", "group", "batch" or "none". The simple FPN always
             has layer norms, as published.
         hidden_channels: Width inside the aggregator.
@@ -53,6 +54,9 @@ class Neck(nn.Module):
         image_map: bool = False,
     ) -> None:
         super().__init__()
+        require_at_least(1, neck_channels=channels, neck_hidden=hidden_channels)
+        if channels % 4:
+            raise UserError(f"model.head.neck_channels is {channels}; it must be a multiple of 4")
         in_channels, reductions = list(feature_info.channels()), list(feature_info.reduction())
         if len(set(reductions)) == 1:
             stride = reductions[0]

@@ -25,7 +25,7 @@ def apply_overrides(config: dict[str, Any], overrides: dict[str, Any], owner: st
         owner: The head, for messages.
 
     Raises:
-        UserError: A key leads nowhere.
+        UserError: A key leads nowhere, or puts a value in the place of a section.
     """
     merged = copy.deepcopy(config)
     merge = _Merge(owner)
@@ -64,6 +64,7 @@ class _Merge:
             if rest:
                 self.assign(node[int(key)], rest, value, below)
             else:
+                self._require_section(node[int(key)], value, below)
                 node[int(key)] = value
         elif not isinstance(node, dict):
             raise UserError(f"{self._owner}: {'.'.join(walked)} is the value {node!r}, which has no key {key!r}")
@@ -72,10 +73,19 @@ class _Merge:
         elif rest and key in node:
             self.assign(node[key], rest, value, below)
         else:
+            self._require_section(node.get(key), value, below)
             self._written.append((self._where(walked), node, path))
             for part in path[:-1]:  # a section of the type that we leave at its default, such as init_cfg
                 node = node.setdefault(part, {})
             node[path[-1]] = copy.deepcopy(value)  # a list gives every entry its own
+
+    def _require_section(self, there: Any, value: Any, walked: list[str]) -> None:
+        """Refuses a value in the place of a section: what reads the section would fail, some of it late."""
+        if _is_section(there) and not _is_section(value):
+            raise UserError(
+                f"{self._owner}: {'.'.join(walked)} is {value!r}, but that is a section; give keys of it, "
+                f"or a whole one with {_DELETE}: true"
+            )
 
     def check(self) -> None:
         """Last, because a `type` may come after the keys that it accepts."""
@@ -86,6 +96,10 @@ class _Merge:
 
     def _where(self, walked: list[str]) -> str:
         return f"key in {self._owner}, section {'.'.join(walked)}" if walked else f"section in {self._owner}"
+
+
+def _is_section(value: Any) -> bool:
+    return isinstance(value, dict) or (isinstance(value, list) and any(isinstance(entry, dict) for entry in value))
 
 
 def _accepted(kind: Any) -> list[str] | None:

@@ -6,15 +6,21 @@ Axes: B images, R regions, K prompts of a region, C channels, h w grid of the im
 from typing import Any
 
 import torch
-from mmdet.registry import MODELS
-from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from distill.errors import UserError
+from heads.mmcv_ops import ensure_mmcv_ops
 from heads.norms import layer_norm
 from heads.prompt_mask_loss import RegionMasks, way_of_comparing
+from heads.ranges import require_at_least
 from heads.sam_mask_decoder import MaskDecoder
+
+ensure_mmcv_ops()  # before MMDetection and MMEngine
+
+from mmdet.registry import MODELS  # noqa: E402
+from mmengine.model import BaseModule  # noqa: E402
 
 _UPSCALING = 4  # cells of the decoder's logits per cell of the image map
 _RESIZED = 2**24  # pixels resized at once in a prediction, 64 MiB
@@ -82,7 +88,8 @@ class PromptMaskHead(BaseModule):
         loss_dice: Of each region, likewise.
 
     Raises:
-        UserError: A checkpoint that does not fit, or no such way to compare masks.
+        UserError: A checkpoint that does not fit, no such way to compare masks, a number out of range, or a map whose
+            stride the decoder's upscaling does not divide.
     """
 
     def __init__(
@@ -102,6 +109,13 @@ class PromptMaskHead(BaseModule):
         mask_loss: str = "points",
     ) -> None:
         super().__init__()
+        require_at_least(1, prompts=prompts, decoder_channels=decoder_channels)
+        require_at_least(1, **{"overrides roi_head.mask_head.decoder_chunk": decoder_chunk})
+        if image_stride % _UPSCALING:
+            raise UserError(
+                f"the prompt head reads a map whose stride is a multiple of {_UPSCALING} pixels (got {image_stride}); "
+                "let the student emit another map last (`out_indices`), or take heads.MaskRCNN"
+            )
         self.image_stride, self.recompute, self.chunk = image_stride, decoder_recompute, decoder_chunk
         self.compare = way_of_comparing(mask_loss)
         self.embed = PromptEmbedding(in_channels, roi_feat_size, decoder_channels, prompts, prompt_sine)

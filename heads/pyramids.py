@@ -6,7 +6,6 @@ Axes: B batch, C channels, H W the grid of one map.
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from distill.errors import UserError
 from heads.building import build
 from heads.norms import layer_norm, mmcv_norm
 
@@ -24,15 +23,10 @@ class SimpleFPN(nn.Module):
     Args:
         channels: Channels of the input and of every level; a multiple of 4.
         path_aggregation: Whether finer levels flow into coarser ones.
-
-    Raises:
-        UserError: Channels that cannot be split.
     """
 
     def __init__(self, channels: int = 256, path_aggregation: bool = False) -> None:
         super().__init__()
-        if channels % 4:
-            raise UserError(f"neck_channels must be a multiple of 4 (got {channels})")
         self.path_aggregation = path_aggregation
         half, quarter = channels // 2, channels // 4
         up = nn.ConvTranspose2d

@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import Any
 
 from distill.contracts import FeatureInfo
+from heads.ranges import require_at_least
 from heads.two_stage import TwoStageHead
 from heads.two_stage_config import (
     TwoStageSettings,
@@ -44,7 +45,7 @@ class RSPrompter(TwoStageHead):
             per region at 1024 px.
         mask_loss: Where masks are compared with the truth: "points", which lie mostly where the mask is uncertain;
             "grid", every cell of the decoder's logits; "pixels", every pixel of the input, as the original does.
-        mask_points: Points per region.
+        mask_points: Points per region, 2 or more.
         neck_channels: As for `TwoStageHead`, like all that follow.
         neck_norm: Norm of the neck.
         neck_hidden: Width inside the aggregator.
@@ -60,7 +61,7 @@ class RSPrompter(TwoStageHead):
         overrides: See `TwoStageHead`; these go before the keys above.
 
     Raises:
-        UserError: As for `TwoStageHead`, or a decoder checkpoint or mask loss that does not exist or fit.
+        UserError: As for `TwoStageHead` and `PromptMaskHead`.
     """
 
     detector = "MaskRCNN"
@@ -91,6 +92,7 @@ class RSPrompter(TwoStageHead):
         dense_weight: float = 0.0,
         overrides: dict[str, Any] | None = None,
     ) -> None:
+        require_at_least(2, mask_points=mask_points)
         import_module("heads.prompt_roi_head")  # registers the parts; here, because it imports MMDetection's models
         keys = {
             "prompts": prompts,

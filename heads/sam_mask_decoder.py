@@ -45,7 +45,7 @@ class MaskDecoder(nn.Module):
         super().__init__()
         if channels % (2 * heads) or channels % 8:
             raise UserError(
-                f"decoder_channels is {channels}; it must be a multiple of {math.lcm(2 * heads, 8)} "
+                f"model.head.decoder_channels is {channels}; it must be a multiple of {math.lcm(2 * heads, 8)} "
                 "(256 for the official weights)"
             )
         quarter, eighth = channels // 4, channels // 8

@@ -14,10 +14,12 @@ from distill.contracts import FeatureInfo, Prediction, Target
 from distill.errors import UserError
 from heads.building import build
 from heads.dense_masks import dense_mask_losses
+from heads.float32 import answer_in_float32, steps
 from heads.neck import Neck
 from heads.overrides import apply_overrides
+from heads.ranges import require_at_least
 from heads.records import image_record, proposal_record, region_record
-from heads.two_stage_config import TwoStageSettings
+from heads.two_stage_config import TwoStageSettings, require_suppression
 
 
 class TwoStageHead(nn.Module):
@@ -49,10 +51,11 @@ class TwoStageHead(nn.Module):
             semantic branch of Hybrid Task Cascade (https://arxiv.org/abs/1901.07518) does; training only. A neck that
             starts from random weights learns several times faster with it.
         overrides: Merged into MMDetection's `rpn_head`, `roi_head`, `train_cfg` and `test_cfg`, nested or dotted, see
-            `heads.overrides.apply_overrides`. Every setting of MMDetection can be reached.
+            `heads.overrides.apply_overrides`. Every setting of MMDetection's can be reached but those of the neck.
 
     Raises:
-        UserError: No class names, a student without a pyramid, or an override that MMDetection refuses.
+        UserError: No class names, a student without a pyramid, a number out of range, or an override that MMDetection
+            or the data refuses.
     """
 
     detector: ClassVar[str]
@@ -81,6 +84,7 @@ class TwoStageHead(nn.Module):
         name = type(self).__name__
         if not class_names:
             raise UserError(f"heads.{name} needs at least one class; the annotation file lists no categories")
+        require_at_least(0, dense_weight=dense_weight)
         self.neck = Neck(
             feature_info,
             neck_channels,
@@ -111,11 +115,17 @@ class TwoStageHead(nn.Module):
             self.roi_head = build({**self._sections["roi_head"], "train_cfg": train["rcnn"], "test_cfg": test["rcnn"]})
         except (TypeError, KeyError, AssertionError) as error:
             raise UserError(f"MMDetection refuses the configuration of heads.{name} (overrides): {error}") from error
+        require_suppression(self._sections, name)
+        for part in (*steps(self.roi_head.bbox_head), *steps(self.roi_head.mask_head)):
+            if getattr(part, "num_classes", settings.classes) != settings.classes:
+                raise UserError(
+                    f"overrides of heads.{name} give {type(part).__name__} num_classes {part.num_classes}, but the "
+                    f"data has {settings.classes} classes; leave num_classes out (data.classes chooses among them)"
+                )
         from mmengine.config import ConfigDict  # once `build` has seen to it that MMEngine can be imported
 
         self._proposing = ConfigDict(train["rpn_proposal"])
-        for part in (self.rpn_head, *_steps(self.roi_head.bbox_head), *_steps(self.roi_head.mask_head)):
-            part.register_forward_hook(_as_float32)
+        answer_in_float32(self.rpn_head, self.roi_head)
 
     def sections(self, settings: TwoStageSettings) -> dict[str, Any]:
         """`rpn_head`, `roi_head`, `train_cfg` and `test_cfg` of the detector, before any override."""
@@ -186,15 +196,3 @@ class TwoStageHead(nn.Module):
 
     def _levels(self, features: list[Tensor]) -> list[Tensor]:
         return [level.float() for level in self.neck(features)]
-
-
-def _steps(part: Any) -> list[Any]:
-    """The heads of a cascade, or the only one."""
-    return list(part) if isinstance(part, nn.ModuleList) else [part]
-
-
-def _as_float32(module: nn.Module, inputs: Any, output: Any) -> Any:
-    """Forward hook: the outputs of a head, a tensor or nested sequences of them, in float32."""
-    if isinstance(output, Tensor):
-        return output.float()
-    return type(output)(_as_float32(module, inputs, part) for part in output)

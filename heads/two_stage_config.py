@@ -3,6 +3,11 @@
 from dataclasses import dataclass
 from typing import Any
 
+from distill.errors import UserError, unknown_name
+from heads.ranges import require_at_least
+
+_SUPPRESSIONS = ("nms", "soft_nms")  # those of mmcv that take boxes without angles
+
 
 @dataclass(frozen=True)
 class TwoStageSettings:
@@ -19,6 +24,9 @@ class TwoStageSettings:
         score_threshold: Lowest score of an instance.
         max_detections: Most instances in one image.
         proposals: Regions per image that reach the second stage. Training ranks twice as many per level.
+
+    Raises:
+        UserError: A number is out of range.
     """
 
     classes: int
@@ -31,6 +39,14 @@ class TwoStageSettings:
     score_threshold: float
     max_detections: int
     proposals: int
+
+    def __post_init__(self) -> None:
+        """Checks the ranges."""
+        for key in ("fc_channels", "anchor_scale", "roi_samples", "max_detections", "proposals"):
+            require_at_least(1, **{key: getattr(self, key)})
+        require_at_least(0, mask_convs=self.mask_convs)
+        if not 0 <= self.score_threshold <= 1:
+            raise UserError(f"model.head.score_threshold is {self.score_threshold}; it must be in [0, 1]")
 
 
 def rpn_head(settings: TwoStageSettings) -> dict[str, Any]:
@@ -136,6 +152,22 @@ def test_cfg(settings: TwoStageSettings) -> dict[str, Any]:
             "mask_thr_binary": 0.5,
         },
     }
+
+
+def require_suppression(sections: dict[str, Any], owner: str) -> None:
+    """Checks the kinds of suppression, which MMDetection itself looks up only in the first validation.
+
+    Args:
+        sections: `train_cfg` and `test_cfg` among them.
+        owner: The head, for messages.
+
+    Raises:
+        UserError: There is no such kind.
+    """
+    for stage, part in (("train_cfg", "rpn_proposal"), ("test_cfg", "rpn"), ("test_cfg", "rcnn")):
+        kind = sections[stage][part]["nms"].get("type", "nms")
+        if kind not in _SUPPRESSIONS:
+            raise unknown_name(f"type in overrides of heads.{owner}, section {stage}.{part}.nms", kind, _SUPPRESSIONS)
 
 
 def _matching(

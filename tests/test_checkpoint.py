@@ -65,6 +65,19 @@ def test_damaged_files_are_named(tmp_path: Path, name: str) -> None:
         read_state_dict(tmp_path / name)
 
 
+@pytest.mark.parametrize("content", [b"# Weights\n", b"", b'{"weight": [1.0]}'])
+def test_a_file_of_another_kind_is_no_checkpoint(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "README.md").write_bytes(content)
+    with pytest.raises(UserError, match=r"README\.md' is no checkpoint"):
+        read_state_dict(tmp_path / "README.md")
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_both_formats_of_pytorch_are_read(tmp_path: Path, zipped: bool) -> None:
+    torch.save({"weight": torch.ones(2)}, tmp_path / "a.pth", _use_new_zipfile_serialization=zipped)
+    assert torch.equal(read_state_dict(tmp_path / "a.pth")["weight"], torch.ones(2))
+
+
 def test_missing_and_empty_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="does not exist"):
         read_state_dict(tmp_path / "none.pth")
@@ -92,10 +105,25 @@ def test_a_failed_write_leaves_the_old_file_alone(tmp_path: Path) -> None:
         path.write_text("half")
         raise OSError("disk full")
 
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(UserError, match=r"a\.txt cannot be written \(disk full\)"):
         write_atomically(target, fail)
     assert target.read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+
+
+@pytest.mark.parametrize("parent", ["/proc/none", "file"])
+def test_a_place_that_cannot_be_written_is_named(tmp_path: Path, parent: str) -> None:
+    (tmp_path / "file").write_text("in the way")
+    target = tmp_path / parent / "a.safetensors"
+    with pytest.raises(UserError, match=f"{target} cannot be written"):
+        write_weights(nn.Linear(2, 3), target, {})
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_a_full_disk_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"a\.txt cannot be written \(No space left on device\)"):
+        write_atomically(tmp_path / "a.txt", lambda _: Path("/dev/full").write_text("text"))
+    assert not list(tmp_path.iterdir())
 
 
 def test_digest_follows_the_weights() -> None:

@@ -16,9 +16,10 @@ from typing import Any
 import pytorch_lightning as pl
 from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
+from distill.checkpoint import write_atomically
 from distill.cli.recipe_errors import explain, hidden_user_error
 from distill.cli.recipes import find
-from distill.cli.run import RecipeCLI
+from distill.cli.run import TRAINER_DEFAULTS, RecipeCLI
 from distill.errors import UserError
 from distill.report.run_folder import write_json
 
@@ -27,6 +28,14 @@ _DATA_KEYS = {
     "root", "train_images", "train_annotations", "val_images", "val_annotations", "test_images", "test_annotations",
     "val_fraction", "val_seed", "train_limit", "filter_empty", "classes", "on_error",  # which images and objects
     "image_size", "batch_size", "num_workers", "scale_jitter", "flip", "seed",
+}  # fmt: skip
+_TRAINER_KEYS = {
+    "max_steps", "val_check_interval", "check_val_every_n_epoch", "limit_val_batches",
+    "gradient_clip_val", "accumulate_grad_batches", "precision", "callbacks",
+    # where a run computes and what it shows meanwhile, not what it computes
+    "accelerator", "strategy", "logger", "log_every_n_steps", "num_sanity_val_steps", "default_root_dir",
+    "enable_checkpointing", "enable_progress_bar", "enable_model_summary", "enable_autolog_hparams", "model_registry",
+    "benchmark", "inference_mode", "detect_anomaly", "profiler",
 }  # fmt: skip
 _AUTOCAST = {"32-true": None, "32": None, "bf16-mixed": "bfloat16", "16-mixed": "float16"}
 
@@ -63,6 +72,10 @@ def run(words: list[str]) -> None:
     recipe = find(arguments.recipe)
     name = recipe.parent.name if recipe.name == "recipe.yaml" else recipe.stem
     output = arguments.output or Path(f"{name}.py")
+    if output.suffix != ".py" or output.is_dir():
+        raise UserError(
+            f"--output is {output}; MMDetection reads configs from files in .py: name one, such as {name}.py"
+        )
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     try:
         cli = _Recipe(recipe, ["fit", "--config", str(recipe), *overrides, "--run.seeds=null"])  # a config is one run
@@ -74,16 +87,14 @@ def run(words: list[str]) -> None:
         raise
     export = import_module("heads.mmdet_config")  # by name: `distill` knows contracts, not components
     detector, schedule = _detector(cli), _schedule(cli, export)
-    output.parent.mkdir(parents=True, exist_ok=True)
     config = export.mmdet_config(name, _backbone(cli, export), detector, _data(cli, export, output), schedule)
     train = f"Runner.from_cfg(Config.fromfile('{output}')).train()"
-    export.write_config(
-        config,
-        output,
+    opening = (
         f"{arguments.recipe} in MMDetection's notation, written by `distill mmdet-config`. Train with\n"
         f'  python -c "from mmengine.config import Config; from mmengine.runner import Runner; {train}"\n'
-        "or any tool of MMDetection. Paths are relative to the folder it is started in.",
+        "or any tool of MMDetection. Paths are relative to the folder it is started in."
     )
+    write_atomically(output, lambda temporary: export.write_config(config, temporary, opening))
     print(f"wrote {output}; its opening comment says how to train with it")
 
 
@@ -99,7 +110,7 @@ def _backbone(cli: _Recipe, export: Any) -> Any:
 
 
 def _detector(cli: _Recipe) -> dict[str, Any]:
-    _refuse_others("model", _arguments(cli, "model"), type(cli.model), _MODEL_KEYS)
+    _refuse_others("model", vars(_arguments(cli, "model")), _defaults(type(cli.model)), _MODEL_KEYS)
     cli.model.build_head(cli.datamodule.class_names)
     head = cli.model.head
     if not hasattr(head, "mmdet_config"):
@@ -113,7 +124,7 @@ def _detector(cli: _Recipe) -> dict[str, Any]:
 
 def _data(cli: _Recipe, export: Any, output: Path) -> Any:
     data = cli.datamodule
-    _refuse_others("data", _arguments(cli, "data"), type(data), _DATA_KEYS)
+    _refuse_others("data", vars(_arguments(cli, "data")), _defaults(type(data)), _DATA_KEYS)
     sources = {}
     for split, (images, annotations) in data.sources.items():
         truth = data.ground_truth(split)
@@ -160,8 +171,13 @@ def _schedule(cli: _Recipe, export: Any) -> Any:
     precision = str(trainer.precision or "32-true")
     if precision not in _AUTOCAST:
         raise _inexpressible("trainer.precision", precision, "32-true, bf16-mixed or 16-mixed")
-    if trainer.limit_val_batches not in (None, 0, 1.0):
-        raise _inexpressible("trainer.limit_val_batches", trainer.limit_val_batches, "1.0 or 0")
+    limit = trainer.limit_val_batches
+    if limit not in (None, 0) and not (isinstance(limit, float) and limit == 1):  # the integer 1 is one batch
+        raise _inexpressible("trainer.limit_val_batches", limit, "1.0 or 0")
+    defaults = _defaults(pl.Trainer) | TRAINER_DEFAULTS | {"gradient_clip_algorithm": "norm"}
+    # None is Lightning's word for its own default.
+    given = {key: value for key, value in vars(trainer).items() if value is not None}
+    _refuse_others("trainer", given, defaults, _TRAINER_KEYS)
     if not isinstance(trainer.val_check_interval, int) or trainer.check_val_every_n_epoch is not None:
         raise UserError("MMDetection's config validates by steps; set trainer.val_check_interval to a whole number")
     accumulate = trainer.accumulate_grad_batches
@@ -185,14 +201,18 @@ def _arguments(cli: _Recipe, key: str) -> Any:
     return cli.config["fit"][key].init_args
 
 
-def _refuse_others(section: str, given: Any, owner: type, known: set[str]) -> None:
-    """Refuses arguments that differ from their defaults and have no counterpart in the config."""
-    defaults = {
+def _defaults(owner: type) -> dict[str, Any]:
+    """Of a constructor's arguments, those of its bases included."""
+    return {
         name: parameter.default
         for base in reversed(inspect.getmro(owner))
         for name, parameter in inspect.signature(base.__init__).parameters.items()  # type: ignore[misc]
     }
-    for name, value in vars(given).items():
+
+
+def _refuse_others(section: str, given: dict[str, Any], defaults: dict[str, Any], known: set[str]) -> None:
+    """Refuses arguments that differ from their defaults and have no counterpart in the config."""
+    for name, value in given.items():
         if name not in known and _plain(value) != defaults.get(name):
             raise _inexpressible(f"{section}.{name}", _plain(value), defaults.get(name))
 

@@ -18,6 +18,13 @@ SIDE = 128
 # Student, and how much of it is frozen: everything is tried on a whole one, freezing on one that offers it and one not.
 COMBINATIONS = [*((name, "nothing") for name in STUDENTS), ("RS4D", "half"), ("RS4D", "all")]
 COMBINATIONS += [("convolutions of timm", "half")]
+# As recipes name them: what docs/heads.md says of students is tried on these in training mode.
+NAMED = {
+    "RS4D": STUDENTS["RS4D"],
+    "ResNet-18": Case("TimmStudent", {"name": "resnet18", "out_indices": [1, 2, 3, 4]}),
+    "EfficientViT-B0": Case("TimmStudent", {"name": "efficientvit_b0"}),
+}
+TWO_STAGE = ["MaskRCNN", "CascadeMaskRCNN", "RSPrompter"]
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +48,7 @@ def batch(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], lis
 
 def frozen(name: str, part: str) -> nn.Module:
     """A student of which a part is frozen."""
-    case = STUDENTS[name]
+    case = (STUDENTS | NAMED)[name]
     if case.name == "RS4D":
         return build_student(case, frozen_layers={"nothing": 0, "half": 3, "all": 6}[part])
     student = build_student(case)
@@ -96,6 +103,37 @@ def test_trains_and_predicts(name: str, part: str, head_case: Case, batch: tuple
         assert found.masks.shape == (len(found.scores), height, width)
         assert (found.boxes >= 0).all()
         assert (found.boxes <= torch.tensor([width, height, width, height])).all()
+
+
+@pytest.mark.parametrize("head_name", TWO_STAGE)
+@pytest.mark.parametrize("part", ["nothing", "half"])
+@pytest.mark.parametrize("name", NAMED)
+def test_detectors_train_in_training_mode(
+    name: str, part: str, head_name: str, batch: tuple[dict[str, Any], list[str]]
+) -> None:
+    """Two steps, since timm starts residual branches of ResNets at zero: behind a zero nothing is learned at first."""
+    samples, class_names = batch
+    student = frozen(name, part).train()
+    head: Any = build_head(HEADS[head_name], student.feature_info, class_names=class_names).train()
+    model = nn.ModuleList([student, head])
+    before = {key: parameter.detach().clone() for key, parameter in model.named_parameters()}
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=0)  # moves what has a gradient alone
+    for _ in range(2):
+        optimizer.zero_grad()
+        loss_of(head, student(samples["image"]), samples["targets"]).backward()
+        assert_reached(model)
+        optimizer.step()
+    for key, parameter in model.named_parameters():
+        assert torch.equal(parameter, before[key]) != parameter.requires_grad, key
+        assert parameter.isfinite().all(), key
+    assert (part == "half") == any(not parameter.requires_grad for parameter in student.parameters())
+
+    with torch.no_grad():
+        found = head.eval().predict(student.eval()(samples["image"]), samples["targets"])
+    for prediction, target in zip(found, samples["targets"], strict=True):
+        assert len(prediction.scores) > 0
+        assert prediction.boxes.isfinite().all()
+        assert prediction.masks.shape[1:] == target.original_size
 
 
 def _unread(student_case: Case, head_case: Case, student: nn.Module) -> set[str]:

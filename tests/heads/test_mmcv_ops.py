@@ -1,3 +1,4 @@
+import ast
 import importlib.util
 import os
 import subprocess
@@ -51,6 +52,39 @@ def test_batched_nms_keeps_classes_apart(ops):
     dets, kept = ops.batched_nms(boxes, scores, classes, {"type": "nms", "iou_threshold": 0.5})
     assert torch.equal(kept, torchvision.ops.batched_nms(boxes, scores, classes, 0.5))
     assert torch.equal(dets[:, :4], boxes[kept])
+
+
+@pytest.mark.parametrize("precision", [torch.bfloat16, torch.float16], ids=str)
+def test_roi_align_computes_half_precision_in_float32(ops, precision):
+    """mmcv rounds the regions to the precision of the features; nothing else is lost, forward or backward."""
+    torch.manual_seed(0)
+    features = torch.randn(1, 3, 16, 16, dtype=precision)
+    rois = torch.tensor([[0, 1.5, 2.25, 11.0, 13.5]], dtype=precision)
+    results = []
+    for kind in (precision, torch.float32):
+        own = features.detach().clone().to(kind).requires_grad_()
+        pooled = ops.RoIAlign(7, 1.0, 0)(own, rois.to(kind))
+        pooled.square().sum().backward()
+        results.append((pooled.detach(), own.grad))
+    (pooled, gradient), (exact, exact_gradient) = results
+    assert pooled.dtype == gradient.dtype == precision
+    assert torch.equal(pooled, exact.to(precision))
+    torch.testing.assert_close(gradient.float(), exact_gradient, rtol=0.02, atol=0.02)
+
+
+def test_operators_are_there_before_anything_that_needs_them():
+    """In every module that imports MMDetection, mmcv or MMEngine as it is read, `ensure_mmcv_ops()` comes first."""
+    ensuring = 0
+    for path in sorted(Path(mmcv_ops.__file__).parent.glob("*.py")):
+        ensured = False
+        for node in ast.parse(path.read_text()).body:
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module] if isinstance(node, ast.ImportFrom) else []
+            needing = {str(name).partition(".")[0] for name in names} & {"mmdet", "mmcv", "mmengine"}
+            assert ensured or not needing, f"{path.name}, line {node.lineno}"
+            ensured |= isinstance(node, ast.Expr) and ast.unparse(node) == "ensure_mmcv_ops()"
+        ensuring += ensured
+    assert ensuring >= 5
 
 
 def soft_nms_reference(boxes, scores, threshold, sigma, min_score, method):

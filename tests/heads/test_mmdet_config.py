@@ -22,15 +22,24 @@ def write(recipe: Path, output: Path, *overrides: str) -> int:
     return main(["mmdet-config", str(recipe), "--output", str(output), *overrides])
 
 
-@pytest.mark.parametrize("head", HEADS)
-def test_the_runner_trains_and_validates_one_step(head: str, finetune_recipe: Path, tmp_path: Path) -> None:
-    """In a process of its own, as a user starts it: MMEngine's runner changes settings of the process."""
+@pytest.mark.parametrize(
+    ("head", "precision"), [*((head, "32-true") for head in HEADS), ("CascadeMaskRCNN", "bf16-mixed")]
+)
+def test_the_runner_trains_and_validates_one_step(
+    head: str, precision: str, finetune_recipe: Path, tmp_path: Path
+) -> None:
+    """In a process of its own, as a user starts it: MMEngine's runner changes settings of the process.
+
+    Its autocast is for GPUs alone; without it the hook that belongs to it is built and called all the same.
+    """
     output = tmp_path / "config.py"
     arguments = [f"--model.head.class_path=heads.{head}", "--model.head.init_args.score_threshold=0.0", *QUICK]
-    assert write(finetune_recipe, output, *arguments) == 0
+    assert write(finetune_recipe, output, *arguments, f"--trainer.precision={precision}") == 0
     code = (
         "from mmengine.config import Config; from mmengine.runner import Runner; "
-        f"Runner.from_cfg(Config.fromfile({str(output)!r})).train()"
+        f"config = Config.fromfile({str(output)!r}); "
+        "config.optim_wrapper.pop('dtype', None); config.optim_wrapper.type = 'OptimWrapper'; "
+        "Runner.from_cfg(config).train()"
     )
     environment = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "PATH": "/usr/bin:/bin"}
     done = subprocess.run(
@@ -71,6 +80,7 @@ def test_the_file_says_what_the_recipe_says(finetune_recipe: Path, tmp_path: Pat
     wrapper = config.optim_wrapper
     assert (wrapper.type, wrapper.dtype, wrapper.accumulative_counts) == ("AmpOptimWrapper", "bfloat16", 4)
     assert (wrapper.clip_grad.max_norm, config.randomness.seed) == (1.0, 7)
+    assert config.custom_hooks == [{"type": "DistillFloat32Hook"}]  # what it does is in test_mmdet_student.py
 
 
 def test_optimizer_and_schedule_are_ours_step_by_step(finetune_recipe: Path, tmp_path: Path) -> None:
@@ -180,6 +190,16 @@ def test_splits_that_no_file_holds_are_written_beside_it(changed: str, finetune_
         (["--model.optim.layer_decay=0.8"], "add --model.optim.layer_decay 1.0"),
         (["--trainer.precision=64-true"], "trainer.precision is 64-true"),
         (["--trainer.limit_val_batches=0.5"], "trainer.limit_val_batches is 0.5"),
+        (["--trainer.limit_train_batches=4"], "add --trainer.limit_train_batches null"),
+        (["--trainer.overfit_batches=2"], "add --trainer.overfit_batches 0.0"),
+        (["--trainer.gradient_clip_algorithm=value"], "add --trainer.gradient_clip_algorithm norm"),
+        (["--trainer.max_epochs=2"], "add --trainer.max_epochs -1"),
+        (["--trainer.max_time=00:01:00:00"], "add --trainer.max_time null"),
+        (["--trainer.min_steps=4"], "add --trainer.min_steps null"),
+        (["--trainer.fast_dev_run=true"], "add --trainer.fast_dev_run False"),
+        (["--trainer.sync_batchnorm=true"], "add --trainer.sync_batchnorm False"),
+        (["--trainer.devices=2"], "add --trainer.devices 1"),
+        (["--trainer.deterministic=true"], "add --trainer.deterministic null"),
         (["--trainer.max_steps=-1", "--trainer.max_epochs=2"], "set trainer.max_steps"),
         (["--trainer.check_val_every_n_epoch=1"], "validates by steps"),
         (["--model.head.neck_nrm=batch"], "neck_nrm"),
@@ -194,6 +214,34 @@ def test_what_mmdetection_cannot_say_is_refused_on_one_line(
     assert error.startswith("distill: error: ")
     assert message in error
     assert not (tmp_path / "config.py").exists()
+
+
+def test_what_changes_nothing_of_the_run_is_no_hindrance(finetune_recipe: Path, tmp_path: Path) -> None:
+    words = ["limit_val_batches=1.0", "gradient_clip_algorithm=norm", "max_epochs=null", "log_every_n_steps=3"]
+    assert write(finetune_recipe, tmp_path / "config.py", *(f"--trainer.{word}" for word in words)) == 0
+
+
+@pytest.mark.parametrize(
+    ("output", "message"),
+    [
+        ("config.yaml", "files in .py"),
+        ("", "files in .py"),
+        ("folder.py", "files in .py"),
+        ("file/config.py", "cannot be written"),
+        ("/proc/nope/config.py", "cannot be written"),
+    ],
+)
+def test_a_place_that_takes_no_config_is_one_line(
+    output: str, message: str, finetune_recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = tmp_path / "place"
+    (place / "folder.py").mkdir(parents=True)
+    (place / "file").touch()
+    assert write(finetune_recipe, place / output, "--data.train_limit=3") == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("distill: error: ")
+    assert message in error
+    assert sorted(path.name for path in place.rglob("*")) == ["file", "folder.py"]
 
 
 def test_a_distillation_has_no_detector(

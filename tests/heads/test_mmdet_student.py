@@ -1,11 +1,13 @@
 """A student in a plain MMDetection config, as an MMDetection user would write it."""
 
 import copy
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from distill.errors import UserError
+from heads.mmdet_float32 import Float32Hook
 from heads.mmdet_student import DistillStudent
 
 CONFIG = """
@@ -110,6 +112,28 @@ def test_detector_equals_our_head(detector, head, target):
         torch.testing.assert_close(prediction.scores, sample.pred_instances.scores)
         assert torch.equal(prediction.labels, sample.pred_instances.labels)
         assert torch.equal(prediction.masks, sample.pred_instances.masks)
+
+
+@pytest.mark.parametrize("precision", [torch.bfloat16, torch.float16], ids=str)
+def test_detector_under_autocast_has_float32_boxes_and_gradients(detector, target, precision):
+    """As MMEngine's runner trains it in mixed precision: with the hook that the config names."""
+    truth = [target([[4, 4, 30, 28], [34, 20, 60, 60]], [0, 1])]
+    images, samples = torch.randn(1, 3, 64, 64), [sample_of(truth[0])]
+    expected, _ = detector.parse_losses(detector.loss(images, copy.deepcopy(samples)))
+    Float32Hook().before_run(SimpleNamespace(model=detector))
+    with torch.autocast("cpu", precision):
+        total, _ = detector.parse_losses(detector.loss(images, copy.deepcopy(samples)))
+        levels = detector.extract_feat(images)
+        proposals = detector.rpn_head.predict(levels, samples, rescale=False)[0]
+        found = detector.eval().predict(images, samples)[0].pred_instances
+    assert total.item() == pytest.approx(expected.item(), rel=0.05)
+    assert {level.dtype for level in levels} == {torch.float32}
+    assert proposals.bboxes.dtype == found.bboxes.dtype == found.scores.dtype == torch.float32
+    inside = proposals.bboxes[(proposals.bboxes > 0) & (proposals.bboxes < 64)]
+    assert (inside != inside.round()).float().mean() > 0.9
+    total.backward()
+    gradients = [p.grad for p in detector.parameters() if p.requires_grad]
+    assert all(gradient is not None and gradient.isfinite().all() for gradient in gradients)
 
 
 def test_init_weights_keeps_the_student_and_draws_the_heads(detector):

@@ -72,6 +72,9 @@ def test_a_key_is_checked_against_the_type_that_comes_with_it():
         ({"test_cfg.rcnn.nms.iou_treshold": 1}, "section test_cfg.rcnn.nms 'iou_treshold': did you mean iou_threshold"),
         ({"test_cfg.rcnn.score_thr.low": 1}, "test_cfg.rcnn.score_thr is the value 0.05, which has no key 'low'"),
         ({"roi_head.bbox_head.num_clases": 1}, "section roi_head.bbox_head.0 'num_clases': did you mean num_classes"),
+        ({"rpn_head.loss_bbox": None}, "rpn_head.loss_bbox is None, but that is a section"),
+        ({"roi_head.bbox_head": "Shared2FCBBoxHead"}, "roi_head.bbox_head is 'Shared2FCBBoxHead', but that is a sec"),
+        ({"roi_head.bbox_head.1": 3}, "roi_head.bbox_head.1 is 3, but that is a section"),
         ({"roi_head.bbox_head.2.num_classes": 1}, "section roi_head.bbox_head '2': .*valid names are 0, 1"),
     ],
 )

@@ -251,7 +251,11 @@ def test_a_checkpoint_fills_the_decoder_and_survives_init_weights(student, sam_f
         ({"decoder_checkpoint": "nowhere.pth"}, "'nowhere.pth' does not exist"),
         ({"decoder_checkpoint": "SAM", "decoder_channels": 64}, "does not fit MaskDecoder"),
         ({"mask_loss": "pointz"}, "did you mean points"),
-        ({"decoder_channels": 20}, "decoder_channels is 20"),
+        ({"decoder_channels": 20}, "^model.head.decoder_channels is 20; it must be a multiple of 16"),
+        ({"decoder_channels": 0}, "^model.head.decoder_channels is 0; it must be 1 or more"),
+        ({"prompts": 0}, "^model.head.prompts is 0; it must be 1 or more"),
+        ({"mask_points": 1}, "^model.head.mask_points is 1; it must be 2 or more"),
+        ({"overrides": {"roi_head.mask_head.decoder_chunk": 0}}, "mask_head.decoder_chunk is 0; it must be 1 or more"),
         ({"overrides": {"roi_head.mask_head.promts": 3}}, "did you mean prompts"),
     ],
 )
@@ -260,6 +264,13 @@ def test_unfit_settings_are_one_line(arguments, message, student, sam_file):
     with pytest.raises(UserError, match=message) as raised:
         built(student, **given)
     assert "\n" not in str(raised.value)
+
+
+def test_a_map_that_the_upscaling_does_not_divide_is_one_line(maps):
+    with pytest.raises(UserError, match=r"a multiple of 4 pixels \(got 6\); let the student emit another map"):
+        RSPrompter(maps([8, 16], [2, 6]), ["ship"], **SMALL)
+    with pytest.raises(UserError, match="neck_channels is 18; it must be a multiple of 4"):
+        RSPrompter(maps([8, 16], [4, 8]), ["ship"], **SMALL | {"neck_channels": 18})
 
 
 def test_keys_and_overrides_reach_the_parts_and_overrides_win(student):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from heads import CascadeMaskRCNN, MaskRCNN
+from heads import CascadeMaskRCNN, MaskRCNN, RSPrompter
 
 
 @pytest.fixture
@@ -68,3 +68,28 @@ def test_cascade_is_mmdetections_over_our_proposals(maps, published):
         "train_cfg.rpn_proposal.max_per_img",
         "roi_head.mask_head",
     }
+
+
+def test_the_prompt_head_is_our_mask_rcnn_but_for_what_rsprompter_changes(maps):
+    """RSPrompter-anchor in RS4D: anchors of two scales, 256 regions, codes of places, masks of the whole image."""
+    found = sections(RSPrompter, maps)
+    own = found["roi_head"]["mask_head"].keys() - {"in_channels", "loss_mask", "decoder_checkpoint"}
+    assert differences(found, sections(MaskRCNN, maps)) == {
+        "rpn_head.type",
+        "rpn_head.anchor_generator.scales",
+        "roi_head.type",
+        "roi_head.positional_encoding",
+        *(f"roi_head.mask_head.{key}" for key in own | {"num_convs", "conv_out_channels", "num_classes"}),
+        "train_cfg.rcnn.sampler.num",
+        "train_cfg.rcnn.mask_size",
+        *(f"train_cfg.rcnn.{key}" for key in ("num_points", "oversample_ratio", "importance_sample_ratio")),
+    }
+    assert found["rpn_head"]["anchor_generator"]["scales"] == [4, 8]
+    assert found["train_cfg"]["rcnn"]["sampler"]["num"] == 256
+    assert found["roi_head"]["mask_roi_extractor"]["roi_layer"]["output_size"] == 14
+    code = found["roi_head"]["positional_encoding"]
+    assert (code["type"], code["num_feats"], code["normalize"]) == ("SinePositionalEncoding", 128, True)
+    mask_head = found["roi_head"]["mask_head"]
+    assert (mask_head["prompts"], mask_head["decoder_channels"], mask_head["image_stride"]) == (5, 256, 16)
+    assert mask_head["prompt_sine"], "RSPrompter's own; the recipes of RS4D have it off"
+    assert mask_head["loss_mask"] == {"type": "CrossEntropyLoss", "use_mask": True}

@@ -181,6 +181,10 @@ def test_state_survives_a_round_trip(student, head, head_class, small, target):
         (["ship"], {"rpn_hed": {"feat_channels": 8}}, "did you mean rpn_head"),
         (["ship"], {"rpn_head": {"feet": 3}}, "'feet'"),
         (["ship"], {"roi_head": {"type": "StandardRoiHead"}}, "StandardRoiHead"),
+        (["ship"], {"test_cfg.rcnn.nms.type": "nmss"}, "section test_cfg.rcnn.nms 'nmss': did you mean nms"),
+        (["ship"], {"test_cfg.rpn.nms.type": "softnms"}, "section test_cfg.rpn.nms 'softnms': did you mean soft_nms"),
+        (["ship"], {"train_cfg.rcnn": None}, "train_cfg.rcnn is None, but that is a section"),
+        (["ship"], {"roi_head.bbox_head.num_classes": 5}, "num_classes 5, but the data has 1 classes; leave"),
     ],
 )
 def test_unfit_settings_are_named_on_one_line(student, head_class, small, class_names, overrides, message):
@@ -188,6 +192,31 @@ def test_unfit_settings_are_named_on_one_line(student, head_class, small, class_
         head_class(student.feature_info, class_names, overrides=overrides, **small)
     assert head_class.__name__ in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "allowed"),
+    [
+        ("neck_channels", 0, "1 or more"),
+        ("neck_channels", 30, "a multiple of 4"),
+        ("neck_hidden", 0, "1 or more"),
+        ("fc_channels", 0, "1 or more"),
+        ("anchor_scale", 0, "1 or more"),
+        ("roi_samples", 0, "1 or more"),
+        ("mask_convs", -1, "0 or more"),
+        ("max_detections", 0, "1 or more"),
+        ("proposals", 0, "1 or more"),
+        ("score_threshold", 1.5, "in \\[0, 1\\]"),
+        ("score_threshold", -0.1, "in \\[0, 1\\]"),
+        ("dense_weight", -1.0, "0 or more"),
+        ("dense_weight", float("nan"), "0 or more"),
+    ],
+)
+def test_numbers_out_of_range_are_named_on_one_line(student, head_class, small, key, value, allowed):
+    if key == "mask_convs" and head_class.__name__ == "RSPrompter":
+        pytest.skip("its mask head has no convolutions to count")
+    with pytest.raises(UserError, match=rf"^model\.head\.{key} is {value}; it must be {allowed}$"):
+        head_class(student.feature_info, ["ship"], **small | {key: value})
 
 
 def test_overrides_reach_the_built_parts(student, head_class, small):

@@ -4,6 +4,8 @@ On real images where they are there, else on generated files in the published la
 and a small student.
 """
 
+import csv
+import math
 import shutil
 from collections.abc import Callable
 from importlib import import_module
@@ -14,11 +16,13 @@ import pytest
 import torch
 import yaml
 
+from distill import FineTuningModule
 from distill.checkpoint import read_state_dict
 from distill.cli import main
 from distill.cli.recipes import shipped
 from distill.data import CocoInstances
 from distill.data.conversion import prepare
+from distill.optim import OptimSettings
 from students import RS4D
 from tests.data.published import SHARED, nwpu_texts, ssdd_voc, whu_tiles
 
@@ -29,8 +33,19 @@ REPORTED = {
     "ssdd": "annotations/official/test.json",
     "whu": "annotations/test.json",
 }
+# RS4D's configurations of base: training images, batch, epochs, epochs between validations, learning rate.
+RS4D_RUNS = {
+    "nwpu_mask_rcnn": (520, 4, 1600, 2, 1e-4),
+    "nwpu_prompt": (520, 1, 800, 3, 1e-4),
+    "ssdd_mask_rcnn": (928, 4, 800, 2, 1e-4),
+    "ssdd_prompt": (928, 4, 800, 3, 1e-4),
+    "whu_mask_rcnn": (4736, 8, 800, 2, 9.2e-5),
+    "whu_prompt": (4736, 4, 800, 3, 1e-4),
+}
 LAYOUTS: dict[str, Callable[[Path], Path]] = {"nwpu": nwpu_texts, "ssdd": ssdd_voc, "whu": whu_tiles}
 FEW = ["--data.train_limit=4", "--data.batch_size=1", "--data.num_workers=0", "--trainer.max_steps=2"]
+# Without warm-up and decay one step moves what has a gradient, and nothing else.
+MOVING = ["--model.optim.warmup_steps=0", "--model.optim.weight_decay=0", "--trainer.log_every_n_steps=1"]
 SIDES = ["--data.image_size=128", "--model.student.image_size=128"]
 NARROW = ["--model.student.variant=tiny", "--model.head.fc_channels=64", "--model.head.roi_samples=32"]
 
@@ -56,10 +71,29 @@ def smaller(name: str) -> list[str]:
 
 
 def fit(name: str, root: Path, folder: Path, *overrides: str) -> None:
-    words = [f"--data.root={root}", f"--run.dir={folder}", *smaller(name), *overrides]
-    assert main(["fit", f"finetune/{name}", *words]) == 0
-    assert (folder / "checkpoints" / "last.ckpt").is_file()
-    assert read_state_dict(folder / "student.safetensors")
+    """Trains; then losses are numbers, and what has gradients has moved, in the student as in neck and head."""
+    before: dict[str, torch.Tensor] = {}
+
+    def remember(module: FineTuningModule) -> None:
+        before.update({key: p.detach().clone() for key, p in module.named_parameters() if p.requires_grad})
+
+    words = [f"--data.root={root}", f"--run.dir={folder}", *smaller(name), *MOVING, *overrides]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(FineTuningModule, "on_train_start", remember)
+        assert main(["fit", f"finetune/{name}", *words]) == 0
+    with (folder / "metrics.csv").open() as file:
+        rows = [{key: float(value) for key, value in row.items() if value} for row in csv.DictReader(file)]
+    losses = [value for row in rows for key, value in row.items() if key.startswith("train/") and "loss" in key]
+    assert len([row for row in rows if "train/loss" in row]) == 2
+    assert all(math.isfinite(loss) for loss in losses)
+    assert all(row["train/loss"] > 0 for row in rows if "train/loss" in row)
+    after = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=False)["state_dict"]
+    for part in ("student.", "head.neck.", "head.rpn_head.", "head.roi_head."):
+        moved = {key: not torch.equal(after[key], start) for key, start in before.items() if key.startswith(part)}
+        still = [key for key, has in moved.items() if not has]
+        assert len(still) < 0.1 * len(moved), f"{name}: still are {still}"
+    written = read_state_dict(folder / "student.safetensors")
+    assert all(torch.equal(tensor, after[f"student.{key}"]) for key, tensor in written.items())
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -110,6 +144,21 @@ def test_a_cascade_has_the_settings_of_the_mask_rcnn(name: str) -> None:
     heads = [recipe["model"]["init_args"]["head"].pop("class_path") for recipe in (cascade, mask_rcnn)]
     assert heads == ["heads.CascadeMaskRCNN", "heads.MaskRCNN"]
     assert cascade == mask_rcnn
+
+
+@pytest.mark.parametrize("name", RS4D_RUNS)
+def test_a_recipe_says_where_it_differs_from_rs4d(name: str) -> None:
+    images, batch, epochs, every, lr = RS4D_RUNS[name]
+    comment = shipped()[f"finetune/{name}"].read_text().split("seed_everything")[0]
+    optim = read(name)["model"]["init_args"]["optim"]
+    assert f"{epochs} epochs at batch {batch} ({images // batch * epochs} steps" in comment
+    assert f"best of {epochs // every} looks" in comment
+    assert f"down to {lr / 1000:.1e}".replace(".0e-0", "e-").replace("e-0", "e-") in comment
+    assert f"down to {OptimSettings(**optim).final_lr:.0e}".replace("e-0", "e-") in comment
+    assert f"here {read(name)['trainer']['max_steps']} steps" in comment
+    assert optim["lr"] == 1e-4
+    for difference in ("flips", "decay", "gradient", "taps"):
+        assert f"\n#   {difference} " in comment
 
 
 @pytest.mark.parametrize("name", FOR_GPUS)
