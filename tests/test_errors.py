@@ -1,4 +1,4 @@
-from distill.errors import unknown_name
+from distill.errors import did_you_mean, unknown_name
 
 
 def test_unknown_name_offers_the_nearest_first() -> None:
@@ -8,3 +8,8 @@ def test_unknown_name_offers_the_nearest_first() -> None:
 
 def test_unknown_name_without_a_near_one_lists_all() -> None:
     assert "did you mean" not in str(unknown_name("variant", "zzz", ["tiny", "small"]))
+
+
+def test_did_you_mean_asks_only_for_near_names() -> None:
+    assert did_you_mean("smal", ["tiny", "small"]) == "did you mean small? "
+    assert did_you_mean("zzz", ["tiny", "small"]) == ""

@@ -212,15 +212,15 @@ def test_the_teacher_is_in_no_checkpoint_no_optimizer_and_no_average(tmp_path: A
 
 
 def test_goes_on_with_the_same_teacher_alone() -> None:
-    written: dict[str, Any] = {}
     taught = module(teacher=Teacher())
+    written: dict[str, Any] = {"state_dict": taught.state_dict()}
     taught.on_save_checkpoint(written)
     taught.on_load_checkpoint(written)
     module().on_load_checkpoint(written)  # scoring needs no teacher
     with pytest.raises(UserError, match=r"trained with teacher xyz, but model\.teacher is abc"):
         taught.on_load_checkpoint(written | {"teacher_digest": "xyz"})
     with pytest.raises(UserError, match=r"trained with teacher None, but model\.teacher is abc"):
-        taught.on_load_checkpoint({"class_names": NAMES})
+        taught.on_load_checkpoint({"class_names": NAMES, "state_dict": taught.state_dict()})
 
 
 @pytest.mark.parametrize("names", [["a", "b", "d"], ["b", "a", "c"], ["a", "b"]])

@@ -65,4 +65,7 @@ def run(words: list[str]) -> None:
     for subject, state, note in rows:
         style = "red" if state.startswith("problem") else ""
         table.add_row(subject, escape(state), escape(note), style=style)
-    Console(soft_wrap=True).print(table)
+    console = Console()
+    if not console.is_terminal:
+        console.width = 1000  # whatever reads a pipe wants one subject a line, and all of it
+    console.print(table)

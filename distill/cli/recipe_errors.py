@@ -1,14 +1,19 @@
 """Turns a parser failure into one line: the dotted recipe key, what was given, and the nearest names that exist."""
 
+import argparse
 import inspect
 import re
+import traceback
 from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any, get_args
 
 import pytorch_lightning as pl
+import yaml  # type: ignore[import-untyped]
+from jsonargparse import ArgumentParser
 
+from distill.cli.recipes import shipped
 from distill.errors import UserError, unknown_name
 
 _KEY = re.compile(r'Parser key "([^"]+)"')
@@ -21,14 +26,44 @@ _OPTION = re.compile(
 )
 _ATTRIBUTE = re.compile(r"module '([^']+)' has no attribute '([^']+)'")
 _MODULE = re.compile(r"No module named '([^']+)'")
+_STRAY = re.compile(r"unrecognized arguments: (?P<word>(?!-)\S+)")
+_MISTYPED = re.compile(
+    r"(?:- )?(?:Expected a (?!path but)|(?=Not a valid subclass))(?P<type>.*?)(?:\. Got value: (?P<given>.*))?$"
+)
+_GIVEN = re.compile(r"(?:Given value: |Unable to load config (?=['\"]))(?P<given>.*)")
+_AGAIN = re.compile(r"\. Got value: \w*[({]'?class_path.*")  # the whole component that holds the value
+_WORDS = {
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true, false",
+    "str": "text",
+    "list": "a list",
+    "tuple": "a list",
+    "collections.abc.Iterable": "a list",
+    "dict": "a mapping",
+    "NoneType": "null",
+}
+_WAY_OUT = "see `distill fit RECIPE --print_config` for keys and types"
 _NOISE = re.compile(r"^(Does not validate|Subtypes:|Errors:|Given value|- Expected a <class 'NoneType'>)")
 
 
 def hidden_user_error(error: BaseException | None) -> UserError | None:
-    """The UserError of a constructor, which jsonargparse wraps in an error of its own."""
+    """The UserError of a constructor, which jsonargparse wraps in errors of its own, with the key of what was built."""
+    keys = _built(error)
     while error is not None and not isinstance(error, UserError):
         error = error.__cause__
-    return error
+        keys += _built(error)
+    where = ".".join(keys)
+    if error is None or not keys or f"{where}." in str(error):
+        return error
+    return UserError(f"{where}: {error}")
+
+
+def _built(error: BaseException | None) -> list[str]:
+    """Keys whose values were being built when the error came up, outermost first: the parser's actions on its stack."""
+    frames = traceback.walk_tb(error.__traceback__ if error else None)
+    owners = [frame.f_locals.get("self") for frame, _ in frames if frame.f_code.co_name == "instantiate_classes"]
+    return [owner.dest for owner in owners if isinstance(owner, argparse.Action)]
 
 
 def explain(message: str, recipe: Path) -> UserError:
@@ -41,11 +76,20 @@ def explain(message: str, recipe: Path) -> UserError:
     lines = message.splitlines()
     if "parsing config" in lines[0]:
         return UserError(f"{recipe} is no valid YAML: {' '.join(message.split())}; correct the file")
+    if lines[0].startswith("Unexpected config:"):
+        content = yaml.safe_load(message.partition(": ")[2])
+        held = "is empty" if content is None else f"holds {_in_words(str(type(content)))}"
+        return UserError(f"{recipe} {held}; a recipe is a mapping with model, data and trainer")
+    if found := _STRAY.match(lines[0]):
+        word = found["word"]
+        if word.endswith(".yaml") or word in shipped():
+            return UserError(f"two recipes were given, {recipe} and {word}; a run takes one")
+        return UserError(f"{word!r} follows no --key; after the recipe come pairs --key value")
     prefix: list[str] = []
     owner: Any = None
     for line in lines:
         if found := _KEY.search(line):
-            prefix += [part for part in found[1].split(".") if part != "init_args"]
+            prefix += [part for part in found[1].split(".") if part not in ("init_args", *prefix[-1:])]
         if found := _CLASS.search(line):
             owner = _import(found[1])
         if found := _FACTORY.search(line):
@@ -61,10 +105,39 @@ def explain(message: str, recipe: Path) -> UserError:
                 f"{_dotted(prefix)}: there is no module {found[1]!r}; "
                 "classes live in distill, distill.data, students, teachers and heads"
             )
+    if error := _mistyped(_dotted(prefix), lines):
+        return error
     telling = [line.strip().lstrip("- ") for line in lines if not _NOISE.match(line.strip())]
     detail = next((line for line in reversed(telling) if not line.endswith(":")), telling[-1] if telling else message)
     where = f"{_dotted(prefix)}: " if prefix else ""
-    return UserError(f"{where}{_plain(detail)}; see `distill fit RECIPE --print_config` for keys and types")
+    return UserError(f"{where}{detail}; {_WAY_OUT}")
+
+
+def _mistyped(where: str, lines: list[str]) -> UserError | None:
+    """A value of another type than its key takes; of nested unions of types the innermost tells."""
+    expected: list[str] = []
+    for line in map(str.strip, lines):
+        if line == "Errors:":
+            expected = []
+            continue
+        if found := _MISTYPED.match(line):
+            expected += _in_words(found["type"]).split(", ")
+        else:
+            found = _GIVEN.match(line)
+        if found and found["given"] is not None:  # the end of a union's errors
+            *others, last = dict.fromkeys(expected or ["a mapping"])
+            allowed = f"{', '.join(others)} or {last}" if others else last
+            return UserError(f"{where}: given {_AGAIN.sub('', found['given'])}, expected {allowed}; {_WAY_OUT}")
+    return None
+
+
+def _in_words(kind: str) -> str:
+    """The parser's spelling of a type in words, several with commas between."""
+    if found := re.fullmatch(r"typing\.Literal\[(.*)\]", kind):
+        return found[1].replace("'", "")
+    if found := re.fullmatch(r"<class '(.*)'>", kind):
+        return _WORDS.get(found[1], found[1])
+    return "a class path, a mapping"
 
 
 def _unknown_option(prefix: list[str], owner: Any, found: re.Match[str]) -> UserError:
@@ -87,24 +160,38 @@ def _unknown_option(prefix: list[str], owner: Any, found: re.Match[str]) -> User
         allowed = _fields(owner, found["group"])
     else:
         given, _, rest = given.partition(".")
-        allowed = list(inspect.signature(owner).parameters) if owner else []
+        allowed = _names(owner) if owner else []
         if rest and given in allowed:
             prefix, given, allowed = [*prefix, given], rest, _fields(owner, given)
     return unknown_name(f"key in {_dotted(prefix)}" if prefix else "recipe key", given, allowed)
 
 
+def _names(owner: Any) -> list[str]:
+    """Names that a recipe may give to a class: where it hands on **kwargs, those of its bases that it does not fix."""
+    made, supplied = (owner.func, {len(owner.args)}) if isinstance(owner, partial) else (owner, None)
+    return list(ArgumentParser().add_class_arguments(made, skip=supplied, fail_untyped=False))
+
+
 def _fields(owner: Any, parameter: str) -> list[str]:
     """Names accepted below a constructor parameter whose type is a settings dataclass."""
-    annotation = inspect.signature(owner).parameters[parameter].annotation if owner else None
+    annotation = _annotation(owner, parameter)
     for candidate in getattr(annotation, "__args__", (annotation,)):
         if inspect.isclass(candidate) and hasattr(candidate, "__dataclass_fields__"):
             return list(candidate.__dataclass_fields__)
     return []
 
 
+def _annotation(owner: Any, parameter: str) -> Any:
+    """The type of a constructor parameter, which a base may declare where the class hands on **kwargs."""
+    for base in inspect.getmro(getattr(owner, "func", owner)) if owner else ():
+        if found := inspect.signature(base).parameters.get(parameter):
+            return found.annotation
+    return None
+
+
 def _factory(owner: Any, parameter: str, made: Any) -> Any:
     """A class that a recipe configures and its owner calls, without the arguments that the owner supplies."""
-    annotation = inspect.signature(owner).parameters[parameter].annotation if owner and made else None
+    annotation = _annotation(owner, parameter) if made else None
     supplied: Any = next(iter(get_args(annotation)), [])
     return partial(made, *supplied) if isinstance(supplied, list) and made else made
 
@@ -119,9 +206,3 @@ def _import(path: str) -> Any:
 
 def _dotted(prefix: list[str]) -> str:
     return ".".join(prefix) or "the recipe"
-
-
-def _plain(detail: str) -> str:
-    """Python's spelling of types in words, without the whole component that holds the value."""
-    detail = re.sub(r"(Got value: .*?)\. Got value: \w*[({]'?class_path.*", r"\1", detail)
-    return re.sub(r"<class '([^']+)'>", r"\1", detail)

@@ -2,13 +2,15 @@
 
 import argparse
 import shutil
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
-from distill.errors import UserError, unknown_name
+from distill.checkpoint import write_atomically
+from distill.errors import UserError, did_you_mean
 
 
 def shipped() -> dict[str, Path]:
@@ -21,7 +23,7 @@ def find(name: str) -> Path:
     """The recipe file behind a path, a shipped recipe's name, or a run folder.
 
     Raises:
-        UserError: There is no such recipe.
+        UserError: There is no such recipe, or its file holds no text.
     """
     path = Path(name)
     if path.is_dir():
@@ -29,11 +31,18 @@ def find(name: str) -> Path:
             raise UserError(f"{name} is a folder without recipe.yaml; pass a run folder or a recipe file")
         return path / "recipe.yaml"
     if path.is_file():
+        try:
+            path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:  # weights, for example
+            raise UserError(f"{name} cannot be read as a recipe ({error}); pass a YAML file or a run folder") from error
         return path
     recipes = shipped()
     key = name.removeprefix("./").removeprefix("recipes/").removesuffix(".yaml")
     if key not in recipes:
-        raise unknown_name("recipe", key, recipes)
+        nearest = did_you_mean(key, list(recipes))
+        raise UserError(
+            f"there is no file {name} and no shipped recipe of that name; {nearest}`distill recipes` lists them all"
+        )
     return recipes[key]
 
 
@@ -67,11 +76,13 @@ def run(words: list[str]) -> None:
             target = target / source.name
         if target.exists():
             raise UserError(f"{target} exists; name another target: distill recipes copy {arguments.name} TO")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source, target)
+        write_atomically(target, partial(shutil.copyfile, source))
         print(f"copied to {target}; run it with: distill fit {target}")
     else:
         table = Table("recipe", "what it does", box=None, pad_edge=False)
         for name, path in shipped().items():
             table.add_row(name, summary(path))
-        Console().print(table)
+        console = Console()
+        if not console.is_terminal:
+            console.width = 1000  # whatever reads a pipe wants one recipe a line
+        console.print(table)

@@ -3,6 +3,8 @@
 import json
 import os
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -99,14 +101,16 @@ def test_gpu_asked_for_and_absent(distill_recipe: Path, tmp_path: Path, capsys: 
 
 
 @pytest.mark.parametrize(("every", "limit"), [("1000", "1.0"), ("2", "1")])
-def test_validation_beyond_the_epoch(
-    distill_recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], every: str, limit: str
-) -> None:
+def test_validation_beyond_the_epoch(distill_recipe: Path, tmp_path: Path, every: str, limit: str) -> None:
     validation = ["--trainer.check_val_every_n_epoch=1", f"--trainer.val_check_interval={every}"]
     limited = f"--trainer.limit_train_batches={limit}"
-    line = refused(["fit", str(distill_recipe), *validation, limited], capsys, tmp_path / "run")
-    assert f"trainer.val_check_interval is {every}" in line
-    assert "check_val_every_n_epoch null" in line
+    # A process of its own: after an import of MMDetection, typing's cache may have the parser read 1 (batch) as 1.0 (all).
+    command = [str(Path(sys.executable).with_name("distill")), "fit", str(distill_recipe), *validation, limited]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert f"trainer.val_check_interval is {every}" in done.stderr
+    assert "check_val_every_n_epoch null" in done.stderr
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(
@@ -140,7 +144,7 @@ def test_misspelt_names_answer_with_the_nearest(
         (["--model.head.init_args.roi_sample=3"], "did you mean roi_samples"),
         (["--model.head.class_names=[ship]"], "valid names are neck_channels"),  # the framework's to supply
         (["--model.head.overides", "null"], "did you mean overrides"),
-        (["--model.head.fc_channels=wide"], "model.head.fc_channels: Expected a int. Got value: wide; see"),
+        (["--model.head.fc_channels=wide"], "model.head.fc_channels: given wide, expected a whole number; see"),
         (["--model.student.chekpoint=null"], "did you mean checkpoint"),
     ],
 )
@@ -170,6 +174,135 @@ def test_misspelt_names_in_the_file(
     assert expected in refused(["fit", str(distill_recipe)], capsys, tmp_path / "run")
 
 
+@pytest.mark.parametrize("key", ["trainer.max_steps", "trainer.val_check_interval", "run.checkpoint_every"])
+def test_counts_of_nothing(distill_recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], key: str) -> None:
+    assert f"{key} is 0" in refused(["fit", str(distill_recipe), f"--{key}=0"], capsys, tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("recipe", "kind"),
+    [
+        ("finetune/nwpu_mask_rcnn_cpu", "instances"),
+        ("finetune/ssdd_cascade_cpu", "instances"),
+        ("finetune/whu_prompt_cpu", "instances"),
+        ("landcover/resnet50_cpu", "pixels"),
+        ("landcover/aras400k_lale", "pixels"),
+    ],
+)
+def test_keys_that_a_data_set_hands_on_are_valid_names(
+    recipe: str, kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = refused(["fit", recipe, "--data.batchsize", "3"], capsys)
+    hint, names = line.split("valid names are ")
+    assert "unknown key in data 'batchsize': did you mean batch_size" in hint
+    assert {"root", "batch_size", "num_workers"} <= set(names.split(", "))
+    assert not {"kwargs", "train_images", "train_annotations"} & set(names.split(", "))
+    assert ("filter_empty" in names) == (kind == "instances")
+
+
+def test_settings_that_a_data_set_hands_on_answer_with_theirs(capsys: pytest.CaptureFixture[str]) -> None:
+    line = refused(["fit", "finetune/nwpu_mask_rcnn_cpu", "--data.augmentation.look", "3"], capsys)
+    assert "unknown key in data.augmentation 'look': did you mean looks?" in line
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("--data.batch_size=some", "data.batch_size: given some, expected a whole number;"),
+        ("--data.scale_jitter=wide", "data.scale_jitter: given wide, expected a list;"),
+        ("--data.scale_jitter=[a, b]", "data.scale_jitter: given a, expected a number;"),
+        ("--data.classes=ship", "data.classes: given ship, expected a list or null;"),
+        ("--data.flip=5", "data.flip: given 5, expected true or false;"),
+        ("--model.optim=fast", "model.optim: given fast, expected a class path, a mapping or null;"),
+        ("--model.optim=[1]", "model.optim: given [1], expected a class path, a mapping or null;"),
+        ("--model.optim.betas=3", "model.optim.betas: given 3, expected a list;"),
+        ("--model.student=[1]", "model.student: given [1], expected a class path or a mapping;"),
+        ("--model.student.checkpoint=[1]", "model.student.checkpoint: given [1], expected text or null;"),
+        ("--model.head.overrides=3", "model.head.overrides: given 3, expected a mapping or null;"),
+        ("--run.seeds=two", "run.seeds: given two, expected a list or null;"),
+        ("--run.seeds=[two]", "run.seeds: given two, expected a whole number;"),
+        ("--seed_everything=x", "seed_everything: given x, expected true, false or a whole number;"),
+        ("--trainer=5", "trainer: given '5', expected a mapping;"),
+    ],
+)
+def test_values_of_another_type(
+    finetune_recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], override: str, expected: str
+) -> None:
+    assert expected in refused(["fit", str(finetune_recipe), override], capsys, tmp_path / "run")
+
+
+def test_one_of_several_words_lists_them_all(
+    finetune_recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = refused(["fit", str(finetune_recipe), "--trainer.precision", "7"], capsys, tmp_path / "run")
+    assert "trainer.precision: given 7, expected 64, 32, 16, " in line
+    assert " bf16-mixed, " in line
+    assert " or null;" in line
+    assert "Literal" not in line
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("--data.batch_size=0", "error: data: batch_size is 0;"),
+        ("--data.image_size=0", "error: data: image_size is 0;"),
+        ("--data.num_workers=-1", "error: data: num_workers is -1;"),
+        ("--data.val_fraction=1.5", "error: data: val_fraction is 1.5;"),
+        ("--data.augmentation={looks: 0.0}", "error: data.augmentation: augmentation.looks is 0.0;"),
+        ("--model.student.variant=large_", "error: model.student: unknown RS4D variant 'large_'"),
+        ("--model.student.checkpoint=/nowhere.pth", "error: model.student: checkpoint '/nowhere.pth'"),
+        ("--model.optim.lr=-1", "error: model.optim.lr is -1.0;"),  # which names its key itself
+    ],
+)
+def test_what_a_constructor_refuses_comes_with_its_place_in_the_recipe(
+    finetune_recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], override: str, expected: str
+) -> None:
+    assert expected in refused(["fit", str(finetune_recipe), override], capsys, tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ("", "is empty; a recipe is a mapping with model, data and trainer"),
+        ("# a comment alone\n", "is empty; a recipe is a mapping"),
+        ("- model\n- data\n", "holds a list; a recipe is a mapping"),
+        ("model", "holds text; a recipe is a mapping"),
+        (b"\x93\x00weights", "cannot be read as a recipe"),
+    ],
+)
+def test_a_recipe_that_is_no_mapping(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str | bytes, expected: str
+) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    assert f"{path} {expected}" in refused(["fit", str(path)], capsys)
+
+
+def test_two_recipes(finetune_recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for second in ("another.yaml", "rs4d_small"):
+        line = refused(["fit", str(finetune_recipe), second], capsys, tmp_path / "run")
+        assert f"two recipes were given, {finetune_recipe} and {second}; a run takes one" in line
+    assert "'5' follows no --key" in refused(["fit", str(finetune_recipe), "5"], capsys, tmp_path / "run")
+
+
+def test_weights_that_are_text(finetune_recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "README.md").write_text("# Weights")
+    words = ["fit", str(finetune_recipe), "--model.student.checkpoint", str(tmp_path / "README.md")]
+    line = refused(words, capsys, tmp_path / "run")
+    assert "model.student: " in line
+    assert "README.md' is no checkpoint" in line
+
+
+def test_places_that_cannot_be_written(
+    finetune_recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    config = ["mmdet-config", str(finetune_recipe), "--output"]
+    for command in (["recipes", "copy", "rs4d_small"], config):
+        for place in ("/proc/none/a.py", str(tmp_path / "file" / "a.py")):
+            assert f"{place} cannot be written" in refused([*command, place], capsys)
+
+
 def test_a_recipe_that_is_no_yaml(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "bad.yaml").write_text("model: [\n")
     assert "bad.yaml" in refused(["fit", str(tmp_path / "bad.yaml")], capsys)
@@ -179,6 +312,11 @@ def test_unknown_commands_and_recipes(capsys: pytest.CaptureFixture[str]) -> Non
     assert "did you mean fit" in refused(["fti"], capsys)
     assert "rs4d_small" in refused(["fit", "recipes/rs4d_smal.yaml"], capsys)
     assert "needs a recipe" in refused(["fit"], capsys)
+    for words in (["fit", "nope.yaml"], ["test", "runs/nothing"], ["recipes", "show", "finetune/nwpu_maskrcnn"]):
+        line = refused(words, capsys)
+        assert f"there is no file {words[-1]} and no shipped recipe of that name; " in line
+        assert "`distill recipes` lists them all" in line
+        assert line.count("/nwpu_mask_rcnn") == 2 * ("maskrcnn" in words[-1])  # the nearest, not all of them
     assert "rs4d_small" in refused(["recipes", "show", "rs4d_smal"], capsys)
 
 

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from distill.checkpoint import read_state_dict
-from distill.cli import main
-from distill.cli.recipes import shipped
+from distill.cli import doctor, main
+from distill.cli.recipes import shipped, summary
 
 
 def test_help_names_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
@@ -41,6 +41,22 @@ def test_recipes_list_show_copy(
     assert main(["recipes", "copy", "finetune/nwpu_mask_rcnn"]) == 0
     assert (tmp_path / "nwpu_mask_rcnn.yaml").read_text() == shipped()["finetune/nwpu_mask_rcnn"].read_text()
     assert main(["recipes", "copy", "finetune/nwpu_mask_rcnn"]) == 2
+
+
+def test_a_pipe_gets_a_line_for_each_recipe_and_each_subject(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main(["recipes"]) == 0
+    lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+    for name, path in shipped().items():
+        assert [line for line in lines if line.startswith(f"{name} ") and line.endswith(summary(path))]
+    rows = [("subject", "problem: missing", "what to do, " * 30 + "and no more")]
+    monkeypatch.setattr(doctor, "diagnose", lambda: rows)
+    assert main(["doctor"]) == 0
+    lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+    assert [line.split("  ")[0] for line in lines] == ["subject", "subject"]
+    assert lines[1].endswith(rows[0][2])
 
 
 def test_a_run_is_repeated_from_its_folder_into_another(distill_recipe: Path, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from distill.cli import main
 from distill.cli.recipes import shipped
 from distill.cli.run import RecipeCLI
 
@@ -45,6 +46,24 @@ def test_recipe_opens_with_purpose_command_needs(name: str) -> None:
     assert f"recipes/{name}.yaml" in comment
     assert "# Needs:" in comment
     assert len(text.splitlines()) <= 45, "a recipe fits on one screen"
+
+
+@pytest.mark.parametrize("name", [name for name in RECIPES if name.startswith("finetune/") and name.endswith("_cpu")])
+def test_mmdet_config_says_which_flag_a_cpu_recipe_lacks(
+    name: str, finetune_recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its auxiliary loss is unknown to MMDetection; with the flag of the message the config is written."""
+    recipe, tiny = (yaml.safe_load(path.read_text()) for path in (RECIPES[name], finetune_recipe))
+    recipe["data"] = tiny["data"]
+    recipe["model"]["init_args"]["student"] = tiny["model"]["init_args"]["student"]
+    (tmp_path / "cpu.yaml").write_text(yaml.safe_dump(recipe))
+    words = ["mmdet-config", str(tmp_path / "cpu.yaml"), "--output", str(tmp_path / "config.py")]
+    assert main(words) == 2
+    flag = "--model.head.dense_weight 0"
+    assert f"({flag})" in capsys.readouterr().err
+    assert not (tmp_path / "config.py").exists()
+    assert main([*words, *flag.split()]) == 0
+    assert (tmp_path / "config.py").is_file()
 
 
 def test_the_demos_twins_differ_in_the_checkpoint_alone() -> None:
