@@ -104,7 +104,7 @@ def test_gpu_asked_for_and_absent(distill_recipe: Path, tmp_path: Path, capsys: 
 def test_validation_beyond_the_epoch(distill_recipe: Path, tmp_path: Path, every: str, limit: str) -> None:
     validation = ["--trainer.check_val_every_n_epoch=1", f"--trainer.val_check_interval={every}"]
     limited = f"--trainer.limit_train_batches={limit}"
-    # A process of its own: after an import of MMDetection, typing's cache may have the parser read 1 (batch) as 1.0 (all).
+    # In a process of its own: once MMDetection is imported, typing's cache may have 1 read as 1.0, which is all.
     command = [str(Path(sys.executable).with_name("distill")), "fit", str(distill_recipe), *validation, limited]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2
