@@ -100,7 +100,9 @@ def test_a_run_leaves_a_complete_folder_and_learns(distill_recipe: Path, tmp_pat
     # The three lines of Python that the card promises.
     student = load_student(folder / "student.safetensors")
     assert student(torch.randn(1, 3, 64, 64))[-1].shape == (1, 192, 8, 8)
-    assert "load_student" in (folder / "card.md").read_text()
+    card = (folder / "card.md").read_text()
+    assert "load_student" in card
+    assert "| side of an image, px | 64 |" in card
 
 
 def test_broken_images_are_skipped_named_and_counted(

@@ -33,6 +33,16 @@ PACKAGES = (
 )
 
 
+# What the card calls the facts of `distill.report.facts`; costs are the student's for one image.
+_NAMES = {
+    "teacher_digest": "digest of the teacher's weights",
+    "image_size": "side of an image, px",
+    "params": "parameters of the student",
+    "macs": "multiply-adds of the student",
+    "cpu_latency_ms": "time of the student on the CPU, ms",
+}
+
+
 @dataclass
 class RunSettings:
     """Where a run writes, and what it belongs to.
@@ -167,7 +177,7 @@ class RunFolder(pl.Callback):
         write_text(self.folder / "card.md", self._card(trainer.global_step, metrics, ours(student)))
 
     def _card(self, steps: int, metrics: Mapping[str, float], rebuildable: bool) -> str:
-        facts = "\n".join(f"| {key} | {_readable(key, value)} |" for key, value in self.facts.items())
+        facts = "\n".join(f"| {_NAMES.get(key, key)} | {_readable(key, value)} |" for key, value in self.facts.items())
         scores = "\n".join(f"| {key} | {_score(value)} |" for key, value in sorted(metrics.items()) if key[:3] == "val")
         return (
             f"# {self.name}\n\n| | |\n|---|---|\n{facts}\n| optimizer steps | {steps} |\n\n"
