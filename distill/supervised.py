@@ -48,9 +48,17 @@ class SupervisedModule(pl.LightningModule):
             self.build_head(self.trainer.datamodule.class_names)  # type: ignore[attr-defined]
 
     def build_head(self, class_names: list[str]) -> None:
-        """Builds the head for these classes."""
+        """Builds the head for these classes.
+
+        Raises:
+            UserError: The head refuses its arguments, the student or the classes.
+        """
         self.class_names = list(class_names)
-        self.head = self.head_factory(self.student.feature_info, self.class_names).to(self.device)
+        try:
+            self.head = self.head_factory(self.student.feature_info, self.class_names).to(self.device)
+        except UserError as error:
+            where = "" if "model.head" in str(error) else "model.head: "
+            raise UserError(f"{where}{error}") from error
 
     def __getstate__(self) -> dict[str, Any]:
         """What copies of the module hold, such as that of EMA: a head that is built, not what would build another.

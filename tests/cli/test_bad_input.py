@@ -337,3 +337,12 @@ def test_a_config_of_a_distillation_asks_for_no_weights(
     output = tmp_path / "config.py"
     words = ["mmdet-config", str(distill_recipe), "--output", str(output), "--model.teacher.checkpoint=/nowhere.pth"]
     assert "trains no head" in refused(words, capsys, output)
+
+
+def test_a_head_that_refuses_an_argument_is_named(
+    finetune_recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = refused(["fit", str(finetune_recipe), "--model.head.neck_norm=foo"], capsys, tmp_path / "run")
+    assert "model.head: unknown neck norm 'foo'" in line
+    line = refused(["fit", str(finetune_recipe), "--model.head.neck_channels=30"], capsys, tmp_path / "run")
+    assert line == "distill: error: model.head.neck_channels is 30; it must be a multiple of 4"
