@@ -27,5 +27,5 @@ def require_finite_gradients(module: pl.LightningModule) -> None:
     culprits = [f"{key} {value:g}" for key, value in losses.items() if not math.isfinite(value)]
     raise UserError(
         f"training diverged at step {module.trainer.global_step + 1} ({', '.join([*culprits, f'gradient {norm:g}'])}); "
-        "lower model.optim.lr or lengthen model.optim.warmup_steps; the last checkpoint is from before this step"
+        "lower model.optim.lr or lengthen model.optim.warmup_steps; what is in checkpoints/ is from before this step"
     )

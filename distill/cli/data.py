@@ -15,10 +15,9 @@ from typing import Any
 from rich.console import Console
 from rich.progress import track
 
+from distill.cli.console import table_console
 from distill.data.sources import NAMES
 from distill.errors import UserError
-
-_UNCUT = 10_000  # columns
 
 
 def run(words: list[str]) -> None:
@@ -90,11 +89,8 @@ def _verify(arguments: argparse.Namespace) -> None:
         return
     if isinstance(sys.stdout, TextIOWrapper):  # names may hold what the terminal's encoding lacks
         sys.stdout.reconfigure(errors="backslashreplace")
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=_UNCUT)  # names are cut to fit a screen, not a file
     for report in reports:
-        report.print(console)
+        report.print(table_console())
 
 
 def _preview(arguments: argparse.Namespace) -> None:

@@ -6,10 +6,10 @@ from importlib import import_module
 from importlib.util import find_spec
 
 import torch
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from distill.cli.console import table_console
 from distill.report.run_folder import environment
 
 
@@ -65,7 +65,4 @@ def run(words: list[str]) -> None:
     for subject, state, note in rows:
         style = "red" if state.startswith("problem") else ""
         table.add_row(subject, escape(state), escape(note), style=style)
-    console = Console()
-    if not console.is_terminal:
-        console.width = 1000  # whatever reads a pipe wants one subject a line, and all of it
-    console.print(table)
+    table_console().print(table)

@@ -6,10 +6,10 @@ from functools import partial
 from importlib.resources import files
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
 from distill.checkpoint import write_atomically
+from distill.cli.console import table_console
 from distill.errors import UserError, did_you_mean
 
 
@@ -82,7 +82,4 @@ def run(words: list[str]) -> None:
         table = Table("recipe", "what it does", box=None, pad_edge=False)
         for name, path in shipped().items():
             table.add_row(name, summary(path))
-        console = Console()
-        if not console.is_terminal:
-            console.width = 1000  # whatever reads a pipe wants one recipe a line
-        console.print(table)
+        table_console().print(table)

@@ -22,8 +22,7 @@ from distill.cli.each_seed import run_each
 from distill.cli.overrides import keep_nulls
 from distill.cli.recipe_errors import explain, hidden_user_error
 from distill.cli.recipes import find
-from distill.cli.report_scores import report_scores
-from distill.cli.resuming import require_same_recipe, require_same_selection, require_steps_to_go
+from distill.cli.same_run import require_same_recipe, require_same_selection, require_steps_to_go
 from distill.errors import UserError
 from distill.report.facts import run_facts, run_kind
 from distill.report.last_checkpoint import LastCheckpoint
@@ -35,8 +34,10 @@ from distill.report.run_folder import (
     clear,
     clear_scores,
     require_fresh,
+    require_writable,
     say_goodbye,
 )
+from distill.report.scored_run import report_scores
 
 TRAINER_DEFAULTS = {
     "devices": 1,
@@ -149,9 +150,12 @@ class RecipeCLI(LightningCLI):
 
     def _require_continuation(self, checkpoint: str) -> None:
         """Refuses to go on from a checkpoint of the run's own folder unless the recipe is the run's, and not done."""
-        if Path(checkpoint).resolve().parent == (self.folder / "checkpoints").resolve():
+        if self._is_own(Path(checkpoint)):
             require_same_recipe(self.folder, self.resolved_recipe())
             require_steps_to_go(self.folder, self.resumed_step, self.config["fit"].trainer.max_steps)
+
+    def _is_own(self, checkpoint: Path) -> bool:
+        return checkpoint.resolve().parent == (self.folder / "checkpoints").resolve()
 
     def _checkpoint(self, given: str | None) -> str | None:
         """Resolves `last` and `best` inside the run folder; scoring without a path takes the last checkpoint."""
@@ -164,6 +168,13 @@ class RecipeCLI(LightningCLI):
             raise UserError(f"there is no checkpoint {path}; {way_out}")
         self.resumed_step = read_training_step(path)
         return str(path)
+
+    def _set_seed(self) -> None:
+        """Refuses a seed that NumPy refuses."""
+        seed = self.config[self.stage].seed_everything
+        if not isinstance(seed, bool) and isinstance(seed, int) and not 0 <= seed < 2**32:
+            raise UserError(f"seed_everything is {seed}; it must lie in 0 to {2**32 - 1}")
+        super()._set_seed()
 
     def _parse_ckpt_path(self) -> None:
         """Nothing: Lightning would read hyper-parameters from the checkpoint; ours are in the recipe."""
@@ -211,6 +222,7 @@ class RecipeCLI(LightningCLI):
         if kind == "fine-tune" and self.model.head is None:
             self.model.build_head(self.datamodule.class_names)
         facts = self._facts()
+        require_writable(self.folder)
         config = self.config["fit"]
         if self.trainer.is_global_zero:
             (clear_scores if config.ckpt_path else clear)(self.folder)
@@ -282,7 +294,7 @@ class RecipeCLI(LightningCLI):
             logged = {k: float(v) for k, v in self.trainer.callback_metrics.items() if "/" in k}
             checkpoint = Path(self.config[stage].ckpt_path)
             facts = {
-                "checkpoint": checkpoint.name if checkpoint.parent.parent == self.folder else str(checkpoint),
+                "checkpoint": checkpoint.name if self._is_own(checkpoint) else str(checkpoint),
                 "step": self.resumed_step,
                 "image_size": self.datamodule.image_size,
             }
@@ -329,9 +341,8 @@ def run(words: list[str]) -> None:
         warnings.filterwarnings("ignore", message="Experiment logs directory .* exists")
         warnings.filterwarnings("ignore", message=".*callbacks used to create the checkpoint.*")
         warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty.*")
-        warnings.filterwarnings(
-            "ignore", message=".*overrides the configure_model callback.*"
-        )  # EMA; nothing is sharded
+        # Said of EMA, whose models are not sharded here.
+        warnings.filterwarnings("ignore", message=".*overrides the configure_model callback.*")
         try:
             cli = RecipeCLI(recipe, [stage, *rest])
             if cli.settings.seeds is not None:

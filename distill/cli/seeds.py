@@ -110,15 +110,15 @@ def _read_recipe(folder: Path) -> dict[str, Any]:
 
 def _require_same_scoring(folders: Sequence[Path], stage: str) -> None:
     """Refuses to average scores of which some were taken in another way."""
-    facts = {folder: path for folder in folders if (path := folder / f"{stage}_facts.json").is_file()}
-    read = {folder: json.loads(path.read_text()) for folder, path in facts.items()}
-    for folder, own in read.items():
-        first = next(iter(read))
-        for key, value in own.items():
-            if key != "step" and value != read[first].get(key):
+    paths = {folder: folder / f"{stage}_facts.json" for folder in folders}
+    facts = {folder: json.loads(path.read_text()) for folder, path in paths.items() if path.is_file()}
+    for folder, own in facts.items():
+        first, others = next(iter(facts.items()))
+        for key in sorted(own.keys() | others.keys()):
+            if key != "step" and own.get(key) != others.get(key):
                 raise UserError(
-                    f"{first} and {folder} were not scored in the same way, {key} is {read[first].get(key)} and "
-                    f"{value}; run `distill {stage}` on both with the same settings"
+                    f"{first} and {folder} were not scored in the same way, {key} is {others.get(key)} and "
+                    f"{own.get(key)}; run `distill {stage}` on both with the same settings"
                 )
 
 

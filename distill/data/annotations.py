@@ -203,18 +203,28 @@ def read_json(path: Path) -> Any:
         ) from error
 
 
-def read_coco(path: Path) -> dict[str, Any]:
-    """A COCO file whose categories and images are sound; annotations may still be broken.
+def read_sections(path: Path) -> dict[str, Any]:
+    """A file with the three lists of a COCO file; their records may still be broken.
 
     Raises:
-        UserError: See `read_json`; or a section is missing, or a category or an image record cannot be used.
+        UserError: See `read_json`; or a list is missing.
     """
-    content = read_json(path)
+    content: dict[str, Any] = read_json(path)
     for section in REQUIRED:
         if not isinstance(content, dict) or not isinstance(content.get(section), list):
             raise UserError(
                 f"annotations {str(path)!r} have no list {section!r}; a COCO file has {', '.join(REQUIRED)}"
             )
+    return content
+
+
+def read_coco(path: Path) -> dict[str, Any]:
+    """A COCO file whose categories and images are sound; annotations may still be broken.
+
+    Raises:
+        UserError: See `read_sections`; or a category or an image record cannot be used.
+    """
+    content = read_sections(path)
     for section, problem_of in (("categories", category_problem), ("images", image_problem)):
         for position, record in enumerate(content[section]):
             if problem := missing_keys(section, position, record) or problem_of(record):

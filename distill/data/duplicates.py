@@ -59,12 +59,6 @@ class Looks:
     shown: NDArray[np.bool_]
 
     @classmethod
-    def of(cls, images: Sequence[Tensor | None]) -> "Looks":
-        """From images (3, H, W) uint8; None for those that cannot be read."""
-        blank = np.zeros((_SIDE, _SIDE), np.float32)
-        return cls.from_thumbnails([blank if pixels is None else thumbnail(pixels) for pixels in images])
-
-    @classmethod
     def from_thumbnails(cls, thumbnails: Sequence[NDArray[np.float32]]) -> "Looks":
         """From what `thumbnail` returned."""
         stacked = np.stack(thumbnails) if thumbnails else np.zeros((0, _SIDE, _SIDE), np.float32)

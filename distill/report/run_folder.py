@@ -7,6 +7,7 @@ import json
 import math
 import platform
 import shutil
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -116,6 +117,22 @@ def require_fresh(folder: Path, overwrite: bool, resuming: bool) -> None:
             f"{folder} already holds a run; resume it with --ckpt_path last, start over with --run.overwrite true, "
             "or choose another folder with --run.dir"
         )
+
+
+def require_writable(folder: Path) -> None:
+    """Makes the run folder.
+
+    Raises:
+        UserError: It cannot be made, or not be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UserError(
+            f"run.dir {folder} cannot be written ({error.strerror}); name another with --run.dir"
+        ) from error
 
 
 def clear(folder: Path) -> None:

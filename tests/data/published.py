@@ -6,6 +6,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import pytest
 from PIL import Image
 
 SHARED = Path(__file__).parents[2] / "../shared/data"
@@ -144,3 +145,24 @@ def nwpu_texts(root: Path, count: int = 12) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(lines, newline="\r\n")
     return root
+
+
+def names(root: Path, split: str) -> list[str]:
+    content = json.loads((root / f"annotations/{split}.json").read_text())
+    return [image["file_name"] for image in content["images"]]
+
+
+def shared(name: str) -> Path:
+    root = SHARED / name
+    if not root.is_dir():
+        pytest.skip(f"the real data set {name} is not here")
+    return root
+
+
+def ending(source: Path, part: str) -> Path:
+    (path,) = (path for path in source.rglob(Path(part).name) if path.as_posix().endswith(part))
+    return path
+
+
+def images_in(manifest: dict[str, Any]) -> int:
+    return sum(split["images"] for split in manifest["splits"].values())

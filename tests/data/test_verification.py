@@ -1,46 +1,17 @@
 """What verification finds, on generated data sets with one thing wrong each, and on the real ones."""
 
-import io
 import json
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image
-from rich.console import Console
 
 from distill.data.conversion import prepare
 from distill.data.verification import find_parts, verify
-from distill.data.verification.report import Report
 from distill.errors import UserError
-from tests.data.published import SHARED, coco, hrsid_coco, save, scene, write_json
-
-
-def data_set(root: Path, change: Any = None) -> Path:
-    """Six images in train and three in val, all different; `change` works on the content of train."""
-    for part, numbers in (("train", range(6)), ("val", range(10, 13))):
-        names = [f"{number}.png" for number in numbers]
-        for number, name in zip(numbers, names, strict=True):
-            save(scene(number), root / "images" / name)
-        content = coco(names, numbers[0] + 1)
-        if part == "train" and change is not None:
-            change(content)
-        write_json(content, root / f"annotations/{part}.json")
-    return root
-
-
-def checked(root: Path, **options: Any) -> Report:
-    return verify(root, find_parts(root), **options)
-
-
-def findings(report: Report, level: str = "") -> dict[str, str]:
-    """Messages by part and check, those of one check in one text."""
-    found: dict[str, str] = {}
-    for f in report.findings:
-        if not level or f.level == level:
-            found[f"{f.part}/{f.check}"] = f"{found.get(f'{f.part}/{f.check}', '')}{f.message}\n"
-    return found
+from tests.data.checking import checked, data_set, findings
+from tests.data.published import hrsid_coco, save, scene, shared, write_json
 
 
 def test_a_sound_data_set(tmp_path: Path) -> None:
@@ -119,55 +90,6 @@ def test_classes_that_differ_between_parts(tmp_path: Path) -> None:
     assert "other classes or category ids" in findings(report, "error")["/classes"]
 
 
-def test_copies_across_parts_are_found_by_content(tmp_path: Path) -> None:
-    data_set(tmp_path)
-    save(Image.open(tmp_path / "images/2.png").rotate(180), tmp_path / "images/11.png")
-    shutil.copy(tmp_path / "images/4.png", tmp_path / "images/12.png")
-    report = checked(tmp_path)
-    assert {pair.files: pair.parts for pair in report.lookalikes} == {
-        ("2.png", "11.png"): ("train", "val"),
-        ("4.png", "12.png"): ("train", "val"),
-    }
-    hows = {pair.files[0]: pair.how for pair in report.lookalikes}
-    assert hows["4.png"] == "same bytes"
-    assert "turned" in hows["2.png"]
-    assert "2 pairs of images show the same in train and val" in findings(report, "warning")["/split overlap"]
-    assert "touching 2 of 3 images of val" in findings(report, "warning")["/split overlap"]
-
-
-def test_the_same_file_in_two_parts(tmp_path: Path) -> None:
-    data_set(tmp_path, lambda c: c["images"][0].update(file_name="10.png"))
-    (pair,) = checked(tmp_path).lookalikes
-    assert (pair.files, pair.how) == (("10.png", "10.png"), "same file")
-
-
-def test_alternative_splits_may_share_images(tmp_path: Path) -> None:
-    data_set(tmp_path)
-    for group in ("official", "other"):
-        for part, names in (("train", ["0.png", "1.png"]), ("val", ["2.png"])):
-            write_json(coco(names), tmp_path / f"annotations/{group}/{part}.json")
-    for part in ("train", "val"):
-        (tmp_path / f"annotations/{part}.json").unlink()
-    report = checked(tmp_path)
-    assert [part.name for part in report.parts] == ["official/train", "official/val", "other/train", "other/val"]
-    assert report.lookalikes == []
-    assert "9 image files" not in str(report.findings)
-    assert "6 image files belonging to no" in findings(report, "note")["/image files"]
-
-
-def test_overlapping_crops(tmp_path: Path) -> None:
-    data_set(tmp_path)
-    place = scene(50, 500, 500)
-    for seed in range(400):
-        place.paste(scene(seed, 12 + seed % 17, 12 + seed % 13), ((seed * 89) % 480, (seed * 211) % 480))
-    save(place.crop((0, 0, 400, 400)), tmp_path / "images/0.png")
-    save(place.crop((120, 120, 500, 500)), tmp_path / "images/10.png")
-    assert checked(tmp_path).lookalikes == []
-    (pair,) = checked(tmp_path, overlaps=True).lookalikes
-    assert pair.files == ("0.png", "10.png")
-    assert pair.how.startswith("overlap: ")
-
-
 def test_files_changed_since_they_were_prepared(tmp_path: Path) -> None:
     root = prepare("hrsid", hrsid_coco(tmp_path / "source"), tmp_path / "hrsid").root
     assert "/manifest" not in findings(checked(root))
@@ -208,56 +130,6 @@ def test_nearly_black_images(tmp_path: Path) -> None:
     assert "2 of 6 images are nearly black" in finding.message
 
 
-def test_the_same_bytes_are_found_without_contrast(tmp_path: Path) -> None:
-    data_set(tmp_path)
-    save(scene(2).point(lambda value: 30 + value // 100), tmp_path / "images/2.png")
-    shutil.copy(tmp_path / "images/2.png", tmp_path / "images/11.png")
-    for name in ("3.png", "12.png"):  # of one value: alike wherever they come from
-        save(Image.new("RGB", (64, 48), (70, 70, 70)), tmp_path / "images" / name)
-    (pair,) = checked(tmp_path).lookalikes
-    assert (pair.files, pair.how) == (("2.png", "11.png"), "same bytes")
-
-
-def test_many_that_show_the_same_are_one_set(tmp_path: Path) -> None:
-    names = {"train": [f"{n}.jpg" for n in range(12)], "val": [f"{n}.jpg" for n in range(20, 25)]}
-    for part, files in names.items():
-        for number, name in enumerate(files):
-            (tmp_path / "images").mkdir(exist_ok=True)
-            alike = scene(7) if number < 9 - 6 * (part == "val") else scene(int(Path(name).stem))
-            alike.save(tmp_path / "images" / name, quality=60 + number)
-        write_json(coco(files, 1), tmp_path / f"annotations/{part}.json")
-    report = checked(tmp_path)
-    (found,) = report.lookalikes
-    assert len(found.files) == 12
-    assert (found.parts.count("train"), found.parts.count("val")) == (9, 3)
-    assert "linked by correlations of 0.9" in found.how
-    leak = next(f for f in report.findings if f.check == "split overlap")
-    assert leak.message == "1 set of images show the same in train and val, touching 3 of 5 images of val"
-    assert leak.cases[0].startswith("12 images (9 of train, 3 of val) show the same, e.g. 0.jpg, 20.jpg, 1.jpg: linked")
-    assert "1 set of images within one part" in findings(report, "note")["/near-identical images"]
-    text = io.StringIO()
-    report.print(Console(file=text, width=1000))
-    assert "12 images (9 of train, 3 of val)" in text.getvalue()
-    assert "e.g. train: 0.jpg (1), val: 20.jpg (1), train: 1.jpg (1)" in text.getvalue()
-
-
-def test_three_parts(tmp_path: Path) -> None:
-    data_set(tmp_path)
-    save(scene(30), tmp_path / "images/30.png")
-    write_json(coco(["30.png", "5.png"], 50), tmp_path / "annotations/test.json")
-    shutil.copy(tmp_path / "images/5.png", tmp_path / "images/12.png")
-    report = checked(tmp_path)
-    (found,) = report.lookalikes
-    assert sorted(zip(found.parts, found.files, strict=True)) == [
-        ("test", "5.png"), ("train", "5.png"), ("val", "12.png"),
-    ]  # fmt: skip
-    leaks = [f.message.split(", ")[0] for f in report.findings if f.check == "split overlap"]
-    assert leaks == [
-        f"1 set of images show the same in {first} and {second}"
-        for first, second in (("test", "train"), ("test", "val"), ("train", "val"))
-    ]
-
-
 def test_what_prepare_left_out(tmp_path: Path) -> None:
     source = hrsid_coco(tmp_path / "source")
     next(source.rglob("P0002*.jpg")).write_bytes(b"")
@@ -274,11 +146,11 @@ def test_one_unreadable_file_does_not_stop_the_others(tmp_path: Path) -> None:
     report = checked(tmp_path)
     assert [part.name for part in report.parts] == ["train", "val"]
     errors = findings(report, "error")
-    assert "has no list 'categories'" in errors["classes/annotation file"]
+    assert "have no list 'categories'" in errors["classes/annotation file"]
     assert "not valid JSON" in errors["later/annotation file"]
     for part in ("train", "val"):
         (tmp_path / f"annotations/{part}.json").unlink()
-    with pytest.raises(UserError, match="has no list 'categories'"):
+    with pytest.raises(UserError, match="have no list 'categories'"):
         checked(tmp_path)
 
 
@@ -375,26 +247,6 @@ def test_the_report_is_json(tmp_path: Path) -> None:
     report = checked(data_set(tmp_path, lambda c: c["annotations"][0].update(bbox=[0, 0, float("nan"), 5])))
     content = json.loads(json.dumps(report.as_json()))
     assert {"root", "parts", "findings", "lookalikes"} == content.keys()
-
-
-def shared(name: str) -> Path:
-    root = SHARED / name
-    if not root.is_dir():
-        pytest.skip(f"the real data set {name} is not here")
-    return root
-
-
-def test_real_nwpu_shares_images_between_train_and_val() -> None:
-    report = checked(shared("nwpu"))
-    across = {pair.files for pair in report.lookalikes if pair.parts == ("train", "val")}
-    assert across == {("073.jpg", "286.jpg"), ("288.jpg", "297.jpg"), ("293.jpg", "303.jpg")}
-    counts = {pair.files[1]: pair.objects for pair in report.lookalikes}
-    assert (counts["286.jpg"], counts["297.jpg"]) == ((1, 3), (2, 5))
-    within = {frozenset(pair.files) for pair in report.lookalikes if pair.parts[0] == pair.parts[1]}
-    assert within == {frozenset({"299.jpg", "307.jpg"}), frozenset({"285.jpg", "321.jpg"})}
-    assert not findings(report, "error")
-    assert [(part.images, part.objects) for part in report.parts] == [(468, 2785), (122, 674)]
-    assert not [f for f in report.findings if "area" in f.message or f.check == "dark images"]
 
 
 def test_real_ssdd_annotations() -> None:

@@ -6,10 +6,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from distill.data.annotations import read_json
+from distill.data.annotations import read_sections
 from distill.data.checks import existing_folder
 from distill.data.images import is_file, is_leftover
-from distill.data.records import REQUIRED
 from distill.errors import UserError
 
 # The first pattern that fits anything is the layout: this project's and COCO's, that of the synthetic scenes,
@@ -40,18 +39,8 @@ class Part:
 
     @cached_property
     def content(self) -> dict[str, Any]:
-        """The three lists of a COCO file; their records may be broken.
-
-        Raises:
-            UserError: The file is no JSON, or lacks one of the lists.
-        """
-        content = read_json(self.annotations)
-        for section in REQUIRED:
-            if not isinstance(content, dict) or not isinstance(content.get(section), list):
-                raise UserError(
-                    f"{str(self.annotations)!r} has no list {section!r}; a COCO file has {', '.join(REQUIRED)}"
-                )
-        return dict(content)
+        """See `distill.data.annotations.read_sections`."""
+        return read_sections(self.annotations)
 
     @cached_property
     def images(self) -> Path:

@@ -27,12 +27,10 @@ def require_same_recipe(folder: Path, recipe: str) -> None:
     Raises:
         UserError: A key differs that is not free to change.
     """
-    stored = folder / "recipe.yaml"
-    if not stored.is_file():
-        return
+    stored = _stored(folder)
     changed = [
         key
-        for key in differing([yaml.safe_load(stored.read_text()), yaml.safe_load(recipe)])
+        for key in (differing([stored, yaml.safe_load(recipe)]) if stored else ())
         if not f"{key}.".startswith(tuple(f"{free}." for free in _FREE)) and not key.endswith(_PATHS)
     ]
     if changed:
@@ -52,8 +50,7 @@ def require_same_selection(folder: Path, data: Any) -> None:
     Raises:
         UserError: `val_fraction` or `val_seed` is not the run's, so that images it was trained on would be held out.
     """
-    stored = folder / "recipe.yaml"
-    begun = yaml.safe_load(stored.read_text())["data"]["init_args"] if stored.is_file() else {}
+    begun = _stored(folder).get("data", {}).get("init_args", {})
     for key in ("val_fraction", "val_seed"):
         now = data.init_args.get(key)
         if key in begun and now != begun[key]:
@@ -73,3 +70,9 @@ def require_steps_to_go(folder: Path, step: int, max_steps: int) -> None:
     """
     if (folder / "summary.json").is_file() and 0 < max_steps <= step:
         raise UserError(f"{folder} is already at step {step} of {max_steps}; raise trainer.max_steps")
+
+
+def _stored(folder: Path) -> dict[str, Any]:
+    """The recipe that the run began with; empty if there is none."""
+    path = folder / "recipe.yaml"
+    return yaml.safe_load(path.read_text()) if path.is_file() else {}

@@ -1,0 +1,13 @@
+"""Where verbs print their tables."""
+
+from rich.console import Console
+
+_UNCUT = 10_000  # columns
+
+
+def table_console() -> Console:
+    """A console that fits tables to a terminal; in a pipe or a file they keep one row a line and all of it."""
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = _UNCUT
+    return console
