@@ -50,4 +50,10 @@ class CompiledDistribution(Distribution):
         return True
 
 
-setup(cmdclass={"build_py": BuildWithKernels, "bdist_wheel": WheelWithKernels}, distclass=CompiledDistribution)
+setup(
+    cmdclass={"build_py": BuildWithKernels, "bdist_wheel": WheelWithKernels},
+    distclass=CompiledDistribution,
+    # An editable install is an entry of sys.path, not a finder behind it: a mere folder `heads` in a user's project,
+    # which Python takes for a namespace package, then does not hide ours.
+    options={"editable_wheel": {"mode": "compat"}},
+)

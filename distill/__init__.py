@@ -3,6 +3,8 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from distill.shadowing import warn_of_hidden_packages
+
 if TYPE_CHECKING:
     from distill.averaging import EMA
     from distill.checkpoint import load_student
@@ -27,3 +29,6 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'distill' has no attribute {name!r}")
     return getattr(import_module(_HOMES[name]), name)
+
+
+warn_of_hidden_packages()

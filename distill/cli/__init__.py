@@ -5,6 +5,9 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from distill.errors import Stopped, UserError, unknown_name
+from distill.shadowing import claim_packages
+
+claim_packages()  # here, not in `main`, because worker processes that start afresh only import
 
 VERBS = {
     "fit": ("run", "train what RECIPE describes: distil a student, or fine-tune it under a head"),

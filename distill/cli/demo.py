@@ -102,7 +102,7 @@ def _side_by_side(hidden: list[str], log: Path, shown: list[str]) -> None:
     less than twice the time of one.
     """
     environment = os.environ | {"OMP_NUM_THREADS": str(max(1, torch.get_num_threads() // 2))}
-    distill = [sys.executable, "-c", "import sys; from distill.cli import main; sys.exit(main())"]
+    distill = [sys.executable, "-m", "distill"]
     with log.open("w") as file:
         other = subprocess.Popen([*distill, *hidden], stdout=file, stderr=subprocess.STDOUT, env=environment)
         try:
