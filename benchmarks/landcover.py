@@ -68,7 +68,7 @@ def fit(recipe: str, arguments: argparse.Namespace) -> list[dict[str, float]]:
     for call in calls:
         if code := distill(call):
             raise SystemExit(code)
-    tests = [json.loads((run / "test.json").read_text()) for run in runs]
+    tests = [json.loads((run / "test.json").read_text(encoding="utf-8")) for run in runs]
     return [{key.partition("/")[2]: value for key, value in test.items()} for test in tests]
 
 

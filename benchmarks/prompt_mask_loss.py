@@ -135,7 +135,7 @@ def peak_on_cpu(arguments: argparse.Namespace) -> float:
     small = argparse.Namespace(**vars(arguments) | {"image_size": 64, "regions": 2, "decoder_regions": 2, "points": 16})
     one_pass(arguments.only, small, "cpu")()
     run = one_pass(arguments.only, arguments, "cpu")
-    RESET.write_text("5")  # sets the peak back to the present size
+    RESET.write_text("5", encoding="utf-8")  # sets the peak back to the present size
     before = resident_peak()
     run()
     return (resident_peak() - before) / 1024

@@ -44,7 +44,7 @@ def peak_on_cpu(peer: Peer) -> float:
     """Growth of the resident memory of this process, after a small run that loads what the peer needs."""
     bind(BOTH, peer, (1, 32, 16), "cpu")()
     run = bind(BOTH, peer, MEMORY_SIZE["cpu"], "cpu")
-    RESET.write_text("5")  # sets the peak back to the present size
+    RESET.write_text("5", encoding="utf-8")  # sets the peak back to the present size
     before = resident_peak()
     run()
     return (resident_peak() - before) / 1024
@@ -52,7 +52,7 @@ def peak_on_cpu(peer: Peer) -> float:
 
 def resident_peak() -> int:
     """Peak resident memory of this process in KiB."""
-    lines = Path("/proc/self/status").read_text().splitlines()
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
 
 

@@ -73,7 +73,7 @@ def main() -> None:
     text = report(rows, notes)
     print(text)
     if arguments.write:
-        arguments.write.write_text(text)
+        arguments.write.write_text(text, encoding="utf-8")
     if UPERNET in chosen and SMALL_LALE in chosen:
         compare_throughput(chosen[SMALL_LALE](256), chosen[UPERNET](256))
 

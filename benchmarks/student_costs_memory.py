@@ -48,12 +48,12 @@ def peak_of_a_pass(name: str, size: int) -> tuple[float, float | None]:
 def _forget_peak() -> bool:
     """Whether the system lets the process forget what building the model needed."""
     try:
-        Path("/proc/self/clear_refs").write_text("5")
+        Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
     except OSError:
         return False
     return True
 
 
 def _bytes(file: str, key: str) -> int:
-    line = next(line for line in Path(file).read_text().splitlines() if line.startswith(f"{key}:"))
+    line = next(line for line in Path(file).read_text(encoding="utf-8").splitlines() if line.startswith(f"{key}:"))
     return 1024 * int(line.split()[1])

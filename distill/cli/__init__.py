@@ -4,6 +4,7 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
+from distill.cli.encoding import escape_what_cannot_be_shown, restart_in_utf8_mode
 from distill.errors import Stopped, UserError, unknown_name
 from distill.shadowing import claim_packages
 
@@ -28,6 +29,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: Words after `distill`; by default those of the process.
     """
+    if arguments is None:
+        restart_in_utf8_mode()
+    escape_what_cannot_be_shown()
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words or words[0] in ("-h", "--help"):
         print(_help())
@@ -45,6 +49,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"distill: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
+    except UnicodeError as error:
+        if isinstance(error, UnicodeEncodeError | UnicodeDecodeError) and error.encoding != "utf-8":
+            print(f"distill: error: {error}; set PYTHONUTF8=1 before Python starts", file=sys.stderr)
+            return 2
+        raise
     except Stopped as stopped:
         print(f"distill: {stopped}", file=sys.stderr)
         return 130

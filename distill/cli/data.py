@@ -6,9 +6,7 @@ A report is a result, not a failure: `verify` ends with code 0 whatever it finds
 import argparse
 import json
 import logging
-import sys
 from collections.abc import Iterable, Sequence
-from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
@@ -87,8 +85,6 @@ def _verify(arguments: argparse.Namespace) -> None:
     if arguments.json:
         print(json.dumps([report.as_json() for report in reports], indent=1))
         return
-    if isinstance(sys.stdout, TextIOWrapper):  # names may hold what the terminal's encoding lacks
-        sys.stdout.reconfigure(errors="backslashreplace")
     for report in reports:
         report.print(table_console())
 

@@ -16,13 +16,14 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from distill.checkpoint import load_student, write_atomically
+from distill.checkpoint import load_student
 from distill.cli import run as runner
 from distill.data.images import read_image
 from distill.data.synthetic import write_scenes
 from distill.errors import UserError
 from distill.evaluation.cost import measure_latency
 from distill.report import comparison, figures
+from distill.report.run_folder import write_text
 
 IMAGE_SIZE = 128
 # Few labels, many images: the situation distillation is for. The teacher alone sees the large labelled set.
@@ -85,7 +86,7 @@ def compare(folder: Path, seed: int) -> list[comparison.Row]:
         for row in comparison.read_rows(folders)
     ]
     _draw(folder, data / "test", folders)
-    write_atomically(folder / "table.md", lambda path: path.write_text(comparison.markdown_table(rows)))
+    write_text(folder / "table.md", comparison.markdown_table(rows))
     console.rule()
     title = f"{SCENES['test']} scenes that no model saw; {SCENES['labelled']} labelled scenes for the two students"
     console.print(comparison.rich_table(rows, title))
@@ -103,7 +104,7 @@ def _side_by_side(hidden: list[str], log: Path, shown: list[str]) -> None:
     """
     environment = os.environ | {"OMP_NUM_THREADS": str(max(1, torch.get_num_threads() // 2))}
     distill = [sys.executable, "-m", "distill"]
-    with log.open("w") as file:
+    with log.open("w", encoding="utf-8") as file:
         other = subprocess.Popen([*distill, *hidden], stdout=file, stderr=subprocess.STDOUT, env=environment)
         try:
             code = subprocess.run([*distill, *shown], env=environment).returncode
@@ -118,7 +119,7 @@ def _side_by_side(hidden: list[str], log: Path, shown: list[str]) -> None:
 
 def _draw(folder: Path, test: Path, folders: dict[str, Path]) -> None:
     annotations = test / "annotations.json"
-    truth = json.loads(annotations.read_text())
+    truth = json.loads(annotations.read_text(encoding="utf-8"))
     shown = [record["id"] for record in truth["images"][:SHOWN]]
     results = {name: path / "test_predictions.json" for name, path in folders.items()}
     figures.save(figures.predictions_figure(test / "images", annotations, results, shown), folder / "predictions.png")

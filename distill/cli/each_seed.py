@@ -82,7 +82,7 @@ def _require_place(folder: Path, runs: list[Path], recipe: str, overwrite: bool)
             clear(run)
         return
     for run in started:
-        keys = differing([yaml.safe_load(recipe), yaml.safe_load((run / "recipe.yaml").read_text())])
+        keys = differing([yaml.safe_load(recipe), yaml.safe_load((run / "recipe.yaml").read_text(encoding="utf-8"))])
         if keys:
             raise UserError(
                 f"{run} holds a run of another recipe, which differs in {', '.join(keys)}; start all seeds over with "

@@ -49,7 +49,7 @@ def find(name: str) -> Path:
 def summary(path: Path) -> str:
     """First sentence of the comment that opens a recipe."""
     comment = []
-    for line in path.read_text().splitlines():
+    for line in path.read_text(encoding="utf-8").splitlines():
         if not line.startswith("#"):
             break
         comment.append(line.lstrip("# ").strip())
@@ -68,7 +68,7 @@ def run(words: list[str]) -> None:
     copy.add_argument("to", nargs="?", type=Path)
     arguments = parser.parse_args(words[1:])
     if arguments.action == "show":
-        print(find(arguments.name).read_text(), end="")
+        print(find(arguments.name).read_text(encoding="utf-8"), end="")
     elif arguments.action == "copy":
         source = find(arguments.name)
         target = arguments.to or Path(source.name)

@@ -75,4 +75,4 @@ def require_steps_to_go(folder: Path, step: int, max_steps: int) -> None:
 def _stored(folder: Path) -> dict[str, Any]:
     """The recipe that the run began with; empty if there is none."""
     path = folder / "recipe.yaml"
-    return yaml.safe_load(path.read_text()) if path.is_file() else {}
+    return yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}

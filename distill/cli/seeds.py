@@ -104,14 +104,14 @@ def _read_recipe(folder: Path) -> dict[str, Any]:
     path = folder / "recipe.yaml"
     if not path.is_file():
         raise UserError(f"{folder} is no run folder: it has no recipe.yaml; give folders that `distill fit` wrote")
-    recipe: dict[str, Any] = yaml.safe_load(path.read_text())
+    recipe: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
     return recipe
 
 
 def _require_same_scoring(folders: Sequence[Path], stage: str) -> None:
     """Refuses to average scores of which some were taken in another way."""
     paths = {folder: folder / f"{stage}_facts.json" for folder in folders}
-    facts = {folder: json.loads(path.read_text()) for folder, path in paths.items() if path.is_file()}
+    facts = {folder: json.loads(path.read_text(encoding="utf-8")) for folder, path in paths.items() if path.is_file()}
     for folder, own in facts.items():
         first, others = next(iter(facts.items()))
         for key in sorted(own.keys() | others.keys()):
@@ -126,5 +126,5 @@ def _read_scores(folder: Path, stage: str) -> dict[str, float | None]:
     path = folder / f"{stage}.json"
     if not path.is_file():
         raise UserError(f"{folder} has no {path.name}; run `distill {stage} {folder}` first")
-    scores: dict[str, float | None] = json.loads(path.read_text())
+    scores: dict[str, float | None] = json.loads(path.read_text(encoding="utf-8"))
     return scores

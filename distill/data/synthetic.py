@@ -102,7 +102,7 @@ def _write(folder: Path, info: dict[str, Any]) -> None:
         "images": images,
         "annotations": annotations,
     }
-    write_atomically(folder / "annotations.json", lambda path: path.write_text(json.dumps(content)))
+    write_atomically(folder / "annotations.json", lambda path: path.write_text(json.dumps(content), encoding="utf-8"))
 
 
 def visible_objects(canvas: Canvas) -> list[tuple[str, NDArray[np.bool_]]]:
@@ -128,7 +128,7 @@ def _annotation(number: int, image_id: int, category: str, mask: NDArray[np.bool
 
 def _is_complete(folder: Path, info: dict[str, Any]) -> bool:
     try:
-        content = json.loads((folder / "annotations.json").read_text())
+        content = json.loads((folder / "annotations.json").read_text(encoding="utf-8"))
         names = [image["file_name"] for image in content["images"]]
         return content["info"] == info and all((folder / "images" / name).is_file() for name in names)
     except (OSError, ValueError, KeyError, TypeError):

@@ -18,7 +18,7 @@ def write_rows(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
     """Writes rows of the same columns as CSV."""
 
     def write(partial: Path) -> None:
-        with partial.open("w", newline="") as file:
+        with partial.open("w", encoding="utf-8", newline="") as file:
             writer = csv.DictWriter(file, list(rows[0]))
             writer.writeheader()
             writer.writerows(rows)

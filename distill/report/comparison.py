@@ -22,8 +22,8 @@ class Row:
 
 def read_row(name: str, folder: Path) -> Row:
     """Reads a tested fine-tuning run; average precision in percent."""
-    facts = json.loads((folder / "summary.json").read_text())
-    scores = json.loads((folder / "test.json").read_text())
+    facts = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    scores = json.loads((folder / "test.json").read_text(encoding="utf-8"))
     return Row(
         name,
         facts["params"],

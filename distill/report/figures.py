@@ -94,10 +94,10 @@ def predictions_figure(
         predictions: COCO results file of each model, by its name in the figure.
         image_ids: Scenes to show.
     """
-    truth = json.loads(annotations.read_text())
+    truth = json.loads(annotations.read_text(encoding="utf-8"))
     names = {category["id"]: category["name"] for category in truth["categories"]}
     records = {record["id"]: record for record in truth["images"]}
-    results = {name: json.loads(path.read_text()) for name, path in predictions.items()}
+    results = {name: json.loads(path.read_text(encoding="utf-8")) for name, path in predictions.items()}
     columns = ["scene", "ground truth", *results]
     figure = Figure(figsize=(2.1 * len(columns), 2.1 * len(image_ids)))
     grid = figure.subplots(len(image_ids), len(columns), squeeze=False, gridspec_kw={"wspace": 0.03, "hspace": 0.03})
@@ -182,7 +182,7 @@ def features_figure(images: Tensor, maps: Mapping[str, Tensor]) -> Figure:
 
 def read_curve(folder: Path, metric: str) -> tuple[list[int], list[float]]:
     """Steps and values of one metric in a run folder's metrics.csv."""
-    with (folder / "metrics.csv").open(newline="") as file:
+    with (folder / "metrics.csv").open(encoding="utf-8", newline="") as file:
         rows = [row for row in csv.DictReader(file) if row.get(metric)]
     return [int(row["step"]) for row in rows], [float(row[metric]) for row in rows]
 

@@ -23,7 +23,7 @@ class RunCSVLogger(CSVLogger):
         path = folder / "metrics.csv"
         rows: list[dict[str, Any]] = []
         if keep_until >= 0 and path.is_file():
-            with path.open(newline="") as file:
+            with path.open(encoding="utf-8", newline="") as file:
                 rows = [
                     {key: value for key, value in row.items() if value != ""}
                     for row in csv.DictReader(file)

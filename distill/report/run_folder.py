@@ -86,7 +86,7 @@ def environment() -> dict[str, Any]:
 def cpu_name() -> str:
     """The processor's marketing name where the system tells it."""
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         return platform.processor() or platform.machine()
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
@@ -97,12 +97,12 @@ def write_json(path: Path, content: object) -> None:
     if isinstance(content, dict):
         content = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in content.items()}
     text = json.dumps(content, indent=2, allow_nan=False) + "\n"
-    write_atomically(path, lambda temporary: temporary.write_text(text))
+    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
 def write_text(path: Path, text: str) -> None:
     """Writes text in one step."""
-    write_atomically(path, lambda temporary: temporary.write_text(text))
+    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
 def require_fresh(folder: Path, overwrite: bool, resuming: bool) -> None:
