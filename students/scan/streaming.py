@@ -1,6 +1,6 @@
-"""One step of the selective scan, for tokens that arrive one by one.
+"""One step of the selective scan and of the convolution before it, for tokens that arrive one by one.
 
-Axes: B batch, D channels, G groups, N states.
+Axes: B batch, D channels, G groups, N states, W taps.
 """
 
 import torch
@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from students.scan.checks import check_update
+from students.scan.convolution import check_convolution
 
 
 def selective_state_update(
@@ -64,6 +65,45 @@ def selective_state_update(
     if z is not None:
         y = y * F.silu(z.to(dtype))
     return y.to(x.dtype)
+
+
+def causal_conv1d_update(
+    x: Tensor, conv_state: Tensor, weight: Tensor, bias: Tensor | None = None, activation: str | None = None
+) -> Tensor:
+    """Advances `conv_state` in place by one token and returns the output for it, as one step of `causal_conv1d`.
+
+    Args:
+        x: (B, D), the token.
+        conv_state: (B, D, S), the last S >= W - 1 tokens: the final states of `causal_conv1d`, or zeros.
+        weight: (D, W).
+        bias: (D,).
+        activation: None, or "silu", of which "swish" is another name.
+
+    Returns:
+        The output (B, D) in x's dtype.
+
+    Raises:
+        ValueError: An argument has the wrong type, shape, dtype or device.
+
+    Source: the arguments and their order are those of `causal_conv1d_update` in causal-conv1d
+    (https://github.com/Dao-AILab/causal-conv1d).
+    """
+    tokens = x.unsqueeze(-1) if isinstance(x, Tensor) and x.dim() == 2 else x
+    check_convolution(tokens, weight, bias, activation, "(B, D)")
+    taps = weight.shape[1]
+    if not isinstance(conv_state, Tensor) or not conv_state.is_floating_point() or conv_state.device != x.device:
+        raise ValueError(f"conv_state must be a tensor of a floating-point type on {x.device}, the device of x")
+    if conv_state.dim() != 3 or conv_state.shape[:2] != x.shape or conv_state.shape[2] < taps - 1:
+        raise ValueError(
+            f"conv_state has shape {tuple(conv_state.shape)}, expected (B, D, S) = {(*x.shape, taps - 1)} or a larger S"
+        )
+    dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
+    window = torch.cat([conv_state.to(dtype), tokens.to(dtype)], dim=-1)
+    conv_state.copy_(window[..., 1:])
+    y = (window[..., -taps:] * weight.to(dtype)).sum(-1)
+    if bias is not None:
+        y = y + bias.to(dtype)
+    return (F.silu(y) if activation else y).to(x.dtype)
 
 
 def _per_channel(x: Tensor, channels: int) -> Tensor:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from students.scan import selective_scan_reference, selective_state_update
+from students.scan import causal_conv1d, causal_conv1d_update, selective_scan_reference, selective_state_update
 
 
 @pytest.mark.parametrize("groups", [None, 1, 3])
@@ -97,3 +97,38 @@ def test_states_and_weights_of_a_complex_scan_are_complex(name: str) -> None:
     states[name] = states[name].real
     with pytest.raises(ValueError, match=f"^{name} is torch.float32, expected complex64 or complex128"):
         selective_state_update(**states, x=torch.zeros(2, 6), dt=torch.zeros(2, 6))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("taps", [1, 2, 4])
+@pytest.mark.parametrize("activation", [None, "silu"])
+def test_steps_equal_the_convolution(taps: int, activation: str | None, dtype: torch.dtype) -> None:
+    """With the weights in float32, from its final states on; a state may hold more tokens than the taps need."""
+    random = torch.Generator().manual_seed(0)
+    x = torch.randn(2, 6, 19, generator=random).to(dtype)
+    weight, bias = torch.randn(6, taps, generator=random), torch.randn(6, generator=random)
+    whole = causal_conv1d(x, weight, bias, activation)
+    _, state = causal_conv1d(x[..., :9], weight, bias, activation, return_final_states=True)
+    longer = torch.cat([x.new_zeros(2, 6, 2), state], dim=-1)
+    rtol, atol = {torch.float32: (3e-4, 1e-3), torch.float16: (3e-3, 5e-3), torch.bfloat16: (1e-2, 5e-2)}[dtype]
+    for t in range(9, 19):
+        for kept in (state, longer):
+            y = causal_conv1d_update(x[..., t], kept, weight, bias, activation)
+            assert y.dtype == dtype
+            torch.testing.assert_close(y, whole[..., t], rtol=rtol, atol=atol)
+            assert torch.equal(kept[..., kept.shape[2] - taps + 1 :], x[..., t - taps + 2 : t + 1])
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("x", (torch.zeros(2), torch.zeros(2, 6, 3))),
+        ("conv_state", (torch.zeros(2, 6), torch.zeros(2, 6, 2))),
+        ("conv_state", (torch.zeros(2, 6), torch.zeros(2, 6, 3).int())),
+        ("weight", (torch.zeros(2, 5), torch.zeros(2, 5, 3))),
+    ],
+)
+def test_bad_argument_of_a_convolution_step_is_named(name: str, arguments: tuple[Tensor, Tensor]) -> None:
+    with pytest.raises(ValueError, match=f"^{name} ") as caught:
+        causal_conv1d_update(*arguments, torch.zeros(6, 4))
+    assert "\n" not in str(caught.value)
