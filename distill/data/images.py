@@ -3,8 +3,10 @@
 Axes: C = 3 channels RGB, H W pixels.
 """
 
+import os
 import struct
-from collections.abc import Callable
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,43 +14,85 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
+from PIL.ExifTags import Base
 from PIL.ImageFile import ImageFile
+from rasterio.enums import ColorInterp
 from torch import Tensor
 
 from distill.data.checks import existing_folder
+from distill.data.rasters import BrokenImage, Stored, choose_bands, read_raster, stretch, turn_upright
 from distill.errors import UserError
 
-SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+__all__ = ["BrokenImage", "Decoded", "decode_image", "find_images", "read_image", "read_label", "read_mask"]
+
+SUFFIXES = (".bmp", ".img", ".jp2", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 _LEFTOVERS = ("__macosx", "desktop.ini", "readme.txt", "thumbs.db")
 
-# Radar and multispectral products use 10 to 13 of their 16 bits and hold a few extreme scatterers, so neither dividing
-# by 65535 (nearly black) nor by the maximum (one corner reflector darkens the scene) shows the content.
-_STRETCH_PERCENTILES = (1.0, 99.0)
+# What Pillow reads, whatever the suffix says, as long as it has 8 bits; GDAL reads everything else.
+_PLAIN_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "WEBP")
+_MEANINGS = {
+    "L": (ColorInterp.gray,),
+    "LA": (ColorInterp.gray, ColorInterp.alpha),
+    "RGB": (ColorInterp.red, ColorInterp.green, ColorInterp.blue),
+    "RGBA": (ColorInterp.red, ColorInterp.green, ColorInterp.blue, ColorInterp.alpha),
+}
 
 
-class BrokenImage(UserError):
-    """A file that should be an image and cannot be decoded; the message names the file and the reason."""
+@dataclass(frozen=True)
+class Decoded:
+    """An image, and what a reader of many wants to tell about it.
+
+    Args:
+        pixels: uint8 RGB (3, H, W).
+        turned: Whether its EXIF orientation was applied.
+        left_out: What of its bands is shown, as part of a sentence; empty if all are, or the user chose.
+        without_data: Whether not a single pixel is data.
+    """
+
+    pixels: Tensor
+    turned: bool
+    left_out: str
+    without_data: bool
 
 
-def read_image(path: str | Path) -> Tensor:
-    """Decodes the first frame of an image file.
+def decode_image(path: str | Path, bands: Sequence[int] | None = None) -> Decoded:
+    """`read_image`, with what there is to tell about the image."""
+    stored = _stored(Path(path), bands)
+    values = stored.values if stored.palette is None else np.moveaxis(stored.palette[stored.values[0]], 2, 0)
+    levels = values if values.dtype == np.uint8 else stretch(values, stored.valid)
+    if len(levels) == 1:
+        levels = np.repeat(levels, 3, axis=0)
+    without_data = stored.valid is not None and not stored.valid.any()
+    if values.dtype.kind == "f":
+        without_data = without_data or not np.isfinite(values).any()
+    pixels = torch.from_numpy(np.ascontiguousarray(levels))
+    return Decoded(pixels, stored.turned, stored.left_out, without_data)
 
-    Grey images are repeated to three channels and an alpha channel is dropped. Images of 16 bits and more are stretched
-    linearly from their own 1st to 99th percentile, all channels by the same, so that hues stay. The EXIF orientation is
-    ignored, because annotations refer to the stored pixels and rasters from above have no upright position.
+
+def read_image(path: str | Path, bands: Sequence[int] | None = None) -> Tensor:
+    """Decodes an image file, the first page or frame of several.
+
+    Pixels of 8 bits (uint8) stay as they are stored; a transparency is dropped, a palette applied. Those of every other
+    type are stretched linearly from their own 1st to 99th percentile, all channels by the same, so that hues stay; what
+    is nodata, masked, transparent or not finite counts for nothing in it and becomes black. The EXIF orientation is
+    applied, as labelling tools do. A single band is repeated.
+
+    Args:
+        path: The file.
+        bands: Numbers, from 1, of one to three bands of the file; by default see `choose_bands`.
 
     Returns:
         uint8 RGB of shape (3, H, W).
 
     Raises:
-        BrokenImage: The file is missing, empty, truncated, too large to be a single image, not an image, or of 16 bits
-            in a kind of colour that cannot be read without losing half of them.
+        BrokenImage: The file is missing, empty, truncated, too large to be a single image, not an image, has complex
+            values, or lacks one of `bands`.
     """
-    return torch.from_numpy(_decoded(Path(path), _rgb)).permute(2, 0, 1).contiguous()
+    return decode_image(path, bands).pixels
 
 
 def read_label(path: str | Path) -> NDArray[np.bool_]:
-    """Decodes a raster that marks one class: 1-bit, 0/1 or 0/255, grey or colour; alpha is dropped.
+    """Decodes a raster that marks one class: 1-bit, 0/1 or 0/255, grey or colour; a transparency is dropped.
 
     Returns:
         True where the class is, of shape (H, W).
@@ -56,56 +100,65 @@ def read_label(path: str | Path) -> NDArray[np.bool_]:
     Raises:
         BrokenImage: As `read_image`; or it has other values, whose meaning would be a guess.
     """
-
-    def convert(image: Image.Image) -> NDArray[np.bool_]:
-        if image.mode == "LA":
-            image = image.convert("L")
-        elif image.mode in ("P", "PA", "RGBA"):
-            image = image.convert("RGB")
-        raster = np.asarray(image)
-        values = np.unique(raster).tolist()
-        if not (set(values) <= {0, 1} or set(values) <= {0, 255}):
-            shown = ", ".join(f"{value:g}" for value in values[:5]) + (", ..." if len(values) > 5 else "")
-            raise BrokenImage(
-                f"label {str(path)!r} has the values {shown}; a label is 0 and 1, or 0 and 255, and saved without loss "
-                "(no JPEG)"
-            )
-        marked: NDArray[np.bool_] = raster != 0
-        return marked if marked.ndim == 2 else np.logical_or.reduce(marked, axis=2)
-
-    return _decoded(Path(path), convert)
+    stored = _stored(Path(path))
+    raster = stored.values if stored.palette is None else stored.palette[stored.values]
+    values = np.unique(raster).tolist()
+    if not (set(values) <= {0, 1} or set(values) <= {0, 255}):
+        shown = ", ".join(f"{value:g}" for value in values[:5]) + (", ..." if len(values) > 5 else "")
+        raise BrokenImage(
+            f"label {str(path)!r} has the values {shown}; a label is 0 and 1, or 0 and 255, and saved without loss "
+            "(no JPEG)"
+        )
+    marked: NDArray[np.bool_] = raster != 0
+    return marked.any(axis=0) if stored.palette is None else marked[0].any(axis=2)
 
 
-def read_mask(path: str | Path, colours: bool) -> NDArray[np.uint32]:
-    """Decodes a raster whose values or colours stand for classes.
+def read_mask(path: str | Path, colours: bool) -> NDArray[Any]:
+    """Decodes a raster whose values or colours stand for classes. Nodata is a value as any other.
 
     Args:
         path: The file.
         colours: Whether classes are colours; a palette is applied then, and its indices are the values otherwise.
 
     Returns:
-        Values (H, W); a colour is the number 0xRRGGBB.
+        Whole numbers (H, W), of a signed or an unsigned type; a colour is the number 0xRRGGBB.
 
     Raises:
         BrokenImage: As `read_image`.
-        UserError: Colours in a raster that should hold indices, or the reverse.
+        UserError: Colours in a raster that should hold indices, or the reverse; indices that are no whole numbers.
     """
+    stored = _stored(Path(path))
+    values = stored.values
+    if colours and (stored.palette is not None or (len(values) == 3 and values.dtype == np.uint8)):
+        channels = np.moveaxis(stored.palette[values[0]], 2, 0) if stored.palette is not None else values
+        red, green, blue = channels.astype(np.uint32)
+        codes: NDArray[np.uint32] = red << 16 | green << 8 | blue
+        return codes
+    if not colours and len(values) == 1:
+        return _whole(path, values[0])
+    kind = f"{len(values)} band{'s' * (len(values) > 1)} of {values.dtype}"
+    shown = "a grey or single-band image" if len(values) == 1 else "a colour image"
+    wanted, given = ("one index", "colours") if colours else ("a colour [red, green, blue]", "indices")
+    raise UserError(
+        f"mask {str(path)!r} is {shown} ({kind}), but data.init_args.classes lists {given}; give "
+        f"{wanted} for each class, or the masks that these classes belong to"
+    )
 
-    def convert(image: Image.Image) -> NDArray[np.uint32]:
-        if colours and image.mode in ("P", "RGB", "RGBA"):
-            red, green, blue = np.moveaxis(np.asarray(image.convert("RGB"), dtype=np.uint32), 2, 0)
-            codes: NDArray[np.uint32] = red << 16 | green << 8 | blue
-            return codes
-        if not colours and (image.mode in ("1", "L", "P") or image.mode.startswith("I")):
-            return np.asarray(image).astype(np.uint32)
-        shown = "a grey or single-band image" if colours else "a colour image"
-        wanted, given = ("one index", "colours") if colours else ("a colour [red, green, blue]", "indices")
+
+def _whole(path: str | Path, values: NDArray[Any]) -> NDArray[Any]:
+    """The values of a mask as integers, which some tools store as floats."""
+    if values.dtype.kind != "f":
+        return values
+    with np.errstate(invalid="ignore"):
+        broken = ~((values == np.rint(values)) & (np.abs(values) < 2.0**53))
+    if broken.any():
+        row, column = np.argwhere(broken)[0].tolist()
         raise UserError(
-            f"mask {str(path)!r} is {shown} (mode {image.mode}), but data.init_args.classes lists {given}; give "
-            f"{wanted} for each class, or the masks that these classes belong to"
+            f"mask {str(path)!r} has the value {values[row, column]:g} at pixel x={column} y={row} "
+            f"({int(broken.sum())} such pixels); a class is a whole number: save the mask with one instead, for "
+            "example 255, and list it in data.init_args.ignore"
         )
-
-    return _decoded(Path(path), convert)
+    return values.astype(np.int64)
 
 
 def is_file(path: Path) -> bool:
@@ -121,28 +174,60 @@ def is_leftover(name: str) -> bool:
     return name.startswith(".") or name.lower() in _LEFTOVERS
 
 
-def _decoded(path: Path, convert: Callable[[ImageFile], NDArray[Any]]) -> NDArray[Any]:
+def _stored(path: Path, bands: Sequence[int] | None = None) -> Stored:
     try:
         if path.stat().st_size == 0:
             raise BrokenImage(f"image {str(path)!r} is an empty file")
-        with Image.open(path) as image:
-            return convert(image)
+        try:
+            with Image.open(path, formats=_PLAIN_FORMATS) as image:
+                if not _is_deep(image):
+                    return _plain(path, image, bands)
+                orientation = image.getexif().get(Base.Orientation, 1)
+        except UnidentifiedImageError:
+            orientation = 1
+        return read_raster(path, bands, orientation)
     except FileNotFoundError as error:
         raise BrokenImage(f"image {str(path)!r} does not exist") from error
-    except UnidentifiedImageError as error:
-        raise BrokenImage(f"image {str(path)!r} is not an image in a known format") from error
     except Image.DecompressionBombError as error:
         raise BrokenImage(f"image {str(path)!r} is too large to decode at once; cut it into tiles first") from error
     # Pillow's decoders report damage with whatever their parser met first.
     except (OSError, SyntaxError, ValueError, EOFError, struct.error, TypeError, KeyError, IndexError) as error:
-        if isinstance(error, BrokenImage):
-            raise
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise BrokenImage(f"image {str(path)!r} is damaged ({reason})") from error
 
 
+def _is_deep(image: ImageFile) -> bool:
+    """Whether colours have 16 bits each, of which Pillow reads the upper eight; asked before it loads the image."""
+    stored = [tile.args if isinstance(tile.args, str) else tile.args[0] for tile in image.tile if tile.args]
+    deep = any(";16" in str(mode) and mode != "BGR;16" for mode in stored)  # those are 16 bits for all three
+    return deep or image.mode.startswith("I")
+
+
+def _plain(path: Path, image: ImageFile, bands: Sequence[int] | None) -> Stored:
+    """An image of 8 bits, as Pillow reads it."""
+    palette = None
+    if image.mode == "1":
+        palette = np.array([[0] * 3, [255] * 3], np.uint8)
+        values = np.asarray(image).astype(np.uint8)[:, :, None]
+    elif image.mode == "P" and bands is None:
+        values = np.asarray(image)[:, :, None]
+        palette = np.zeros((256, 3), np.uint8)
+        colours = np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
+        palette[: len(colours)] = colours
+    else:
+        values = np.asarray(image if image.mode in _MEANINGS else image.convert("RGB"))
+        values = values.reshape(*values.shape[:2], -1)
+    meanings = (ColorInterp.palette,) if palette is not None else list(_MEANINGS.values())[values.shape[2] - 1]
+    shown, _ = choose_bands(path, meanings, bands)
+    orientation = image.getexif().get(Base.Orientation, 1)
+    chosen = np.moveaxis(values[:, :, [band - 1 for band in shown]], 2, 0)
+    return Stored(turn_upright(chosen, orientation), palette, turned=orientation in range(2, 9))
+
+
 def find_images(root: str | Path, key: str = "root") -> list[Path]:
     """Every image below `root`, nested folders included, sorted by relative path; hidden ones are left out.
+
+    Links are followed, but each folder is searched once, so that loops end; below its own name if it has one there.
 
     Args:
         root: The folder.
@@ -152,13 +237,7 @@ def find_images(root: str | Path, key: str = "root") -> list[Path]:
         UserError: `root` is missing or holds no image.
     """
     folder = existing_folder(key, str(root))
-    paths = [
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in SUFFIXES
-        and not any(map(is_leftover, path.relative_to(folder).parts))
-        and path.is_file()
-    ]
+    paths = [path for path in _files_below(folder) if path.suffix.lower() in SUFFIXES and is_file(path)]
     if not paths:
         raise UserError(
             f"{key} {str(root)!r} holds no images; files must end in {', '.join(SUFFIXES)} and may lie in subfolders"
@@ -166,37 +245,15 @@ def find_images(root: str | Path, key: str = "root") -> list[Path]:
     return sorted(paths, key=lambda path: path.relative_to(folder).as_posix())
 
 
-def _rgb(image: ImageFile) -> NDArray[np.uint8]:
-    if image.mode.startswith("I") or image.mode == "F":
-        grey = _stretch(np.asarray(image, dtype=np.float64))
-        return np.repeat(grey[:, :, None], 3, axis=2)
-    deep = _has_deep_colours(image)  # asked first, because a loaded image has forgotten it
-    pixels = np.array(image.convert("RGB"))  # a copy, because torch wants writable memory
-    return _stretch(_deep_colours(image.filename, pixels)) if deep else pixels
-
-
-def _has_deep_colours(image: ImageFile) -> bool:
-    """Whether the file has colours of 16 bits; Pillow reads the upper eight, which radiometry leaves nearly black."""
-    stored = [tile.args if isinstance(tile.args, str) else tile.args[0] for tile in image.tile if tile.args]
-    return any(";16" in str(mode) and mode != "BGR;16" for mode in stored)  # those are 16 bits for all three
-
-
-def _deep_colours(path: str | bytes, upper: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """All bits of a file of 16-bit colours (H, W, 3), of which Pillow reads `upper`."""
-    import cv2
-
-    stored = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-    if stored is not None and stored.ndim == 3 and stored.dtype == np.uint16:
-        colours = stored[:, :, 2::-1]
-        if np.array_equal(colours >> 8, upper):  # both decoders mean the same channels
-            return colours.astype(np.float64)
-    raise BrokenImage(f"image {str(path)!r} has 16 bits in a kind of colour that is not read; save it as RGB of 8 bits")
-
-
-def _stretch(values: NDArray[np.float64]) -> NDArray[np.uint8]:
-    valid = values[np.isfinite(values)]
-    if valid.size == 0:
-        return np.zeros(values.shape, np.uint8)
-    low, high = np.percentile(valid, _STRETCH_PERCENTILES)
-    scaled = (np.nan_to_num(values, nan=low, posinf=high, neginf=low) - low) / max(high - low, 1e-12)
-    return np.round(scaled.clip(0, 1) * 255).astype(np.uint8)
+def _files_below(root: Path) -> list[Path]:
+    tops, seen, files = [root], set(), []
+    while tops:
+        for parent, folders, names in os.walk(tops.pop(0)):
+            place = os.path.realpath(parent)
+            kept = [] if place in seen else sorted(name for name in folders if not is_leftover(name))
+            if place not in seen:
+                files += [Path(parent, name) for name in names if not is_leftover(name)]
+            seen.add(place)
+            folders[:] = kept
+            tops += [path for name in kept if (path := Path(parent, name)).is_symlink()]  # which `walk` passes over
+    return files
