@@ -22,6 +22,7 @@ from distill.divergence import require_finite_gradients
 from distill.errors import UserError, unknown_name
 from distill.losses import LossSettings, combine, cosine, l1
 from distill.optim import OptimSettings, build_optimizer
+from distill.phases import tracked
 from distill.seeding import seed_step
 from distill.trivial import TargetStatistics
 
@@ -185,6 +186,8 @@ class DistillationModule(pl.LightningModule):
             return
         loader = self.trainer.datamodule.train_dataloader()  # type: ignore[attr-defined]
         maps = (self.teacher(batch["image"].to(self.device))[self.target] for batch in loader)
+        what = f"calibrating: the teacher sees {self.calibration_images} training images"
+        maps = tracked(what, maps, self.calibration_images)
         raw = self.trainer.strategy.broadcast(TargetStatistics.of(maps, self.calibration_images))
         self._adopt(raw)
         if hasattr(self.student, "rescale_output") and isinstance(self.adapter.projection, nn.Identity):

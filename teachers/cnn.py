@@ -14,7 +14,7 @@ from torch import Tensor
 
 from distill.checkpoint import load_matching, read_state_dict
 from distill.errors import UserError
-from teachers.frozen import FrozenTeacher, check_indices
+from teachers.frozen import FrozenTeacher, check_indices, warn_of_random_weights
 from teachers.timm_models import (
     create,
     hub_weights,
@@ -45,6 +45,7 @@ class CNN(FrozenTeacher):
         stages: Indices i of the stages to return as "stage_i". None returns the last alone.
         options: Further arguments of the timm constructor. None takes those that a file of this project was trained
             with, else timm's.
+        pretrained: False leaves the weights random where there is no `checkpoint`: to time a run before downloading.
 
     Raises:
         UserError: Unknown name, option or stage; a model whose maps are all of one stride; a checkpoint that is missing
@@ -57,19 +58,23 @@ class CNN(FrozenTeacher):
         checkpoint: str | None = None,
         stages: list[int] | None = None,
         options: dict[str, Any] | None = None,
+        pretrained: bool = True,
     ) -> None:
         trained: dict[str, Any] = {}
         if checkpoint is not None:
             options = options_of_student(name, checkpoint, options)
             trained = trained_arguments(checkpoint)
         encoder = _build(name, options or {}, trained.get("out_indices"))
-        source = checkpoint or hub_weights(name, encoder)
-        state, whole = without_prefix(read_state_dict(source)), None
-        if not trained:
-            with torch.device("meta"):
-                whole = create(name, options or {})
-            state = _in_timms_layout(state, whole)
-        _load(encoder, state, whole, source)
+        if checkpoint is None and not pretrained:
+            warn_of_random_weights(name)
+        else:
+            source = checkpoint or hub_weights(name, encoder)
+            state, whole = without_prefix(read_state_dict(source)), None
+            if not trained:
+                with torch.device("meta"):
+                    whole = create(name, options or {})
+                state = _in_timms_layout(state, whole)
+            _load(encoder, state, whole, source)
 
         strides, widths = encoder.feature_info.reduction(), encoder.feature_info.channels()
         indices = check_indices("stage", stages, len(strides), name) or [len(strides) - 1]

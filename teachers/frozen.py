@@ -3,6 +3,7 @@
 Axes: B batch, C channels, H W pixels, h w patches.
 """
 
+import logging
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, Self
@@ -13,6 +14,8 @@ from torch.nn import functional as F
 
 from distill.checkpoint import digest
 from distill.errors import UserError
+
+logger = logging.getLogger(__name__)
 
 
 class FrozenTeacher(nn.Module):
@@ -108,6 +111,11 @@ class FrozenTeacher(nn.Module):
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         # Weight averaging copies the whole training module; a frozen teacher would only cost memory twice.
         return self
+
+
+def warn_of_random_weights(name: str) -> None:
+    """Says that a teacher was asked for without weights (`pretrained: false`)."""
+    logger.warning("teacher %s has random weights: good for timing a run, not for training a student", name)
 
 
 def check_indices(kind: str, indices: Sequence[int] | None, count: int, name: str) -> list[int]:

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from distill.checkpoint import load_matching, read_state_dict
 from distill.errors import UserError, unknown_name
-from teachers.frozen import FrozenTeacher, check_indices
+from teachers.frozen import FrozenTeacher, check_indices, warn_of_random_weights
 from teachers.hub import fetch
 
 _PATCH = 16
@@ -46,6 +46,7 @@ class SAM(FrozenTeacher):
             its grid once, at loading; other sizes are served from those tables at each call. Leave it at 1024 where
             sizes vary, so that tables are never resized twice.
         blocks: Indices i of the blocks to return as "block_i". None returns the neck alone.
+        pretrained: False leaves the weights random where there is no `checkpoint`: to time a run before downloading.
 
     Raises:
         UserError: Unknown name, block or image size; a checkpoint that is missing or of another model; no network.
@@ -57,6 +58,7 @@ class SAM(FrozenTeacher):
         checkpoint: str | None = None,
         image_size: int = 1024,
         blocks: list[int] | None = None,
+        pretrained: bool = True,
     ) -> None:
         import timm
         from timm.models.vision_transformer_sam import checkpoint_filter_fn
@@ -76,12 +78,16 @@ class SAM(FrozenTeacher):
                 norm_layer=partial(nn.LayerNorm, eps=1e-6),  # timm's default is 1e-5, the original's 1e-6
             )
         indices = check_indices("block", blocks, len(encoder.blocks), name)
-        source = checkpoint or fetch(
-            f"timm/{architecture}{_TIMM_TAG}",
-            f"download {file} from {_PAGE} to any folder and set model.teacher.init_args.checkpoint to its path",
-        )
-        state = checkpoint_filter_fn(read_state_dict(source), encoder)
-        load_matching(encoder, _resize_positions(state, encoder), source)
+        if checkpoint is None and not pretrained:
+            warn_of_random_weights(name)
+        else:
+            source = checkpoint or fetch(
+                f"timm/{architecture}{_TIMM_TAG}",
+                f"download {file} from {_PAGE} to any folder and set model.teacher.init_args.checkpoint to its path, "
+                "or set model.teacher.init_args.pretrained to false to time a run with random weights",
+            )
+            state = checkpoint_filter_fn(read_state_dict(source), encoder)
+            load_matching(encoder, _resize_positions(state, encoder), source)
 
         statistics = encoder.pretrained_cfg
         channels = {"neck": encoder.num_features} | {f"block_{i}": encoder.embed_dim for i in indices}

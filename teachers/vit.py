@@ -12,7 +12,7 @@ from torch import Tensor
 
 from distill.checkpoint import load_matching, read_state_dict
 from distill.errors import UserError
-from teachers.frozen import FrozenTeacher, check_indices
+from teachers.frozen import FrozenTeacher, check_indices, warn_of_random_weights
 from teachers.timm_models import PREFIX, create, hub_weights, options_of_student, require_name, without_prefix
 
 _MODULES = ("vision_transformer", "eva", "deit")  # of timm, whose models share tokens, blocks and norm
@@ -38,6 +38,7 @@ class ViT(FrozenTeacher):
         blocks: Indices i of the blocks to return as "block_i". None returns the embedding alone.
         options: Arguments of the timm constructor (img_size, patch_size, embed_dim, depth, num_heads). None takes those
             that a file of this project was trained with, else timm's.
+        pretrained: False leaves the weights random where there is no `checkpoint`: to time a run before downloading.
 
     Raises:
         UserError: Unknown name, option or block; a checkpoint that is missing or of another model; no network.
@@ -49,12 +50,16 @@ class ViT(FrozenTeacher):
         checkpoint: str | None = None,
         blocks: list[int] | None = None,
         options: dict[str, Any] | None = None,
+        pretrained: bool = True,
     ) -> None:
         if checkpoint is not None:
             options = options_of_student(name, checkpoint, options)
         encoder = _build(name, options or {})
-        source = checkpoint or hub_weights(name, encoder)
-        _load(encoder, read_state_dict(source), source)
+        if checkpoint is None and not pretrained:
+            warn_of_random_weights(name)
+        else:
+            source = checkpoint or hub_weights(name, encoder)
+            _load(encoder, read_state_dict(source), source)
 
         indices = check_indices("block", blocks, len(encoder.blocks), name)
         statistics = encoder.pretrained_cfg

@@ -4,15 +4,13 @@ The convenience: a first positional word that names a recipe or a run folder sta
 """
 
 import argparse
-import logging
-import warnings
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint, ProgressBar
+from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
@@ -23,11 +21,16 @@ from distill.cli.overrides import keep_nulls
 from distill.cli.recipe_errors import explain, hidden_user_error
 from distill.cli.recipes import find
 from distill.cli.same_run import require_same_recipe, require_same_selection, require_steps_to_go
+from distill.cli.smaller import smaller_run
 from distill.errors import UserError
+from distill.final_validation import FinalValidation
+from distill.phases import phase
+from distill.quiet import quiet
+from distill.report.announcement import announce
 from distill.report.facts import run_facts, run_kind
 from distill.report.last_checkpoint import LastCheckpoint
 from distill.report.loggers import build_loggers
-from distill.report.progress import DataWait, progress_bar
+from distill.report.progress import DataWait, progress_display
 from distill.report.run_folder import (
     RunFolder,
     RunSettings,
@@ -66,8 +69,6 @@ class RecipeCLI(LightningCLI):
         self.resumed_step = -1
         # A misspelt key must not pass as the abbreviation of another one.
         parser_settings = {"exit_on_error": False, "allow_abbrev": False}
-        # Said of every call from Python, ours included.
-        warnings.filterwarnings("ignore", message=".*args parameter is intended to run.*")
         super().__init__(
             pl.LightningModule,
             pl.LightningDataModule,
@@ -182,7 +183,8 @@ class RecipeCLI(LightningCLI):
     def instantiate_classes(self) -> None:
         """Nothing where the recipe asks for several seeds, since each of them gets a run of its own."""
         if self.settings.seeds is None:
-            super().instantiate_classes()
+            with phase("building the model"):
+                super().instantiate_classes()
 
     def _run_subcommand(self, subcommand: str) -> None:
         if self.settings.seeds is None:
@@ -190,10 +192,11 @@ class RecipeCLI(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         """The recipe's trainer with checkpoints in the run folder and our progress display."""
-        bar = progress_bar(self.wait)
-        kwargs["enable_progress_bar"] = isinstance(bar, ProgressBar)  # else Lightning adds one of its own
-        mine: list[pl.Callback] = [self.wait, bar]
+        display = progress_display(self.wait, lambda: smaller_run(self.recipe, self.config[self.stage].as_dict()))
+        kwargs["enable_progress_bar"] = False  # Lightning's
+        mine: list[pl.Callback] = [self.wait, display]
         if self.stage == "fit":
+            mine.append(FinalValidation())
             if self._wants_logger():
                 mine.append(LearningRateMonitor(logging_interval="step"))
             checkpoints = self.folder / "checkpoints"
@@ -216,8 +219,10 @@ class RecipeCLI(LightningCLI):
 
     def before_fit(self) -> None:
         """Reads the data's index first, so that bad data leaves nothing behind; then opens the run folder."""
-        self.datamodule.setup("fit")
-        self._check_validation()
+        with phase("reading the data's index"):
+            self.datamodule.setup("fit")
+            self._check_validation()
+        announce(self.trainer, self.datamodule)
         kind = run_kind(self.model, "fit")
         if kind == "fine-tune" and self.model.head is None:
             self.model.build_head(self.datamodule.class_names)
@@ -279,7 +284,8 @@ class RecipeCLI(LightningCLI):
                 "checkpoint (--ckpt_path last), or fit again with --data.val_fraction 0.1, which holds out a part of "
                 "the training images to choose on"
             )
-        self.datamodule.setup(stage)
+        with phase("reading the data's index"):
+            self.datamodule.setup(stage)
         if run_kind(self.model, "fit") == "distil" and stage == "test":
             raise UserError("a distillation run has no test split; use `distill validate`")
         if hasattr(self.model, "build_head"):
@@ -302,8 +308,8 @@ class RecipeCLI(LightningCLI):
 
     def _facts(self) -> dict[str, Any]:
         size = self.datamodule.image_size
-        print(f"measuring what the student costs at {size} px")
-        return run_facts(self.model, self.datamodule, size)
+        with phase(f"measuring what the student costs at {size} px"):
+            return run_facts(self.model, self.datamodule, size)
 
     def _wants_logger(self) -> bool:
         return self.config[self.stage].trainer.logger is not False
@@ -333,16 +339,7 @@ def run(words: list[str]) -> None:
         recipe = find(rest[rest.index("--config") + 1])
     elif not {"-h", "--help"} & set(rest):
         raise UserError(f"`distill {stage}` needs a recipe; `distill recipes` lists those that come with the package")
-    for library in ("pytorch_lightning", "lightning_fabric"):
-        logging.getLogger(library).setLevel(logging.WARNING)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-        warnings.filterwarnings("ignore", message=".*treespec, LeafSpec.*")
-        warnings.filterwarnings("ignore", message="Experiment logs directory .* exists")
-        warnings.filterwarnings("ignore", message=".*callbacks used to create the checkpoint.*")
-        warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty.*")
-        # Said of EMA, whose models are not sharded here.
-        warnings.filterwarnings("ignore", message=".*overrides the configure_model callback.*")
+    with quiet():
         try:
             cli = RecipeCLI(recipe, [stage, *rest])
             if cli.settings.seeds is not None:

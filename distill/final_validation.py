@@ -1,0 +1,27 @@
+"""Every run ends with a validation, whatever its interval."""
+
+from typing import Any
+
+import pytorch_lightning as pl
+
+
+class FinalValidation(pl.Callback):
+    """Lets Lightning validate behind the last step as it does behind any other.
+
+    Its intervals alone leave a run unvalidated that is shorter than `val_check_interval`, and the last steps of one
+    that is no multiple of it. A run that is told to stop validates before it does, so the last step tells it.
+    """
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
+        """Asks for the validation when the run is complete."""
+        if is_complete(trainer):
+            trainer.check_val_every_n_epoch = None  # or the last epoch might not be one of those
+            trainer.should_stop = True
+
+
+def is_complete(trainer: pl.Trainer) -> bool:
+    """Whether the batch that was just trained on is the run's last."""
+    if 0 <= trainer.max_steps <= trainer.global_step:
+        return True
+    epochs = trainer.max_epochs
+    return epochs is not None and trainer.is_last_batch and 0 < epochs <= trainer.current_epoch + 1

@@ -1,0 +1,58 @@
+"""How a score is shown to people: which ones are percentages, how many digits, and the one word for what is undefined.
+
+Files for programs (`test.json`, `metrics.csv`, `test_classes.csv`) hold the evaluation's own fractions instead.
+"""
+
+import math
+
+UNDEFINED = "n/a"  # pandas reads it as NaN, too
+# What the name of a percentage begins with, behind the split.
+_PERCENTAGES = ("box", "mask", "boundary", "mIoU", "macro_F1", "accuracy", "IoU", "F1", "AP", "AR", "precision", "recall")
+_SPLITS = ("train", "val", "test")
+
+
+def bare(name: str) -> str:
+    """A metric's name without the split that it was taken on: `box/AP` of `test/box/AP`."""
+    split, _, rest = name.partition("/")
+    return rest if split in _SPLITS else name
+
+
+def is_percentage(name: str) -> bool:
+    """Whether the metric is shown in percent."""
+    return bare(name).partition("/")[0].partition("_")[0] in _PERCENTAGES or bare(name) in _PERCENTAGES
+
+
+def percent(value: float | None) -> str:
+    """A fraction in percent with one decimal, without the sign."""
+    return UNDEFINED if value is None or math.isnan(value) else f"{100 * value:.1f}"
+
+
+def shown(name: str, value: float | None) -> str:
+    """The value of a metric with its unit: `9.1 %` for an average precision of 0.0912, `0.8521` for a ratio.
+
+    Args:
+        name: The metric, with or without its split.
+        value: As it was logged; None or NaN where there is nothing to measure.
+    """
+    if value is None or math.isnan(value):
+        return UNDEFINED
+    return f"{percent(value)} %" if is_percentage(name) else f"{value:.4f}"
+
+
+def duration(seconds: float) -> str:
+    """A time in the two largest units that matter: `45 s`, `12 min`, `3 h 20 min`, `14 days 3 h`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 60:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 48:
+        return f"{hours} h {minutes} min" if minutes else f"{hours} h"
+    days, hours = divmod(hours, 24)
+    return f"{days} days {hours} h" if hours else f"{days} days"
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 image`, `9,876 images`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
