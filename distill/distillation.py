@@ -21,7 +21,7 @@ from distill.corruption import Corruption, CorruptionSettings, from_patches, to_
 from distill.divergence import require_finite_gradients
 from distill.errors import UserError, unknown_name
 from distill.losses import LossSettings, combine, cosine, l1
-from distill.optim import OptimSettings, build_optimizer
+from distill.optim import OptimSettings, build_optimizer, total_steps
 from distill.phases import tracked
 from distill.seeding import seed_step
 from distill.trivial import TargetStatistics
@@ -231,7 +231,7 @@ class DistillationModule(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """AdamW with warm-up and cosine."""
-        return build_optimizer(self, int(self.trainer.estimated_stepping_batches), self.optim_settings)
+        return build_optimizer(self, total_steps(self.trainer), self.optim_settings)
 
     def _adopt(self, raw: TargetStatistics) -> None:
         self.statistics = raw.to(self.device)

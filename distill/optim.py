@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import pytorch_lightning as pl
 import torch
 from torch import nn
 
@@ -123,6 +124,26 @@ def lr_factor(step: int, total_steps: int, settings: OptimSettings) -> float:
     floor = settings.final_lr / settings.lr
     progress = (step - settings.warmup_steps) / max(1, total_steps - settings.warmup_steps)
     return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
+
+
+def batches_per_epoch(trainer: pl.Trainer) -> int:
+    """Batches of an epoch that this process trains on."""
+    batches = len(trainer.datamodule.train_dataloader())  # type: ignore[attr-defined]
+    limit = trainer.limit_train_batches
+    return min(batches, limit) if isinstance(limit, int) else int(batches * limit)
+
+
+def total_steps(trainer: pl.Trainer) -> int:
+    """Optimizer steps of the whole run: `max_steps`, or fewer where `max_epochs` ends it.
+
+    Instead of the trainer's `estimated_stepping_batches`, which must not be read before training starts: it sets up
+    the training loader before the position stored in the checkpoint arrives, and the position is then never loaded
+    (https://github.com/Lightning-AI/pytorch-lightning/issues/20550).
+    """
+    if trainer.max_epochs in (-1, None):
+        return trainer.max_steps
+    steps = math.ceil(batches_per_epoch(trainer) / trainer.accumulate_grad_batches) * trainer.max_epochs
+    return steps if trainer.max_steps == -1 else min(steps, trainer.max_steps)
 
 
 def build_optimizer(module: Any, total_steps: int, settings: OptimSettings) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from distill.checkpoint import misfit
 from distill.contracts import FeatureInfo
 from distill.divergence import require_finite_gradients
 from distill.errors import UserError
-from distill.optim import OptimSettings, build_optimizer
+from distill.optim import OptimSettings, build_optimizer, total_steps
 from distill.seeding import seed_step
 
 HeadFactory = Callable[[FeatureInfo, list[str]], nn.Module]
@@ -84,7 +84,7 @@ class SupervisedModule(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """AdamW with warm-up and cosine over student and head."""
-        return build_optimizer(self, int(self.trainer.estimated_stepping_batches), self.optim_settings)
+        return build_optimizer(self, total_steps(self.trainer), self.optim_settings)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Stores the class names beside the weights."""

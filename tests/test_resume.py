@@ -51,32 +51,47 @@ def assert_same_weights(first: Path, second: Path) -> None:
             assert torch.equal(tensor, states[1][key]), f"{name}: {key}"
 
 
-def cut_and_resume(recipe: Path, folder: Path, *extra: str) -> dict[str, torch.Tensor]:
-    """Weights of a run cut off at step 6 and resumed from its checkpoint of step 4."""
-    cut = ["--trainer.callbacks+=tests.test_resume.PowerCut", "--trainer.callbacks.step=6"]
+def cut_and_resume(recipe: Path, folder: Path, *extra: str, cut: int = 6) -> dict[str, torch.Tensor]:
+    """Weights of a run cut off at step `cut` and resumed from its last checkpoint."""
     arguments = ["fit", str(recipe), f"--run.dir={folder}", *extra]
     with pytest.raises(ConnectionAbortedError):
-        main([*arguments, *cut])
+        main([*arguments, "--trainer.callbacks+=tests.test_resume.PowerCut", f"--trainer.callbacks.step={cut}"])
     assert main([*arguments, "--ckpt_path=last"]) == 0
     return read_state_dict(folder / "student.safetensors")
 
 
-EPOCHS_OF_FOUR_BATCHES = ["--data.batch_size=3", "--trainer.limit_val_batches=0"]
+AVERAGED = [EMA, "--trainer.callbacks.decay=0.9"]
+# Eight steps in two epochs; validated once, at the end.
+TWO_EPOCHS = ["--data.batch_size=3", "--trainer.val_check_interval=8", "--trainer.limit_val_batches=1"]
+LIMITS = {"steps": ["--trainer.max_steps=8"], "epochs": ["--trainer.max_steps=-1", "--trainer.max_epochs=2"]}
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where uninterrupted runs are kept, so that each kind is run once."""
+    return tmp_path_factory.mktemp("straight")
 
 
 @pytest.mark.parametrize(
-    "extra",
-    [[], [EMA, "--trainer.callbacks.decay=0.9"], EPOCHS_OF_FOUR_BATCHES],
-    ids=["plain", "ema", "at the end of an epoch"],
+    ("limit", "workers", "averaged", "every"),
+    [
+        *((limit, workers, ema, 3) for limit in LIMITS for workers in (0, 2) for ema in (False, True)),  # mid-epoch
+        *((limit, 0, True, 4) for limit in LIMITS),  # at the end of an epoch
+    ],
 )
-def test_resumed_distillation_equals_uninterrupted(distill_recipe: Path, tmp_path: Path, extra: list[str]) -> None:
-    assert main(["fit", str(distill_recipe), *extra]) == 0
-    straight = read_state_dict(tmp_path / "run" / "student.safetensors")
-    resumed = cut_and_resume(distill_recipe, tmp_path / "cut", *extra)
-    assert straight.keys() == resumed.keys()
-    for name, tensor in straight.items():
+def test_resumed_distillation_equals_uninterrupted(
+    distill_recipe: Path, tmp_path: Path, straight: Path, limit: str, workers: int, averaged: bool, every: int
+) -> None:
+    """The same bits, wherever the run was cut, and whether steps or epochs limit it."""
+    extra = [*TWO_EPOCHS, *(AVERAGED if averaged else [])]
+    whole = straight / f"averaged_{averaged}"
+    if not whole.exists():
+        assert main(["fit", str(distill_recipe), *extra, *LIMITS["steps"], f"--run.dir={whole}"]) == 0
+    extra += [*LIMITS[limit], f"--data.num_workers={workers}", f"--run.checkpoint_every={every}"]
+    resumed = cut_and_resume(distill_recipe, tmp_path / "cut", *extra, cut=7)
+    for name, tensor in read_state_dict(whole / "student.safetensors").items():
         assert torch.equal(tensor, resumed[name]), name
-    assert_same_weights(tmp_path / "run", tmp_path / "cut")
+    assert_same_weights(whole, tmp_path / "cut")
 
 
 VARIED = [
@@ -88,10 +103,10 @@ VARIED = [
 
 
 # The step of the checkpoint is validated as well, and no later validation is better.
-VALIDATED = ["--trainer.val_check_interval=4", EMA, "--trainer.callbacks.decay=0.9"]
+VALIDATED = ["--trainer.val_check_interval=4", *AVERAGED]
 
 
-@pytest.mark.parametrize("extra", [[], VARIED, VALIDATED], ids=["plain", "varied", "validated"])
+@pytest.mark.parametrize("extra", [VARIED, VALIDATED], ids=["varied", "validated"])
 def test_resumed_fine_tuning_equals_uninterrupted(finetune_recipe: Path, tmp_path: Path, extra: list[str]) -> None:
     assert main(["fit", str(finetune_recipe), *extra]) == 0
     straight = read_state_dict(tmp_path / "run" / "student.safetensors")
@@ -126,14 +141,25 @@ def test_a_resumed_run_keeps_its_metrics(distill_recipe: Path, tmp_path: Path) -
     assert len([line for line in lines[1:] if line.split(",")[loss]]) == 8, "a step was logged twice"
 
 
+@pytest.mark.parametrize(
+    ("limit", "said"),
+    [
+        (["--trainer.max_steps=1"], "already at step 1 of 1; raise trainer.max_steps"),
+        (
+            ["--trainer.max_steps=-1", "--trainer.max_epochs=1", "--data.batch_size=12"],
+            "already at epoch 1 of 1; raise trainer.max_epochs",
+        ),
+    ],
+    ids=["steps", "epochs"],
+)
 def test_a_finished_run_is_not_resumed(
-    distill_recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    distill_recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], limit: list[str], said: str
 ) -> None:
-    arguments = ["fit", str(distill_recipe), "--trainer.max_steps=1", "--trainer.limit_val_batches=0"]
+    arguments = ["fit", str(distill_recipe), *limit, "--trainer.limit_val_batches=0"]
     assert main(arguments) == 0
     before = (tmp_path / "run" / "summary.json").read_bytes()
     assert main([*arguments, "--ckpt_path=last"]) == 2
-    assert "already at step 1 of 1; raise trainer.max_steps" in capsys.readouterr().err
+    assert said in capsys.readouterr().err
     assert (tmp_path / "run" / "summary.json").read_bytes() == before
 
 

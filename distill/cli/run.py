@@ -24,6 +24,7 @@ from distill.cli.same_run import require_same_recipe, require_same_selection, re
 from distill.cli.smaller import smaller_run
 from distill.errors import UserError
 from distill.final_validation import FinalValidation
+from distill.optim import batches_per_epoch
 from distill.phases import phase
 from distill.quiet import quiet
 from distill.report.announcement import announce
@@ -153,7 +154,8 @@ class RecipeCLI(LightningCLI):
         """Refuses to go on from a checkpoint of the run's own folder unless the recipe is the run's, and not done."""
         if self._is_own(Path(checkpoint)):
             require_same_recipe(self.folder, self.resolved_recipe())
-            require_steps_to_go(self.folder, self.resumed_step, self.config["fit"].trainer.max_steps)
+            limits = self.config["fit"].trainer
+            require_steps_to_go(self.folder, Path(checkpoint), limits.max_steps, limits.max_epochs)
 
     def _is_own(self, checkpoint: Path) -> bool:
         return checkpoint.resolve().parent == (self.folder / "checkpoints").resolve()
@@ -245,8 +247,7 @@ class RecipeCLI(LightningCLI):
         every = self.trainer.val_check_interval
         if self.trainer.check_val_every_n_epoch is None or not isinstance(every, int):
             return
-        batches, limit = len(self.datamodule.train_dataloader()), self.trainer.limit_train_batches
-        batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
+        batches = batches_per_epoch(self.trainer)
         if every > batches and self.trainer.limit_val_batches:
             raise UserError(
                 f"trainer.val_check_interval is {every} batches, but an epoch has {batches}; with "

@@ -5,6 +5,7 @@ from typing import Any
 
 import yaml  # type: ignore[import-untyped]
 
+from distill.checkpoint import read_training_checkpoint
 from distill.cli.seeds import differing
 from distill.errors import UserError
 
@@ -60,16 +61,28 @@ def require_same_selection(folder: Path, data: Any) -> None:
             )
 
 
-def require_steps_to_go(folder: Path, step: int, max_steps: int) -> None:
+def require_steps_to_go(folder: Path, checkpoint: Path, max_steps: int, max_epochs: int | None) -> None:
     """Refuses to resume a finished run that has nothing left to do.
 
-    A run without a summary was cut off behind its last step: resuming it writes what is missing.
+    A run without a summary was cut off after its last step: resuming it writes what is missing.
 
     Raises:
-        UserError: The run is finished, and `max_steps` is not beyond `step`, where its checkpoint stands.
+        UserError: The run is finished, and its checkpoint stands at or beyond `max_steps` or `max_epochs`.
     """
-    if (folder / "summary.json").is_file() and 0 < max_steps <= step:
-        raise UserError(f"{folder} is already at step {step} of {max_steps}; raise trainer.max_steps")
+    if not (folder / "summary.json").is_file():
+        return
+    content = read_training_checkpoint(checkpoint)
+    done = {
+        "step": (content["global_step"], max_steps, "trainer.max_steps"),
+        "epoch": (
+            content["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"],
+            max_epochs or -1,
+            "trainer.max_epochs",
+        ),
+    }
+    for unit, (reached, limit, key) in done.items():
+        if 0 < limit <= reached:
+            raise UserError(f"{folder} is already at {unit} {reached} of {limit}; raise {key}")
 
 
 def _stored(folder: Path) -> dict[str, Any]:
