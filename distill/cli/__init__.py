@@ -11,9 +11,9 @@ from distill.shadowing import claim_packages
 claim_packages()  # here, not in `main`, because worker processes that start afresh only import
 
 VERBS = {
-    "fit": ("run", "train what RECIPE describes: distil a student, or fine-tune it under a head"),
-    "validate": ("run", "score a run on its validation images"),
-    "test": ("run", "score a run on its test images: box and mask AP, or mIoU"),
+    "fit": ("recipe_verbs", "train what RECIPE describes: distil a student, or fine-tune it under a head"),
+    "validate": ("recipe_verbs", "score a run on its validation images"),
+    "test": ("recipe_verbs", "score a run on its test images: box and mask AP, or mIoU"),
     "seeds": ("seeds", "mean and spread of the scores of several runs, one per seed"),
     "demo": ("demo", "teacher, distillation, fine-tuning and comparison on synthetic scenes, in minutes on a CPU"),
     "data": ("data", "prepare, verify or preview a labelled data set"),

@@ -6,6 +6,7 @@ Every stage is an ordinary recipe under recipes/demo/, run by the same command a
 import argparse
 import json
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -92,8 +93,39 @@ def compare(folder: Path, seed: int) -> list[comparison.Row]:
     console.print(comparison.rich_table(rows, title))
     pictures = ", ".join(sorted(path.name for path in folder.glob("*.png")))
     console.print(f"Wrote {folder}/: table.md, {pictures}. Took {time.perf_counter() - start:.0f} s.")
-    console.print("Next, on your own images:\n  distill fit recipes/rs4d_small.yaml --data.root YOUR_IMAGES")
+    for title, command in next_commands(folder):
+        console.print(f"{title}:\n  {command}", markup=False)
     return rows
+
+
+def next_commands(folder: Path) -> list[tuple[str, str]]:
+    """What to type after the demo, and what for: first what needs nothing but the demo's own results.
+
+    Args:
+        folder: Where the demo was written.
+    """
+
+    def path(*parts: str) -> str:
+        return shlex.quote(str(folder.joinpath(*parts)))
+
+    teacher = path("teacher", "student.safetensors")
+    sam = "--model.teacher.checkpoint sam_vit_b_01ec64.pth"
+    return [
+        ("Next, score the distilled student again", f"distill test {path('distilled')}"),
+        (
+            "Train it for twice as long",
+            f"distill fit {path('distilled', 'recipe.yaml')} --run.dir {path('longer')} --trainer.max_steps 1600",
+        ),
+        (
+            "Distil the demo's teacher on your own images",
+            f"distill fit recipes/demo/distill.yaml --run.dir {path('mine')} --data.root YOUR_IMAGES "
+            f"--model.teacher.checkpoint {teacher}",
+        ),
+        (
+            "Distil SAM, whose weights the README of segment-anything offers",
+            f"distill fit recipes/rs4d_small.yaml --data.root YOUR_IMAGES {sam}",
+        ),
+    ]
 
 
 def _side_by_side(hidden: list[str], log: Path, shown: list[str]) -> None:

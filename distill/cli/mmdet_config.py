@@ -17,6 +17,9 @@ import pytorch_lightning as pl
 from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
 from distill.checkpoint import write_atomically
+from distill.cli.moved_runs import moved_paths, words_for
+from distill.cli.overrides import expand
+from distill.cli.recipe_check import check
 from distill.cli.recipe_errors import explain, hidden_user_error
 from distill.cli.recipes import find
 from distill.cli.run import TRAINER_DEFAULTS, RecipeCLI
@@ -77,13 +80,15 @@ def run(words: list[str]) -> None:
             f"--output is {output}; MMDetection reads configs from files in .py: name one, such as {name}.py"
         )
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+    overrides = [*words_for(moved_paths(recipe)), *overrides]
+    check("fit", recipe, expand(overrides))
     try:
         cli = _Recipe(recipe, ["fit", "--config", str(recipe), *overrides, "--run.seeds=null"])  # a config is one run
     except (argparse.ArgumentError, ValueError) as error:
         if hidden := hidden_user_error(error):
             raise hidden from None
         if isinstance(error, argparse.ArgumentError):
-            raise explain(str(error), recipe) from error
+            raise explain(str(error)) from error
         raise
     export = import_module("heads.mmdet_config")  # by name: `distill` knows contracts, not components
     detector, schedule = _detector(cli), _schedule(cli, export)

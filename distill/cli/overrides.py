@@ -1,11 +1,30 @@
-"""Overrides on the command line that the parser would misread."""
+"""Overrides on the command line that the parser would misread, or that say in short what it wants at length."""
 
 import json
 import re
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+
+from distill.errors import UserError
 
 _NESTED = re.compile(r"--(?P<key>\w+(\.\w+){2,})(=(?P<value>.*))?", re.DOTALL)
+_STUDENT = re.compile(r"--(?P<key>model\.(init_args\.)?student)(=(?P<value>.*))?", re.DOTALL)
 _NULLS = ("null", "~")
+
+
+def expand(words: Sequence[str]) -> list[str]:
+    """The words as the parser wants them: nulls kept, and students written out that were given as a file of weights.
+
+    Args:
+        words: What follows `distill`.
+
+    Raises:
+        UserError: A student's file that does not exist, or does not say which student it holds.
+    """
+    return keep_nulls(write_out_students(words))
 
 
 def keep_nulls(words: Sequence[str]) -> list[str]:
@@ -28,3 +47,61 @@ def keep_nulls(words: Sequence[str]) -> list[str]:
         else:
             kept.append(word)
     return kept
+
+
+def write_out_students(words: Sequence[str]) -> list[str]:
+    """The words, with `--model.student runs/NAME/student.safetensors` as the class and arguments that the file names.
+
+    Arguments that do not belong to the architecture, such as `frozen_layers`, stay as the recipe has them.
+
+    Args:
+        words: What follows `distill`.
+
+    Raises:
+        UserError: The file does not exist, or does not say which student it holds.
+    """
+    written: list[str] = []
+    rest = list(words)
+    while rest:
+        word = rest.pop(0)
+        found = _STUDENT.fullmatch(word)
+        if found is not None:
+            value = found["value"] if found["value"] is not None else next(iter(rest), "")
+            if (path := _weights(value)) is not None:
+                written.append(f"--config={json.dumps({found['key']: student_of(path)})}")
+                rest = rest if found["value"] is not None else rest[1:]
+                continue
+        written.append(word)
+    return written
+
+
+def student_of(path: Path) -> dict[str, Any]:
+    """The student that a `student.safetensors` holds, as a recipe writes it.
+
+    Raises:
+        UserError: The file does not exist, or does not say which student it holds.
+    """
+    if not path.is_file():
+        raise UserError(f"model.student: there is no file {path}; pass the student.safetensors of a run, or a class")
+    try:
+        with safe_open(path, framework="np") as file:
+            metadata = file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"model.student: {path} cannot be read ({error}); copy or download it again") from error
+    # Only our own package: a file must not choose which code is imported.
+    if not metadata.get("class", "").startswith("students.") or "init_args" not in metadata:
+        raise UserError(
+            f"model.student: {path} does not say which student it holds; give the class, and the file as "
+            "--model.student.checkpoint"
+        )
+    arguments = json.loads(metadata["init_args"])
+    return {"class_path": metadata["class"], "init_args": arguments | {"checkpoint": str(path)}}
+
+
+def _weights(value: str) -> Path | None:
+    """The file of weights that a value names: the file, or the run folder that holds it."""
+    path = Path(value)
+    if path.suffix == ".safetensors":
+        return path
+    weights = path / "student.safetensors"
+    return weights if value and weights.is_file() else None

@@ -6,14 +6,12 @@ import re
 import traceback
 from functools import partial
 from importlib import import_module
-from pathlib import Path
 from typing import Any, get_args
 
 import pytorch_lightning as pl
-import yaml  # type: ignore[import-untyped]
 from jsonargparse import ArgumentParser
 
-from distill.cli.recipes import shipped
+from distill.cli.recipe_check import WAY_OUT
 from distill.errors import UserError, unknown_name
 
 _KEY = re.compile(r'Parser key "([^"]+)"')
@@ -26,11 +24,12 @@ _OPTION = re.compile(
 )
 _ATTRIBUTE = re.compile(r"module '([^']+)' has no attribute '([^']+)'")
 _MODULE = re.compile(r"No module named '([^']+)'")
-_STRAY = re.compile(r"unrecognized arguments: (?P<word>(?!-)\S+)")
 _MISTYPED = re.compile(
     r"(?:- )?(?:Expected a (?!path but)|(?=Not a valid subclass))(?P<type>.*?)(?:\. Got value: (?P<given>.*))?$"
 )
 _GIVEN = re.compile(r"(?:Given value: |Unable to load config (?=['\"]))(?P<given>.*)")
+_NESTED = re.compile(r"^NestedArg\(key='[^']*', val=(.*)\)$")  # how the parser shows a part of a component
+_REQUIRED = "the following arguments are required: "
 _AGAIN = re.compile(r"\. Got value: \w*[({]'?class_path.*")  # the whole component that holds the value
 _WORDS = {
     "int": "a whole number",
@@ -43,7 +42,6 @@ _WORDS = {
     "dict": "a mapping",
     "NoneType": "null",
 }
-_WAY_OUT = "see `distill fit RECIPE --print_config` for keys and types"
 _NOISE = re.compile(r"^(Does not validate|Subtypes:|Errors:|Given value|- Expected a <class 'NoneType'>)")
 
 
@@ -66,25 +64,9 @@ def _built(error: BaseException | None) -> list[str]:
     return [owner.dest for owner in owners if isinstance(owner, argparse.Action)]
 
 
-def explain(message: str, recipe: Path) -> UserError:
-    """The user's error behind the text of a jsonargparse failure.
-
-    Args:
-        message: The text.
-        recipe: The file that was parsed.
-    """
+def explain(message: str) -> UserError:
+    """The user's error behind the text of a jsonargparse failure."""
     lines = message.splitlines()
-    if "parsing config" in lines[0]:
-        return UserError(f"{recipe} is no valid YAML: {' '.join(message.split())}; correct the file")
-    if lines[0].startswith("Unexpected config:"):
-        content = yaml.safe_load(message.partition(": ")[2])
-        held = "is empty" if content is None else f"holds {_in_words(str(type(content)))}"
-        return UserError(f"{recipe} {held}; a recipe is a mapping with model, data and trainer")
-    if found := _STRAY.match(lines[0]):
-        word = found["word"]
-        if word.endswith(".yaml") or word in shipped():
-            return UserError(f"two recipes were given, {recipe} and {word}; a run takes one")
-        return UserError(f"{word!r} follows no --key; after the recipe come pairs --key value")
     prefix: list[str] = []
     owner: Any = None
     for line in lines:
@@ -94,6 +76,9 @@ def explain(message: str, recipe: Path) -> UserError:
             owner = _import(found[1])
         if found := _FACTORY.search(line):
             owner = _factory(owner, prefix[-1], _import(found[1]))
+        if line.strip().startswith(_REQUIRED) and prefix:
+            needed = line.strip().removeprefix(_REQUIRED)
+            return UserError(f"{_dotted(prefix)} needs {needed}; add to the recipe what is missing")
         if found := _OPTION.search(line):
             return _unknown_option(prefix, owner, found)
         if found := _ATTRIBUTE.search(line):
@@ -110,7 +95,7 @@ def explain(message: str, recipe: Path) -> UserError:
     telling = [line.strip().lstrip("- ") for line in lines if not _NOISE.match(line.strip())]
     detail = next((line for line in reversed(telling) if not line.endswith(":")), telling[-1] if telling else message)
     where = f"{_dotted(prefix)}: " if prefix else ""
-    return UserError(f"{where}{detail}; {_WAY_OUT}")
+    return UserError(f"{where}{detail}; {WAY_OUT}")
 
 
 def _mistyped(where: str, lines: list[str]) -> UserError | None:
@@ -127,7 +112,10 @@ def _mistyped(where: str, lines: list[str]) -> UserError | None:
         if found and found["given"] is not None:  # the end of a union's errors
             *others, last = dict.fromkeys(expected or ["a mapping"])
             allowed = f"{', '.join(others)} or {last}" if others else last
-            return UserError(f"{where}: given {_AGAIN.sub('', found['given'])}, expected {allowed}; {_WAY_OUT}")
+            given = _NESTED.sub(r"\1", _AGAIN.sub("", found["given"]))
+            if given.startswith("Namespace("):  # a whole component, in which another line says what is wrong
+                return None
+            return UserError(f"{where}: given {given}, expected {allowed}; {WAY_OUT}")
     return None
 
 

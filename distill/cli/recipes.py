@@ -2,13 +2,13 @@
 
 import argparse
 import shutil
+from collections.abc import Sequence
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
 
 from rich.table import Table
 
-from distill.checkpoint import write_atomically
 from distill.cli.console import table_console
 from distill.errors import UserError, did_you_mean
 
@@ -46,6 +46,22 @@ def find(name: str) -> Path:
     return recipes[key]
 
 
+def split(words: Sequence[str]) -> tuple[Path | None, list[str]]:
+    """The recipe that the words behind a verb name, first or as `--config`, and the other words.
+
+    Raises:
+        UserError: There is no such recipe.
+    """
+    if words and not words[0].startswith("-"):
+        return find(words[0]), list(words[1:])
+    for position, word in enumerate(words):
+        key, _, value = word.partition("=")
+        if key == "--config" and (value or position + 1 < len(words)):
+            behind = position + (1 if value else 2)
+            return find(value or words[position + 1]), [*words[:position], *words[behind:]]
+    return None, list(words)
+
+
 def summary(path: Path) -> str:
     """First sentence of the comment that opens a recipe."""
     comment = []
@@ -76,6 +92,8 @@ def run(words: list[str]) -> None:
             target = target / source.name
         if target.exists():
             raise UserError(f"{target} exists; name another target: distill recipes copy {arguments.name} TO")
+        from distill.checkpoint import write_atomically  # here, because it imports PyTorch
+
         write_atomically(target, partial(shutil.copyfile, source))
         print(f"copied to {target}; run it with: distill fit {target}")
     else:

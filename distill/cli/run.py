@@ -17,9 +17,12 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from distill.allocator import keep_freed_memory
 from distill.checkpoint import read_training_step
 from distill.cli.each_seed import run_each
-from distill.cli.overrides import keep_nulls
+from distill.cli.initial_weights import require_teacher, without_initial_weights
+from distill.cli.moved_runs import explain_missing, moved_paths, words_for
+from distill.cli.overrides import expand
+from distill.cli.recipe_check import TRAINER_DEFAULTS
 from distill.cli.recipe_errors import explain, hidden_user_error
-from distill.cli.recipes import find
+from distill.cli.recipes import split
 from distill.cli.same_run import require_same_recipe, require_same_selection, require_steps_to_go
 from distill.cli.smaller import smaller_run
 from distill.errors import UserError
@@ -43,17 +46,6 @@ from distill.report.run_folder import (
 )
 from distill.report.scored_run import report_scores
 
-TRAINER_DEFAULTS = {
-    "devices": 1,
-    "max_epochs": -1,
-    "check_val_every_n_epoch": None,  # recipes count steps, not epochs
-    "val_check_interval": 500,
-    "gradient_clip_val": 1.0,
-    "log_every_n_steps": 10,
-    "num_sanity_val_steps": 0,
-    "enable_model_summary": False,
-}
-
 
 class RecipeCLI(LightningCLI):
     """LightningCLI that knows run folders.
@@ -73,7 +65,7 @@ class RecipeCLI(LightningCLI):
         super().__init__(
             pl.LightningModule,
             pl.LightningDataModule,
-            args=keep_nulls(args),
+            args=expand(args),
             subclass_mode_model=True,
             subclass_mode_data=True,
             auto_configure_optimizers=False,
@@ -120,6 +112,8 @@ class RecipeCLI(LightningCLI):
             config.verbose = False  # the table that `_report` prints instead
             for argument in getattr(self.module_class, "training_only", ()):
                 config.model.init_args[argument] = None  # a teacher's file may be gone by now
+        if config.ckpt_path is not None:
+            require_teacher(config.model, "resuming" if self.stage == "fit" else "scoring a distillation")
         if self.stage == "fit":
             if any(self.folder.glob("seed*/recipe.yaml")):
                 raise UserError(
@@ -184,9 +178,15 @@ class RecipeCLI(LightningCLI):
 
     def instantiate_classes(self) -> None:
         """Nothing where the recipe asks for several seeds, since each of them gets a run of its own."""
-        if self.settings.seeds is None:
-            with phase("building the model"):
-                super().instantiate_classes()
+        if self.settings.seeds is not None:
+            return
+        config = self.config
+        if config[self.stage].ckpt_path is not None:
+            self.config = config.clone()
+            self.config[self.stage].model = without_initial_weights(config[self.stage].model)
+        with phase("building the model"):
+            super().instantiate_classes()
+        self.config = config  # recipe.yaml says what the run began with
 
     def _run_subcommand(self, subcommand: str) -> None:
         if self.settings.seeds is None:
@@ -258,7 +258,8 @@ class RecipeCLI(LightningCLI):
         """Says what was written and what to do next."""
         if self.trainer.is_global_zero:
             skipped = getattr(self.datamodule, "skipped", [])
-            say_goodbye(self.folder, run_kind(self.model, "fit"), self.wait.share, skipped, self.model.student)
+            kind, size = run_kind(self.model, "fit"), self.datamodule.image_size
+            say_goodbye(self.folder, kind, self.wait.share, skipped, self.model.student, size)
 
     def before_test(self) -> None:
         """Checks the data, and opens the dashboards."""
@@ -332,22 +333,23 @@ def run(words: list[str]) -> None:
         UserError: Anything the user can mend.
     """
     stage, *rest = words
-    recipe = Path(f"{stage}.yaml")
-    if rest and not rest[0].startswith("-"):
-        recipe = find(rest[0])
-        rest = ["--config", str(recipe), *rest[1:]]
-    elif "--config" in rest and rest.index("--config") + 1 < len(rest):
-        recipe = find(rest[rest.index("--config") + 1])
-    elif not {"-h", "--help"} & set(rest):
+    found, overrides = split(rest)
+    if found is None and not {"-h", "--help"} & set(rest):
         raise UserError(f"`distill {stage}` needs a recipe; `distill recipes` lists those that come with the package")
+    recipe, moved = Path(f"{stage}.yaml"), []
+    if found is not None:
+        recipe, moved = found, moved_paths(found)
+        rest = ["--config", str(recipe), *words_for(moved), *overrides]
     with quiet():
         try:
             cli = RecipeCLI(recipe, [stage, *rest])
             if cli.settings.seeds is not None:
                 run_each(cli, rest, run)
+        except UserError as error:
+            raise explain_missing(error, moved) from None
         except (argparse.ArgumentError, ValueError) as error:
             if hidden := hidden_user_error(error):
-                raise hidden from None
+                raise explain_missing(hidden, moved) from None
             if isinstance(error, argparse.ArgumentError):
-                raise explain(str(error), recipe) from error
+                raise explain(str(error)) from error
             raise

@@ -6,6 +6,7 @@ from typing import Any
 import yaml  # type: ignore[import-untyped]
 
 from distill.checkpoint import read_training_checkpoint
+from distill.cli.moved_runs import is_path
 from distill.cli.seeds import differing
 from distill.errors import UserError
 
@@ -15,7 +16,6 @@ _FREE = (
     *(f"trainer.{key}" for key in ("val_check_interval", "limit_val_batches", "log_every_n_steps")),
     "data.init_args.num_workers",
 )
-_PATHS = ("checkpoint", "root", "images", "annotations")  # endings of keys that name files, which may have moved
 
 
 def require_same_recipe(folder: Path, recipe: str) -> None:
@@ -32,7 +32,7 @@ def require_same_recipe(folder: Path, recipe: str) -> None:
     changed = [
         key
         for key in (differing([stored, yaml.safe_load(recipe)]) if stored else ())
-        if not f"{key}.".startswith(tuple(f"{free}." for free in _FREE)) and not key.endswith(_PATHS)
+        if not f"{key}.".startswith(tuple(f"{free}." for free in _FREE)) and not is_path(key)
     ]
     if changed:
         raise UserError(

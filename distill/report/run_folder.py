@@ -6,6 +6,7 @@ It can be read, compared and reported without W&B and without a network.
 import json
 import math
 import platform
+import shlex
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -171,7 +172,7 @@ class RunFolder(pl.Callback):
         """Records what is about to run."""
         if trainer.is_global_zero:
             write_text(self.folder / "recipe.yaml", self.recipe)
-            write_json(self.folder / "environment.json", environment())
+            write_json(self.folder / "environment.json", environment() | {"started_in": str(Path.cwd())})
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Keeps the final training state. Runs before EMA, which then puts the averaged weights in place."""
@@ -224,24 +225,45 @@ def loading_lines(folder: Path, rebuildable: bool) -> str:
     )
 
 
-def say_goodbye(folder: Path, kind: str, wait: float, skipped: Sequence[str], student: object) -> None:
-    """Tells what a fit wrote, which broken images it skipped, and what to type next."""
-    weights = folder / "student.safetensors"
-    variant = getattr(student, "init_args", {}).get("variant")
-    following = {
-        "distil": "distill fit recipes/finetune/nwpu_mask_rcnn.yaml "
-        f"--data.root YOUR_DATA {f'--model.student.variant {variant} ' if variant else ''}"
-        f"--model.student.checkpoint {weights}",
-        "fine-tune": f"distill test {folder}",
-    }[kind]
+def say_goodbye(folder: Path, kind: str, wait: float, skipped: Sequence[str], student: object, image_size: int) -> None:
+    """Tells what a fit wrote, which broken images it skipped, and what to type next.
+
+    Args:
+        folder: The run folder.
+        kind: "distil" or "fine-tune".
+        wait: Share of the training time that was spent waiting for data.
+        skipped: Names of the broken images.
+        student: The run's student.
+        image_size: Side of its views, in pixels.
+    """
     console = Console(soft_wrap=True, highlight=False)
     written = [entry.name for entry in sorted(folder.iterdir()) if not entry.name.startswith(".")]
     console.print(f"\nWrote {folder}/: {', '.join(written)}")
     console.print(f"Waiting for data took {wait:.0%} of the training time.")
     if skipped:
         console.print(f"Skipped {len(skipped)} broken images: {', '.join(skipped[:10])}{' ...' * (len(skipped) > 10)}")
-    console.print(f"Next:\n  {following}\nIn Python:")
+    console.print(f"Next:\n  {next_command(folder, kind, student, image_size)}", markup=False)
+    console.print("In Python:")
     console.print("\n".join(f"  {line}" for line in loading_lines(folder, ours(student)).splitlines()), markup=False)
+
+
+def next_command(folder: Path, kind: str, student: object, image_size: int) -> str:
+    """What to type after a fit: score it, or fine-tune the student that was distilled.
+
+    Args:
+        folder: The run folder.
+        kind: "distil" or "fine-tune".
+        student: The run's student.
+        image_size: Side of its views, in pixels, which are a size that it takes.
+    """
+    if kind == "fine-tune":
+        return f"distill test {shlex.quote(str(folder))}"
+    recipe = "nwpu_mask_rcnn" if torch.cuda.is_available() else "nwpu_mask_rcnn_cpu"
+    weights = shlex.quote(str(folder / "student.safetensors"))
+    if not ours(student):  # whose arguments the file does not hold
+        weights = f"{type(student).__module__}.{type(student).__name__} --model.student.checkpoint {weights}"
+    data = f"--data.root YOUR_DATA --data.image_size {image_size}"
+    return f"distill fit recipes/finetune/{recipe}.yaml {data} --model.student {weights}"
 
 
 def _score(value: float) -> str:

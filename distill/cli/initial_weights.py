@@ -1,0 +1,56 @@
+"""Which files of weights a command needs: none of those that its checkpoint replaces."""
+
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import Namespace
+
+from distill.errors import UserError
+
+_TEACHER = "teacher"  # in no checkpoint
+
+
+def without_initial_weights(config: Namespace) -> Namespace:
+    """The `model` group, to be built for a training checkpoint that holds the weights of everything but the teacher.
+
+    Args:
+        config: The parsed group.
+
+    Returns:
+        A copy that names no file of initial weights, because those may be gone by now.
+    """
+    copy = config.clone()
+    for name, value in vars(copy.get("init_args", Namespace())).items():
+        if name != _TEACHER:
+            _forget(value)
+    return copy
+
+
+def require_teacher(config: Namespace, purpose: str) -> None:
+    """Refuses to build a teacher whose file is gone, in the words of what it is needed for.
+
+    Args:
+        config: The parsed `model` group.
+        purpose: What is to be done with the run.
+
+    Raises:
+        UserError: There is no such file.
+    """
+    teacher = config.init_args.get(_TEACHER)
+    path = teacher.get("init_args", Namespace()).get("checkpoint") if isinstance(teacher, Namespace) else None
+    if path is not None and not Path(path).is_file():
+        raise UserError(
+            f"model.teacher.checkpoint: there is no file {path}; {purpose} needs the teacher, which is in no "
+            "checkpoint of the run: pass --model.teacher.checkpoint FILE with the same weights"
+        )
+
+
+def _forget(node: Any) -> None:
+    """Sets every `checkpoint` below a node to None, `decoder_checkpoint` and the like included."""
+    if isinstance(node, Namespace | dict):
+        items = vars(node) if isinstance(node, Namespace) else node
+        for key, value in list(items.items()):
+            if key.endswith("checkpoint") and isinstance(value, str):
+                node[key] = None
+            else:
+                _forget(value)

@@ -1,0 +1,257 @@
+"""What a recipe may say of a class, read from its source: keys, types, defaults and descriptions.
+
+Nothing is imported, because importing PyTorch and Lightning takes seconds: a misspelt key and `--help` answer at once.
+What cannot be read for certain is left to the parser, which imports everything.
+"""
+
+import ast
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+OWN = ("distill", "students", "teachers", "heads")  # packages whose classes are read
+_BUILTIN = {"int", "float", "bool", "str", "list", "tuple", "dict", "None"}
+_NAMED = {"Sequence": "list", "Iterable": "list", "Mapping": "dict"}
+
+
+@dataclass(frozen=True)
+class Type:
+    """One alternative of what a key takes.
+
+    Attributes:
+        kind: "int", "float", "bool", "str", "list", "tuple", "dict", "None", "literal", "settings" (a dataclass),
+            "component" (any other class, or what builds one) or "any".
+        items: Types of the items of a list or of the values of a dict, one for all; of a tuple, one for each.
+        words: Values of a literal.
+        settings: Path of a dataclass.
+        supplied: How many arguments of a component its owner passes when it builds it.
+    """
+
+    kind: str
+    items: tuple[tuple["Type", ...], ...] = ()
+    words: tuple[object, ...] = ()
+    settings: str = ""
+    supplied: int = 0
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A key that a class takes.
+
+    Attributes:
+        types: What its value may be.
+        default: Its default as source text; None if it must be given.
+        description: From the docstring.
+    """
+
+    types: tuple[Type, ...]
+    default: str | None
+    description: str
+
+
+def class_names(module: str) -> list[str] | None:
+    """Names of the classes that a module of ours offers to recipes; None if there is no such module."""
+    tree = _parse(module)
+    if tree is None:
+        return None
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
+            return [name for name in ast.literal_eval(node.value) if name[0].isupper()]
+    return [node.name for node in tree.body if isinstance(node, ast.ClassDef)]
+
+
+@cache
+def parameters(class_path: str) -> dict[str, Parameter] | None:
+    """What the constructor takes, in order, that of its bases included where it hands on `**kwargs`.
+
+    Args:
+        class_path: Where the class is, for example "students.RS4D".
+
+    Returns:
+        None if there is no such class, or if its source does not say.
+    """
+    found = _find(*_split(class_path))
+    if found is None or not isinstance(found[1], ast.ClassDef):
+        return None
+    module, node = found
+    described = descriptions(ast.get_docstring(node) or "")
+    constructor = method(node, "__init__")
+    if constructor is not None:
+        return _of_function(module, node, constructor, described | descriptions(ast.get_docstring(constructor) or ""))
+    inherited: dict[str, Parameter] | None = {}
+    for base in node.bases:
+        inherited = parameters(_path(module, base))
+        break
+    if not _is_dataclass(node) or inherited is None:
+        return inherited
+    fields = {
+        field.target.id: Parameter(
+            tuple(_types(module, field.annotation)),
+            None if field.value is None else ast.unparse(field.value),
+            described.get(field.target.id, ""),
+        )
+        for field in node.body
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
+    }
+    return inherited | fields
+
+
+@cache
+def method_parameters(class_path: str, name: str) -> list[str]:
+    """Names of the parameters of a method."""
+    found = _find(*_split(class_path))
+    function = method(found[1], name) if found is not None and isinstance(found[1], ast.ClassDef) else None
+    return (
+        [] if function is None else [argument.arg for argument in (*function.args.args, *function.args.kwonlyargs)][1:]
+    )
+
+
+def purpose(class_path: str) -> str:
+    """The first line of a class's docstring."""
+    found = _find(*_split(class_path))
+    text = ast.get_docstring(found[1]) if found is not None and isinstance(found[1], ast.ClassDef) else None
+    return (text or "").partition("\n")[0]
+
+
+def descriptions(docstring: str) -> dict[str, str]:
+    """The text of every entry under `Args:`."""
+    found: dict[str, str] = {}
+    name = ""
+    inside = False
+    for line in docstring.splitlines():
+        indent = len(line) - len(line.lstrip())
+        if line.rstrip() == "Args:":
+            inside = True
+        elif inside and line.strip() and indent == 0:
+            break
+        elif inside and indent == 4 and ":" in line:
+            name, _, text = line.strip().partition(":")
+            found[name.partition(" (")[0]] = text.strip()
+        elif inside and name in found:
+            found[name] = f"{found[name]} {line.strip()}".strip()
+    return found
+
+
+def method(node: ast.ClassDef, name: str) -> ast.FunctionDef | None:
+    """A method of a class."""
+    return next((part for part in node.body if isinstance(part, ast.FunctionDef) and part.name == name), None)
+
+
+def _of_function(
+    module: str, owner: ast.ClassDef, function: ast.FunctionDef, described: dict[str, str]
+) -> dict[str, Parameter] | None:
+    arguments = function.args
+    given = (*arguments.posonlyargs, *arguments.args)[1:]
+    defaults = [None] * (len(given) - len(arguments.defaults)) + list(arguments.defaults)
+    named = [*zip(given, defaults, strict=True), *zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)]
+    own = {
+        argument.arg: Parameter(
+            tuple(_types(module, argument.annotation)) if argument.annotation else (Type("any"),),
+            None if default is None else ast.unparse(default),
+            described.get(argument.arg, ""),
+        )
+        for argument, default in named
+    }
+    if arguments.kwarg is None:
+        return own
+    handed_on = [
+        call
+        for call in ast.walk(function)
+        if isinstance(call, ast.Call)
+        and ast.unparse(call.func) == "super().__init__"
+        and any(keyword.arg is None for keyword in call.keywords)
+    ]
+    if len(handed_on) != 1 or handed_on[0].args or not owner.bases:
+        return None
+    inherited = parameters(_path(module, owner.bases[0]))
+    if inherited is None:
+        return None
+    fixed = {keyword.arg for keyword in handed_on[0].keywords}
+    return own | {name: parameter for name, parameter in inherited.items() if name not in own and name not in fixed}
+
+
+def _types(module: str, annotation: ast.expr) -> Iterator[Type]:
+    """The alternatives of an annotation, nested unions and names of types resolved."""
+    if isinstance(annotation, ast.BinOp):
+        yield from _types(module, annotation.left)
+        yield from _types(module, annotation.right)
+    elif isinstance(annotation, ast.Constant):
+        yield Type("None" if annotation.value is None else "any")
+    elif isinstance(annotation, ast.Subscript):
+        yield _subscripted(module, annotation)
+    elif isinstance(annotation, ast.Name) and annotation.id in _BUILTIN:
+        yield Type(annotation.id)
+    elif isinstance(annotation, ast.Name) and (found := _find(module, annotation.id)) is not None:
+        where, node = found
+        if not isinstance(node, ast.ClassDef):
+            yield from _types(where, node)
+        elif _is_dataclass(node):
+            yield Type("settings", settings=f"{where}.{node.name}")
+        else:
+            yield Type("component")
+    else:
+        yield Type("component" if isinstance(annotation, ast.Attribute) else "any")
+
+
+def _subscripted(module: str, annotation: ast.Subscript) -> Type:
+    name = ast.unparse(annotation.value).rpartition(".")[2]
+    name = _NAMED.get(name, name)
+    inner = annotation.slice.elts if isinstance(annotation.slice, ast.Tuple) else [annotation.slice]
+    if name == "Callable":
+        return Type("component", supplied=len(inner[0].elts) if isinstance(inner[0], ast.List) else 0)
+    if name == "Literal":
+        return Type("literal", words=tuple(ast.literal_eval(word) for word in inner))
+    if name in ("list", "tuple"):
+        endless = name == "tuple" and ast.unparse(inner[-1]) == "..."
+        items = tuple(tuple(_types(module, item)) for item in (inner[:1] if endless else inner))
+        return Type("list" if endless else name, items=items)
+    return Type("dict", items=(tuple(_types(module, inner[-1])),)) if name == "dict" else Type("any")
+
+
+def _is_dataclass(node: ast.ClassDef) -> bool:
+    return any("dataclass" in ast.unparse(decorator) for decorator in node.decorator_list)
+
+
+def _split(path: str) -> tuple[str, str]:
+    module, _, name = path.rpartition(".")
+    return module, name
+
+
+def _path(module: str, node: ast.expr) -> str:
+    """The full path of a name that a module uses."""
+    found = _find(module, node.id) if isinstance(node, ast.Name) else None
+    if found is None or not isinstance(found[1], ast.ClassDef):
+        return ""
+    return f"{found[0]}.{found[1].name}"
+
+
+@cache
+def _find(module: str, name: str) -> tuple[str, ast.ClassDef | ast.expr] | None:
+    """Where a name of a module is defined, and as what: a class, or an expression such as a union of types."""
+    tree = _parse(module)
+    for node in ast.walk(tree) if tree is not None else ():
+        if isinstance(node, ast.ClassDef) and node.name == name:
+            return module, node
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == name:
+            return module, node.value
+        if isinstance(node, ast.ImportFrom) and node.module is not None and node.level == 0:
+            for alias in node.names:
+                if (alias.asname or alias.name) == name:
+                    return _find(node.module, alias.name)
+    return None
+
+
+@cache
+def _parse(module: str) -> ast.Module | None:
+    package, *rest = module.split(".")
+    if package not in (*OWN, "pytorch_lightning"):
+        return None
+    spec = find_spec(package)  # of a top-level package it imports nothing
+    for folder in (spec.submodule_search_locations or ()) if spec else ():
+        place = Path(folder, *rest)
+        for path in (place / "__init__.py", place.with_suffix(".py") if rest else place):
+            if path.is_file():
+                return ast.parse(path.read_text(encoding="utf-8"))
+    return None
