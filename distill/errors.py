@@ -22,7 +22,8 @@ def unknown_name(kind: str, given: str, allowed: Iterable[str]) -> UserError:
 
 def did_you_mean(given: str, names: Sequence[str]) -> str:
     """A question with the names nearest to the given one and a space after it; empty if none is near."""
-    nearest = get_close_matches(given, names, n=3, cutoff=0.5)
+    by_lower_case = {name.lower(): name for name in names}
+    nearest = [by_lower_case[name] for name in get_close_matches(given.lower(), by_lower_case, n=3, cutoff=0.5)]
     return f"did you mean {' or '.join(nearest)}? " if nearest else ""
 
 
