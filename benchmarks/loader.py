@@ -30,14 +30,13 @@ from distill.report.progress import DataWait
 from heads import MaskRCNN
 from students import RS4D
 
-SHARED = Path(__file__).parents[1] / "../shared/data/nwpu"
 EVERYTHING = Augmentation(rotate=True, brightness=0.2, contrast=0.2, saturation=0.2, speckle=1.0)
 WARM_UP = 2  # batches, in which workers start
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--root", type=Path, default=SHARED, help="NWPU VHR-10")
+    parser.add_argument("--root", type=Path, default=Path("data/nwpu"), help="folder of NWPU VHR-10")
     parser.add_argument("--image-size", type=int, default=512, help="side of the view in pixels")
     parser.add_argument("--batch-size", type=int, default=4)
     parser.add_argument("--workers", type=int, nargs="*", default=[0, 1, 2])

@@ -1,6 +1,7 @@
 """Every recipe that ships parses, prints, and parses again to the same; its opening comment says how to use it."""
 
 import argparse
+import re
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,19 @@ def test_recipe_opens_with_purpose_command_needs(name: str) -> None:
     assert f"recipes/{name}.yaml" in comment
     assert "# Needs:" in comment
     assert len(text.splitlines()) <= 45, "a recipe fits on one screen"
+
+
+def test_no_file_names_a_folder_beside_the_checkout() -> None:
+    """Recipes, documentation and docstrings are read elsewhere: paths in them are relative, or stand for the user's."""
+    root = Path(__file__).resolve().parents[2]
+    folders = [root / name for name in ("recipes", "docs", "distill", "students", "teachers", "heads", "benchmarks")]
+    files = [file for folder in folders for suffix in ("yaml", "md", "py") for file in folder.rglob(f"*.{suffix}")]
+    for file in [*files, *root.glob("*.md"), root / "Makefile"]:
+        text = file.read_text(encoding="utf-8")
+        # A link to a file of the checkout, as in [README](../README.md), does lead somewhere.
+        up = re.findall(r"(?<!\]\()\.\./[\w./]*", text) if file.suffix != ".py" else re.findall(r"\.\./shared", text)
+        assert not up, (file, up)
+        assert not re.findall(r"(?<![\w.])/(?:home|root|work|Users)/\w+", text), file
 
 
 @pytest.mark.parametrize("name", [name for name in RECIPES if name.startswith("finetune/") and name.endswith("_cpu")])
