@@ -137,6 +137,8 @@ def read_metadata(path: str | Path) -> dict[str, str]:
 def write_atomically(path: str | Path, write: Callable[[Path], object]) -> None:
     """Calls `write` with a temporary path beside `path`, then moves the result into place in one step.
 
+    The content is on the disk before it gets its name, so that neither a crash nor a power cut leaves half a file.
+
     Raises:
         UserError: The place cannot be written, or the disk is full; what was there before is kept.
     """
@@ -150,7 +152,9 @@ def write_atomically(path: str | Path, write: Callable[[Path], object]) -> None:
             write(temporary)
             mode = 0o666 & ~_umask()
             temporary.chmod(mode)
+            _sync(temporary)
             temporary.replace(path)
+            _sync(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
     except (OSError, SafetensorError) as error:  # safetensors reports a full disk in its own words
@@ -198,6 +202,17 @@ def digest(module: nn.Module) -> str:
         flat = tensor.detach().cpu().contiguous().view(-1)  # a scalar cannot be viewed as bytes
         sha.update(flat.view(torch.uint8).numpy().tobytes() if tensor.numel() else b"")
     return sha.hexdigest()[:16]
+
+
+def _sync(path: Path) -> None:
+    """Waits until a file's content, or a folder's names, are on the disk."""
+    if path.is_dir() and os.name == "nt":
+        return  # Windows cannot open folders
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _umask() -> int:

@@ -30,6 +30,7 @@ IMAGE_SIZE = 128
 # Few labels, many images: the situation distillation is for. The teacher alone sees the large labelled set.
 SCENES = {"teacher": 640, "unlabelled": 960, "labelled": 16, "test": 96}
 SHOWN = 4
+PICTURES = ("predictions.png", "curves.png", "features.png")
 
 
 def run(words: list[str]) -> None:
@@ -52,8 +53,8 @@ def compare(folder: Path, seed: int) -> list[comparison.Row]:
     console.print(f"wrote {sum(SCENES.values())} scenes to {data}")
 
     def fit(name: str, *overrides: str) -> list[str]:
-        run_arguments = [f"--run.dir={folder / name}", "--run.overwrite=true", f"--seed_everything={seed}"]
-        return ["fit", f"demo/{name}", *run_arguments, *overrides]
+        place = [f"--run.dir={folder / name}", "--run.overwrite=true", f"--run.experiment={folder.name}"]
+        return ["fit", f"demo/{name}", *place, f"--seed_everything={seed}", *overrides]
 
     def labelled(split: str) -> list[str]:
         test = f"{data}/test"
@@ -68,6 +69,8 @@ def compare(folder: Path, seed: int) -> list[comparison.Row]:
     student = f"{folder}/distill/student.safetensors"
     console.rule("distill fit recipes/demo/teacher.yaml")
     runner.run(fit("teacher", *labelled("teacher")))
+    for name in ("table.md", *PICTURES):  # of an earlier demo, whose teacher is gone by now
+        (folder / name).unlink(missing_ok=True)
     console.rule("distill fit recipes/demo/distill.yaml")
     runner.run(fit("distill", f"--data.root={data}/unlabelled/images", f"--model.teacher.checkpoint={teacher}"))
     log = folder / "scratch.log"

@@ -13,8 +13,10 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from distill.cli.seeds import differing, report, seed_folders
 from distill.errors import UserError
+from distill.report.checkpoint_io import LAST, PREVIOUS
 from distill.report.facts import run_kind
-from distill.report.run_folder import clear, write_json, write_text
+from distill.report.replacement import recover
+from distill.report.run_folder import write_json, write_text
 
 if TYPE_CHECKING:
     from distill.cli.run import RecipeCLI
@@ -48,9 +50,12 @@ def run_each(cli: "RecipeCLI", words: list[str], start: Callable[[list[str]], No
         if stage != "fit":
             start([stage, *single])
             continue
-        if not _finished(run):
-            start(["fit", *single, *(["--ckpt_path=last"] if _interrupted(run) else [])])
-            if _reports():  # not earlier: a recipe that cannot run leaves nothing behind
+        if settings.overwrite or not _finished(run):
+            resumes = _interrupted(run) and not settings.overwrite
+            start(["fit", *single, *(["--ckpt_path=last"] if resumes else [])])
+            if _reports():  # not earlier: a recipe that cannot run changes nothing
+                for table in folder.glob("*_seeds.json"):  # of other runs than there are now
+                    table.unlink()
                 write_text(folder / "recipe.yaml", recipe)
         start([scored, str(run)])
     if _reports():
@@ -73,15 +78,14 @@ def _require_no_checkpoint(stage: str, path: str | None) -> None:
 
 
 def _require_place(folder: Path, runs: list[Path], recipe: str, overwrite: bool) -> None:
-    """Refuses to mix recipes; makes room where overwriting was asked for."""
+    """Refuses to mix recipes, unless each run is to be replaced by its own successor."""
+    for run in runs:
+        recover(run)
     if (folder / "checkpoints").exists():
         raise UserError(f"{folder} holds the run of a single seed; choose another folder with --run.dir")
-    started = [run for run in runs if _finished(run) or _interrupted(run)]
     if overwrite:
-        for run in started if _reports() else []:
-            clear(run)
         return
-    for run in started:
+    for run in (run for run in runs if _finished(run) or _interrupted(run)):
         keys = differing([yaml.safe_load(recipe), yaml.safe_load((run / "recipe.yaml").read_text(encoding="utf-8"))])
         if keys:
             raise UserError(
@@ -95,7 +99,7 @@ def _finished(run: Path) -> bool:
 
 
 def _interrupted(run: Path) -> bool:
-    return not _finished(run) and (run / "checkpoints" / "last.ckpt").is_file()
+    return not _finished(run) and any((run / "checkpoints" / name).is_file() for name in (LAST, PREVIOUS))
 
 
 def _reports() -> bool:

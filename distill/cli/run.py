@@ -10,8 +10,9 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint
+from pytorch_lightning.callbacks import Checkpoint, LearningRateMonitor, ModelCheckpoint
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
+from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from distill.allocator import keep_freed_memory
@@ -25,21 +26,22 @@ from distill.cli.recipe_errors import explain, hidden_user_error
 from distill.cli.recipes import split
 from distill.cli.same_run import require_same_recipe, require_same_selection, require_steps_to_go
 from distill.cli.smaller import smaller_run
-from distill.errors import UserError
+from distill.errors import Stopped, UserError
 from distill.final_validation import FinalValidation
 from distill.optim import batches_per_epoch
 from distill.phases import phase
 from distill.quiet import quiet
 from distill.report.announcement import announce
-from distill.report.facts import run_facts, run_kind
+from distill.report.checkpoint_io import AtomicCheckpointIO, last_checkpoint
+from distill.report.facts import components, run_facts, run_kind
+from distill.report.first_step import FirstStep
 from distill.report.last_checkpoint import LastCheckpoint
-from distill.report.loggers import build_loggers
+from distill.report.loggers import WaitingLogger, build_loggers, log_scores
 from distill.report.progress import DataWait, progress_display
+from distill.report.replacement import recover
 from distill.report.run_folder import (
     RunFolder,
     RunSettings,
-    clear,
-    clear_scores,
     require_fresh,
     require_writable,
     say_goodbye,
@@ -103,6 +105,7 @@ class RecipeCLI(LightningCLI):
             self.folder = self.recipe.parent
         else:
             self.folder = Path(config.run.dir) if config.run.dir else Path("runs") / self.recipe.stem
+        recover(self.folder)
         config.run.dir = str(self.folder)
         config.run.experiment = config.run.experiment or self.folder.name
         if config.run.seeds is not None:
@@ -121,7 +124,7 @@ class RecipeCLI(LightningCLI):
                     "folder with --run.dir"
                 )
             self._require_steps()
-            require_fresh(self.folder, config.run.overwrite, config.ckpt_path is not None)
+            require_fresh(self.folder, config.run.overwrite, self._resumes())
             if config.ckpt_path is not None:
                 self._require_continuation(config.ckpt_path)
             if config.trainer.max_steps == -1 and config.trainer.max_epochs in (-1, None):
@@ -151,6 +154,11 @@ class RecipeCLI(LightningCLI):
             limits = self.config["fit"].trainer
             require_steps_to_go(self.folder, Path(checkpoint), limits.max_steps, limits.max_epochs)
 
+    def _resumes(self) -> bool:
+        """Whether the run of the folder goes on."""
+        checkpoint = self.config[self.stage].ckpt_path
+        return checkpoint is not None and self._is_own(Path(checkpoint))
+
     def _is_own(self, checkpoint: Path) -> bool:
         return checkpoint.resolve().parent == (self.folder / "checkpoints").resolve()
 
@@ -160,6 +168,8 @@ class RecipeCLI(LightningCLI):
             return None
         name = given or "last"
         path = self.folder / "checkpoints" / f"{name}.ckpt" if name in ("last", "best") else Path(name)
+        if name == "last":
+            path = last_checkpoint(path.parent) or path
         if not path.is_file():
             way_out = f"run `distill fit {self.recipe}` first, or pass --ckpt_path"
             raise UserError(f"there is no checkpoint {path}; {way_out}")
@@ -210,7 +220,10 @@ class RecipeCLI(LightningCLI):
             mine.append(LastCheckpoint(checkpoints, self.settings.checkpoint_every))
         trainer_config = self._get(self.config_init, "trainer", default={})
         callbacks = [*(trainer_config.get("callbacks") or []), *mine]
-        kwargs |= {"callbacks": callbacks, "logger": False, "default_root_dir": str(self.folder)}
+        plugins = trainer_config.get("plugins") or []
+        plugins = [*(plugins if isinstance(plugins, list) else [plugins]), AtomicCheckpointIO()]
+        kwargs |= {"callbacks": callbacks, "plugins": plugins}
+        kwargs |= {"logger": False, "default_root_dir": str(self.folder)}
         try:
             trainer = super().instantiate_trainer(**kwargs)
         except (MisconfigurationException, ValueError) as error:
@@ -231,16 +244,21 @@ class RecipeCLI(LightningCLI):
         facts = self._facts()
         require_writable(self.folder)
         config = self.config["fit"]
-        if self.trainer.is_global_zero:
-            (clear_scores if config.ckpt_path else clear)(self.folder)
-        name = self.folder.name
-        if self._wants_logger():
-            self.trainer.loggers = build_loggers(
-                self.folder, name, config.run.experiment, kind, facts, self.resumed_step
-            )
+        name, resumed = self.folder.name, self._resumes()
+
+        def loggers() -> list[Logger]:
+            settings = self._settings_of_interest() | {"lr": self.trainer.optimizers[0].defaults["lr"]}
+            keep = self.resumed_step if resumed else -1
+            return build_loggers(self.folder, name, config.run.experiment, kind, facts | settings, keep)
+
+        wanted = self._wants_logger()
+        if wanted:
+            self.trainer.loggers = [WaitingLogger(self.folder)]
+        callbacks: list[pl.Callback] = self.trainer.callbacks  # type: ignore[attr-defined]
+        first_step = FirstStep(self.folder, self.resolved_recipe(), resumed, loggers if wanted else None)
+        callbacks.insert(next(i for i, each in enumerate(callbacks) if isinstance(each, Checkpoint)), first_step)
         # First, so that it sees the end of training before EMA does.
-        folder = RunFolder(self.folder, self.resolved_recipe(), name, facts)
-        self.trainer.callbacks.insert(0, folder)  # type: ignore[attr-defined]
+        callbacks.insert(0, RunFolder(self.folder, name, facts, first_step.open))
 
     def _check_validation(self) -> None:
         """Refuses what Lightning would refuse only once the run folder is there."""
@@ -292,10 +310,6 @@ class RecipeCLI(LightningCLI):
             raise UserError("a distillation run has no test split; use `distill validate`")
         if hasattr(self.model, "build_head"):
             self.model.build_head(self.datamodule.class_names)
-        if self._wants_logger():
-            facts = self._facts()
-            experiment = self.config[self.stage].run.experiment
-            self.trainer.loggers = build_loggers(self.folder, self.folder.name, experiment, "test", facts, -1)
 
     def _report(self, stage: str) -> None:
         if self.trainer.is_global_zero:
@@ -307,11 +321,20 @@ class RecipeCLI(LightningCLI):
                 "image_size": self.datamodule.image_size,
             }
             report_scores(self.folder, stage, self.model, logged, facts)
+            if self._wants_logger():
+                parts = components(self.model, self.datamodule, self.datamodule.image_size)
+                experiment = self.config[stage].run.experiment
+                log_scores(self.folder, self.folder.name, experiment, parts | self._settings_of_interest(), stage)
 
     def _facts(self) -> dict[str, Any]:
         size = self.datamodule.image_size
         with phase(f"measuring what the student costs at {size} px"):
             return run_facts(self.model, self.datamodule, size)
+
+    def _settings_of_interest(self) -> dict[str, Any]:
+        """Settings that dashboards compare runs by."""
+        config = self.config[self.stage]
+        return {"seed": config.seed_everything, "batch_size": config.data.init_args.get("batch_size")}
 
     def _wants_logger(self) -> bool:
         return self.config[self.stage].trainer.logger is not False
@@ -347,6 +370,10 @@ def run(words: list[str]) -> None:
                 run_each(cli, rest, run)
         except UserError as error:
             raise explain_missing(error, moved) from None
+        except SystemExit as ending:
+            if isinstance(ending.__context__, KeyboardInterrupt):  # which the trainer turns into an exit
+                raise Stopped(str(ending.__context__) or "stopped") from None
+            raise
         except (argparse.ArgumentError, ValueError) as error:
             if hidden := hidden_user_error(error):
                 raise explain_missing(hidden, moved) from None

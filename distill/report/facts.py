@@ -21,16 +21,22 @@ def run_kind(module: pl.LightningModule | type[pl.LightningModule], stage: str) 
     return "fine-tune" if hasattr(module, "build_head") else "distil"
 
 
-def run_facts(module: Any, data: pl.LightningDataModule, image_size: int) -> dict[str, Any]:
-    """Components and the student's cost at the recipe's image size.
-
-    Returns:
-        student, teacher, head, data (labels), params, executed macs and cpu_latency_ms of the student for one image.
-    """
-    spent = cost(module.student, image_size)
+def components(module: Any, data: pl.LightningDataModule, image_size: int) -> dict[str, Any]:
+    """What a run is made of: student, teacher, head, data (labels) and the recipe's image size."""
     facts: dict[str, Any] = {"student": label(module.student), "data": label(data), "image_size": image_size}
     if getattr(module, "teacher", None) is not None:
         facts |= {"teacher": label(module.teacher), "teacher_digest": module.teacher.digest}
     if getattr(module, "head", None) is not None:
         facts["head"] = label(module.head)
-    return facts | {"params": spent.params, "macs": spent.macs, "cpu_latency_ms": round(spent.latency_ms, 1)}
+    return facts
+
+
+def run_facts(module: Any, data: pl.LightningDataModule, image_size: int) -> dict[str, Any]:
+    """The `components`, and the student's cost at the recipe's image size.
+
+    Returns:
+        The components, and params, executed macs and cpu_latency_ms of the student for one image.
+    """
+    spent = cost(module.student, image_size)
+    costs = {"params": spent.params, "macs": spent.macs, "cpu_latency_ms": round(spent.latency_ms, 1)}
+    return components(module, data, image_size) | costs

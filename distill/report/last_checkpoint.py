@@ -6,22 +6,23 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.callbacks import Checkpoint
 
 from distill.errors import Stopped
+from distill.report.checkpoint_io import LAST
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)  # Ctrl-C; Slurm and containers
 
 
-class LastCheckpoint(ModelCheckpoint):
+class LastCheckpoint(Checkpoint):
     """Writes last.ckpt every so many optimizer steps, after every validation, and when the run is stopped.
 
-    After a validation, because Lightning writes the one of the same step before it: a run that went on from there would
-    not know the score, and take a worse model for its best. Must stand behind the callback that keeps the best, whose
-    state is in the file.
+    Only where an optimizer step is complete, and after the validation of a step that has one: a run that went on from
+    before it would skip the validation, and take a worse model for its best. Must stand behind the callback that keeps
+    the best, whose state is in the file.
 
-    A run that is told to stop finishes its step; told again, it stops at once. Of several processes each would stop at
-    a step of its own, so those stop at once.
+    A run that is told to stop finishes its step; told again, it stops at once. Of several
+    processes each would stop at a step of its own, so those stop at once.
 
     Args:
         folder: Where checkpoints lie.
@@ -29,35 +30,33 @@ class LastCheckpoint(ModelCheckpoint):
     """
 
     def __init__(self, folder: Path, every: int) -> None:
-        super().__init__(folder, "last", every_n_train_steps=every, enable_version_counter=False)
-        self.path = folder / "last.ckpt"
-        self._stopping = False
+        self.path = folder / LAST
+        self.every = every
+        self._stopping = self._complete = False
         self._step = -1
         self._handlers: dict[int, Any] = {}
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Listens for the signals that stop a run."""
-        super().on_train_start(trainer, pl_module)
         self._step = trainer.global_step
         if trainer.world_size == 1 and threading.current_thread() is threading.main_thread():
             self._handlers = {number: signal.signal(number, self._stop) for number in _SIGNALS}
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *rest: Any) -> None:
-        """Writes it where it is time; stops where that was asked for and an optimizer step is complete."""
-        super().on_train_batch_end(trainer, pl_module, *rest)
-        if self._stopping and trainer.global_step > self._step:
-            trainer.save_checkpoint(self.path)
-            run = self.path.parents[1]
-            raise Stopped(
-                f"stopped at step {trainer.global_step}; go on with: distill fit {run}/recipe.yaml --ckpt_path last"
-            )
+        """Writes it where it is time, and stops where that was asked for."""
+        self._complete = trainer.global_step > self._step  # else gradients are being accumulated
         self._step = trainer.global_step
+        loop = trainer.fit_loop
+        assert loop._data_fetcher is not None
+        if not self._complete or loop.epoch_loop._should_check_val_fx(loop._data_fetcher):
+            return
+        if self._stopping or self._step % self.every == 0:
+            self._write(trainer)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Writes it again, unless the validation was one on its own."""
-        super().on_validation_end(trainer, pl_module)
-        if trainer.state.fn == "fit" and not trainer.sanity_checking:
-            trainer.save_checkpoint(self.path)
+        """Writes it, unless the validation was one on its own."""
+        if trainer.state.fn == "fit" and not trainer.sanity_checking and self._complete:
+            self._write(trainer)
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Listens no longer."""
@@ -66,6 +65,14 @@ class LastCheckpoint(ModelCheckpoint):
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         """Listens no longer."""
         self._restore()
+
+    def _write(self, trainer: pl.Trainer) -> None:
+        trainer.save_checkpoint(self.path)
+        if self._stopping:
+            raise Stopped(
+                f"stopped at step {trainer.global_step}; go on with: "
+                f"distill fit {self.path.parents[1]}/recipe.yaml --ckpt_path last"
+            )
 
     def _stop(self, number: int, frame: object) -> None:
         self._stopping = True

@@ -1,7 +1,9 @@
 """Where metrics go: always metrics.csv, and W&B offline when it is installed."""
 
 import csv
+import json
 import os
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -45,22 +47,84 @@ class RunCSVLogger(CSVLogger):
         """Nothing: recipe.yaml holds them."""
 
 
+class WaitingLogger(Logger):
+    """Keeps what is logged until there are loggers to write it.
+
+    Args:
+        folder: The run folder, where callbacks ask for it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self._folder = folder
+        self._rows: list[tuple[dict[str, float], int | None]] = []
+
+    @property
+    def name(self) -> str:
+        """As that of `RunCSVLogger`."""
+        return ""
+
+    @property
+    def version(self) -> str:
+        """As that of `RunCSVLogger`."""
+        return ""
+
+    @property
+    def save_dir(self) -> str:
+        """As that of `RunCSVLogger`."""
+        return str(self._folder)
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Keeps a row."""
+        self._rows.append((dict(metrics), step))
+
+    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
+        """Nothing: recipe.yaml holds them."""
+
+    def pass_on(self, loggers: Sequence[Logger]) -> None:
+        """Hands the rows over."""
+        for metrics, step in self._rows:
+            for logger in loggers:
+                logger.log_metrics(metrics, step)
+
+
 def build_loggers(
-    folder: Path, name: str, experiment: str, kind: str, facts: dict[str, Any], keep: int
+    folder: Path, name: str, experiment: str, kind: str, facts: Mapping[str, Any], keep: int
 ) -> list[Logger]:
-    """The loggers of one run.
+    """The loggers of one fit.
 
     Args:
         folder: The run folder.
         name: Name of the run.
         experiment: Group of the run, so that W&B compares students side by side.
-        kind: "distil", "fine-tune" or "test".
-        facts: Components and costs, for config and summary.
+        kind: "distil" or "fine-tune".
+        facts: Components, settings and costs, for W&B's config and summary.
         keep: See `RunCSVLogger`.
     """
-    loggers: list[Logger] = [] if kind == "test" else [RunCSVLogger(folder, keep)]
-    if find_spec("wandb") is not None and os.environ.get("WANDB_MODE") != "disabled":
-        from distill.report.wandb import build_wandb_logger
+    loggers: list[Logger] = [RunCSVLogger(folder, keep)]
+    if wants_wandb():
+        from distill.report.wandb import RunWandbLogger
 
-        loggers.append(build_wandb_logger(folder, name, experiment, kind, facts))
+        loggers.append(RunWandbLogger(folder, name, experiment, kind, facts))
     return loggers
+
+
+def log_scores(folder: Path, name: str, experiment: str, facts: Mapping[str, Any], stage: str) -> None:
+    """Adds what a test or a validation wrote to the run's dashboard.
+
+    Args:
+        folder: The run folder.
+        name: Name of the run.
+        experiment: Group of the run.
+        facts: Components and settings.
+        stage: "test" or "validate".
+    """
+    if wants_wandb():
+        from distill.report import wandb
+
+        wandb.log_scores(folder, name, experiment, facts, json.loads((folder / f"{stage}.json").read_text()))
+
+
+def wants_wandb() -> bool:
+    """Whether W&B is installed and not switched off."""
+    return find_spec("wandb") is not None and os.environ.get("WANDB_MODE") != "disabled"

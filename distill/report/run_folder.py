@@ -7,9 +7,8 @@ import json
 import math
 import platform
 import shlex
-import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.callbacks import WeightAveraging
 from rich.console import Console
 
 from distill.checkpoint import write_atomically, write_weights
@@ -43,6 +43,21 @@ _NAMES = {
     "macs": "multiply-adds of the student",
     "cpu_latency_ms": "time of the student on the CPU, ms",
 }
+
+
+# What `distill validate` and `distill test` write.
+SCORES = [
+    f"{stage}{kind}"
+    for stage in ("validate", "test")
+    for kind in (
+        ".json",
+        "_facts.json",
+        "_predictions.json",
+        "_classes.csv",
+        "_precision_recall.png",
+        "_confusion.png",
+    )
+]
 
 
 @dataclass
@@ -106,14 +121,19 @@ def write_text(path: Path, text: str) -> None:
     write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
+def holds_run(folder: Path) -> bool:
+    """Whether there are trained weights in a folder."""
+    checkpoints = (folder / "checkpoints").glob("*.ckpt")  # hidden ones are of a process that was killed while it wrote
+    return (folder / "student.safetensors").exists() or any(path.name[0] != "." for path in checkpoints)
+
+
 def require_fresh(folder: Path, overwrite: bool, resuming: bool) -> None:
     """Refuses to mix two runs.
 
     Raises:
         UserError: The folder holds a run and neither resuming nor overwriting was asked for.
     """
-    trained = (folder / "student.safetensors").exists() or any((folder / "checkpoints").glob("*.ckpt"))
-    if trained and not overwrite and not resuming:
+    if holds_run(folder) and not overwrite and not resuming:
         raise UserError(
             f"{folder} already holds a run; resume it with --ckpt_path last, start over with --run.overwrite true, "
             "or choose another folder with --run.dir"
@@ -136,50 +156,56 @@ def require_writable(folder: Path) -> None:
         ) from error
 
 
-def clear(folder: Path) -> None:
-    """Removes what an earlier run left, so that nothing of it is taken for the new one's."""
-    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-    for name in ("student.safetensors", "summary.json", "card.md", "metrics.csv"):
-        (folder / name).unlink(missing_ok=True)
-    clear_scores(folder)
-
-
 def clear_scores(folder: Path) -> None:
     """Removes scores, which are those of other weights once training goes on."""
-    kinds = (".json", "_facts.json", "_predictions.json", "_classes.csv", "_precision_recall.png", "_confusion.png")
-    for stage in ("validate", "test"):
-        for kind in kinds:
-            (folder / f"{stage}{kind}").unlink(missing_ok=True)
+    for name in SCORES:
+        (folder / name).unlink(missing_ok=True)
 
 
 class RunFolder(pl.Callback):
-    """Writes everything of the run folder that is not a metric or a checkpoint.
+    """Writes what a finished fit leaves: the exported student, the summary and the card.
 
     Args:
         folder: The run folder.
-        recipe: The resolved recipe as YAML.
         name: Name of the run, for the card.
         facts: Components and costs, see `distill.report.facts`.
+        opening: Opens the folder, unless the first step has, see `distill.report.first_step`.
     """
 
-    def __init__(self, folder: Path, recipe: str, name: str, facts: Mapping[str, Any]) -> None:
+    def __init__(
+        self, folder: Path, name: str, facts: Mapping[str, Any], opening: Callable[[pl.Trainer], None]
+    ) -> None:
         self.folder = folder
-        self.recipe = recipe
         self.name = name
         self.facts = dict(facts)
-
-    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Records what is about to run."""
-        if trainer.is_global_zero:
-            write_text(self.folder / "recipe.yaml", self.recipe)
-            write_json(self.folder / "environment.json", environment() | {"started_in": str(Path.cwd())})
+        self.opening = opening
+        self._metrics: dict[str, float] = {}
+        self._trained = False
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Keeps the final training state. Runs before EMA, which then puts the averaged weights in place."""
         trainer.save_checkpoint(self.folder / "checkpoints" / "last.ckpt")
+        self._trained = True
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Stores the last metrics, which a run that is cut off after its last step still has to report."""
+        checkpoint["metrics"] = self._metrics | _metrics(trainer)
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Restores them."""
+        self._metrics = checkpoint.get("metrics", {})
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Exports the student and writes the card; averaged weights are in place by now."""
+        self.opening(trainer)
+        if not self._trained:  # resumed after its last step: training did not end here, and so did not average
+            for callback in trainer.callbacks:  # type: ignore[attr-defined]
+                if isinstance(callback, WeightAveraging):
+                    callback.on_train_end(trainer, pl_module)
         if not trainer.is_global_zero:
             return
         student: Any = pl_module.student
@@ -190,7 +216,7 @@ class RunFolder(pl.Callback):
             **{key: str(self.facts[key]) for key in ("teacher", "teacher_digest") if key in self.facts},
         }
         write_weights(student, self.folder / "student.safetensors", metadata)
-        metrics = {k: float(v) for k, v in trainer.callback_metrics.items() if "/" in k}
+        metrics = self._metrics | _metrics(trainer)
         write_json(self.folder / "summary.json", self.facts | {"steps": trainer.global_step} | metrics)
         write_text(self.folder / "card.md", self._card(trainer.global_step, metrics, ours(student)))
 
@@ -264,6 +290,10 @@ def next_command(folder: Path, kind: str, student: object, image_size: int) -> s
         weights = f"{type(student).__module__}.{type(student).__name__} --model.student.checkpoint {weights}"
     data = f"--data.root YOUR_DATA --data.image_size {image_size}"
     return f"distill fit recipes/finetune/{recipe}.yaml {data} --model.student {weights}"
+
+
+def _metrics(trainer: pl.Trainer) -> dict[str, float]:
+    return {key: float(value) for key, value in trainer.callback_metrics.items() if "/" in key}
 
 
 def _score(value: float) -> str:
