@@ -20,6 +20,13 @@ T = TypeVar("T", bound=Sized)
 Advance = Callable[[int], None]
 
 
+def line_console() -> Console:
+    """Prints lines that break between words on a terminal, and stay whole in a pipe or a file."""
+    console = Console(highlight=False)
+    console.soft_wrap = not console.is_terminal
+    return console
+
+
 def seconds_left(elapsed: float, done: int, total: int) -> float:
     """What is left of a phase that goes on as it has begun."""
     return elapsed / done * (total - done)
@@ -33,7 +40,7 @@ def phase(what: str, total: int | None = None) -> Iterator[Advance]:
         what: For example "calibrating on 64 training images".
         total: How much there is to count, if that is known.
     """
-    console = Console(soft_wrap=True, highlight=False)
+    console = line_console()
     if getattr(rank_zero_only, "rank", 0) != 0:  # of several processes, one speaks
         yield lambda count: None
     elif console.is_terminal:

@@ -177,12 +177,17 @@ class SegmentationModule(SupervisedModule):
     def _score(self, split: str) -> None:
         if self.trainer.world_size > 1:
             # Lightning repeats a few images so that all processes have equally many; those count twice.
-            counts = self.confusion.counts.to(self.device)
-            torch.distributed.all_reduce(counts)
-            self.confusion.counts = counts
+            self.confusion.counts = self._summed(self.confusion.counts)
+            self.confusion.images = self._summed(self.confusion.images)
         metrics = self.confusion.summary()
         main = ("mIoU", "macro_F1")
         # Every process has computed the same; synchronised, so that Lightning does not warn of each metric.
         self.log_dict({f"{split}/{name}": metrics[name] for name in main}, prog_bar=True, sync_dist=True)
         rest = {f"{split}/{name}": value for name, value in metrics.items() if name not in main}
         self.log_dict(rest, sync_dist=True)
+
+    def _summed(self, counts: Tensor) -> Tensor:
+        """The sum over all processes."""
+        counts = counts.to(self.device)
+        torch.distributed.all_reduce(counts)
+        return counts

@@ -28,7 +28,7 @@ from distill.report.run_folder import write_text
 
 IMAGE_SIZE = 128
 # Few labels, many images: the situation distillation is for. The teacher alone sees the large labelled set.
-SCENES = {"teacher": 640, "unlabelled": 960, "labelled": 16, "test": 96}
+SCENES = {"teacher": 640, "unlabelled": 960, "labelled": 16, "validation": 32, "test": 96}
 SHOWN = 4
 PICTURES = ("predictions.png", "curves.png", "features.png")
 
@@ -57,12 +57,14 @@ def compare(folder: Path, seed: int) -> list[comparison.Row]:
         return ["fit", f"demo/{name}", *place, f"--seed_everything={seed}", *overrides]
 
     def labelled(split: str) -> list[str]:
-        test = f"{data}/test"
+        sources = {"train": split, "val": "validation", "test": "test"}
         return [
-            f"--data.train_images={data}/{split}/images",
-            f"--data.train_annotations={data}/{split}/annotations.json",
-            f"--data.val_images={test}/images",
-            f"--data.val_annotations={test}/annotations.json",
+            argument
+            for key, source in sources.items()
+            for argument in (
+                f"--data.{key}_images={data}/{source}/images",
+                f"--data.{key}_annotations={data}/{source}/annotations.json",
+            )
         ]
 
     teacher = f"{folder}/teacher/student.safetensors"

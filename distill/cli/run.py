@@ -320,7 +320,7 @@ class RecipeCLI(LightningCLI):
                 "step": self.resumed_step,
                 "image_size": self.datamodule.image_size,
             }
-            report_scores(self.folder, stage, self.model, logged, facts)
+            report_scores(self.folder, stage, self.model, self.datamodule, logged, facts)
             if self._wants_logger():
                 parts = components(self.model, self.datamodule, self.datamodule.image_size)
                 experiment = self.config[stage].run.experiment

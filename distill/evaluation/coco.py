@@ -33,6 +33,7 @@ class CocoEvaluator:
     published numbers were not either.
 
     Attributes:
+        category_ids: Category id of each class, in label order.
         records: One entry per image seen: its id and its instances in COCO's result format. Plain lists and numbers,
             to be gathered over processes; an image that two processes saw counts once.
 
@@ -63,12 +64,12 @@ class CocoEvaluator:
         self.max_detections = max_detections
         self.kinds = tuple(kinds)
         self.records: list[tuple[int, list[dict[str, Any]]]] = []
-        self._category_ids = _category_ids(ground_truth, class_names)
+        self.category_ids = _category_ids(ground_truth, class_names)
         self._images = {image["id"]: image for image in ground_truth["images"]}
         self._truth = _quiet_coco(
             ground_truth["images"],
-            [{"id": i, "name": name} for i, name in zip(self._category_ids, class_names, strict=True)],
-            _annotations(ground_truth, set(self._category_ids)),
+            [{"id": i, "name": name} for i, name in zip(self.category_ids, class_names, strict=True)],
+            _annotations(ground_truth, set(self.category_ids)),
         )
 
     def update(self, predictions: list[Prediction]) -> None:
@@ -108,7 +109,7 @@ class CocoEvaluator:
 
     def confusion(self) -> NDArray[np.int64]:
         """Counts (K + 1, K + 1) of true against predicted classes in the images seen; the last is the background."""
-        labels = {category_id: label for label, category_id in enumerate(self._category_ids)}
+        labels = {category_id: label for label, category_id in enumerate(self.category_ids)}
         found = defaultdict(list)
         for result in self.results():
             found[result["image_id"]].append(result)
@@ -123,7 +124,7 @@ class CocoEvaluator:
         """How many objects of each class the images seen hold, regions to ignore left out."""
         ids = self._truth.getAnnIds(imgIds=self.seen(), iscrowd=False) if self.records else []
         of_category = [a["category_id"] for a in self._truth.loadAnns(ids)]
-        return {n: of_category.count(i) for n, i in zip(self.class_names, self._category_ids, strict=True)}
+        return {n: of_category.count(i) for n, i in zip(self.class_names, self.category_ids, strict=True)}
 
     def seen(self) -> list[int]:
         """Ids of the images that were scored."""
@@ -149,7 +150,7 @@ class CocoEvaluator:
             instances.append(
                 {
                     "image_id": prediction.image_id,
-                    "category_id": self._category_ids[label],
+                    "category_id": self.category_ids[label],
                     "bbox": [x1, y1, x2 - x1, y2 - y1],
                     "score": score,
                     "segmentation": {"size": list(encoded["size"]), "counts": encoded["counts"].decode()},
@@ -163,14 +164,14 @@ class CocoEvaluator:
         evaluation = evaluator(self._truth, self._detections(iou_type), iou_type)
         parameters = evaluation.params
         parameters.imgIds = self.seen()
-        parameters.catIds = list(self._category_ids)
+        parameters.catIds = list(self.category_ids)
         # COCOeval.summarize() looks for a limit of exactly 100 and reports -1 under any other, hence `Scores`.
         parameters.maxDets = [self.max_detections]
         with redirect_stdout(io.StringIO()):
             evaluation.evaluate()
             evaluation.accumulate()
         # COCOeval has sorted the category ids by now; labels may come in any order.
-        order = [sorted(self._category_ids).index(i) for i in self._category_ids]
+        order = [sorted(self.category_ids).index(i) for i in self.category_ids]
         precision, recall = evaluation.eval["precision"][..., 0], evaluation.eval["recall"][..., 0]
         return Scores(self.class_names, precision[:, :, order], recall[:, order])
 

@@ -10,18 +10,20 @@ from distill.data.class_table import IGNORE
 
 
 class PixelConfusion:
-    """Counts of true against predicted classes, over any number of images; nothing but K x K whole numbers is kept.
+    """Counts of true against predicted classes, over any number of images; nothing but whole numbers is kept, of which there are K x K.
 
     Args:
         class_names: Names in label order.
 
     Attributes:
-        counts: (K, K) int64, on the device of the labels last seen.
+        counts: (K, K) int64 pixels, on the device of the labels last seen.
+        images: (K + 1,) int64: how many images show each class, and last, how many there were.
     """
 
     def __init__(self, class_names: list[str]) -> None:
         self.class_names = list(class_names)
         self.counts = torch.zeros(len(class_names), len(class_names), dtype=torch.int64)
+        self.images = torch.zeros(len(class_names) + 1, dtype=torch.int64)
 
     def update(self, predicted: Tensor, labels: Tensor) -> None:
         """Counts the labelled pixels of some images.
@@ -35,9 +37,12 @@ class PixelConfusion:
         pairs = labels[labelled].long() * classes + predicted[labelled].long()
         counts = torch.bincount(pairs, minlength=classes**2).view(classes, classes)
         self.counts = self.counts.to(counts.device) + counts
+        shown = [torch.bincount(image[image != IGNORE].long(), minlength=classes) > 0 for image in labels]
+        images = torch.stack(shown).sum(0)
+        self.images = self.images.to(images.device) + torch.cat([images, images.new_tensor([len(labels)])])
 
     def by_class(self) -> dict[str, dict[str, float]]:
-        """Number of labelled pixels, IoU, F1, precision and recall of every class.
+        """Number of images and of labelled pixels, IoU, F1, precision and recall of every class.
 
         A value without a denominator is NaN: IoU and F1 of a class that neither labels nor predictions show, precision
         of one that is never predicted, recall of one that is not there.
@@ -45,6 +50,7 @@ class PixelConfusion:
         counts = self.counts.cpu().double()
         hit, true, found = counts.diagonal(), counts.sum(1), counts.sum(0)
         columns = {
+            "images": self.images[:-1].cpu().double(),
             "pixels": true,
             "IoU": hit / (true + found - hit),
             "F1": 2 * hit / (true + found),

@@ -3,8 +3,8 @@
 import logging
 
 import pytorch_lightning as pl
-from rich.console import Console
 
+from distill.phases import line_console
 from distill.report.units import counted
 
 logger = logging.getLogger(__name__)
@@ -24,11 +24,13 @@ def announce(trainer: pl.Trainer, data: pl.LightningDataModule) -> None:
     batches = min(len(loader), limit) if isinstance(limit, int) else int(len(loader) * limit)
     batches = -(-batches // trainer.world_size)
     steps = total_steps(trainer, batches)
-    validation = data.val_dataloader() if trainer.limit_val_batches else []
-    held_out = sum(len(part.dataset) for part in (validation if isinstance(validation, list) else [validation]))
+    held_out = 0
+    if trainer.limit_val_batches:
+        validation = data.val_dataloader()
+        held_out = sum(len(part.dataset) for part in (validation if isinstance(validation, list) else [validation]))
     images_a_step = (loader.batch_size or 1) * trainer.world_size * trainer.accumulate_grad_batches
     validated = f"{counted(held_out, 'image')} to validate on" if held_out else "no validation"
-    Console(soft_wrap=True, highlight=False).print(
+    line_console().print(
         f"{counted(len(loader.dataset), 'training image')}, {validated}; "
         f"{counted(steps, 'step')} of {counted(images_a_step, 'image')}"
     )
@@ -56,7 +58,7 @@ def warn_of_intervals(trainer: pl.Trainer, steps: int) -> None:
         logger.warning(
             "trainer.val_check_interval is %d, but the run has %s: it is validated once, at its end",
             every,
-            counted(batches, "batche") if batches > 1 else "1 batch",
+            counted(batches, "batch", "batches"),
         )
     if trainer.log_every_n_steps > steps:
         logger.warning(

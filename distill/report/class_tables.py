@@ -4,14 +4,17 @@ Axes: K rows, L columns.
 """
 
 import csv
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from rich.table import Table
 
 from distill.checkpoint import write_atomically
+from distill.report.units import UNDEFINED
 
 
 def write_rows(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
@@ -24,6 +27,21 @@ def write_rows(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
             writer.writerows(rows)
 
     write_atomically(path, write)
+
+
+def rounded(scores: Mapping[str, float]) -> dict[str, object]:
+    """The scores of a row as a file for programs holds them: fractions, and `UNDEFINED` where nothing is."""
+    return {key: UNDEFINED if math.isnan(value) else round(value, 6) for key, value in scores.items()}
+
+
+def class_table(rows: Mapping[str, Sequence[str]], columns: Sequence[str], heading: str = "class") -> Table:
+    """A table for the console: a row for each class, or for whatever the heading says."""
+    table = Table(heading, *columns, box=None, pad_edge=False, header_style="bold")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for name, cells in rows.items():
+        table.add_row(name, *cells)
+    return table
 
 
 def matrix_figure(

@@ -8,7 +8,7 @@ import json
 import logging
 import re
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,24 @@ from distill.checkpoint import write_atomically
 
 logger = logging.getLogger(__name__)
 
-CLASS_COLOURS = ("#ff5a5f", "#2ec4b6", "#ffbf00", "#8a6cff", "#4dabf7", "#f783ac")
+# Any two are at least 35 apart in CIELAB, where 2 can be seen: each is the farthest from those before it that is light
+# enough for a dark scene.
+# fmt: off
+CLASS_COLOURS = (
+    "#ff5a5f", "#2ec4b6", "#ffbf00", "#8a6cff", "#4dabf7", "#f783ac", "#00ff00", "#4b8700",
+    "#ffe1b4", "#ff00d2", "#5aff96", "#96691e", "#c3f01e", "#a500ff", "#ff780f", "#875aa5",
+    "#f0d2ff", "#ff0087", "#5a784b", "#c3e178", "#ff000f", "#2d7887", "#965a5a", "#ff96ff",
+)
+# fmt: on
+_GOLDEN = 0.6180339887  # of a turn, after which hues never meet again
+
+
+def class_colour(label: int) -> str:
+    """The colour of a class in every picture; each class has its own."""
+    if label < len(CLASS_COLOURS):
+        return CLASS_COLOURS[label]
+    hue, saturation = label * _GOLDEN % 1, (0.5, 0.75, 1.0)[label % 3]
+    return mpl.colors.to_hex(mpl.colors.hsv_to_rgb((hue, saturation, 0.9)))
 
 
 def save(figure: Figure, path: Path) -> None:
@@ -66,18 +83,53 @@ def draw_instances(
     axes: Axes, image: np.ndarray, instances: Sequence[Mapping[str, Any]], names: dict[int, str]
 ) -> None:
     """Draws COCO-style instances (RLE segmentation, xywh box, category_id) over an image (H, W, 3)."""
-    shown = image.astype(np.float32) / 255
     identifiers = list(names)
-    for instance in instances:
-        rgb = mpl.colors.to_rgb(CLASS_COLOURS[identifiers.index(instance["category_id"]) % len(CLASS_COLOURS)])
-        mask = rle.decode(instance["segmentation"]).astype(bool)
-        shown[mask] = 0.45 * shown[mask] + 0.55 * np.asarray(rgb, dtype=np.float32)
+    labels = [identifiers.index(instance["category_id"]) for instance in instances]
+    masks = (rle.decode(instance["segmentation"]).astype(bool) for instance in instances)
+    draw_masks(axes, image.astype(np.float32) / 255, masks, [instance["bbox"] for instance in instances], labels)
+
+
+def draw_masks(
+    axes: Axes,
+    image: np.ndarray,
+    masks: Iterable[np.ndarray],
+    boxes: Sequence[Sequence[float]],
+    labels: Sequence[int],
+) -> None:
+    """Draws objects over an image.
+
+    Args:
+        axes: Where.
+        image: RGB (H, W, 3) in [0, 1].
+        masks: (H, W) bool of each object.
+        boxes: Left, top, width and height of each, in pixels.
+        labels: Class of each.
+    """
+    shown = image.copy()
+    for mask, label in zip(masks, labels, strict=True):
+        colour = np.asarray(mpl.colors.to_rgb(class_colour(label)), dtype=np.float32)
+        shown[mask] = 0.45 * shown[mask] + 0.55 * colour
     axes.imshow(shown)
-    for instance in instances:
-        x, y, width, height = instance["bbox"]
-        colour = CLASS_COLOURS[identifiers.index(instance["category_id"]) % len(CLASS_COLOURS)]
-        axes.add_patch(mpl.patches.Rectangle((x - 0.5, y - 0.5), width, height, fill=False, edgecolor=colour, lw=1.2))
+    for (x, y, width, height), label in zip(boxes, labels, strict=True):
+        axes.add_patch(
+            mpl.patches.Rectangle(
+                (x - 0.5, y - 0.5), width, height, fill=False, edgecolor=class_colour(label), linewidth=1.2
+            )
+        )
     axes.set_axis_off()
+
+
+def add_legend(figure: Figure, names: Mapping[int, str], others: Mapping[str, str] | None = None) -> None:
+    """Names classes by their colours, below all axes.
+
+    Args:
+        figure: Of the constrained layout.
+        names: Of the classes, by label.
+        others: Colours of what is no class, by name.
+    """
+    colours = {name: class_colour(label) for label, name in names.items()} | dict(others or {})
+    patches = [mpl.patches.Patch(color=colour, label=name) for name, colour in colours.items()]
+    figure.legend(handles=patches, loc="outside lower center", ncols=min(5, max(1, len(patches))), frameon=False)
 
 
 def predictions_figure(
@@ -99,8 +151,8 @@ def predictions_figure(
     records = {record["id"]: record for record in truth["images"]}
     results = {name: json.loads(path.read_text(encoding="utf-8")) for name, path in predictions.items()}
     columns = ["scene", "ground truth", *results]
-    figure = Figure(figsize=(2.1 * len(columns), 2.1 * len(image_ids)))
-    grid = figure.subplots(len(image_ids), len(columns), squeeze=False, gridspec_kw={"wspace": 0.03, "hspace": 0.03})
+    figure = Figure(figsize=(2.1 * len(columns), 2.1 * len(image_ids) + 0.5), layout="constrained")
+    grid = figure.subplots(len(image_ids), len(columns), squeeze=False)
     for row, image_id in zip(grid, image_ids, strict=True):
         record = records[image_id]
         image = np.asarray(Image.open(images / record["file_name"]).convert("RGB"))
@@ -112,8 +164,7 @@ def predictions_figure(
             draw_instances(axes, image, found[: len(own)], names)
     for axes, title in zip(grid[0], columns, strict=True):
         axes.set_title(title, fontsize=11)
-    patches = [mpl.patches.Patch(color=CLASS_COLOURS[i % 6], label=name) for i, name in enumerate(names.values())]
-    figure.legend(handles=patches, loc="upper center", bbox_to_anchor=(0.5, 0.1), ncols=len(names), frameon=False)
+    add_legend(figure, dict(enumerate(names.values())))
     return figure
 
 

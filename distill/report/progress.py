@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Column
 
-from distill.phases import seconds_left
+from distill.phases import line_console, seconds_left
 from distill.report.estimate import Estimate, first_estimate, validations_left
 from distill.report.units import bare, counted, duration, shown
 
@@ -70,7 +70,7 @@ class RunProgress(pl.Callback):
     def __init__(self, wait: DataWait, suggest: Callable[[], str]) -> None:
         self.wait = wait
         self.suggest = suggest
-        self.console = Console(soft_wrap=True, highlight=False)
+        self.console = line_console()
         self.step = self.total = 0
         self.loss = math.nan
         self.scores: dict[str, float] = {}

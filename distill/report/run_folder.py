@@ -21,6 +21,7 @@ from rich.console import Console
 
 from distill.checkpoint import write_atomically, write_weights
 from distill.errors import UserError
+from distill.report.card import write_card
 
 PACKAGES = (
     "distill-rs",
@@ -35,16 +36,6 @@ PACKAGES = (
 )
 
 
-# What the card calls the facts of `distill.report.facts`; costs are the student's for one image.
-_NAMES = {
-    "teacher_digest": "digest of the teacher's weights",
-    "image_size": "side of an image, px",
-    "params": "parameters of the student",
-    "macs": "multiply-adds of the student",
-    "cpu_latency_ms": "time of the student on the CPU, ms",
-}
-
-
 # What `distill validate` and `distill test` write.
 SCORES = [
     f"{stage}{kind}"
@@ -56,6 +47,7 @@ SCORES = [
         "_classes.csv",
         "_precision_recall.png",
         "_confusion.png",
+        "_predictions.png",
     )
 ]
 
@@ -218,17 +210,7 @@ class RunFolder(pl.Callback):
         write_weights(student, self.folder / "student.safetensors", metadata)
         metrics = self._metrics | _metrics(trainer)
         write_json(self.folder / "summary.json", self.facts | {"steps": trainer.global_step} | metrics)
-        write_text(self.folder / "card.md", self._card(trainer.global_step, metrics, ours(student)))
-
-    def _card(self, steps: int, metrics: Mapping[str, float], rebuildable: bool) -> str:
-        facts = "\n".join(f"| {_NAMES.get(key, key)} | {_readable(key, value)} |" for key, value in self.facts.items())
-        scores = "\n".join(f"| {key} | {_score(value)} |" for key, value in sorted(metrics.items()) if key[:3] == "val")
-        return (
-            f"# {self.name}\n\n| | |\n|---|---|\n{facts}\n| optimizer steps | {steps} |\n\n"
-            f"## Last validation\n\n| metric | value |\n|---|---|\n{scores or '| none was run | |'}\n\n"
-            f"## Use\n\n```python\n{loading_lines(self.folder, rebuildable)}\n```\n\n"
-            "Everything that determined the run is in `recipe.yaml`; versions and hardware are in `environment.json`.\n"
-        )
+        write_card(self.folder, loading_lines(self.folder, ours(student)))
 
 
 def ours(student: object) -> bool:
@@ -294,15 +276,3 @@ def next_command(folder: Path, kind: str, student: object, image_size: int) -> s
 
 def _metrics(trainer: pl.Trainer) -> dict[str, float]:
     return {key: float(value) for key, value in trainer.callback_metrics.items() if "/" in key}
-
-
-def _score(value: float) -> str:
-    return "nothing to find" if math.isnan(value) else f"{value:.4f}"
-
-
-def _readable(key: str, value: object) -> str:
-    if key == "params" and isinstance(value, int):
-        return f"{value:,}"
-    if key == "macs" and isinstance(value, int):
-        return f"{value / 1e9:.2f} G"
-    return str(value)

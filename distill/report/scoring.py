@@ -3,41 +3,59 @@
 Axes: K classes; row or column K of a confusion matrix is the background.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from rich.table import Table
 
 from distill.evaluation.coco import CocoEvaluator
 from distill.evaluation.confusion import IOU, SCORE
 from distill.evaluation.scores import Scores
-from distill.report.class_tables import matrix_figure, write_rows
+from distill.report.class_tables import class_table, matrix_figure, rounded, write_rows
 from distill.report.figures import save
+from distill.report.units import percent
 
 CURVES = (50, 75)  # IoU thresholds, in percent
 MOST_NAMED = 20  # classes with a line of their own
 
 
 def write_details(folder: Path, stage: str, evaluator: CocoEvaluator, scores: Mapping[str, Scores]) -> list[str]:
-    """Writes `<stage>_classes.csv`, `<stage>_precision_recall.png` and `<stage>_confusion.png`; returns their names."""
-    names = [f"{stage}_classes.csv", f"{stage}_precision_recall.png", f"{stage}_confusion.png"]
-    write_rows(folder / names[0], class_rows(scores, evaluator.objects()))
-    save(precision_recall_figure(scores), folder / names[1])
-    save(confusion_figure(evaluator.confusion(), evaluator.class_names), folder / names[2])
-    return names
+    """Writes `<stage>_classes.csv`, `<stage>_confusion.png`, and `<stage>_precision_recall.png` where anything was
+    found; returns their names."""
+    rows, curves, confusion = (f"{stage}_{name}" for name in ("classes.csv", "precision_recall.png", "confusion.png"))
+    write_rows(folder / rows, class_rows(scores, evaluator.objects()))
+    save(confusion_figure(evaluator.confusion(), evaluator.class_names), folder / confusion)
+    if not any((found.precision > 0).any() for found in scores.values()):
+        (folder / curves).unlink(missing_ok=True)  # of an earlier test
+        return [rows, confusion]
+    save(precision_recall_figure(scores), folder / curves)
+    return [rows, confusion, curves]
 
 
 def class_rows(scores: Mapping[str, Scores], objects: Mapping[str, int]) -> list[dict[str, object]]:
-    """A row for each kind and class: number of objects, AP, AP50, AP75, AP by size, AR; empty where nothing is."""
+    """A row for each kind and class: number of objects, AP, AP50, AP75, AP by size, AR, as fractions."""
     return [
-        {"kind": kind, "class": name, "objects": objects[name]}
-        | {key: "" if math.isnan(value) else round(value, 6) for key, value in row.items()}
+        {"kind": kind, "class": name, "objects": objects[name]} | rounded(row)
         for kind, found in scores.items()
         for name, row in found.by_class().items()
+    ]
+
+
+def instance_tables(scores: Mapping[str, Scores], objects: Mapping[str, int]) -> list[Table]:
+    """What the console shows, in percent: the means of each kind, and the AP of every class that has objects."""
+    summaries = {kind: found.summary() for kind, found in scores.items()}
+    columns = [key for key in next(iter(summaries.values())) if "/" not in key]
+    means = {kind: [percent(summary[key]) for key in columns] for kind, summary in summaries.items()}
+    by_class = {
+        name: [f"{count:,}", *(percent(summary[f"AP/{name}"]) for summary in summaries.values())]
+        for name, count in objects.items()
+    }
+    return [
+        class_table(means, columns, heading="%"),
+        class_table(by_class, ["objects", *(f"{kind} AP" for kind in summaries)]),
     ]
 
 
@@ -50,12 +68,12 @@ def precision_recall_figure(scores: Mapping[str, Scores]) -> Figure:
         for axes, threshold in zip(axes_row, CURVES, strict=True):
             curve = found.curve(threshold)
             exists = ~np.isnan(curve).all(axis=0)
-            colours = mpl.colormaps["tab20"].colors  # type: ignore[attr-defined]
             if len(found.class_names) <= MOST_NAMED:
                 for k in np.flatnonzero(exists):
-                    axes.plot(recall, curve[:, k], color=colours[k], lw=1, label=found.class_names[k])
+                    style, colour = divmod(int(k), 10)  # ten colours that are told apart in thin lines, twice
+                    axes.plot(recall, curve[:, k], f"C{colour}", ls="-:"[style], lw=1.3, label=found.class_names[k])
             if exists.any():
-                axes.plot(recall, curve[:, exists].mean(axis=1), color="black", lw=2, label="mean")
+                axes.plot(recall, curve[:, exists].mean(axis=1), color="black", lw=2.5, label="mean")
             axes.set(title=f"{kind}, IoU {threshold / 100:g}", xlabel="recall", ylabel="precision")
             axes.set(xlim=(0, 1), ylim=(0, 1.02))
             axes.label_outer()

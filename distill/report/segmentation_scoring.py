@@ -3,22 +3,22 @@
 Axes: K classes in label order; rows of the matrix are true classes, columns predicted ones.
 """
 
-import math
 from pathlib import Path
 
 from matplotlib.figure import Figure
+from rich.table import Table
 
 from distill.evaluation.segmentation import PixelConfusion
-from distill.report.class_tables import matrix_figure, write_rows
+from distill.report.class_tables import class_table, matrix_figure, rounded, write_rows
 from distill.report.figures import save
+from distill.report.units import percent
 
 
 def write_pixel_details(folder: Path, stage: str, confusion: PixelConfusion) -> list[str]:
     """Writes `<stage>_classes.csv` and `<stage>_confusion.png`; returns their names."""
     names = [f"{stage}_classes.csv", f"{stage}_confusion.png"]
     rows = [
-        {"class": name, "pixels": int(row.pop("pixels"))}
-        | {key: "" if math.isnan(value) else round(value, 6) for key, value in row.items()}
+        {"class": name, "images": int(row.pop("images")), "pixels": int(row.pop("pixels"))} | rounded(row)
         for name, row in confusion.by_class().items()
     ]
     write_rows(folder / names[0], rows)
@@ -26,8 +26,23 @@ def write_pixel_details(folder: Path, stage: str, confusion: PixelConfusion) -> 
     return names
 
 
+def pixel_tables(confusion: PixelConfusion) -> list[Table]:
+    """What the console shows, in percent: the means, and the scores of every class."""
+    means = {key: [percent(value)] for key, value in confusion.summary().items() if "/" not in key}
+    rows = {
+        name: [f"{row.pop('images'):,.0f}", f"{row.pop('pixels'):,.0f}", *map(percent, row.values())]
+        for name, row in confusion.by_class().items()
+    }
+    columns = ["images", "pixels", "IoU", "F1", "precision", "recall"]
+    return [class_table(means, ["%"], heading="mean"), class_table(rows, columns)]
+
+
 def pixel_confusion_figure(confusion: PixelConfusion) -> Figure:
-    """The confusion matrix as shares of the true class, in percent; a class that is not there has an empty row."""
+    """The confusion matrix as shares of the true class, in percent; cells below half a percent stay empty."""
     counts = confusion.counts.cpu().numpy()
     names, title = confusion.class_names, "pixels, percent of the true class"
-    return matrix_figure(counts, names, names, lambda count, share: f"{100 * share:.0f}", title)
+    return matrix_figure(counts, names, names, _whole_percent, title)
+
+
+def _whole_percent(count: int, share: float) -> str:
+    return f"{100 * share:.0f}" if share >= 0.005 else ""
