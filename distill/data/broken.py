@@ -19,7 +19,8 @@ T = TypeVar("T")
 class BrokenImages:
     """Reads samples, replaces those whose image is broken by the next readable one, and remembers which were broken.
 
-    The replacement depends only on the files, so runs repeat. The record lies in shared memory: what a loader's worker
+    The replacement depends only on the files, so runs repeat. The warnings wait until one is readable: where none is,
+    the error is all there is to say. The record lies in shared memory: what a loader's worker
     finds is known to every worker and to the main process.
 
     Args:
@@ -52,17 +53,25 @@ class BrokenImages:
             UserError: Under "skip", all images are broken.
         """
         count = len(self._broken)
+        faults: list[BrokenImage] = []
         for candidate in ((index + step) % count for step in range(count)):
             if self._broken[candidate]:
                 continue
             try:
-                return candidate, read_sample(candidate)
+                sample = read_sample(candidate)
             except BrokenImage as error:
                 if self.on_error == "raise":
                     raise
                 self._broken[candidate] = True
-                logger.warning("%s; going on without it (on_error: skip)", error)
-        raise UserError(f"all {count} images are broken; the warnings above name each with its reason")
+                faults.append(error)
+                continue
+            for fault in faults:
+                logger.warning("%s; going on without it (on_error: skip)", fault)
+            return candidate, sample
+        try:
+            return 0, read_sample(0)
+        except BrokenImage as error:
+            raise UserError(f"all {count} images are broken; the first: {error}") from None
 
     def report(self) -> None:
         """Logs how many images were skipped, if any."""

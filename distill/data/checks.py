@@ -27,6 +27,17 @@ def ordered_pair(key: str, pair: tuple[float, float], highest: float) -> tuple[f
     return pair[0], pair[1]
 
 
+def band_numbers(key: str, bands: list[int] | None) -> list[int] | None:
+    """Returns `bands`.
+
+    Raises:
+        UserError: They are not one to three numbers of 1 or more; `key` names the argument at fault.
+    """
+    if bands is not None and not (1 <= len(bands) <= 3 and min(bands) >= 1):
+        raise UserError(f"{key} is {bands}; give one to three band numbers, counted from 1")
+    return bands
+
+
 def existing_folder(key: str, path: str) -> Path:
     """Returns `path` as a `Path`.
 

@@ -5,6 +5,7 @@ Axes: H W pixels.
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,12 +17,15 @@ from distill.errors import UserError
 
 IGNORE = 255  # label of pixels that neither train nor count
 _UNKNOWN = 254
+_TABLE = 1 << 24  # values, and colours, that are looked up in a table
 
 Value = int | Sequence[int]
 
 
 class ClassTable:
     """The classes of a data set, and the value that stands for each in its masks.
+
+    Indices of classes are 0 to 65535; ignored ones may be negative, as nodata often is (-9999).
 
     Args:
         classes: Value of each class by name, in label order: an index, or a colour [red, green, blue].
@@ -42,13 +46,18 @@ class ClassTable:
         values: list[Value] = [*classes.values(), *ignore]
         self.colours = not isinstance(values[0], int)
         codes = [self._code(value) for value in values]
+        if not self.colours and (beyond := [code for code in codes[: len(classes)] if not 0 <= code < 2**16]):
+            raise UserError(f"the mask value {beyond[0]} in data.init_args.classes is not in 0 to 65535")
         for value, code in zip(values, codes, strict=True):
             if codes.count(code) > 1:
                 raise UserError(f"the mask value {value} is listed twice in data.init_args.classes and ignore")
         self._codes = codes
+        labels = dict(zip(codes, [*range(len(self.names)), *[IGNORE] * len(ignore)], strict=True))
+        near = {code: label for code, label in labels.items() if 0 <= code < _TABLE}
+        self._far = {code: label for code, label in labels.items() if code not in near}
         # Label of every value; the last entry stands for all that are larger. For colours 16 MB.
-        self._labels = np.full(max(codes) + 2, _UNKNOWN, np.uint8)
-        self._labels[codes] = [*range(len(self.names)), *[IGNORE] * len(ignore)]
+        self._labels = np.full(max(near, default=0) + 2, _UNKNOWN, np.uint8)
+        self._labels[list(near)] = list(near.values())
 
     def read(self, path: Path) -> Tensor:
         """Labels (H, W) uint8 of a mask file, `IGNORE` where it is not labelled.
@@ -59,6 +68,10 @@ class ClassTable:
         """
         values = read_mask(path, self.colours)
         labels = self._labels.take(values, mode="clip")
+        if values.dtype.kind == "i":
+            labels[values < 0] = _UNKNOWN
+        for code, label in self._far.items():
+            labels[values == code] = label
         unknown = labels == _UNKNOWN
         if unknown.any():
             raise self._unknown_value(path, values, unknown)
@@ -69,14 +82,14 @@ class ClassTable:
         if isinstance(value, int) == self.colours:
             raise UserError(f"data.init_args.classes and ignore mix indices with colours (such as {value}); use one")
         if isinstance(value, int):
-            if not 0 <= value < 2**16:
-                raise UserError(f"the mask value {value} in data.init_args.classes or ignore is not in 0 to 65535")
+            if not -(2**31) <= value < 2**32:
+                raise UserError(f"the mask value {value} in data.init_args.ignore is not in {-(2**31)} to {2**32 - 1}")
             return value
         if len(value) != 3 or not all(0 <= part <= 255 for part in value):
             raise UserError(f"the colour {list(value)} in data.init_args.classes or ignore is not three numbers 0..255")
         return value[0] << 16 | value[1] << 8 | value[2]
 
-    def _unknown_value(self, path: Path, values: NDArray[np.uint32], unknown: NDArray[np.bool_]) -> UserError:
+    def _unknown_value(self, path: Path, values: NDArray[Any], unknown: NDArray[np.bool_]) -> UserError:
         row, column = np.argwhere(unknown)[0].tolist()
         shown = map(self._shown, self._codes)
         return UserError(

@@ -18,8 +18,8 @@ from distill.contracts import Target
 from distill.data.annotations import CocoAnnotations
 from distill.data.augmentation import Augmentation
 from distill.data.broken import POLICIES, BrokenImages
-from distill.data.checks import at_least, existing_folder, ordered_pair
-from distill.data.images import BrokenImage, is_file, read_image
+from distill.data.checks import at_least, band_numbers, existing_folder, ordered_pair
+from distill.data.images import BrokenImage, is_file
 from distill.data.instances import fitting_window, jittered_window, view
 from distill.data.loader import (
     Draw,
@@ -29,6 +29,7 @@ from distill.data.loader import (
     randomness_of,
     train_loader,
 )
+from distill.data.reader import ImageReader
 from distill.data.selection import hold_out, repeat_factors
 from distill.errors import UserError, unknown_name
 from distill.seeding import run_seed
@@ -54,6 +55,7 @@ class CocoViews(Dataset[Sample]):
         scale_jitter: Range of the large-scale jitter.
         flip: Whether training views are mirrored in both directions.
         augmentation: Further changes of training views.
+        bands: Which bands of the images are shown, see `distill.data.images.read_image`.
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class CocoViews(Dataset[Sample]):
         scale_jitter: tuple[float, float] = (1.0, 1.0),
         flip: bool = False,
         augmentation: Augmentation | None = None,
+        bands: Sequence[int] | None = None,
     ) -> None:
         self.folder = folder
         self.annotations = annotations
@@ -77,6 +80,7 @@ class CocoViews(Dataset[Sample]):
         self.flip = flip
         self.augmentation = augmentation or Augmentation()
         self.broken = BrokenImages(len(self.images), on_error)
+        self.reader = ImageReader(len(self.images), bands)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -101,12 +105,15 @@ class CocoViews(Dataset[Sample]):
     def _read(self, index: int) -> Tensor:
         record = self.images[index]
         path = self.folder / record["file_name"]
-        pixels = read_image(path)
+        pixels = self.reader.read(index, path)
         height, width = pixels.shape[-2:]
         if (height, width) != (record["height"], record["width"]):
+            turned = self.reader.was_turned(index)
             raise BrokenImage(
-                f"image {str(path)!r} is {width}x{height}, but {str(self.annotations.path)!r} says "
-                f"{record['width']}x{record['height']}, so its masks would not fit (a rotation in EXIF is not applied)"
+                f"image {str(path)!r} is {width}x{height}{' once EXIF has turned it upright' * turned}, but "
+                f"{str(self.annotations.path)!r} says {record['width']}x{record['height']}, so its masks would not fit"
+                + "; remove the orientation from the file if they are drawn on it as stored"
+                * turned
             )
         return pixels
 
@@ -135,6 +142,8 @@ class CocoInstances(LightningDataModule):
         scale_jitter: Range of the random zoom. At 1 the long side of the image fills the view.
         flip: Whether training views are mirrored, horizontally and vertically.
         augmentation: Quarter turns, light, colour and speckle of training views; none by default.
+        bands: Numbers, from 1, of one to three bands to show; by default red, green and blue where the file says which
+            they are, else its first three.
         oversample_threshold: Classes in a smaller share of the training images are seen more often, see
             `distill.data.selection.repeat_factors`. An epoch grows by the repetitions.
         on_error: "skip" replaces training images that cannot be read and names each once, and leaves out training
@@ -167,6 +176,7 @@ class CocoInstances(LightningDataModule):
         scale_jitter: tuple[float, float] = (0.1, 2.0),
         flip: bool = True,
         augmentation: Augmentation | None = None,
+        bands: list[int] | None = None,
         oversample_threshold: float = 0.0,
         on_error: str = "skip",
         filter_empty: bool = False,
@@ -205,6 +215,7 @@ class CocoInstances(LightningDataModule):
         self.scale_jitter = ordered_pair("scale_jitter", scale_jitter, highest=16.0)
         self.flip = flip
         self.augmentation = augmentation
+        self.bands = band_numbers("bands", bands)
         self.oversample_threshold = oversample_threshold
         self.on_error = on_error
         self.filter_empty = filter_empty
@@ -274,9 +285,11 @@ class CocoInstances(LightningDataModule):
         return evaluation_loader(self.dataset("test"), self.batch_size, self.num_workers, collate)
 
     def teardown(self, stage: str) -> None:
-        """Says how many training images were skipped."""
+        """Says how many training images were skipped, and how many were turned."""
         if "train" in self._sets:
             self._sets["train"].broken.report()
+        for data in self._sets.values():
+            data.reader.report()
 
     def _records(self, split: str) -> tuple[CocoAnnotations, list[dict[str, Any]]]:
         """The annotations of a split, and its image records among them."""
@@ -290,6 +303,11 @@ class CocoInstances(LightningDataModule):
     def _train_set(self, folder: Path, content: CocoAnnotations, images: list[dict[str, Any]]) -> CocoViews:
         if self.filter_empty:
             images = [image for image in images if content.objects(image["id"])]
+        if images and not any(is_file(folder / image["file_name"]) for image in images):
+            raise UserError(
+                f"none of the {len(images)} images listed in {str(content.path)!r} is in {str(folder)!r}, for example "
+                f"{images[0]['file_name']!r}; train_images must be the folder that their file names start in"
+            )
         if self.train_limit is not None:
             order = torch.randperm(len(images), generator=torch.Generator().manual_seed(self.seed))
             images = [images[i] for i in order[: self.train_limit].tolist()]
@@ -310,6 +328,7 @@ class CocoInstances(LightningDataModule):
             self.scale_jitter,
             self.flip,
             self.augmentation,
+            self.bands,
         )
 
     def _fixed(self, folder: Path, content: CocoAnnotations, images: list[dict[str, Any]]) -> CocoViews:
@@ -326,7 +345,7 @@ class CocoInstances(LightningDataModule):
                 f"and a score without them would not compare; the first: {problem}; correct the file, or set "
                 "data.init_args.val_fraction to 0"
             )
-        return CocoViews(folder, content, images, self.image_size, on_error="raise")
+        return CocoViews(folder, content, images, self.image_size, on_error="raise", bands=self.bands)
 
 
 def collate(samples: list[Sample]) -> dict[str, Any]:

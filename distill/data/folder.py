@@ -4,6 +4,7 @@ Axes: B batch, C = 3 channels RGB in [0, 1], S side of the view in pixels.
 """
 
 import hashlib
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,8 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
 from distill.data.broken import BrokenImages
-from distill.data.checks import at_least, ordered_pair
-from distill.data.images import find_images, read_image
+from distill.data.checks import at_least, band_numbers, ordered_pair
+from distill.data.images import find_images
 from distill.data.loader import (
     Draw,
     OneLineErrorLoader,
@@ -25,8 +26,13 @@ from distill.data.loader import (
     randomness_of,
     train_loader,
 )
+from distill.data.reader import ImageReader
 from distill.errors import UserError
 from distill.seeding import run_seed
+
+logger = logging.getLogger(__name__)
+
+_SLIVER = 8  # times as long as it is wide; less is enlarged whole
 
 
 class FolderView(Dataset[dict[str, Any]]):
@@ -43,6 +49,7 @@ class FolderView(Dataset[dict[str, Any]]):
         seed: Seed of the random views.
         scale: Range of the crop's area relative to the image's.
         flip: Whether random views are mirrored and turned by multiples of 90 degrees: seen from above there is no up.
+        bands: Which bands of the images are shown, see `distill.data.images.read_image`.
     """
 
     def __init__(
@@ -54,12 +61,15 @@ class FolderView(Dataset[dict[str, Any]]):
         seed: int = 0,
         scale: tuple[float, float] = (1.0, 1.0),
         flip: bool = False,
+        bands: Sequence[int] | None = None,
     ) -> None:
         self.root = root
         self.paths = list(paths)
         self.seed = seed
         self.flip = flip
         self.broken = BrokenImages(len(self.paths), on_error)
+        self.reader = ImageReader(len(self.paths), bands)
+        self._size = image_size
         self._crop = v2.RandomResizedCrop(image_size, scale=scale, antialias=True)
         self._centre = v2.Compose([v2.Resize(image_size, antialias=True), v2.CenterCrop(image_size)])
 
@@ -69,9 +79,9 @@ class FolderView(Dataset[dict[str, Any]]):
     def __getitem__(self, draw: Draw | int) -> dict[str, Any]:
         """One view: `image` float32 (3, S, S), `index` of the image read, and its `path` relative to the root."""
         index = draw if isinstance(draw, int) else draw.index
-        index, pixels = self.broken.read(index, lambda candidate: read_image(self.paths[candidate]))
+        index, pixels = self.broken.read(index, lambda candidate: self.reader.read(candidate, self.paths[candidate]))
         if isinstance(draw, int):
-            view = self._centre(pixels)
+            view = self._centre(around_centre(pixels, self._size))
         else:
             with randomness_of(self.seed, draw):
                 view = self._random(pixels)
@@ -87,6 +97,25 @@ class FolderView(Dataset[dict[str, Any]]):
         return view.flip(2) if mirrored else view
 
 
+def around_centre(pixels: Tensor, size: int) -> Tensor:
+    """What a sliver (3, H, W) shows in the square view of its centre, and a little more; any other image as it is.
+
+    A view enlarges an image until its short side fills it, and cuts off the rest; of a sliver that is nearly all, and
+    enlarged first it would fill the memory.
+
+    Args:
+        pixels: The image.
+        size: Side S of the view.
+    """
+    short, long = sorted(pixels.shape[-2:])
+    margin = 2 * (short // size + 2)  # of interpolation, which reads two pixels of the view beyond its edge
+    length = short + margin + (long - short - margin) % 2  # so that both have one centre
+    if long <= _SLIVER * short or length >= long:
+        return pixels
+    axis = -1 if pixels.shape[-1] == long else -2
+    return pixels.narrow(axis, (long - length) // 2, length)
+
+
 class ImageFolder(LightningDataModule):
     """All images below a folder, for distillation.
 
@@ -98,12 +127,14 @@ class ImageFolder(LightningDataModule):
         batch_size: Images per batch and process.
         val_root: Folder of the validation images; without it, `val_fraction` of `root` is held out.
         val_fraction: Share of `root` held out. An image belongs to it by a hash of its relative name, so the split
-            stays when other images come or go.
+            stays when other images come or go. A single image trains, and nothing validates.
         val_limit: Validate on at most this many images, chosen by the same hash.
         num_workers: Processes that read images; 0 reads in the main process.
         on_error: "skip" replaces images that cannot be read and names each once; "raise" stops at the first.
         scale: Range of the random crop's area, relative to the image's.
         flip: Whether training views are mirrored and turned by multiples of 90 degrees.
+        bands: Numbers, from 1, of one to three bands to show; by default red, green and blue where the file says which
+            they are, else its first three.
         seed: Seed of order and views; by default that of the run.
 
     Raises:
@@ -122,6 +153,7 @@ class ImageFolder(LightningDataModule):
         on_error: str = "skip",
         scale: tuple[float, float] = (0.25, 1.0),
         flip: bool = True,
+        bands: list[int] | None = None,
         seed: int | None = None,
     ) -> None:
         super().__init__()
@@ -139,6 +171,7 @@ class ImageFolder(LightningDataModule):
         self.on_error = on_error
         self.scale = ordered_pair("scale", scale, highest=1.0)
         self.flip = flip
+        self.bands = band_numbers("bands", bands)
         self.seed = run_seed() if seed is None else seed
         self.train_set: FolderView | None = None
         self.val_set: FolderView | None = None
@@ -155,9 +188,17 @@ class ImageFolder(LightningDataModule):
             val_paths = find_images(val_root, key="val_root")
         elif self.val_fraction > 0:
             paths, val_paths = _split(root, paths, self.val_fraction)
+            if not val_paths:
+                logger.warning(
+                    "%r is the only image below %r: it is trained on, and nothing is validated; give data.val_root",
+                    paths[0].name,
+                    self.root,
+                )
         val_paths = sorted(val_paths, key=lambda path: _position(val_root, path))[: self.val_limit]
-        self.train_set = FolderView(root, paths, self.image_size, self.on_error, self.seed, self.scale, self.flip)
-        self.val_set = FolderView(val_root, val_paths, self.image_size, self.on_error)
+        self.train_set = FolderView(
+            root, paths, self.image_size, self.on_error, self.seed, self.scale, self.flip, self.bands
+        )
+        self.val_set = FolderView(val_root, val_paths, self.image_size, self.on_error, bands=self.bands)
 
     @property
     def skipped(self) -> list[str]:
@@ -180,10 +221,11 @@ class ImageFolder(LightningDataModule):
         return evaluation_loader(self.val_set, self.batch_size, self.num_workers)
 
     def teardown(self, stage: str) -> None:
-        """Says how many images were skipped."""
+        """Says how many images were skipped or turned."""
         for data in (self.train_set, self.val_set):
             if data is not None:
                 data.broken.report()
+                data.reader.report()
 
 
 def _position(root: Path, path: Path) -> float:
@@ -193,10 +235,9 @@ def _position(root: Path, path: Path) -> float:
 
 
 def _split(root: Path, paths: list[Path], fraction: float) -> tuple[list[Path], list[Path]]:
-    """Training and validation paths; each gets at least one image where there are two."""
+    """Training and validation paths; each gets at least one image where there are two, else training alone."""
     by_position = sorted(paths, key=lambda path: _position(root, path))
     count = sum(_position(root, path) < fraction for path in by_position)
-    if len(paths) > 1:
-        count = min(max(count, 1), len(paths) - 1)
+    count = min(max(count, 1), len(paths) - 1)
     held_out = set(by_position[:count])
     return [path for path in paths if path not in held_out], by_position[:count]

@@ -38,9 +38,9 @@ class Window:
 
 
 def fitting_window(height: int, width: int, size: int) -> Window:
-    """The whole image, its long side resized to `size`."""
+    """The whole image, its long side resized to `size`; halves are rounded up, as by `mmcv.rescale_size`."""
     zoom = size / max(height, width)
-    return Window(0, 0, height, width, max(1, round(height * zoom)), max(1, round(width * zoom)))
+    return Window(0, 0, height, width, max(1, int(height * zoom + 0.5)), max(1, int(width * zoom + 0.5)))
 
 
 def jittered_window(

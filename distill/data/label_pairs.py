@@ -52,7 +52,7 @@ def read_names(path: Path) -> list[str]:
         UserError: It is missing, not a text, empty, or names an image twice.
     """
     try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(
             f"the list of images {str(path)!r} cannot be read; give a text file, one name a line"

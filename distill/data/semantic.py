@@ -10,7 +10,7 @@ from pytorch_lightning import LightningDataModule
 
 from distill.data.augmentation import Augmentation
 from distill.data.broken import POLICIES
-from distill.data.checks import at_least, ordered_pair
+from distill.data.checks import at_least, band_numbers, ordered_pair
 from distill.data.class_table import ClassTable, Value
 from distill.data.label_pairs import Pair
 from distill.data.loader import OneLineErrorLoader, ResumableLoader, evaluation_loader, train_loader
@@ -40,6 +40,8 @@ class SemanticImages(LightningDataModule):
         scale: Range of a random factor to `zoom` in training.
         flip: Whether training views are mirrored, horizontally and vertically.
         augmentation: Quarter turns, light and colour of training views; none by default.
+        bands: Numbers, from 1, of one to three bands of the images to show; by default red, green and blue where the
+            file says which they are, else its first three.
         val_fraction: Share of the training images that is held out and validated on, for layouts without images of
             their own for it; the `val` files are then tested on. Parts of one tile stay together.
         val_seed: Decides which images that are; it is not the run's seed.
@@ -63,6 +65,7 @@ class SemanticImages(LightningDataModule):
         scale: tuple[float, float] = (0.5, 2.0),
         flip: bool = True,
         augmentation: Augmentation | None = None,
+        bands: list[int] | None = None,
         val_fraction: float = 0.0,
         val_seed: int = 0,
         on_error: str = "skip",
@@ -86,6 +89,7 @@ class SemanticImages(LightningDataModule):
         self.scale = ordered_pair("scale", scale, highest=16.0)
         self.flip = flip
         self.augmentation = augmentation
+        self.bands = band_numbers("bands", bands)
         self.val_fraction = val_fraction
         self.val_seed = val_seed
         self.on_error = on_error
@@ -136,9 +140,10 @@ class SemanticImages(LightningDataModule):
                     self.flip,
                     self.augmentation,
                     self.seed,
+                    self.bands,
                 )
             else:
-                self._sets[split] = SemanticViews(pairs, self.table, "raise", self.zoom)
+                self._sets[split] = SemanticViews(pairs, self.table, "raise", self.zoom, bands=self.bands)
         return self._sets[split]
 
     @property
@@ -164,11 +169,6 @@ class SemanticImages(LightningDataModule):
         """Whole test images, in file order."""
         return evaluation_loader(self.dataset("test"), self.batch_size, self.num_workers, stack_by_size)
 
-    def teardown(self, stage: str) -> None:
-        """Says how many training images were skipped."""
-        if "train" in self._sets:
-            self._sets["train"].broken.report()
-
     def _pairs(self, split: str) -> list[Pair]:
         if not self.val_fraction or split == "test":
             pairs = self.find(split)
@@ -186,3 +186,9 @@ class SemanticImages(LightningDataModule):
             order = torch.randperm(len(pairs), generator=torch.Generator().manual_seed(self.seed))
             pairs = [pairs[i] for i in order[: self.train_limit].tolist()]
         return pairs
+
+    def teardown(self, stage: str) -> None:
+        """Says how many images were skipped or turned."""
+        for data in self._sets.values():
+            data.broken.report()
+            data.reader.report()

@@ -13,10 +13,10 @@ from torchvision.transforms.v2 import functional as F
 from distill.data.augmentation import Augmentation
 from distill.data.broken import BrokenImages
 from distill.data.class_table import IGNORE, ClassTable
-from distill.data.images import read_image
 from distill.data.instances import PADDING, Window, jittered_window
 from distill.data.label_pairs import Pair
 from distill.data.loader import Draw, randomness_of
+from distill.data.reader import ImageReader
 from distill.errors import UserError
 
 Sample = dict[str, Tensor]
@@ -38,6 +38,7 @@ class SemanticViews(Dataset[Sample]):
         flip: Whether training views are mirrored in both directions.
         augmentation: Further changes of training views.
         seed: Seed of the training views.
+        bands: Which bands of the images are shown, see `distill.data.images.read_image`.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class SemanticViews(Dataset[Sample]):
         flip: bool = False,
         augmentation: Augmentation | None = None,
         seed: int = 0,
+        bands: Sequence[int] | None = None,
     ) -> None:
         self.pairs = list(pairs)
         self.table = table
@@ -61,6 +63,7 @@ class SemanticViews(Dataset[Sample]):
         self.augmentation = augmentation or Augmentation()
         self.seed = seed
         self.broken = BrokenImages(len(self.pairs), on_error)
+        self.reader = ImageReader(len(self.pairs), bands)
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -83,12 +86,14 @@ class SemanticViews(Dataset[Sample]):
 
     def _read(self, index: int) -> tuple[Tensor, Tensor]:
         pair = self.pairs[index]
-        pixels, labels = read_image(pair.image), self.table.read(pair.mask)
+        pixels, labels = self.reader.read(index, pair.image), self.table.read(pair.mask)
         if pixels.shape[-2:] != labels.shape:
             sizes = [f"{shape[-1]}x{shape[-2]}" for shape in (labels.shape, pixels.shape)]
             raise UserError(
                 f"mask {str(pair.mask)!r} is {sizes[0]}, but its image {str(pair.image)!r} is {sizes[1]} (width x "
                 "height); they must cover the same pixels"
+                + ", and the image's EXIF orientation turns it"
+                * self.reader.was_turned(index)
             )
         return pixels, labels
 

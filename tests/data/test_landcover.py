@@ -99,8 +99,8 @@ def test_an_unknown_value_is_named_with_pixel_and_file(tmp_path: Path) -> None:
     Image.fromarray(mask).save(tmp_path / "bad.png")
     with pytest.raises(UserError, match=r"bad.png' has the colour \[1, 2, 3\] at pixel x=5 y=3 \(2 such pixels\)"):
         ClassTable(COLOURS, [[0, 0, 0]]).read(tmp_path / "bad.png")
-    for value in (7, 2**31 + 5):
-        Image.fromarray(np.array([[0, 1], [2, value]], np.uint32).astype(np.int32)).save(tmp_path / "bad.tif")
+    for value in (7, 5 - 2**31):
+        Image.fromarray(np.array([[0, 1], [2, value]], np.int32)).save(tmp_path / "bad.tif")
         with pytest.raises(UserError, match=rf"bad.tif' has the value {value} at pixel x=1 y=1"):
             ClassTable(INDICES, [IGNORE]).read(tmp_path / "bad.tif")
     with pytest.raises(UserError, match="is a colour image"):
