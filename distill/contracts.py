@@ -36,10 +36,31 @@ class Student(Protocol):
 
 
 @runtime_checkable
+class ScaledStudent(Student, Protocol):
+    """A student that can choose the scale at which its last map starts."""
+
+    def rescale_output(self, rms: float) -> bool:
+        """Makes the last map start at a root mean square of `rms`, unless its scale was loaded or trained.
+
+        Returns:
+            Whether it did.
+        """
+
+
+@runtime_checkable
+class AffineStudent(Student, Protocol):
+    """A student that can take a scale and a shift of its last map into its own weights."""
+
+    def fold_output(self, scale: Tensor, shift: Tensor) -> None:
+        """Multiplies the last map by `scale` (C,) and adds `shift` (C,)."""
+
+
+@runtime_checkable
 class Teacher(Protocol):
     """The frozen source: eval mode, no gradients, never in a checkpoint and never in an optimizer."""
 
     channels: dict[str, int]
+    reduction: dict[str, int]  # stride of each feature against the image, in pixels
 
     @property
     def digest(self) -> str:

@@ -2,7 +2,8 @@
 
 A reconstruction. RS4D (arXiv 2606.25324) names "adaptive noise and masking" and its runs carry two percentages
 (`noise_20_20`, `30_30`, `10_0`, `0_10`), but its distillation code is unpublished. Both readings of "adaptive" are
-here: noise scaled by each token's own spread, and ratios driven by how far the student has left the trivial solution.
+here: noise scaled by each token's own spread, and ratios driven by how far the student is below the image-independent
+baseline.
 
 Axes: B batch, N tokens, C channels.
 """
@@ -26,9 +27,9 @@ class CorruptionSettings:
         noise_scale: "token" scales the noise by each token's own standard deviation over its channels (the
             signal-adaptive reading), "batch" by one standard deviation of all tokens.
         ratio: "fixed" holds both fractions; "adaptive" multiplies them by how far the student has come from the
-            trivial solution to `goal`.
-        goal: With ratio "adaptive", the training L1, as a fraction of the trivial solution's, at which the full
-            fractions apply.
+            image-independent baseline to `goal`.
+        goal: With ratio "adaptive", the training L1, as a fraction of the baseline's, at which the full fractions
+            apply.
         level: "token" corrupts the tokens behind the student's patch embedding, "image" square patches of pixels,
             which any student takes.
         patch_size: Side of those patches in pixels, with level "image".
@@ -88,32 +89,43 @@ class Corruption(nn.Module):
         self.settings = settings
         self.mask_token = nn.Parameter(torch.zeros(channels), requires_grad=settings.mask > 0)
         nn.init.normal_(self.mask_token, std=0.02)
-        # Running training L1 over the trivial solution's: 1 while the student predicts nothing but positions.
+        # Running training L1 over the baseline's: 1 while the student predicts nothing but positions.
         self.register_buffer("progress", torch.ones(()))
 
     @property
     def strength(self) -> float:
-        """Factor on both fractions, in [0, 1]."""
+        """Factor on both fractions, in [0, 1]; waits for the device."""
+        return float(self.factor())
+
+    def factor(self) -> Tensor:
+        """Factor on both fractions, in [0, 1], as a scalar on the device."""
         if self.settings.ratio == "fixed":
-            return 1.0
-        return min(max((1.0 - float(self.progress)) / (1.0 - self.settings.goal), 0.0), 1.0)
+            return torch.ones_like(self.progress)
+        return ((1.0 - self.progress) / (1.0 - self.settings.goal)).clamp(0.0, 1.0)
 
     def observe(self, l1_ratio: Tensor, momentum: float = 0.98) -> None:
-        """Tells the control the training L1 of the last step, as a fraction of the trivial solution's."""
+        """Tells the control the training L1 of the last step, as a fraction of the baseline's."""
         self.progress.lerp_(l1_ratio.detach().clamp(0, 1).to(self.progress), 1 - momentum)
 
     def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """Corrupts clean tokens (B, N, C); returns them (B, N, C) and a bool map (B, N) of those that were touched."""
         batch, count, _ = tokens.shape
-        noisy_count = round(self.settings.noise * self.strength * count)
-        masked_count = round(self.settings.mask * self.strength * count)
+        settings = self.settings
+        # With a fixed ratio the host knows the counts. An adaptive one stays on the device, which nothing waits for.
+        if settings.ratio == "fixed":
+            noisy_count: Tensor | int = round(settings.noise * count)
+            masked_count: Tensor | int = round(settings.mask * count)
+        else:
+            factor = self.factor()
+            noisy_count = (settings.noise * count * factor).round()
+            masked_count = (settings.mask * count * factor).round()
         order = torch.rand(batch, count, device=tokens.device).argsort(dim=1).argsort(dim=1)
         noisy = order < noisy_count
         masked = (order >= noisy_count) & (order < noisy_count + masked_count)
-        if noisy_count:
-            per_token = self.settings.noise_scale == "token"
+        if settings.noise:
+            per_token = settings.noise_scale == "token"
             spread = tokens.std(dim=-1, keepdim=True) if per_token else tokens.std()
-            tokens = tokens + noisy[..., None] * (self.settings.sigma * spread.detach()) * torch.randn_like(tokens)
+            tokens = tokens + noisy[..., None] * (settings.sigma * spread.detach()) * torch.randn_like(tokens)
         tokens = torch.where(masked[..., None], self.mask_token.to(tokens.dtype), tokens)
         return tokens, noisy | masked
 

@@ -6,28 +6,35 @@ target, L1, the student's last normalised map without a projection) is the defau
 Axes: B batch, C channels, H W grid, N tokens.
 """
 
+import copy
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
-from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor, nn
-from torchvision.transforms.v2.functional import normalize
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.optim.swa_utils import update_bn
 
 from distill.adapter import Adapter
 from distill.checkpoint import misfit
+from distill.contracts import AffineStudent, ScaledStudent
 from distill.corruption import Corruption, CorruptionSettings, from_patches, to_patches
-from distill.divergence import require_finite_gradients
+from distill.divergence import FiniteGradients
 from distill.errors import UserError, unknown_name
+from distill.layers import Normalize
 from distill.losses import LossSettings, combine, cosine, l1
 from distill.optim import OptimSettings, build_optimizer, total_steps
 from distill.phases import tracked
+from distill.precision import require_mixed_or_full
 from distill.seeding import seed_step
+from distill.teacher_view import teacher_view
 from distill.trivial import TargetStatistics
 
+_STATISTICS_IMAGES = 256  # views from which the statistics of batch norms are estimated at the end
 
-class DistillationModule(pl.LightningModule):
+
+class DistillationModule(FiniteGradients):
     """Trains a student to reproduce one named feature map of a frozen teacher.
 
     Args:
@@ -38,9 +45,10 @@ class DistillationModule(pl.LightningModule):
         corruption: Noise and masking on the student's input.
         loss: Terms and their weights.
         optim: Optimizer and schedule.
-        calibration_images: Training images from which the target's statistics and the trivial solution are taken
-            before the first step.
-        stuck_ratio: A validation L1 above this fraction of the trivial solution's counts as stuck on the plateau.
+        calibration_images: Training images from which the target's statistics and the image-independent baseline are
+            taken before the first step.
+        stuck_ratio: A validation L1 above this fraction of the baseline's counts as stuck on the plateau. A map that
+            ignores the image has 1.00 in expectation.
         stuck_patience: Validations in a row after which a stuck run is warned about.
     """
 
@@ -58,7 +66,7 @@ class DistillationModule(pl.LightningModule):
         loss: LossSettings | None = None,
         optim: OptimSettings | None = None,
         calibration_images: int = 64,
-        stuck_ratio: float = 0.97,
+        stuck_ratio: float = 0.98,
         stuck_patience: int = 3,
     ) -> None:
         super().__init__()
@@ -85,8 +93,11 @@ class DistillationModule(pl.LightningModule):
         token_channels = self.student.embed_dim if corruption.level == "token" else 3 * corruption.patch_size**2
         self.corruption = Corruption(token_channels, corruption)
         self.adapter = Adapter(self.student.feature_info.channels()[-1], channels[target])
+        self.normalize = Normalize.of(student)
         self.statistics: TargetStatistics | None = None
         self._stuck_validations = 0
+        self._statistics_step = -1  # at which batch norms were estimated
+        self._training_statistics: dict[str, Tensor] = {}  # of the batch norms, before
 
     def estimate(self, images: Tensor, corrupted: bool = False) -> tuple[Tensor, Tensor | None]:
         """The student's last map for RGB images in [0, 1].
@@ -98,9 +109,7 @@ class DistillationModule(pl.LightningModule):
         Returns:
             The unaligned map (B, C, h, w), and the corrupted tokens (B, N) or None.
         """
-        mean = getattr(self.student, "mean", IMAGENET_DEFAULT_MEAN)
-        std = getattr(self.student, "std", IMAGENET_DEFAULT_STD)
-        images = normalize(images, list(mean), list(std))
+        images = self.normalize(images)
         if not corrupted:
             return self.student(images)[-1], None
         touched: list[Tensor] = []
@@ -121,11 +130,41 @@ class DistillationModule(pl.LightningModule):
 
     def teacher_map(self, images: Tensor) -> Tensor:
         """The target (B, C, H, W) for clean RGB images in [0, 1], standardised if the recipe says so."""
-        features: Tensor = self.teacher(images)[self.target]
+        features = self._raw_teacher_map(images)
         if not self.loss_settings.standardize:
             return features
         assert self.statistics is not None
         return (features - self.statistics.mean[:, None, None]) / self.statistics.std[:, None, None]
+
+    def exported_student(self) -> tuple[nn.Module, dict[str, object]]:
+        """The student as it is handed on, and what its last map is.
+
+        A student that was trained on standardised maps is returned as a copy that emits the teacher's scale.
+
+        Returns:
+            The student, and metadata: "last_map" in words. Where the student has no weights to fold the teacher's mean
+            and standard deviation into, they are "output_mean" and "output_std", C numbers each.
+        """
+        student, kind = self.student, f"{type(self.teacher).__name__}'s {self.target}"
+        if not isinstance(self.adapter.projection, nn.Identity):
+            return student, {"last_map": f"features from which an adapter, now dropped, made {kind}"}
+        if not self.loss_settings.standardize or self.statistics is None:
+            return student, {"last_map": kind}
+        mean, std = self.statistics.mean, self.statistics.std
+        if isinstance(student, AffineStudent):
+            folded: Any = copy.deepcopy(student)
+            folded.fold_output(std, mean)
+            return folded, {"last_map": kind}
+        said = f"{kind}, standardised: {kind} is map * output_std + output_mean, by channel"
+        return student, {"last_map": said, "output_mean": mean.tolist(), "output_std": std.tolist()}
+
+    def setup(self, stage: str) -> None:
+        """Checks the precision.
+
+        Raises:
+            UserError: The trainer would cast all weights.
+        """
+        require_mixed_or_full(self.trainer, "distillation")
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Makes the step's randomness repeatable."""
@@ -142,13 +181,13 @@ class DistillationModule(pl.LightningModule):
         values = combine(self.loss_settings, estimate, target, weight)
         with torch.no_grad():
             plain = l1(estimate.float(), target.float()).mean()
-            self.corruption.observe(plain / self._trivial_l1(target))
+            self.corruption.observe(plain / self._baseline_l1(target))
         self.log_dict({f"train/{name}": value for name, value in values.items()}, batch_size=len(images))
-        self.log("corruption_strength", self.corruption.strength, batch_size=len(images))
+        self.log("corruption_strength", self.corruption.factor(), batch_size=len(images))
         return values["loss"]
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
-        """Clean-input L1 and cosine, and the trivial solution's L1 on the same images."""
+        """Clean-input L1 and cosine, and the image-independent baseline's L1 on the same images."""
         images = batch["image"]
         target = self.teacher_map(images).float()
         features, _ = self.estimate(images)
@@ -156,12 +195,12 @@ class DistillationModule(pl.LightningModule):
         values = {
             "val/l1": l1(estimate, target).mean(),
             "val/cosine": 1 - cosine(estimate, target).mean(),
-            "val/trivial_l1": self._trivial_l1(target),
+            "val/trivial_l1": self._baseline_l1(target),
         }
         self.log_dict(values, batch_size=len(images), sync_dist=True)
 
     def on_validation_epoch_end(self) -> None:
-        """Logs how far below the trivial solution the student is, and warns when it stays there."""
+        """Logs how far below the image-independent baseline the student is, and warns when it stays there."""
         metrics = self.trainer.callback_metrics
         ratio = metrics["val/l1"] / metrics["val/trivial_l1"]
         self.log("val/l1_ratio", ratio, prog_bar=True, sync_dist=True)
@@ -172,8 +211,8 @@ class DistillationModule(pl.LightningModule):
         self._stuck_validations = self._stuck_validations + 1 if stuck else 0
         if self._stuck_validations == self.stuck_patience:
             warnings.warn(
-                f"the student has been at {float(ratio):.2f} of the trivial solution's L1 for {self.stuck_patience} "
-                "validations: it predicts positions, not images. Try model.loss.standardize true, a cosine term in "
+                f"the student has been at {float(ratio):.2f} of the image-independent baseline's L1 for "
+                f"{self.stuck_patience} validations: it predicts positions, not images. Try model.loss.standardize true, a cosine term in "
                 "model.loss.terms, or a longer warm-up",
                 stacklevel=1,
             )
@@ -185,13 +224,29 @@ class DistillationModule(pl.LightningModule):
             self.statistics = self.statistics.to(self.device)
             return
         loader = self.trainer.datamodule.train_dataloader()  # type: ignore[attr-defined]
-        maps = (self.teacher(batch["image"].to(self.device))[self.target] for batch in loader)
+        maps = (self._raw_teacher_map(batch["image"].to(self.device)) for batch in loader)
         what = f"calibrating: the teacher sees {self.calibration_images} training images"
         maps = tracked(what, maps, self.calibration_images)
         raw = self.trainer.strategy.broadcast(TargetStatistics.of(maps, self.calibration_images))
-        self._adopt(raw)
-        if hasattr(self.student, "rescale_output") and isinstance(self.adapter.projection, nn.Identity):
-            self.student.rescale_output(1.0 if self.loss_settings.standardize else raw.rms())
+        self.statistics = raw.to(self.device)
+        if not isinstance(self.adapter.projection, nn.Identity):
+            return
+        if isinstance(self.student, ScaledStudent) and self.student.rescale_output(
+            1.0 if self.loss_settings.standardize else raw.rms()
+        ):
+            return
+        if self.loss_settings.standardize and isinstance(self.student, AffineStudent):
+            self._standardize_warm_start(next(iter(loader))["image"].to(self.device))
+
+    def on_train_end(self) -> None:
+        """Leaves the student with statistics of clean images; averaged weights are in place by now."""
+        super().on_train_end()
+        self._estimate_statistics()
+
+    def on_validation_epoch_start(self) -> None:
+        """The same before the last validation."""
+        if self.trainer.state.fn == "fit" and self.trainer.global_step >= total_steps(self.trainer):
+            self._estimate_statistics()
 
     def on_validation_start(self) -> None:
         """Moves teacher and statistics to the device when validation runs on its own."""
@@ -205,6 +260,8 @@ class DistillationModule(pl.LightningModule):
         if self.statistics is not None:
             checkpoint["target_statistics"] = {k: v.cpu() for k, v in vars(self.statistics).items()}
             checkpoint["teacher_digest"] = self.teacher.digest
+        if self._training_statistics:
+            checkpoint["training_statistics"] = self._training_statistics
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restores the statistics.
@@ -224,23 +281,74 @@ class DistillationModule(pl.LightningModule):
                 f"the checkpoint does not fit the recipe's student: {problems}; use the recipe it was trained with"
             )
         self.statistics = TargetStatistics(**checkpoint["target_statistics"])
-
-    def on_before_optimizer_step(self, optimizer: Any) -> None:
-        """Stops a run that has diverged."""
-        require_finite_gradients(self)
+        if self.trainer.state.fn == "fit":  # it goes on with the batch norms of training
+            checkpoint["state_dict"] |= checkpoint.get("training_statistics", {})
 
     def configure_optimizers(self) -> Any:
         """AdamW with warm-up and cosine."""
         return build_optimizer(self, total_steps(self.trainer), self.optim_settings)
 
-    def _adopt(self, raw: TargetStatistics) -> None:
-        self.statistics = raw.to(self.device)
+    def _raw_teacher_map(self, images: Tensor) -> Tensor:
+        """The teacher's map on a grid that spans the same extent as the student's."""
+        view = teacher_view(images, self.student.feature_info.reduction()[-1], self.teacher.reduction[self.target])
+        features: Tensor = self.teacher(view)[self.target]
+        return features
 
-    def _trivial_l1(self, target: Tensor) -> Tensor:
+    def _baseline_l1(self, target: Tensor) -> Tensor:
         assert self.statistics is not None
         statistics = self.statistics.standardized() if self.loss_settings.standardize else self.statistics
-        median = nn.functional.interpolate(statistics.median[None], target.shape[-2:], mode="bilinear")
-        return l1(median, target.float()).mean()
+        return statistics.baseline_l1(target)
+
+    @torch.no_grad()
+    def _standardize_warm_start(self, images: Tensor) -> None:
+        """Standardises the output of a loaded student that emits the teacher's scale, as exported ones do."""
+        assert self.statistics is not None
+        mean, std = self.statistics.mean, self.statistics.std
+        training = self.student.training
+        self.student.eval()
+        target = self.teacher_map(images).float()
+        found = self.adapter(self.estimate(images)[0], (target.shape[-2], target.shape[-1])).float()
+        self.student.train(training)
+        standardized = (found - mean[:, None, None]) / std[:, None, None]
+        closer = bool(l1(standardized, target).mean() < l1(found, target).mean())
+        if self.trainer.strategy.broadcast(closer):
+            self.student.fold_output(1 / std, -mean / std)
+            self._say("warm start: the student's last map had the teacher's scale and is standardised for this run")
+
+    def _estimate_statistics(self) -> None:
+        """Estimates the running statistics of the student's batch norms on clean training views.
+
+        Training leaves them with those of corrupted views, and of other weights than averaged ones.
+        """
+        norms = {
+            f"student.{name}.{key}": buffer
+            for name, part in self.student.named_modules()
+            if isinstance(part, _BatchNorm)
+            for key, buffer in part.named_buffers(recurse=False)
+        }
+        if not norms or self._statistics_step == self.trainer.global_step:
+            return
+        loader = self.trainer.datamodule.train_dataloader()  # type: ignore[attr-defined]
+        seen = 0
+
+        def views() -> Iterator[Tensor]:
+            nonlocal seen
+            for batch in loader:
+                yield self.normalize(batch["image"].to(self.device))
+                seen += len(batch["image"])
+                if seen >= _STATISTICS_IMAGES:
+                    return
+
+        self._training_statistics = {name: buffer.clone() for name, buffer in norms.items()}
+        update_bn(views(), self.student)
+        for buffer in norms.values():
+            buffer.copy_(self.trainer.strategy.broadcast(buffer))
+        self._statistics_step = self.trainer.global_step
+        self._say(f"batch norms: statistics estimated again on {seen} clean training views")
+
+    def _say(self, line: str) -> None:
+        if self.trainer.is_global_zero:
+            print(line)
 
     def _place_teacher(self) -> None:
         self.teacher.to(self.device)

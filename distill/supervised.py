@@ -6,22 +6,20 @@ Axes: B batch, H W pixels.
 from collections.abc import Callable
 from typing import Any
 
-import pytorch_lightning as pl
-from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor, nn
-from torchvision.transforms.v2.functional import normalize
 
 from distill.checkpoint import misfit
 from distill.contracts import FeatureInfo
-from distill.divergence import require_finite_gradients
+from distill.divergence import FiniteGradients
 from distill.errors import UserError
+from distill.layers import Normalize
 from distill.optim import OptimSettings, build_optimizer, total_steps
 from distill.seeding import seed_step
 
 HeadFactory = Callable[[FeatureInfo, list[str]], nn.Module]
 
 
-class SupervisedModule(pl.LightningModule):
+class SupervisedModule(FiniteGradients):
     """A head on a student's feature maps; the student trains along unless it is frozen by its own arguments.
 
     Args:
@@ -37,6 +35,7 @@ class SupervisedModule(pl.LightningModule):
     def __init__(self, student: nn.Module, head: HeadFactory, optim: OptimSettings) -> None:
         super().__init__()
         self.student = student
+        self.normalize = Normalize.of(student)
         self.head = None
         self.head_factory = head
         self.optim_settings = optim
@@ -70,17 +69,15 @@ class SupervisedModule(pl.LightningModule):
 
     def features(self, images: Tensor) -> list[Tensor]:
         """The student's maps for RGB images (B, 3, H, W) in [0, 1]."""
-        mean = getattr(self.student, "mean", IMAGENET_DEFAULT_MEAN)
-        std = getattr(self.student, "std", IMAGENET_DEFAULT_STD)
-        return list(self.student(normalize(images, list(mean), list(std))))
+        return list(self.student(self.normalize(images)))
+
+    def exported_student(self) -> tuple[nn.Module, dict[str, object]]:
+        """The student as it is handed on, and metadata about it, of which there is none."""
+        return self.student, {}
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Makes the step's randomness (proposal sampling, dropout, stochastic depth) repeatable."""
         seed_step(self, batch_idx)
-
-    def on_before_optimizer_step(self, optimizer: Any) -> None:
-        """Stops a run that has diverged."""
-        require_finite_gradients(self)
 
     def configure_optimizers(self) -> Any:
         """AdamW with warm-up and cosine over student and head."""

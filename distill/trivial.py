@@ -1,4 +1,4 @@
-"""The solution that knows nothing of the image: the yardstick every distillation run is held against.
+"""The image-independent baseline: the yardstick every distillation run is held against.
 
 RS4D's own logs fall to an L1 of about 0.065 within 300 steps and sit there, some for good: it is the L1 of the
 per-position median of the teacher's maps, which any network reaches by ignoring its input.
@@ -7,10 +7,15 @@ Axes: K images, C channels, H W the teacher's grid.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 
 import torch
 from torch import Tensor
+
+# A channel that (almost) never changes has no scale of its own; below this share of the median standard deviation, its
+# noise would weigh as much as another channel's signal.
+_STD_FLOOR = 0.1
+_CHUNK = 32  # channels sorted at a time
 
 
 @dataclass
@@ -19,13 +24,17 @@ class TargetStatistics:
 
     Attributes:
         mean: Per-channel mean (C,).
-        std: Per-channel standard deviation (C,).
-        median: Per-position median (C, H, W): the best content-free prediction under L1.
+        std: Per-channel standard deviation (C,), at least a tenth of the median channel's.
+        median: Per-position median (C, H, W), of an odd number of images: the best image-independent prediction under
+            L1.
+        unbias: Per-channel factor (C,) from the L1 of `median` on other images to that of the median of infinitely many
+            images, which is lower. 1 in checkpoints that do not have it.
     """
 
     mean: Tensor
     std: Tensor
     median: Tensor
+    unbias: Tensor = field(default_factory=lambda: torch.ones(()))
 
     @classmethod
     def of(cls, maps: Iterable[Tensor], limit: int) -> "TargetStatistics":
@@ -38,18 +47,49 @@ class TargetStatistics:
             if count >= limit:
                 break
         stack = torch.cat(collected)
-        std, mean = torch.std_mean(stack, dim=(0, 2, 3))
-        return cls(mean=mean, std=std.clamp_min(1e-6), median=stack.median(dim=0).values)
+        std, mean = torch.std_mean(stack, dim=(0, 2, 3), correction=1 if stack[:, 0].numel() > 1 else 0)
+        std = std.clamp_min(max(_STD_FLOOR * float(std.median()), 1e-6))
+        parts = [_median(chunk) for chunk in stack.split(_CHUNK, dim=1)]
+        median, unbias = (torch.cat(part) for part in zip(*parts, strict=True))
+        return cls(mean, std, median, unbias)
 
     def standardized(self) -> "TargetStatistics":
         """The same statistics after z-scoring every channel."""
         median = (self.median - self.mean[:, None, None]) / self.std[:, None, None]
-        return TargetStatistics(torch.zeros_like(self.mean), torch.ones_like(self.std), median)
+        return TargetStatistics(torch.zeros_like(self.mean), torch.ones_like(self.std), median, self.unbias)
 
     def rms(self) -> float:
         """Root mean square of the maps: the scale at which a student's output should start."""
         return float((self.mean.square() + self.std.square()).mean().sqrt())
 
+    def baseline_l1(self, target: Tensor) -> Tensor:
+        """L1 (scalar) of the image-independent baseline on maps (B, C, H', W'), free of the bias of few images."""
+        median = torch.nn.functional.interpolate(self.median[None], target.shape[-2:], mode="bilinear")
+        by_channel = (median - target.float()).abs().mean(dim=(0, 2, 3))
+        return (self.unbias * by_channel).mean()
+
     def to(self, device: torch.device) -> "TargetStatistics":
         """The same statistics on another device."""
         return TargetStatistics(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
+
+
+def _median(stack: Tensor) -> tuple[Tensor, Tensor]:
+    """The median (C, H, W) of images (K, C, H, W), an odd number of them, and its `unbias` (C,).
+
+    The median of n images misses that of all images, which costs it an L1 of about a / n on other images and spares it
+    as much on its own. With an even number e of images, L1 on its own images is L - a / e, and leave-one-out, with
+    medians of e - 1 images, L + a / (e - 1): both together tell L and a.
+    """
+    count = len(stack)
+    even, odd = count - count % 2, count - (count + 1) % 2
+    median = stack[:odd].median(dim=0).values
+    if even == 0:
+        return median, torch.ones(stack.shape[1])
+    ranked = stack[:even].sort(dim=0).values
+    low, high = ranked[even // 2 - 1], ranked[even // 2]
+    own = (ranked[even // 2 :].sum(dim=0) - ranked[: even // 2].sum(dim=0)) / even
+    left_out = own + (high - low) / 2  # without an image of the lower half the median is `high`, else `low`
+    own, left_out = own.mean(dim=(1, 2)), left_out.mean(dim=(1, 2))
+    ideal = (even * own + (even - 1) * left_out) / (2 * even - 1)
+    expected = ideal + (left_out - ideal) * (even - 1) / odd
+    return median, torch.where(expected > 0, ideal / expected.clamp_min(torch.finfo(torch.float32).tiny), 1.0)

@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from distill.checkpoint import load_matching, read_state_dict
 from distill.errors import unknown_name
 from students.efficientvit import SAM_NORM_EPS, EfficientViT, run_blocks
+from students.output_scale import AffineOutputScale
 from students.released_efficientvit import split_released_efficientvit
 
 _CHANNELS = 256  # of SAM's image embedding
@@ -78,7 +79,7 @@ class _ChannelNorm(nn.LayerNorm):
         return normalised.to(x.dtype).permute(0, 3, 1, 2)
 
 
-class EfficientViTSAM(nn.Module):
+class EfficientViTSAM(AffineOutputScale):
     """EfficientViT-SAM's encoder: one map of 256 channels, the shape of SAM's image embedding.
 
     At the released input, 512 px for L and 1024 px for XL, the map is (B, 256, 64, 64). It fits SAM's prompt encoder
@@ -115,7 +116,6 @@ class EfficientViTSAM(nn.Module):
             "attention_precision": attention_precision,
         }
         self.half_resolution = half_resolution
-        self._trained = checkpoint is not None
         self.backbone = EfficientViT(
             variant,
             list(config.taps),
@@ -138,15 +138,9 @@ class EfficientViTSAM(nn.Module):
             images = F.avg_pool2d(images, 2, ceil_mode=True)
         return [self.norm(self.neck(self.backbone(images)))]
 
-    @torch.no_grad()
-    def rescale_output(self, rms: float) -> None:
-        """Makes the map start at a root mean square of `rms`, unless its weights were loaded.
-
-        Distillation calls it with the teacher's: otherwise the first steps only shrink the scale.
-        """
-        if not self._trained:
-            self.norm.weight.fill_(rms)
-            self.norm.bias.zero_()
+    def output_norm(self) -> _ChannelNorm:
+        """The norm that the map leaves."""
+        return self.norm
 
     def _load(self, path: str) -> None:
         parts = split_released_efficientvit(read_state_dict(path))

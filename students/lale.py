@@ -20,6 +20,7 @@ from torch.utils.checkpoint import checkpoint as recompute_in_backward
 from distill.checkpoint import load_matching, read_state_dict
 from distill.errors import UserError, unknown_name
 from students.lale_blocks import STAR, ConvMixerBlock, RMSNorm2d, StarReLU, TransformerBlock
+from students.output_scale import OutputScale
 
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _DEPTHS = {"S1": 1, "S2": 2, "S3": 3, "S4": 4}  # blocks of every stage
@@ -27,7 +28,7 @@ _STEM, _CHANNELS, _STRIDES = 16, (32, 64, 128, 256), (4, 8, 16, 32)
 _TOKEN = 4  # side of a corrupted token in positions of the stem: 16 pixels
 
 
-class LALE(nn.Module):
+class LALE(OutputScale):
     """LALE's encoder (a reconstruction): maps of 32, 64, 128 and 256 channels at strides 4, 8, 16 and 32, normalised.
 
     Attributes:
@@ -105,11 +106,10 @@ class LALE(nn.Module):
             maps.append(norm(x))
         return maps
 
-    @torch.no_grad()
-    def rescale_output(self, rms: float) -> None:
-        """Makes the last map start at a root mean square of `rms`; see `students.RS4D.rescale_output`."""
-        weight: Tensor = self.norms[-1].get_parameter("weight")
-        weight.fill_(rms)
+    def output_norm(self) -> RMSNorm2d:
+        """The norm that the last map leaves."""
+        norm: RMSNorm2d = self.norms[-1]  # type: ignore[assignment]
+        return norm
 
     def _run(self, part: nn.Module, x: Tensor) -> Tensor:
         if self.checkpointing and torch.is_grad_enabled():

@@ -27,6 +27,7 @@ from torch.utils.checkpoint import checkpoint as recompute_in_backward
 
 from distill.checkpoint import load_matching, read_metadata, read_state_dict
 from distill.errors import UserError, unknown_name
+from students.output_scale import AffineOutputScale
 from students.released_rs4d import check_metadata, convert_released_state_dict
 from students.scan import bidirectional_conv1d, selective_scan_2d
 from students.scan.backends import NAMES as SCAN_BACKENDS
@@ -114,7 +115,7 @@ class BidirectionalMixer(nn.Module):
         return self.out_proj(y.squeeze(1))
 
 
-class RS4D(nn.Module):
+class RS4D(AffineOutputScale):
     """RS4D's backbone: maps of stride `patch_size`, the last of which is normalised and is the one that is distilled.
 
     Args:
@@ -225,14 +226,9 @@ class RS4D(nn.Module):
         """Names of the parameters that weight decay would harm: the position embedding, A_log, D and the bias of Δ."""
         return {name for name, parameter in self.named_parameters() if hasattr(parameter, "_no_weight_decay")}
 
-    @torch.no_grad()
-    def rescale_output(self, rms: float) -> None:
-        """Makes the last map start at a root mean square of `rms`.
-
-        Distillation calls it with the teacher's: otherwise the first hundred steps only shrink the scale.
-        """
-        self.norm.weight.fill_(rms)
-        self.norm.bias.zero_()
+    def output_norm(self) -> nn.LayerNorm:
+        """The norm that the last map leaves."""
+        return self.norm
 
     def _layer(self, index: int, x: Tensor) -> Tensor:
         """One layer on tokens (B, L, C); the last one ends in the final norm."""

@@ -21,6 +21,7 @@ _NAMES = {
     "params": "parameters of the student",
     "macs": "multiply-adds of the student",
     "cpu_latency_ms": "time of the student on the CPU, ms",
+    "last_map": "last map of student.safetensors",
 }
 
 

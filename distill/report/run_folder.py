@@ -200,16 +200,18 @@ class RunFolder(pl.Callback):
                     callback.on_train_end(trainer, pl_module)
         if not trainer.is_global_zero:
             return
-        student: Any = pl_module.student
+        student: Any
+        student, said = pl_module.exported_student()
         metadata: dict[str, object] = {
             "class": f"students.{type(student).__name__}" if ours(student) else type(student).__module__,
             "init_args": getattr(student, "init_args", {}),
             "run": self.name,
+            **said,
             **{key: str(self.facts[key]) for key in ("teacher", "teacher_digest") if key in self.facts},
         }
         write_weights(student, self.folder / "student.safetensors", metadata)
         metrics = self._metrics | _metrics(trainer)
-        write_json(self.folder / "summary.json", self.facts | {"steps": trainer.global_step} | metrics)
+        write_json(self.folder / "summary.json", self.facts | dict(said) | {"steps": trainer.global_step} | metrics)
         write_card(self.folder, loading_lines(self.folder, ours(student)))
 
 

@@ -1,0 +1,64 @@
+"""The view that a teacher gets, such that its cells and the student's divide one extent.
+
+Axes: B batch, H W pixels.
+"""
+
+import math
+
+from torch import Tensor
+from torch.nn import functional as F
+
+_RANGE = (0.75, 4 / 3)  # how much smaller or larger than the student's the teacher's view may be
+
+
+def teacher_view(images: Tensor, stride: int, patch: int) -> Tensor:
+    """Resizes images for a teacher whose cells would not end where the student's do.
+
+    A student of stride 16 divides 512 px into 32 cells. A teacher of patch 14 would pad 512 px to 518 and divide those
+    into 37 cells, so that equal places of the two grids lie up to 6 px apart. It gets 448 px instead: 32 cells of the
+    same places.
+
+    Where the two grids span the same extent as they are, as with any patch that divides the view, the images are
+    returned unchanged.
+
+    Args:
+        images: RGB in [0, 1], of shape (B, 3, H, W).
+        stride: The student's, in pixels: it divides a side of H pixels into ceil(H / stride) cells.
+        patch: Side of a cell of the teacher's map, in pixels.
+
+    Returns:
+        Images (B, 3, H', W'). Where they are resized, H' and W' are multiples of `patch`, and the teacher's cells are
+        as many as the student's, or a multiple or divisor of them, if such a number changes the side by less than a
+        third; else as many as come nearest to the side.
+    """
+    sides = images.shape[-2:]
+    extents = [_ceil(side, stride) for side in sides]
+    if all(_ceil(side, patch) == extent for side, extent in zip(sides, extents, strict=True)):
+        return images
+    (height, width), (rows, columns) = sides, extents
+    if (height, width) != (rows, columns):
+        # What the student pads at the bottom and the right. Of the teacher, no mean colour is known here.
+        images = F.pad(images, (0, columns - width, 0, rows - height), mode="replicate")
+    size = [_side(extent, stride, patch) for extent in extents]
+    if size == extents:
+        return images
+    # In float32: antialiasing does not exist in bfloat16 on a CPU.
+    resized = F.interpolate(images.float(), size, mode="bilinear", align_corners=False, antialias=True)
+    return resized.to(images.dtype)
+
+
+def _side(extent: int, stride: int, patch: int) -> int:
+    """The side of the teacher's view, in pixels, that stands for `extent` pixels of the student's."""
+    if extent % patch == 0:
+        return extent
+    cells = extent // stride
+    low, high = (bound * extent / patch for bound in _RANGE)
+    multiples = [cells * k for k in range(1, math.floor(high / cells) + 1)]
+    divisors = [cells // k for k in range(2, cells + 1) if cells % k == 0]
+    fitting = [count for count in (*multiples, *divisors) if low <= count <= high]
+    wanted = extent / patch
+    return patch * min(fitting, key=lambda count: abs(math.log(count / wanted)), default=max(1, round(wanted)))
+
+
+def _ceil(side: int, step: int) -> int:
+    return -(-side // step) * step
