@@ -10,6 +10,7 @@ Axes: B batch, C channels, N tokens, H W pixels, h w grid of one map.
 import math
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import torch
 from timm.models import FeatureInfo
@@ -104,7 +105,7 @@ class LALE(OutputScale):
         for stage, norm in zip(self.stages, self.norms, strict=True):
             x = self._run(stage, x)
             maps.append(norm(x))
-        return maps
+        return list(_Together.apply(*maps)) if self.training else maps
 
     def output_norm(self) -> RMSNorm2d:
         """The norm that the last map leaves."""
@@ -118,6 +119,22 @@ class LALE(OutputScale):
         else:
             x = part(x)
         return x
+
+
+class _Together(torch.autograd.Function):
+    """Hands maps on as they are; where a loss reads some of them, the others have a gradient of zero.
+
+    Each map has a norm of its own. Several processes wait for the gradient of every parameter, and a loss that reads
+    the last map alone would leave the other norms without one.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, *maps: Tensor) -> tuple[Tensor, ...]:
+        return tuple(x.view_as(x) for x in maps)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, ...]:
+        return gradients
 
 
 def _stage(index: int, depth: int, kernel_size: int) -> nn.Sequential:

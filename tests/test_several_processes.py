@@ -1,4 +1,6 @@
-"""Fine-tuning on two processes takes the steps of one with the whole batch, and scores every image once."""
+"""Two processes: every student trains under every task, as one process would with the whole batch, and every image is
+scored once.
+"""
 
 import json
 import os
@@ -10,6 +12,7 @@ import torch
 import yaml
 
 from distill.cli import main
+from tests import two_processes
 
 ROOT = Path(__file__).parents[1]
 
@@ -26,6 +29,17 @@ def on_two_processes(verb: str, *arguments: str) -> str:
 def weights(folder: Path) -> dict[str, torch.Tensor]:
     state: dict[str, torch.Tensor] = torch.load(folder / "checkpoints/last.ckpt", weights_only=True)["state_dict"]
     return state
+
+
+def test_every_student_trains_under_every_task(tmp_path: Path) -> None:
+    """Without `find_unused_parameters`: each parameter that is trained has a gradient in every step."""
+    meeting = str(tmp_path / "meeting")
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(
+        [sys.executable, "-m", "tests.two_processes", meeting], cwd=ROOT, env=environment, stderr=subprocess.PIPE
+    ) as other:
+        assert two_processes.run(0, meeting) == []
+        assert other.wait(30) == 0, other.stderr.read().decode() if other.stderr else ""
 
 
 def test_two_processes_train_as_one_with_the_whole_batch(finetune_recipe: Path, tmp_path: Path) -> None:
