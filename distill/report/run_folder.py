@@ -201,7 +201,7 @@ class RunFolder(pl.Callback):
         if not trainer.is_global_zero:
             return
         student: Any
-        student, said = pl_module.exported_student()
+        student, said = pl_module.exported_student()  # type: ignore[operator]
         metadata: dict[str, object] = {
             "class": f"students.{type(student).__name__}" if ours(student) else type(student).__module__,
             "init_args": getattr(student, "init_args", {}),
@@ -211,7 +211,8 @@ class RunFolder(pl.Callback):
         }
         write_weights(student, self.folder / "student.safetensors", metadata)
         metrics = self._metrics | _metrics(trainer)
-        write_json(self.folder / "summary.json", self.facts | dict(said) | {"steps": trainer.global_step} | metrics)
+        facts = self.facts | {key: said[key] for key in ("last_map",) if key in said}
+        write_json(self.folder / "summary.json", facts | {"steps": trainer.global_step} | metrics)
         write_card(self.folder, loading_lines(self.folder, ours(student)))
 
 
