@@ -1,12 +1,12 @@
-"""Third-party messages that no user of a run can act on, and where each comes from; everything else is shown."""
+"""Third-party messages that no user of a run can act on; everything else is shown, in one line each."""
 
 import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-# Of PyTorch Lightning.
 _MESSAGES = (
+    # Of PyTorch Lightning.
     ".*args parameter is intended to run.*",  # said of every call from Python, ours included
     ".*does not have many workers.*",
     ".*treespec, LeafSpec.*",
@@ -14,17 +14,31 @@ _MESSAGES = (
     "Checkpoint directory .* exists and is not empty.*",
     ".*callbacks used to create the checkpoint.*",
     ".*overrides the configure_model callback.*",  # said of EMA, whose models are not sharded here
+    ".*WeightAveraging callback, but loading a checkpoint outside.*",  # said of EMA, whose averages are what is loaded
     "The number of training batches .* is smaller than the logging interval",  # steps are counted on over epochs
+    # Of PyTorch: a loss scaler leaves out first steps.
+    r"Detected call of `lr_scheduler.step\(\)` before `optimizer.step\(\)`",
 )
 _LOGGERS = ("pytorch_lightning", "lightning_fabric")
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Inside, those messages are not shown."""
+    """Inside, those messages are not shown, and warnings take one line."""
     for name in _LOGGERS:
         logging.getLogger(name).setLevel(logging.WARNING)
+    formatted = warnings.formatwarning
     with warnings.catch_warnings():
         for message in _MESSAGES:
             warnings.filterwarnings("ignore", message=message)
-        yield
+        warnings.formatwarning = _in_one_line
+        try:
+            yield
+        finally:
+            warnings.formatwarning = formatted
+
+
+def _in_one_line(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
+    return f"warning: {' '.join(str(message).split())}\n"

@@ -73,15 +73,19 @@ def test_fit_then_test(recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
     run = tmp_path / "run"
     assert main(["test", str(run)]) == 0
     printed = capsys.readouterr().out
-    assert all(name in printed for name in ("mIoU", "macro_F1", "IoU/bright", "test_classes.csv, test_confusion.png"))
     scores = json.loads((run / "test.json").read_text())
+    shown = (f"mIoU {100 * scores['test/mIoU']:9.1f}", "test_classes.csv, test_confusion.png, test_predictions.png")
+    assert all(name in printed for name in ("macro_F1", "bright ", *shown))
     assert scores["test/mIoU"] > 0.8  # learned
     with (run / "test_classes.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["class"] for row in rows] == NAMES
     assert sum(int(row["pixels"]) for row in rows) == 3 * 37 * 56  # three lines of each image have no label
     assert scores["test/mIoU"] == pytest.approx(np.mean([float(row["IoU"]) for row in rows]), abs=1e-6)
-    assert (run / "test_confusion.png").stat().st_size > 0
+    assert [int(row["images"]) for row in rows] == [3, 3]
+    assert json.loads((run / "test_facts.json").read_text())["images"] == 3
+    for name in ("test_confusion.png", "test_predictions.png"):
+        assert (run / name).stat().st_size > 0
     with (run / "metrics.csv").open() as file:
         logged = list(csv.DictReader(file))
     assert {"train/dice", "train/cross_entropy", "val/mIoU", "val/macro_F1", "val/IoU/dark"} <= logged[0].keys()

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import yaml  # type: ignore[import-untyped]
-from rich.console import Console
-from rich.table import Table
 
 from distill.errors import UserError
+from distill.phases import line_console
+from distill.report.class_tables import class_table
+from distill.report.units import bare, shown
 
 # What runs over seeds differ in by design; anything else is named, for example the checkpoint of a student per seed.
 _FREE = ("run", "seed_everything", "data.init_args.seed")
@@ -62,11 +63,10 @@ def report(folders: Sequence[Path], stage: str, as_json: bool = False) -> dict[s
     if as_json:
         print(json.dumps(rows))
         return rows
-    table = Table("metric", "mean", "std", title=f"{len(recipes)} runs, seeds {', '.join(map(str, sorted(seeds)))}")
-    for key, row in rows.items():
-        table.add_row(key.partition("/")[2], f"{row['mean']:.4f}", f"± {row['std']:.4f}")
-    console = Console(soft_wrap=True, highlight=False)
-    console.print(table)
+    table = {bare(key): [shown(key, row["mean"]), f"± {shown(key, row['std'])}"] for key, row in rows.items()}
+    console = line_console()
+    console.print(f"{len(recipes)} runs, seeds {', '.join(map(str, sorted(seeds)))}\n")
+    console.print(class_table(table, ["mean", "std"], heading="metric"))
     console.print("std is the sample standard deviation over the runs (n - 1), not the error of the mean.")
     if keys := differing(list(recipes.values())):
         console.print(f"Beside the seed, the runs differ in {', '.join(keys)}.")

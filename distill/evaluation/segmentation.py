@@ -10,7 +10,7 @@ from distill.data.class_table import IGNORE
 
 
 class PixelConfusion:
-    """Counts of true against predicted classes, over any number of images; nothing but whole numbers is kept, of which there are K x K.
+    """Counts of true against predicted classes, over any number of images; nothing but K x K whole numbers is kept.
 
     Args:
         class_names: Names in label order.

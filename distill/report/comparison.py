@@ -1,16 +1,19 @@
 """One table over run folders: what was gained, and what it costs."""
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from rich.table import Table
 
+from distill.report.units import percent
+
 
 @dataclass(frozen=True)
 class Row:
-    """One model of a comparison; costs are the backbone's for one image."""
+    """One model of a comparison; costs are the backbone's for one image, average precision is in percent."""
 
     name: str
     params: int
@@ -29,8 +32,7 @@ def read_row(name: str, folder: Path) -> Row:
         facts["params"],
         facts["macs"],
         facts["cpu_latency_ms"],
-        100 * scores["test/box/AP"],
-        100 * scores["test/mask/AP"],
+        *(100 * (math.nan if scores[key] is None else scores[key]) for key in ("test/box/AP", "test/mask/AP")),
     )
 
 
@@ -48,8 +50,8 @@ def _cells(row: Row) -> tuple[str, ...]:
         f"{row.params / 1e6:.2f} M",
         f"{row.macs / 1e9:.2f} G",
         f"{row.latency_ms:.1f} ms",
-        f"{row.box_ap:.1f}",
-        f"{row.mask_ap:.1f}",
+        percent(row.box_ap / 100),
+        percent(row.mask_ap / 100),
     )
 
 

@@ -60,15 +60,16 @@ def memory(device: torch.device) -> str:
     return f"{used}, on the GPU {_gib(torch.cuda.max_memory_reserved(device))} of {_gib(total)}"
 
 
-def validations_left(trainer: pl.Trainer, steps: int) -> int:
-    """How many validations the next `steps` optimizer steps bring, the one at the end included."""
-    if steps <= 0 or not trainer.enable_validation:
-        return 0
-    batches = steps * trainer.accumulate_grad_batches
+def validations_left(trainer: pl.Trainer, step: int, total: int) -> int:
+    """How many validations are still to come after optimizer step `step` of `total`, the one at the end included."""
     every = trainer.val_check_batch
+    if step >= total or not trainer.enable_validation:
+        return 0
     if not isinstance(every, int):  # once an epoch
         every = int(trainer.num_training_batches)
-    return -(-batches // max(1, every * (trainer.check_val_every_n_epoch or 1)))
+    every *= trainer.check_val_every_n_epoch or 1
+    done, batches = (steps * trainer.accumulate_grad_batches for steps in (step, total))
+    return batches // every - done // every + (batches % every > 0)
 
 
 def _gib(size: float) -> str:

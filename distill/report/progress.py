@@ -95,7 +95,7 @@ class RunProgress(pl.Callback):
 
     def seconds_left(self, trainer: pl.Trainer) -> float:
         """Of the run: its steps at the recent pace, and its validations at the length of the last one."""
-        validations = (self._validation_seconds or 0.0) * validations_left(trainer, self.total - self.step)
+        validations = (self._validation_seconds or 0.0) * validations_left(trainer, self.step, self.total)
         return self.pace * (self.total - self.step) + validations
 
     @abstractmethod
@@ -157,7 +157,7 @@ class RunProgress(pl.Callback):
             images=self._images_per_step,
             steps=self.total,
             left=self.seconds_left(trainer),
-            validations=validations_left(trainer, self.total - self.step),
+            validations=validations_left(trainer, self.step, self.total),
             device=pl_module.device,
         )
 
@@ -224,9 +224,7 @@ def images_to_score(trainer: pl.Trainer, loaders: Any, batches: list[int | float
         batches: How many batches of each a process takes.
     """
     each = zip(loaders if isinstance(loaders, list) else [loaders], batches, strict=True)
-    return sum(
-        min(len(loader.dataset), int(count) * loader.batch_size * trainer.world_size) for loader, count in each
-    )
+    return sum(min(len(loader.dataset), int(count) * loader.batch_size * trainer.world_size) for loader, count in each)
 
 
 class TerminalProgress(RunProgress):
@@ -244,7 +242,7 @@ class TerminalProgress(RunProgress):
 
     def show_step(self, trainer: pl.Trainer) -> None:
         """Updates it."""
-        numbers = [f"loss {self.loss:.4f}", *main_score(self.scores), f"{self.images_per_second:.3g} img/s"]
+        numbers = [f"loss {self.loss:.4f}", *main_score(self.scores), f"{rate(self.images_per_second)} img/s"]
         left = f"{duration(self.seconds_left(trainer))} left"
         assert self._run is not None
         self._open().update(self._run, completed=self.step, numbers="  ".join(numbers), left=left)
@@ -310,7 +308,7 @@ class PlainProgress(RunProgress):
         """Prints a line where it is time."""
         now = time.perf_counter()
         first = self.step == self._first_step + 1
-        due = self.step % max(1, self.total // _LINES) == 0 or self.step == self.total
+        due = self.step % math.ceil(self.total / _LINES) == 0 or self.step == self.total
         if first or due or now - self._shown_at >= _EVERY:
             self._shown_at = now
             self._say(
@@ -319,7 +317,7 @@ class PlainProgress(RunProgress):
                         f"step {self.step}/{self.total}",
                         f"loss {self.loss:.4f}",
                         f"{self.pace:.2f} s/step",
-                        f"{self.images_per_second:.3g} images/s",
+                        f"{rate(self.images_per_second)} images/s",
                         f"data wait {self.wait.share:.0%}",
                         f"{duration(self.seconds_left(trainer))} left",
                     ]
@@ -343,6 +341,11 @@ class PlainProgress(RunProgress):
 
     def close(self) -> None:
         """Nothing."""
+
+
+def rate(images_per_second: float) -> str:
+    """With one decimal, or where that says little, two digits."""
+    return f"{images_per_second:.1f}" if images_per_second >= 1 else f"{images_per_second:.2g}"
 
 
 def main_score(scores: dict[str, float]) -> list[str]:

@@ -7,7 +7,20 @@ import math
 
 UNDEFINED = "n/a"  # pandas reads it as NaN, too
 # What the name of a percentage begins with, behind the split.
-_PERCENTAGES = ("box", "mask", "boundary", "mIoU", "macro_F1", "accuracy", "IoU", "F1", "AP", "AR", "precision", "recall")
+_PERCENTAGES = (
+    "box",
+    "mask",
+    "boundary",
+    "mIoU",
+    "macro_F1",
+    "accuracy",
+    "IoU",
+    "F1",
+    "AP",
+    "AR",
+    "precision",
+    "recall",
+)
 _SPLITS = ("train", "val", "test")
 
 

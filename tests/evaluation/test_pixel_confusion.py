@@ -80,6 +80,8 @@ def test_by_class_by_hand() -> None:
     confusion.update(predicted, labels)
     assert confusion.counts.tolist() == [[1, 0, 0, 0], [1, 1, 1, 0], [0, 0, 0, 0], [0, 0, 0, 0]]
     rows, third = confusion.by_class(), pytest.approx(1 / 3)
+    assert [row.pop("images") for row in rows.values()] == [1, 1, 0, 0]
+    assert confusion.images.tolist() == [1, 1, 0, 0, 1]
     assert rows["a"] == {"pixels": 1, "IoU": 1 / 2, "F1": pytest.approx(2 / 3), "precision": 1 / 2, "recall": 1}
     assert rows["b"] == {"pixels": 3, "IoU": third, "F1": 1 / 2, "precision": 1, "recall": third}
     assert rows["c"] == {"pixels": 0, "IoU": 0, "F1": 0, "precision": 0, "recall": pytest.approx(math.nan, nan_ok=True)}

@@ -1,6 +1,8 @@
 import warnings
 from pathlib import Path
 
+import cv2
+import matplotlib as mpl
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,7 @@ from pycocotools import mask as rle
 
 from distill.errors import UserError
 from distill.report.class_tables import matrix_figure
-from distill.report.figures import as_rle, pca_colours, save
+from distill.report.figures import CLASS_COLOURS, as_rle, class_colour, pca_colours, save
 
 
 def test_pca_shows_equal_maps_equally() -> None:
@@ -34,6 +36,15 @@ def test_every_form_of_coco_segmentation_becomes_one_rle() -> None:
     for form in forms:
         decoded = rle.decode(as_rle({"segmentation": form}, 6, 9)["segmentation"])
         assert np.array_equal(decoded, mask)
+
+
+def test_every_class_has_a_colour_of_its_own() -> None:
+    """By CIE76, with the conversion of OpenCV; 2.3 is what can just be seen."""
+    colours = np.array([mpl.colors.to_rgb(class_colour(label)) for label in range(len(CLASS_COLOURS))], np.float32)
+    lab = cv2.cvtColor(colours[None], cv2.COLOR_RGB2LAB)[0]
+    distances = np.linalg.norm(lab[:, None] - lab[None], axis=-1) + 1000 * np.eye(len(lab))
+    assert distances.min() > 30
+    assert len({class_colour(label) for label in range(100)}) == 100
 
 
 def test_figures_are_written_whole(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import torch
 
 from distill.contracts import Prediction
 from distill.evaluation.coco import CocoEvaluator
-from distill.report.scoring import confusion_figure, precision_recall_figure, write_details
+from distill.report.scoring import confusion_figure, instance_tables, precision_recall_figure, write_details
 
 
 def evaluator() -> CocoEvaluator:
@@ -50,10 +50,27 @@ def test_files_and_rows(tmp_path: Path) -> None:
         (kind, *of_class) for kind in ("box", "mask", "boundary") for of_class in (("ship", "2"), ("harbour", "0"))
     ]
     ship, harbour = rows[0], rows[1]
-    assert (float(ship["AP_small"]), float(ship["AP_medium"]), ship["AP_large"]) == (1, 0, "")
+    assert (float(ship["AP_small"]), float(ship["AP_medium"]), ship["AP_large"]) == (1, 0, "n/a")
     assert float(ship["AR"]) == 0.5
     assert float(ship["AP"]) == round(51 / 101, 6)  # precision 1 up to recall 0.5
-    assert {harbour[key] for key in ("AP", "AP50", "AR")} == {""}
+    assert {harbour[key] for key in ("AP", "AP50", "AR")} == {"n/a"}
+
+
+def test_no_curves_where_nothing_was_found(tmp_path: Path) -> None:
+    found = evaluator()
+    found.records = [(1, [])]
+    (tmp_path / "test_precision_recall.png").touch()  # of an earlier test
+    names = write_details(tmp_path, "test", found, found.score())
+    assert names == ["test_classes.csv", "test_confusion.png"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
+
+
+def test_tables_are_in_percent() -> None:
+    found = evaluator()
+    means, classes = instance_tables(found.score(), found.objects())
+    assert [column.header for column in means.columns][:4] == ["%", "AP", "AP50", "AP75"]
+    assert [next(column.cells) for column in means.columns][:2] == ["box", "50.5"]  # 51 / 101
+    assert [list(column.cells) for column in classes.columns][:3] == [["ship", "harbour"], ["2", "0"], ["50.5", "n/a"]]
 
 
 def test_curves_show_precision_over_recall() -> None:

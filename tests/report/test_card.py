@@ -1,0 +1,48 @@
+import json
+from pathlib import Path
+
+import yaml
+
+from distill.report.card import write_card
+
+
+def write_run(folder: Path, checkpoint: str | None = None, **trainer: object) -> None:
+    student = {"class_path": "students.RS4D", "init_args": {"variant": "tiny", "checkpoint": checkpoint}}
+    recipe = {
+        "model": {"class_path": "distill.FineTuningModule", "init_args": {"student": student}},
+        "trainer": trainer,
+    }
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    summary = {"student": "RS4D tiny", "params": 813696, "macs": 220000000, "steps": 1500, "train/loss": 1.0}
+    scores = {"val/box/AP": 0.0912, "val/mask/AP": None, "val/box/AP/ship": 0.25, "val/mask/AP/ship": None}
+    (folder / "summary.json").write_text(json.dumps(summary | (scores if "limit_val_batches" not in trainer else {})))
+
+
+def test_the_card_of_a_run_that_was_not_tested(tmp_path: Path) -> None:
+    write_run(tmp_path)
+    write_card(tmp_path, "load()")
+    text = (tmp_path / "card.md").read_text()
+    assert "| parameters of the student | 813,696 |" in text
+    assert "| multiply-adds of the student | 0.22 G |" in text
+    assert "| initial weights of the student | random |" in text
+    assert "## Last validation\n\n| % | AP |\n| --- | --- |\n| box | 9.1 |\n| mask | n/a |" in text
+    assert "| ship | 25.0 | n/a |" in text
+    assert "## Test" not in text
+    assert "```python\nload()\n```" in text
+
+
+def test_the_card_says_what_was_tested_and_where_weights_came_from(tmp_path: Path) -> None:
+    write_run(tmp_path, "runs/distill/student.safetensors", limit_val_batches=0)
+    (tmp_path / "test.json").write_text(json.dumps({"test/mIoU": 0.5, "test/IoU/water": 0.75, "test/F1/water": None}))
+    (tmp_path / "test_facts.json").write_text(json.dumps({"checkpoint": "best.ckpt", "step": 1500, "images": 122}))
+    write_card(tmp_path, "load()")
+    text = (tmp_path / "card.md").read_text()
+    assert "| initial weights of the student | runs/distill/student.safetensors |" in text
+    assert "none was run: `trainer.limit_val_batches` is 0" in text
+    assert "## Test\n\n`best.ckpt`, step 1,500, 122 images" in text
+    assert "| mIoU | 50.0 % |" in text
+    assert "| class, % | IoU | F1 |\n| --- | --- | --- |\n| water | 75.0 | n/a |" in text
+    assert "test_predictions.png" not in text
+    (tmp_path / "test_predictions.png").touch()
+    write_card(tmp_path, "load()")
+    assert "![Labels and predictions](test_predictions.png)" in (tmp_path / "card.md").read_text()
