@@ -62,9 +62,9 @@ def memory(device: torch.device) -> str:
 
 def validations_left(trainer: pl.Trainer, step: int, total: int) -> int:
     """How many validations are still to come after optimizer step `step` of `total`, the one at the end included."""
-    every = trainer.val_check_batch
     if step >= total or not trainer.enable_validation:
         return 0
+    every = trainer.val_check_batch
     if not isinstance(every, int):  # once an epoch
         every = int(trainer.num_training_batches)
     every *= trainer.check_val_every_n_epoch or 1

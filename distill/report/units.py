@@ -7,20 +7,7 @@ import math
 
 UNDEFINED = "n/a"  # pandas reads it as NaN, too
 # What the name of a percentage begins with, behind the split.
-_PERCENTAGES = (
-    "box",
-    "mask",
-    "boundary",
-    "mIoU",
-    "macro_F1",
-    "accuracy",
-    "IoU",
-    "F1",
-    "AP",
-    "AR",
-    "precision",
-    "recall",
-)
+_PERCENTAGES = ("box", "mask", "boundary", "mIoU", "macro_F1", "accuracy", "IoU", "F1")
 _SPLITS = ("train", "val", "test")
 
 
@@ -32,7 +19,7 @@ def bare(name: str) -> str:
 
 def is_percentage(name: str) -> bool:
     """Whether the metric is shown in percent."""
-    return bare(name).partition("/")[0].partition("_")[0] in _PERCENTAGES or bare(name) in _PERCENTAGES
+    return bare(name).partition("/")[0] in _PERCENTAGES
 
 
 def percent(value: float | None) -> str:
