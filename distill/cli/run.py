@@ -10,7 +10,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Checkpoint, LearningRateMonitor, ModelCheckpoint
+from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
@@ -256,7 +256,7 @@ class RecipeCLI(LightningCLI):
             self.trainer.loggers = [WaitingLogger(self.folder)]
         callbacks: list[pl.Callback] = self.trainer.callbacks  # type: ignore[attr-defined]
         first_step = FirstStep(self.folder, self.resolved_recipe(), resumed, loggers if wanted else None)
-        callbacks.insert(next(i for i, each in enumerate(callbacks) if isinstance(each, Checkpoint)), first_step)
+        callbacks.insert(callbacks.index(self.wait), first_step)  # opening the folder is no waiting for data
         # First, so that it sees the end of training before EMA does.
         callbacks.insert(0, RunFolder(self.folder, name, facts, first_step.open))
 

@@ -102,7 +102,7 @@ def _open(folder: Path, identity: dict[str, Any]) -> Any:
         except Exception as error:
             _unusable = True
             logger.warning(
-                "W&B cannot be reached, so runs are written offline: %s; `wandb sync` in %s sends them later",
+                "W&B cannot be used online (%s); this run is written offline, and `wandb sync` in %s sends it later",
                 _line(error),
                 folder,
             )
@@ -149,4 +149,4 @@ def _summarise(run: Any, folder: Path, values: Mapping[str, Any]) -> None:
 
 
 def _line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]
+    return (str(error) or type(error).__name__).splitlines()[0].rstrip(".")

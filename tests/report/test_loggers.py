@@ -1,9 +1,7 @@
 import csv
 from pathlib import Path
 
-import pytest
-
-from distill.report.loggers import RunCSVLogger, build_loggers
+from distill.report.loggers import RunCSVLogger, WaitingLogger
 
 
 def steps(folder: Path) -> list[int]:
@@ -30,17 +28,12 @@ def test_a_fresh_run_starts_afresh(tmp_path: Path) -> None:
     assert steps(tmp_path) == [0]
 
 
-def test_wandb_writes_offline_runs_grouped_and_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    wandb = pytest.importorskip("wandb")
-    monkeypatch.delenv("WANDB_MODE")
-    monkeypatch.delenv("WANDB_API_KEY", raising=False)
-    facts = {"student": "RS4D tiny", "params": 5, "macs": 7, "cpu_latency_ms": 1.5}
-    logger = build_loggers(tmp_path, "a", "first", "distil", facts, -1)[1]
-    run = logger.experiment  # type: ignore[attr-defined]
-    try:
-        assert run.settings._offline
-        assert (run.group, run.job_type, run.config["student"]) == ("first", "distil", "RS4D tiny")
-        assert run.summary["macs"] == 7
-    finally:
-        wandb.finish()
-    assert list((tmp_path / "wandb").glob("offline-run-*"))
+def test_what_comes_before_the_first_step_is_not_lost(tmp_path: Path) -> None:
+    waiting = WaitingLogger(tmp_path)
+    waiting.log_metrics({"lr": 0.5}, 0)
+    assert not list(tmp_path.iterdir())
+    logger = RunCSVLogger(tmp_path)
+    waiting.pass_on([logger])
+    logger.log_metrics({"loss": 1.0}, 0)
+    logger.save()
+    assert (tmp_path / "metrics.csv").read_text().split() == ["loss,lr,step", ",0.5,0", "1.0,,0"]
