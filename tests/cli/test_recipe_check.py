@@ -1,4 +1,4 @@
-"""A wrong word, key, class or value answers in one line with its key, what was given and what is allowed, and at once."""
+"""A wrong word, key, class or value answers at once, in one line: its key, what was given and what is allowed."""
 
 import os
 import subprocess
@@ -16,6 +16,7 @@ from distill.cli.recipes import shipped
 from distill.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
+PARTS = ("train", "val")
 DISTIL, BOXES, PIXELS = "rs4d_small", "finetune/nwpu_mask_rcnn_cpu", "landcover/lale_s1_from_cnn_cpu"
 
 WRONG = [
@@ -30,38 +31,82 @@ WRONG = [
     (DISTIL, "--model.loss.terms.l1=big", "model.loss.terms.l1: given big, expected a number;"),
     (DISTIL, "--model.teacher.blocks=[a]", "model.teacher.blocks: given a, expected a whole number;"),
     (DISTIL, "--model.teacher=null", "model.teacher: given null, expected a class path or a mapping;"),
-    (DISTIL, "--model.teacher=teachers.Sam", "unknown class in model.teacher (module teachers) 'Sam': did you mean SAM?"),
+    (
+        DISTIL,
+        "--model.teacher=teachers.Sam",
+        "unknown class in model.teacher (module teachers) 'Sam': did you mean SAM?",
+    ),
     (DISTIL, "--model.student=students", "model.student: students is a package; name a class of it: LALE, RS4D,"),
     (DISTIL, "--model.student=student.RS4D", "model.student: there is no module 'student'; classes live in distill,"),
     (DISTIL, "--model.student=students.rs4e.RS4D", "model.student: there is no module 'students.rs4e'; classes live"),
     (DISTIL, "--model.student={class_path: 5}", "model.student.class_path: given 5, expected a class path,"),
-    (DISTIL, "--model.student={class_path: students.LALE, variant: S1}", "model.student: variant stands beside class_p"),
+    (
+        DISTIL,
+        "--model.student={class_path: students.LALE, variant: S1}",
+        "model.student: variant stands beside class_p",
+    ),
     (DISTIL, "--model.student.init_args=5", "model.student.init_args: given '5', expected a mapping;"),
     (DISTIL, "--model.student.out_indices=1,2", "model.student.out_indices: given 1,2, expected a list or null;"),
     (DISTIL, "--model.student.init_args.varint=tiny", "unknown key in model.student 'varint': did you mean variant?"),
-    (DISTIL, "--model=distill.Distillation", "unknown class in model (module distill) 'Distillation': did you mean Dis"),
+    (
+        DISTIL,
+        "--model=distill.Distillation",
+        "unknown class in model (module distill) 'Distillation': did you mean Dis",
+    ),
     (DISTIL, "--model=null", "has no model; a recipe is a mapping with model, data and trainer"),
-    (DISTIL, "--data.rot=x", "unknown key in data 'rot': did you mean root or val_root? valid names are root, image_size,"),
-    (DISTIL, "--data={class_path: distill.data.ImageFolder, init_args: {rot: 5}}", "unknown key in data 'rot': did you"),
+    (
+        DISTIL,
+        "--data.rot=x",
+        "unknown key in data 'rot': did you mean root or val_root? valid names are root, image_size,",
+    ),
+    (
+        DISTIL,
+        "--data={class_path: distill.data.ImageFolder, init_args: {rot: 5}}",
+        "unknown key in data 'rot': did you",
+    ),
     (DISTIL, "--trainer.max_stepz=3", "unknown key in trainer 'max_stepz': did you mean max_steps"),
     (DISTIL, "--trainer.max_steps=many", "trainer.max_steps: given many, expected a whole number;"),
     (DISTIL, "--trainer=5", "trainer: given '5', expected a mapping;"),
-    (DISTIL, "--trainer.callbacks=[{class_path: distill.EMAA}]", "unknown class in trainer.callbacks (module distill) 'E"),
-    (DISTIL, "--trainer.callbacks=[{class_path: distill.EMA, init_args: {decy: 1}}]", "in trainer.callbacks 'decy': did"),
+    (
+        DISTIL,
+        "--trainer.callbacks=[{class_path: distill.EMAA}]",
+        "unknown class in trainer.callbacks (module distill) 'E",
+    ),
+    (
+        DISTIL,
+        "--trainer.callbacks=[{class_path: distill.EMA, init_args: {decy: 1}}]",
+        "in trainer.callbacks 'decy': did",
+    ),
     (DISTIL, "--run.overwrit=true", "unknown key in run 'overwrit': did you mean overwrite? valid names are dir,"),
     (DISTIL, "--run.seeds=[two]", "run.seeds: given two, expected a whole number;"),
     (DISTIL, "--modle.target=neck", "unknown recipe key 'modle': did you mean model? valid names are model, data,"),
     (DISTIL, "--ckpt_path", "--ckpt_path has no value; give one behind it"),
     (DISTIL, "last", "'last' follows no --key; after the recipe come pairs --key value"),
-    (BOXES, "--data=distill.data.CocoInstances", "data: distill.data.CocoInstances needs train_images, train_annotations"),
+    (
+        BOXES,
+        "--data=distill.data.CocoInstances",
+        "data: distill.data.CocoInstances needs train_images, train_annotations",
+    ),
     (BOXES, "--data.root=null", "data.root: given null, expected text;"),
     (BOXES, "--data.augmentation={rotate: maybe}", "data.augmentation.rotate: given maybe, expected true or false;"),
     (BOXES, "--data.augmentation.look=3", "unknown key in data.augmentation 'look': did you mean looks?"),
     (BOXES, "--data.classes=[[ship]]", "data.classes: given ['ship'], expected text;"),
     (BOXES, "--data.train_images=x", "unknown key in data 'train_images': did you mean train_limit"),
-    (BOXES, "--model.head.class_names=[ship]", "unknown key in model.head 'class_names': valid names are neck_channels"),
-    (BOXES, "--model.head={class_path: heads.MaskRCNN, init_args: {fc_channels: wide}}", "model.head.fc_channels: given"),
-    (PIXELS, "--model.teacher.backbone={class_path: students.RS4D, init_args: {varint: 1}}", "model.teacher.backbone 'va"),
+    (
+        BOXES,
+        "--model.head.class_names=[ship]",
+        "unknown key in model.head 'class_names': valid names are neck_channels",
+    ),
+    (
+        BOXES,
+        "--model.head={class_path: heads.MaskRCNN, init_args: {fc_channels: wide}}",
+        "model.head.fc_channels: given",
+    ),
+    (
+        PIXELS,
+        "--model.teacher.backbone={class_path: students.RS4D, init_args: {varint: 1}}",
+        "model.teacher.backbone 'va",
+    ),
     (PIXELS, "--model.teacher.head.chanels=3", "unknown key in model.teacher.head 'chanels': did you mean channels?"),
     (PIXELS, "--model.soft_targets.weight=x", "model.soft_targets.weight: given x, expected a number;"),
     (PIXELS, "--data.ignore=[1]", "unknown key in data 'ignore': valid names are root, image_size,"),
@@ -83,8 +128,7 @@ def test_the_first_wrong_key_is_named(recipe: str, word: str, expected: str) -> 
         ["--model.optim.lr", "1e-3", "--trainer.max_steps=3"],  # text to YAML, a number to the parser
         ["--model.student=students.LALE", "--model.student.variant=S2"],  # keys of RS4D do not stay
         ["--model.student=LALE", "--model.head=RSPrompter"],  # classes that the parser may know
-        ["--data=distill.data.CocoInstances", "--data.train_images=a", "--data.train_annotations=b"]
-        + ["--data.val_images=c", "--data.val_annotations=d"],
+        ["--data=distill.data.CocoInstances", *(f"--data.{p}_{k}=x" for p in PARTS for k in ("images", "annotations"))],
         ["--model.optim=null", "--data.augmentation=augmentation.yaml", "--print_config"],
         ["--config", "{model.student.checkpoint: null}", "--trainer.callbacks+=distill.EMA"],
         ["--model.student=torch.nn.Identity", "--model.student.anything=1"],  # not ours: the parser's to judge
