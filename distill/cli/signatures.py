@@ -72,8 +72,8 @@ def parameters(class_path: str) -> dict[str, Parameter] | None:
     Returns:
         None if there is no such class, or if its source does not say.
     """
-    found = _find(*_split(class_path))
-    if found is None or not isinstance(found[1], ast.ClassDef):
+    found = _class(class_path)
+    if found is None:
         return None
     module, node = found
     described = descriptions(ast.get_docstring(node) or "")
@@ -101,8 +101,8 @@ def parameters(class_path: str) -> dict[str, Parameter] | None:
 @cache
 def method_parameters(class_path: str, name: str) -> list[str]:
     """Names of the parameters of a method."""
-    found = _find(*_split(class_path))
-    function = method(found[1], name) if found is not None and isinstance(found[1], ast.ClassDef) else None
+    found = _class(class_path)
+    function = None if found is None else method(found[1], name)
     return (
         [] if function is None else [argument.arg for argument in (*function.args.args, *function.args.kwonlyargs)][1:]
     )
@@ -110,8 +110,8 @@ def method_parameters(class_path: str, name: str) -> list[str]:
 
 def purpose(class_path: str) -> str:
     """The first line of a class's docstring."""
-    found = _find(*_split(class_path))
-    text = ast.get_docstring(found[1]) if found is not None and isinstance(found[1], ast.ClassDef) else None
+    found = _class(class_path)
+    text = None if found is None else ast.get_docstring(found[1])
     return (text or "").partition("\n")[0]
 
 
@@ -214,9 +214,11 @@ def _is_dataclass(node: ast.ClassDef) -> bool:
     return any("dataclass" in ast.unparse(decorator) for decorator in node.decorator_list)
 
 
-def _split(path: str) -> tuple[str, str]:
+def _class(path: str) -> tuple[str, ast.ClassDef] | None:
+    """A class and the module that defines it."""
     module, _, name = path.rpartition(".")
-    return module, name
+    found = _find(module, name)
+    return (found[0], found[1]) if found is not None and isinstance(found[1], ast.ClassDef) else None
 
 
 def _path(module: str, node: ast.expr) -> str:
