@@ -4,7 +4,8 @@ Axes: B batch, C channels, H W grid.
 """
 
 from torch import Tensor, nn
-from torch.nn import functional as F
+
+from distill.layers import resize
 
 
 class Adapter(nn.Module):
@@ -25,5 +26,4 @@ class Adapter(nn.Module):
         projected = self.projection(features)
         if projected.shape[-2:] == grid:
             return projected
-        # In fp32: antialiasing does not exist in bf16 on a CPU, and the loss is fp32 anyway.
-        return F.interpolate(projected.float(), grid, mode="bilinear", align_corners=False, antialias=True)
+        return resize(projected.float(), grid, "bilinear", antialias=True)  # in fp32, as the loss

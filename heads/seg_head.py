@@ -13,11 +13,11 @@ import torch
 from timm.layers import GELUTanh
 from timm.models.efficientvit_mit import ConvNormAct, FusedMBConv, MBConv, ResidualBlock
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from distill.checkpoint import load_matching, read_state_dict
 from distill.contracts import FeatureInfo
 from distill.errors import UserError, unknown_name
+from distill.layers import resize
 
 _ACTIVATIONS = {"hardswish": nn.Hardswish, "gelu": GELUTanh}
 _BLOCKS = {"mbconv": MBConv, "fused": FusedMBConv}
@@ -135,6 +135,4 @@ class SegHead(nn.Module):
 
 def _resize(x: Tensor, grid: torch.Size) -> Tensor:
     """Bicubic, in float32, as released."""
-    if x.shape[-2:] == grid:
-        return x
-    return F.interpolate(x.float(), grid, mode="bicubic", align_corners=False).to(x.dtype)
+    return x if x.shape[-2:] == grid else resize(x, grid, "bicubic")

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from distill.checkpoint import load_matching, read_state_dict
 from distill.errors import unknown_name
+from distill.layers import resize
 from students.efficientvit import SAM_NORM_EPS, EfficientViT, run_blocks
 from students.output_scale import AffineOutputScale
 from students.released_efficientvit import split_released_efficientvit
@@ -150,6 +151,4 @@ class EfficientViTSAM(AffineOutputScale):
 
 def _resize(x: Tensor, grid: torch.Size) -> Tensor:
     """Bicubic, in float32, as released."""
-    if x.shape[-2:] == grid:
-        return x
-    return F.interpolate(x.float(), grid, mode="bicubic", align_corners=False).to(x.dtype)
+    return x if x.shape[-2:] == grid else resize(x, grid, "bicubic")

@@ -22,11 +22,13 @@ import torch
 from timm.layers import trunc_normal_
 from timm.models import FeatureInfo
 from torch import Tensor, nn
+from torch.fx.experimental.symbolic_shapes import statically_known_true
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint as recompute_in_backward
 
 from distill.checkpoint import load_matching, read_metadata, read_state_dict
 from distill.errors import UserError, unknown_name
+from distill.layers import resize
 from students.output_scale import AffineOutputScale
 from students.released_rs4d import check_metadata, convert_released_state_dict
 from students.scan import bidirectional_conv1d, selective_scan_2d
@@ -200,8 +202,9 @@ class RS4D(AffineOutputScale):
             images: Any H and W; padded with zeros at the bottom and right to whole patches.
             corrupt: Applied to the tokens (B, h w, C) between patch and position embedding.
         """
-        height, width = images.shape[-2:]
-        images = F.pad(images, (0, -width % self.patch_size, 0, -height % self.patch_size))
+        # Written so that the bounds of sizes that vary are seen through it when the model is exported.
+        height, width = (-(-side // self.patch_size) * self.patch_size for side in images.shape[-2:])
+        images = F.pad(images, (0, width - images.shape[-1], 0, height - images.shape[-2]))
         with self._gradients(0):
             patches = self.patch_embed(images)
             position = self._position(patches.shape[2], patches.shape[3])
@@ -250,8 +253,6 @@ class RS4D(AffineOutputScale):
 
     def _position(self, height: int, width: int) -> Tensor:
         """The position embedding (1, C, h, w) of a token grid."""
-        if self.pos_embed.shape[2:] == (height, width):
-            return self.pos_embed
         return _interpolate(self.pos_embed, (height, width))
 
     def _load(self, path: str) -> None:
@@ -263,7 +264,8 @@ class RS4D(AffineOutputScale):
         load_matching(self, state, path)
 
 
-def _interpolate(position: Tensor, grid: tuple[int, ...] | torch.Size) -> Tensor:
-    if position.shape[2:] == tuple(grid):
+def _interpolate(position: Tensor, grid: tuple[int, int] | torch.Size) -> Tensor:
+    # Sizes that vary in an exported program must not be compared: that would pin them to those of the example.
+    if all(statically_known_true(own == other) for own, other in zip(position.shape[2:], grid, strict=True)):
         return position
-    return F.interpolate(position, tuple(grid), mode="bicubic", antialias=True)
+    return resize(position, grid, "bicubic", antialias=True)

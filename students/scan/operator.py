@@ -46,7 +46,8 @@ def scan_forward(
     scan = Scan(u, delta, delta_weight, A, B, C, D, z, delta_bias, initial_state, order, delta_softplus, scale)
     with torch.autocast(u.device.type, enabled=False):
         result = BACKENDS[backend].forward(scan, training)
-    return result.out, result.last_state, result.ungated, result.starts
+    # In one axis: where sizes vary, PyTorch would ask whether each axis has length 1 and pin the answer.
+    return result.out, result.last_state, result.ungated, result.starts.flatten()
 
 
 @torch.library.custom_op("distill::selective_scan_backward", mutates_args=())
@@ -73,6 +74,7 @@ def scan_backward(
     """The tensors of `Gradients`; empty where an argument is absent."""
     scan = Scan(u, delta, delta_weight, A, B, C, D, z, delta_bias, initial_state, order, delta_softplus, scale)
     with torch.autocast(u.device.type, enabled=False):
+        starts = starts.view(BACKENDS[backend].starts_shape(scan))
         gradients = BACKENDS[backend].backward(grad_out, grad_last, scan, ungated, starts)
     found = (getattr(gradients, name) for name in _DIFFERENTIABLE)
     return [u.new_empty(0) if gradient is None else gradient for gradient in found]
@@ -98,7 +100,7 @@ def _(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     scan = Scan(u, delta, delta_weight, A, B, C, D, z, delta_bias, initial_state, order, delta_softplus, scale)
     outputs = (scan.batch, scan.tokens, scan.channels)
-    starts = BACKENDS[backend].starts_shape(scan) if training else (0,)
+    starts = math.prod(BACKENDS[backend].starts_shape(scan)) if training else 0
     return (
         u.new_empty(outputs),
         u.new_empty((scan.batch, *A.shape), dtype=scan.state_dtype),

@@ -134,6 +134,50 @@ def test_512_pixels_give_32_by_32() -> None:
         assert RS4D("small")(torch.empty(1, 3, 512, 512))[-1].shape == (1, 256, 32, 32)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_at_other_sizes(dtype: torch.dtype) -> None:
+    """A model in half precision, not autocast: its position embedding is resized in float32."""
+    model = build().to(dtype)
+    maps = model(images(48, 40).to(dtype))
+    assert maps[-1].dtype == dtype
+    assert maps[-1].shape == (2, 192, 6, 5)
+    maps[-1].float().square().sum().backward()
+    assert model.pos_embed.grad.isfinite().all()
+    exact = build().to(dtype).float()(images(48, 40).to(dtype).float())
+    torch.testing.assert_close(maps[-1].float(), exact[-1], rtol=0.1, atol=0.1)
+
+
+def shallow() -> RS4D:
+    """One layer: what sizes that vary have to pass is there, and tracing is quick."""
+    model = build()
+    model.layers, model._taps = model.layers[:1], [0]
+    return model
+
+
+@pytest.mark.parametrize(("example", "strict"), [((48, 40), False), ((32, 32), False), ((32, 32), True)])
+def test_exports_with_sizes_that_vary(example: tuple[int, int], strict: bool) -> None:
+    """Sizes above one patch; neither the example's nor the position embedding's is pinned."""
+    model = shallow()
+    height, width = (torch.export.Dim(name, min=9, max=4096) for name in ("height", "width"))
+    shapes = {"images": {2: height, 3: width}}
+    program = torch.export.export(model, (images(*example),), dynamic_shapes=shapes, strict=strict).module()
+    for size in ((64, 24), (32, 32), (9, 51), (128, 136)):
+        assert torch.equal(program(images(*size))[-1], model(images(*size))[-1])
+
+
+def test_training_compiles_for_a_second_size() -> None:
+    torch._dynamo.reset()
+    model = shallow()
+    compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
+    for size in ((32, 32), (48, 40), (30, 51)):
+        gradients = []
+        for run in (model, compiled):
+            loss = run(images(*size))[-1].square().mean()
+            gradients.append(torch.autograd.grad(loss, list(model.parameters())))
+        for one, other in zip(*gradients, strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+
+
 def test_outputs_are_the_taps_and_then_the_normalised_last() -> None:
     everything = build(out_indices=list(range(6)))(images())
     assert len(everything) == 6
