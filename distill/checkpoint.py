@@ -5,7 +5,7 @@ import json
 import os
 import pickle
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -25,8 +25,10 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     """Reads a state dict from a `.safetensors` or a PyTorch file, never running code stored in it.
 
     Args:
-        path: The file. A PyTorch file may wrap the tensors in `state_dict` or `model`; the data-parallel prefix
-            `module.` is removed.
+        path: The file. A PyTorch file may wrap the tensors in `state_dict` or `model`, or hold several networks by name
+            beside other things, whose names become prefixes: `teacher.` and `student.` in training files of DINO. The
+            traces of data parallelism, weight averaging and `torch.compile` are removed: the prefix `module.`, the
+            counter `n_averaged`, and `_orig_mod.` at any depth.
 
     Raises:
         UserError: No such file, a file of another kind, one that holds pickled code or anything but tensors, or a
@@ -36,9 +38,21 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     for key in _WRAPPERS:
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
-    if not isinstance(content, Mapping) or not content or not all(isinstance(v, Tensor) for v in content.values()):
+    state = dict(_tensors(content)) if isinstance(content, Mapping) else {}
+    if not state:
         raise UserError(f"checkpoint {str(path)!r} is not a state dict; it must map parameter names to tensors")
-    return {name.removeprefix("module."): tensor for name, tensor in content.items()}
+    if any(name.startswith("module.") for name in state):
+        state.pop("n_averaged", None)
+    return {name.removeprefix("module.").replace("_orig_mod.", ""): tensor for name, tensor in state.items()}
+
+
+def _tensors(content: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, Tensor]]:
+    """The tensors under names, at any depth; those of an optimizer are numbered."""
+    for name, value in content.items():
+        if isinstance(name, str) and isinstance(value, Tensor):
+            yield f"{prefix}{name}", value
+        elif isinstance(name, str) and isinstance(value, Mapping):
+            yield from _tensors(value, f"{prefix}{name}.")
 
 
 def read_training_checkpoint(path: str | Path) -> Mapping[str, Any]:
@@ -108,18 +122,64 @@ def misfit(module: nn.Module, state: Mapping[str, Tensor]) -> str | None:
     return "; ".join(problems) or None
 
 
-def load_matching(module: nn.Module, state: Mapping[str, Tensor], source: str | Path) -> None:
-    """Loads `state` into `module`, every name and shape matching.
+def part_of(
+    state: Mapping[str, Tensor], own: Mapping[str, Tensor], source: str | Path
+) -> tuple[str, dict[str, Tensor]]:
+    """The part of a state dict that holds a network, wherever a larger one has it: under `model.`, `teacher.backbone.`.
+
+    Args:
+        state: From the file.
+        own: The names that the network may have at the beginning of the part, with tensors of the shapes it has.
+        source: The file, for the error.
+
+    Returns:
+        The prefix and the part without it, and without what lies elsewhere. Where less than a third of `own` is found
+        under any one prefix, the whole state under the prefix "".
 
     Raises:
-        UserError: A name is missing or left over, or a shape differs: the file belongs to another architecture.
+        UserError: Several parts fit as well, and their values differ.
     """
-    if problems := misfit(module, state):
+    found: dict[str, list[int]] = {}  # by prefix, the names that also have the shape, and all names
+    for name, tensor in state.items():
+        for start in (0, *(index + 1 for index, letter in enumerate(name) if letter == ".")):
+            if (target := own.get(name[start:])) is not None:
+                count = found.setdefault(name[:start], [0, 0])
+                count[0] += target.shape == tensor.shape
+                count[1] += 1
+    best = max(found.values(), default=[0, 0])
+    if not found or 3 * best[1] < len(own):
+        return "", dict(state)
+    prefixes = [prefix for prefix, count in found.items() if count == best]
+    prefixes = [p for p in prefixes if not any(p != other and p.startswith(other) for other in prefixes)]
+    parts = [{name.removeprefix(p): tensor for name, tensor in state.items() if name.startswith(p)} for p in prefixes]
+    for part in parts[1:]:
+        if any(name in part and not torch.equal(part[name], tensor) for name, tensor in parts[0].items()):
+            raise UserError(
+                f"checkpoint {str(source)!r} holds this network {len(prefixes)} times, under "
+                f"{' and '.join(map(repr, sorted(prefixes)))}; write the one you mean to a file of its own"
+            )
+    return prefixes[0], parts[0]
+
+
+def load_matching(module: nn.Module, state: Mapping[str, Tensor], source: str | Path) -> None:
+    """Loads `state`, or the one part of it that holds such a module, into `module`, every name and shape matching.
+
+    Raises:
+        UserError: A name is missing or left over, or a shape differs: the file belongs to another architecture. Or
+            several parts fit.
+    """
+    own = module.state_dict()
+    prefix, part = part_of(state, own, source)
+    if problems := misfit(module, part):
+        where = f", of which the part under {prefix!r} is nearest," if prefix else ""
+        firsts = sorted({f"{name.split('.')[0]}." for name in state if "." in name})
+        if own.keys().isdisjoint(part) and firsts:
+            problems += f"; its names begin with {', '.join(firsts[:8])}{' ...' if len(firsts) > 8 else ''}"
         raise UserError(
-            f"checkpoint {str(source)!r} does not fit {type(module).__name__}: {problems}; "
+            f"checkpoint {str(source)!r}{where} does not fit {type(module).__name__}: {problems}; "
             "use the architecture it was trained with, or another file"
         )
-    module.load_state_dict(dict(state))
+    module.load_state_dict(part)
 
 
 def read_metadata(path: str | Path) -> dict[str, str]:

@@ -23,7 +23,7 @@ from timm.models.efficientvit_mit import ResidualBlock, Stem, build_local_block
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint as recompute_in_backward
 
-from distill.checkpoint import load_matching, read_state_dict
+from distill.checkpoint import load_matching, part_of, read_state_dict
 from distill.errors import UserError, unknown_name
 from students.linear_attention import PRECISIONS, MultiScaleLinearAttention
 from students.released_efficientvit import split_released_efficientvit
@@ -207,7 +207,8 @@ class EfficientViT(nn.Module):
         # Neither timm's classifier nor stages behind the last tap are part of the student.
         depth = len(_VARIANTS[str(self.init_args["variant"])].series.stages)
         unused = ("head.", *(f"stages.{index}." for index in range(len(self.stages), depth)))
-        own = {name: t for name, t in parts.get("backbone", state).items() if not name.startswith(unused)}
+        backbone = parts["backbone"] if "backbone" in parts else part_of(state, self.state_dict(), path)[1]
+        own = {name: t for name, t in backbone.items() if not name.startswith(unused)}
         load_matching(self, own, path)
 
 

@@ -17,7 +17,7 @@ from timm.models.efficientvit_mit import ConvNormAct, FusedMBConv, ResidualBlock
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from distill.checkpoint import load_matching, read_state_dict
+from distill.checkpoint import load_matching, part_of, read_state_dict
 from distill.errors import unknown_name
 from distill.layers import resize
 from students.efficientvit import SAM_NORM_EPS, EfficientViT, run_blocks
@@ -144,7 +144,8 @@ class EfficientViTSAM(AffineOutputScale):
         return self.norm
 
     def _load(self, path: str) -> None:
-        parts = split_released_efficientvit(read_state_dict(path))
+        _, state = part_of(read_state_dict(path), self.state_dict(), path)
+        parts = split_released_efficientvit(state)
         backbone = {f"backbone.{name}": tensor for name, tensor in parts.get("backbone", {}).items()}
         load_matching(self, backbone | parts.get("sam", {}), path)
 

@@ -26,7 +26,7 @@ from torch.fx.experimental.symbolic_shapes import statically_known_true
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint as recompute_in_backward
 
-from distill.checkpoint import load_matching, read_metadata, read_state_dict
+from distill.checkpoint import load_matching, part_of, read_metadata, read_state_dict
 from distill.errors import UserError, unknown_name
 from distill.layers import resize
 from students.output_scale import AffineOutputScale
@@ -257,7 +257,8 @@ class RS4D(AffineOutputScale):
 
     def _load(self, path: str) -> None:
         check_metadata(path, read_metadata(path), self.init_args)
-        state = convert_released_state_dict(read_state_dict(path))
+        _, state = part_of(read_state_dict(path), self.state_dict(), path)
+        state = convert_released_state_dict(state)
         position = state.get("pos_embed")
         if position is not None and position.dim() == 4 and position.shape[:2] == self.pos_embed.shape[:2]:
             state["pos_embed"] = _interpolate(position, self.pos_embed.shape[2:])

@@ -3,7 +3,6 @@
 Axes: B batch, C channels, H W pixels or grid.
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 import timm
@@ -11,7 +10,7 @@ import torch
 from timm.models import FeatureInfo
 from torch import Tensor, nn
 
-from distill.checkpoint import load_matching, read_state_dict
+from distill.checkpoint import load_matching, part_of, read_state_dict
 from distill.errors import UserError, unknown_name
 
 
@@ -79,19 +78,21 @@ class TimmStudent(nn.Module):
             except (AssertionError, AttributeError) as error:
                 raise UserError(f"timm has no checkpointing for {name!r}; set checkpointing to false") from error
         if checkpoint is not None:
-            state = read_state_dict(checkpoint)
-            own = self.state_dict()
-            load_matching(self, state if state.keys() == own.keys() else self._from_timm(name, state), checkpoint)
+            self._load(name, checkpoint)
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Maps normalised images (B, 3, H, W) to maps (B, C_i, H_i, W_i), the deepest last."""
         return list(self.model(images))
 
-    def _from_timm(self, name: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Names of the full timm model to those of this module, without what `features_only` drops."""
+    def _load(self, name: str, path: str) -> None:
+        """Loads names of this module, or those of the full timm model without what `features_only` drops."""
         with torch.device("meta"):
-            full = timm.create_model(name, pretrained=False, **self._options).state_dict().keys()
+            full = timm.create_model(name, pretrained=False, **self._options).state_dict()
         own = self.state_dict()
+        _, state = part_of(read_state_dict(path), full | own, path)
+        if state.keys() == own.keys():
+            load_matching(self, state, path)
+            return
         converted = {}
         for key, tensor in state.items():
             candidates = [self.weights_prefix + key, self.weights_prefix + key.replace(".", "_", 1)]
@@ -100,4 +101,4 @@ class TimmStudent(nn.Module):
                 converted[target] = tensor
             elif key not in full:
                 converted[key] = tensor  # neither's: `load_matching` names it
-        return converted
+        load_matching(self, converted, path)

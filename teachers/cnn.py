@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from distill.checkpoint import load_matching, read_state_dict
+from distill.checkpoint import load_matching, part_of, read_state_dict
 from distill.errors import UserError
 from teachers.frozen import FrozenTeacher, check_indices, warn_of_random_weights
 from teachers.timm_models import (
@@ -69,10 +69,14 @@ class CNN(FrozenTeacher):
             warn_of_random_weights(name)
         else:
             source = checkpoint or hub_weights(name, encoder)
-            state, whole = without_prefix(read_state_dict(source)), None
+            names, whole = without_prefix(encoder.state_dict()), None
             if not trained:
                 with torch.device("meta"):
                     whole = create(name, options or {})
+                names |= whole.state_dict()
+            _, state = part_of(read_state_dict(source), names, source)
+            state = without_prefix(state)
+            if whole is not None:
                 state = _in_timms_layout(state, whole)
             _load(encoder, state, whole, source)
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from distill.checkpoint import load_matching, read_state_dict
+from distill.checkpoint import load_matching, part_of, read_state_dict
 from distill.errors import UserError, unknown_name
 from teachers.frozen import FrozenTeacher, check_indices, warn_of_random_weights
 from teachers.hub import fetch
@@ -86,7 +86,10 @@ class SAM(FrozenTeacher):
                 f"download {file} from {_PAGE} to any folder and set model.teacher.init_args.checkpoint to its path, "
                 "or set model.teacher.init_args.pretrained to false to time a run with random weights",
             )
-            state = checkpoint_filter_fn(read_state_dict(source), encoder)
+            own = encoder.state_dict()
+            released = {f"image_encoder.{key}": tensor for key, tensor in own.items()}  # which the filter looks for
+            _, state = part_of(read_state_dict(source), own | released, source)
+            state = checkpoint_filter_fn(state, encoder)
             load_matching(encoder, _resize_positions(state, encoder), source)
 
         statistics = encoder.pretrained_cfg

@@ -110,7 +110,8 @@ def options_of_student(name: str, checkpoint: str, options: dict[str, Any] | Non
 
 
 def without_prefix(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The state under the names that the timm model itself gives."""
+    """A copy of the state under the names that the timm model itself gives."""
+    state = dict(state)
     while state and all(key.startswith(PREFIX) for key in state):
         state = {key.removeprefix(PREFIX): value for key, value in state.items()}
     return state

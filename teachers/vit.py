@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from distill.checkpoint import load_matching, read_state_dict
+from distill.checkpoint import load_matching, part_of, read_state_dict
 from distill.errors import UserError
 from teachers.frozen import FrozenTeacher, check_indices, warn_of_random_weights
 from teachers.timm_models import PREFIX, create, hub_weights, options_of_student, require_name, without_prefix
@@ -99,7 +99,8 @@ def _load(encoder: Any, state: dict[str, Tensor], source: str | Path) -> None:
     """Loads a state of any known layout, leaving heads aside."""
     from timm.models import Eva, eva, vision_transformer
 
-    if all(key.startswith(PREFIX) for key in state):
+    prefix, state = part_of(state, encoder.state_dict(), source)
+    if prefix.endswith(PREFIX) or all(key.startswith(PREFIX) for key in state):
         state = without_prefix(state)
         _prune_like(encoder, state)
     convert = (eva if isinstance(encoder, Eva) else vision_transformer).checkpoint_filter_fn

@@ -1,6 +1,7 @@
 import os
 import pickle
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -95,6 +96,80 @@ def test_another_architecture_is_one_line(tmp_path: Path) -> None:
     assert "1 names are unknown (first: scale)" in message
     assert "(3, 4) in the file and (3, 2) in the model" in message
     assert "\n" not in message
+
+
+def network(seed: int = 0) -> nn.Sequential:
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3), nn.Linear(3, 1))
+
+
+def under(prefix: str, module: nn.Module) -> dict[str, torch.Tensor]:
+    return {f"{prefix}{name}": tensor for name, tensor in module.state_dict().items()}
+
+
+def layouts() -> dict[str, dict[str, Any]]:
+    """How training code saves a network, by the name of the layout."""
+    module, other, head = network(), nn.Linear(5, 5), nn.Linear(3, 7)
+    optimizer = {"state": {0: {"exp_avg": torch.zeros(3)}}, "param_groups": [{"lr": 0.1}]}
+    compiled = {"0._orig_mod.weight": module[0].weight, **under("", module)}
+    del compiled["0.weight"]
+    return {
+        **{prefix: under(prefix, module) for prefix in ("teacher.", "backbone.", "model.", "student.", "module.")},
+        "nested": under("module.student._orig_mod.model.", module),
+        "compiled": under("_orig_mod.", module),
+        "compiled inside": compiled,
+        "averaged": {"n_averaged": torch.tensor(3)} | under("module.", module),
+        "Lightning": {
+            "epoch": 3,
+            "state_dict": under("model.backbone.", module) | under("model.head.", head),
+            "optimizer_states": [optimizer],
+            "loops": {"fit_loop": {"state_dict": {}}},
+        },
+        "of this project": {
+            "global_step": 5,
+            "state_dict": under("student.", module) | under("adapter.", other) | under("teacher.", head),
+        },
+        "DINO's teacher": {"teacher": under("module.backbone.", module) | under("module.head.", head), "epoch": 1},
+        "model and optimizer": {"model": under("", module), "optimizer": optimizer, "epoch": 1},
+        "average alone": {"model": None, "ema": under("", module), "optimizer": optimizer},
+        "tied": under("encoder.", module) | under("model.encoder.", module),
+    }
+
+
+@pytest.mark.parametrize("layout", layouts())
+def test_a_network_is_found_under_any_prefix(layout: str, tmp_path: Path) -> None:
+    torch.save(layouts()[layout], tmp_path / "a.pth")
+    module, expected = network(seed=1), network().state_dict()
+    load_matching(module, read_state_dict(tmp_path / "a.pth"), "a.pth")
+    for name, tensor in module.state_dict().items():
+        assert torch.equal(tensor, expected[name]), name
+
+
+def test_two_networks_are_not_chosen_between(tmp_path: Path) -> None:
+    content = {"student": under("module.backbone.", network(0)), "teacher": under("backbone.", network(1)), "epoch": 1}
+    torch.save(content, tmp_path / "dino.pth")
+    with pytest.raises(
+        UserError, match=r"2 times, under 'student\.module\.backbone\.' and 'teacher\.backbone\.'; write"
+    ) as caught:
+        load_matching(network(2), read_state_dict(tmp_path / "dino.pth"), tmp_path / "dino.pth")
+    assert "\n" not in str(caught.value)
+    # Of another shape, a teacher is no rival.
+    content["teacher"] = under("backbone.", nn.Sequential(nn.Linear(2, 9), nn.BatchNorm1d(9), nn.Linear(9, 1)))
+    torch.save(content, tmp_path / "dino.pth")
+    module = network(2)
+    load_matching(module, read_state_dict(tmp_path / "dino.pth"), "dino.pth")
+    assert torch.equal(module[0].weight, network(0)[0].weight)
+
+
+def test_prefixes_are_listed_where_nothing_fits() -> None:
+    state = under("encoder.", nn.Conv2d(1, 1, 1)) | under("decoder.", nn.Conv2d(1, 1, 1))
+    with pytest.raises(UserError, match=r"its names begin with decoder\., encoder\.;"):
+        load_matching(network(), state, "a.pth")
+    wider = under("teacher.", nn.Sequential(nn.Linear(2, 9), nn.BatchNorm1d(9), nn.Linear(9, 1)))
+    with pytest.raises(
+        UserError, match=r"the part under 'teacher\.' is nearest, does not fit Sequential: 0\.weight is \(9, 2\)"
+    ):
+        load_matching(network(), wider, "a.pth")
 
 
 def test_a_failed_write_leaves_the_old_file_alone(tmp_path: Path) -> None:
