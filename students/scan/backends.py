@@ -86,8 +86,8 @@ def _choose(requested: str, *properties: str | bool) -> str:
     traits = Traits(*properties)  # type: ignore[arg-type]
     name = _find(requested, traits)
     plain = replace(traits, initial_state=False) == Traits(traits.device)
-    if name == FALLBACK and _requested(requested) == AUTO and plain and traits.device in _EXPECTED:
-        where, factor, missing = _EXPECTED[traits.device]
+    if name == FALLBACK and _requested(requested) == AUTO and plain and traits.device_type in _EXPECTED:
+        where, factor, missing = _EXPECTED[traits.device_type]
         _notice(f"scans on {where} run in plain PyTorch, {factor} times slower: {BACKENDS[missing].obstacle(traits)}")
     return name
 
@@ -137,13 +137,13 @@ def explain_backend(
     """Every backend, whether it is the one that runs a scan of the given kind, and the reason. Never raises.
 
     Args:
-        device: Device or its type, for example "cuda".
+        device: Device or its type, for example "cuda:1" or "cuda", the current GPU.
         double: Whether the scan is in float64.
         complex: Whether A is complex.
         constant: Whether B or C is constant in time.
         initial_state: Whether it starts from a given state.
     """
-    traits = Traits(str(device).split(":")[0], double, complex, constant, initial_state)
+    traits = Traits(str(device), double, complex, constant, initial_state)
     forced = _requested(AUTO)
     try:
         chosen = _find(AUTO, traits)

@@ -33,8 +33,8 @@ _MOST_STATES = 256  # another
 
 def obstacle(traits: Traits) -> str:
     """Why mamba-ssm cannot run such a scan here; empty when it can."""
-    if traits.device != "cuda":
-        return f"runs on CUDA, not on {traits.device}"
+    if traits.device_type != "cuda":
+        return f"runs on CUDA, not on {traits.device_type}"
     refused = {
         "float64": traits.double,
         "a complex A": traits.complex,

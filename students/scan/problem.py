@@ -99,8 +99,9 @@ class Scan:
     @property
     def traits(self) -> "Traits":
         """What decides which backend can run this."""
+        device = self.u.device
         return Traits(
-            device=self.u.device.type,
+            device=device.type if device.type == "cpu" or device.index is None else f"{device.type}:{device.index}",
             double=self.dtype == torch.float64,
             complex=self.A.is_complex(),
             constant=self.B.dim() == 3 or self.C.dim() == 3,
@@ -113,7 +114,7 @@ class Traits:
     """The properties of a scan that backends may refuse.
 
     Args:
-        device: Device type, for example "cpu".
+        device: "cpu", or another device with its index, "cuda:1", where it is known: GPUs of one machine may differ.
         double: Whether it computes in float64.
         complex: Whether A is complex.
         constant: Whether B or C is constant in time.
@@ -125,6 +126,11 @@ class Traits:
     complex: bool = False
     constant: bool = False
     initial_state: bool = False
+
+    @property
+    def device_type(self) -> str:
+        """The device without its index."""
+        return self.device.partition(":")[0]
 
 
 @dataclass(frozen=True)

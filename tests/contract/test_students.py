@@ -146,6 +146,18 @@ def test_an_exported_file_rebuilds_the_student(student_case: Case, student: nn.M
         load_student(path)
 
 
+@pytest.mark.parametrize("prefix", ["student.", "model.student.", "_orig_mod."])
+def test_weights_are_found_under_prefixes(student_case: Case, student: nn.Module, prefix: str, tmp_path: Path) -> None:
+    """Of a training state of this project, which holds the adapter too, of others and of `torch.compile`."""
+    moved = {f"{prefix}{name}": tensor for name, tensor in student.state_dict().items()}
+    moved |= {"adapter.projection.weight": torch.zeros(3, 3)} if prefix != "_orig_mod." else {}
+    torch.save({"state_dict": moved, "global_step": 3}, tmp_path / "last.ckpt")
+    torch.manual_seed(9)
+    again = getattr(students, student_case.name)(**student.init_args, checkpoint=str(tmp_path / "last.ckpt"))
+    state = again.state_dict()
+    assert all(torch.equal(state[name], tensor) for name, tensor in student.state_dict().items())
+
+
 def test_the_seed_determines_the_weights(student_case: Case) -> None:
     first, again, other = (build_student(student_case, seed).state_dict() for seed in (3, 3, 4))
     assert all(torch.equal(first[name], again[name]) for name in first)

@@ -104,6 +104,24 @@ def test_the_digest_names_the_weights(case: Case, tmp_path: Path) -> None:
     assert other.digest == first.digest
 
 
+@pytest.mark.parametrize("prefix", ["teacher.", "module.teacher.backbone.", "_orig_mod.", "model."])
+@pytest.mark.parametrize("name", [name for name in TEACHERS if name != "Segmenter"])  # it reads whole training states
+def test_weights_are_found_under_prefixes(name: str, prefix: str, tmp_path: Path) -> None:
+    """Beside a head, and a network of another width."""
+    first = build_teacher(TEACHERS[name], tmp_path)
+    content = torch.load(tmp_path / "0.pth", weights_only=True)
+    moved = {f"{prefix}{key}": tensor for key, tensor in content.items()}
+    if prefix.count(".") > 1:
+        moved |= {"module.teacher.head.weight": torch.zeros(3, 3), "module.student.layer.weight": torch.zeros(3, 3)}
+    torch.save({"state_dict": moved, "epoch": 3}, tmp_path / "moved.pth")
+    again = getattr(teachers, name)(**TEACHERS[name].arguments, checkpoint=str(tmp_path / "moved.pth"))
+    assert again.digest == first.digest
+    torch.save(moved | {f"other.{key}": tensor + 1 for key, tensor in content.items()}, tmp_path / "two.pth")
+    with pytest.raises(UserError, match=r"holds this network 2 times, under '|names are unknown") as caught:
+        getattr(teachers, name)(**TEACHERS[name].arguments, checkpoint=str(tmp_path / "two.pth"))
+    assert "\n" not in str(caught.value)
+
+
 def test_bfloat16_autocast(teacher: nn.Module) -> None:
     expected = teacher(pixels())
     with torch.autocast("cpu", torch.bfloat16):

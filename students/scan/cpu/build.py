@@ -35,16 +35,27 @@ class CompileError(Exception):
 def find_libraries(isa: str) -> Iterator[Path]:
     """Libraries of one instruction set, to be tried in turn: the package's, then one in the cache, compiled if need be.
 
+    The cache keeps one library for each compiler. Where none is found, or it fails, those of other compilers do: the
+    sources, flags and machine are the same.
+
     Raises:
         CompileError: There is no compiler, or it fails.
     """
     packaged = PACKAGED / f"{isa}.so"
     if packaged.exists():
         yield packaged
-    cached = _cache() / f"scan-{isa}-{_digest(isa)}.so"
-    if not cached.exists():
-        compile_library(isa, cached)
-    yield cached
+    cache, key = _cache(), f"scan-{isa}-{_digest(isa)}"
+    try:
+        cached = cache / f"{key}-{hashlib.sha256(shlex.join(_compiler()).encode()).hexdigest()[:8]}.so"
+        if not cached.exists():
+            compile_library(isa, cached)
+    except CompileError:
+        others = sorted(cache.glob(f"{key}-*.so"))
+        if not others:
+            raise
+        yield from others
+    else:
+        yield cached
 
 
 def compile_library(isa: str, target: Path) -> None:
@@ -100,8 +111,8 @@ def _cache() -> Path:
 
 
 def _digest(isa: str) -> str:
-    """Changes with the sources, the flags, the name of the compiler and the machine."""
-    parts = [platform.system(), platform.machine(), *_compiler(), *_FLAGS, *_THREADS, *ISAS[isa]]
+    """Changes with the sources, the flags and the machine."""
+    parts = [platform.system(), platform.machine(), *_FLAGS, *_THREADS, *ISAS[isa]]
     content = hashlib.sha256("\0".join(parts).encode())
     for source in sorted(SOURCES.iterdir()):
         content.update(source.read_bytes())

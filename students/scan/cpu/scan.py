@@ -31,8 +31,8 @@ class CpuBackend:
 
     def obstacle(self, traits: Traits) -> str:
         """Why the kernels cannot run such a scan here; empty when they can."""
-        if traits.device != "cpu":
-            return f"runs on the CPU, not on {traits.device}"
+        if traits.device_type != "cpu":
+            return f"runs on the CPU, not on {traits.device_type}"
         if traits.double or traits.complex or traits.constant:
             return "computes real float32 with B and C that vary in time"
         found = library.load(self.isa)

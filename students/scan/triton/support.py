@@ -20,7 +20,7 @@ def obstacle(traits: Traits) -> str:
     Args:
         traits: Of the scan. Where its device has an index, "cuda:1", that GPU is looked at, else the current one.
     """
-    device, _, index = traits.device.partition(":")
+    device = traits.device_type
     if device not in DEVICES:
         return f"runs on {' and '.join(DEVICES).upper()}, not on {device}"
     refused = {
@@ -30,7 +30,7 @@ def obstacle(traits: Traits) -> str:
     }
     if found := [name for name, present in refused.items() if present]:
         return f"does not support {' or '.join(found)}"
-    return _missing() or (_unfit(index) if device == "cuda" else "")
+    return _missing() or (_unfit(traits.device.partition(":")[2]) if device == "cuda" else "")
 
 
 @cache

@@ -29,13 +29,26 @@ def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
 
 
 @needs_compiler
-def test_compiles_once_into_the_cache(cache: Path) -> None:
+def test_compiles_once_into_the_cache(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (first,) = build.find_libraries("generic")
     written = first.stat().st_mtime_ns
     assert first.is_relative_to(cache)
     assert list(build.find_libraries("generic")) == [first]
     assert first.stat().st_mtime_ns == written
     assert [path.name for path in first.parent.iterdir()] == [first.name], "nothing half-written stays"
+
+    # A container without a compiler, or with another one that fails, that shares the cache takes what lies there.
+    for variable, value in (("CXX", "false"), ("PATH", ""), ("CXX", "no-such-compiler -O1")):
+        monkeypatch.setenv(variable, value)
+        library.load.cache_clear()
+        assert list(build.find_libraries("generic")) == [first]
+        assert cpu.CpuBackend("generic").obstacle(Traits("cpu")) == ""
+    u = torch.rand(1, 4, 9)
+    assert selective_scan(u, u, -torch.rand(4, 2), u[:, :2], u[:, :2], backend="cpu-generic").shape == u.shape
+    # Other flags, like other sources, are another library.
+    monkeypatch.setattr(build, "_FLAGS", (*build._FLAGS, "-DOTHER"))
+    library.load.cache_clear()
+    assert "no-such-compiler" in cpu.CpuBackend("generic").obstacle(Traits("cpu"))
 
 
 @needs_compiler
@@ -89,6 +102,18 @@ def test_without_openmp_threads_are_started_and_change_nothing(cache: Path, monk
         torch.set_num_threads(before)
     if sys.platform == "linux":
         assert openmp == 1
+
+
+def test_each_compiler_has_its_own_library(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(build, "compile_library", lambda isa, target: target.touch())
+    build._cache().mkdir()
+    compilers = ["sh", "sh -O1", "sh"]
+    found = []
+    for compiler in compilers:
+        monkeypatch.setenv("CXX", compiler)
+        found += build.find_libraries("generic")
+    assert found[0] != found[1]
+    assert found[0] == found[2]
 
 
 def test_without_a_compiler_the_reason_is_kept_and_told(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

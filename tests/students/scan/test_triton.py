@@ -11,7 +11,10 @@ from typing import Any
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
+from students.scan import explain_backend
+from students.scan.layout import from_channel_first
 from students.scan.problem import Traits
 from students.scan.triton import launch, obstacle, support
 
@@ -97,11 +100,17 @@ def test_a_gpu_that_cannot_be_asked_is_an_obstacle(monkeypatch: pytest.MonkeyPat
 
 
 def test_the_gpu_of_the_scan_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not the current one: the GPUs of a machine may differ."""
+    with FakeTensorMode():
+        tensors = [torch.empty(1, 4, 9, device=f"cuda:{index}") for index in (0, 1)]
+    traits = [from_channel_first(x, x, x[0, :, :2], x, x, None, None, None, False, None).traits for x in tensors]
+    assert traits == [Traits("cuda:0"), Traits("cuda:1")]
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5) if device == 1 else (9, 0))
     monkeypatch.setattr(torch.version, "hip", None)
-    assert obstacle(Traits("cuda")) == obstacle(Traits("cuda:0")) == ""
-    assert obstacle(Traits("cuda:1")) == "Triton needs compute capability 8.0, the GPU has 7.5"
+    assert obstacle(Traits("cuda")) == obstacle(traits[0]) == ""
+    assert obstacle(traits[1]) == "Triton needs compute capability 8.0, the GPU has 7.5"
+    assert [row.reason for row in explain_backend("cuda:1") if row.name == "triton"] == [obstacle(traits[1])]
 
 
 @pytest.fixture
