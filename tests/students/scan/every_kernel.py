@@ -1,4 +1,5 @@
-"""Calls every compiled kernel over sizes that fill no vector, chunk or unit: what AddressSanitizer gets to see.
+"""Calls every compiled kernel over sizes that fill no vector, chunk or unit: what AddressSanitizer gets to see, which
+is everything but the masked loads and stores that `guard_pages.py` tests.
 
 Arguments: the instruction sets to run.
 """

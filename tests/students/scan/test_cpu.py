@@ -1,5 +1,6 @@
 """The compiled kernels as a machine meets them: built, cached, missing, broken, and never out of bounds."""
 
+import functools
 import os
 import re
 import subprocess
@@ -205,10 +206,38 @@ def _sanitizer() -> str:
     return str(path.resolve()) if found.returncode == 0 and path.is_absolute() and path.exists() else ""
 
 
+@functools.cache
+def _beside_guard_pages() -> str:
+    """What the script says of all instruction sets that this processor has."""
+    isas = [isa for isa in build.ISAS if not cpu.CpuBackend(isa).obstacle(Traits("cpu"))]
+    done = subprocess.run(
+        [sys.executable, str(Path(__file__).with_name("guard_pages.py")), *isas],
+        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.stdout + done.stderr[-4000:]
+
+
+@needs_compiler
+@pytest.mark.skipif(sys.platform != "linux", reason="needs mprotect and SIGSEGV as on Linux")
+@pytest.mark.parametrize("isa", build.ISAS)
+def test_no_access_beyond_a_tensor(isa: str) -> None:
+    """Beside pages that the processor refuses, masked loads and stores included; planted overruns are caught."""
+    if obstacle := cpu.CpuBackend(isa).obstacle(Traits("cpu")):
+        pytest.skip(f"the {isa} kernels are NOT tested for access beyond their tensors here: {obstacle}")
+    said = _beside_guard_pages()
+    assert f"{isa} is clean" in said.splitlines(), said
+
+
 @needs_compiler
 @pytest.mark.skipif(sys.platform != "linux", reason="needs GCC's AddressSanitizer")
 def test_no_access_out_of_bounds(tmp_path: Path) -> None:
-    """All kernels, compiled with AddressSanitizer, over sizes that fill no vector, chunk or unit."""
+    """All kernels, compiled with AddressSanitizer, over sizes that fill no vector, chunk or unit.
+
+    It watches buffers on the stack too, but no masked loads and stores: for those see `guard_pages.py`.
+    """
     try:
         runtime = _sanitizer()
     except FileNotFoundError:
