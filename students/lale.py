@@ -1,8 +1,9 @@
 """LALE's encoder: ConvMixer blocks at strides 4 and 8, transformer blocks at strides 16 and 32.
 
-Source: M. Çağlar, A. Temizel, LALE, ICMV 2026 (https://arxiv.org/abs/2606.02092). A reconstruction: no code or weights
-are published. Certain are the four stages, their kinds of block and channels, the stem, RMSNorm, StarReLU and the
-decoder; depths and expansion are the ones that reproduce the published sizes and multiply-adds. See docs/students.md.
+Source: M. Çağlar, A. Temizel, LALE, ICMV 2026 (https://arxiv.org/abs/2606.02092). A reconstruction from the paper,
+written independently of the authors' code (github.com/caglarmert/LALE) and compared with it by parameter counts alone.
+The paper gives the four stages, their kinds of block and channels, the stem, RMSNorm, StarReLU and the decoder; depths
+and expansion are the ones that reproduce its sizes and multiply-adds. See docs/students.md.
 
 Axes: B batch, C channels, N tokens, H W pixels, h w grid of one map.
 """
