@@ -29,7 +29,9 @@ class EMA(WeightAveraging):
 
         @torch.no_grad()
         def average(averaged: Sequence[Tensor], current: Sequence[Tensor], count: Tensor | int) -> None:
-            weight = 1 - min(decay, (1 + int(count)) / (10 + int(count)))
+            # Not `count`, a copy on the device of the model's own counter, to read which would wait for the device.
+            seen = int(count if self._average_model is None else self._average_model.n_averaged)
+            weight = 1 - min(decay, (1 + seen) / (10 + seen))
             for mean, value in zip(averaged, current, strict=True):
                 mean.lerp_(value.to(mean.device), weight)
 
@@ -38,4 +40,4 @@ class EMA(WeightAveraging):
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Moves the average to the device of the model; Lightning makes it before the model is moved."""
         assert self._average_model is not None
-        self._average_model.to(pl_module.device)
+        self._average_model.module.to(pl_module.device)  # not the counter, which is read in every step

@@ -5,9 +5,10 @@ edge, so that a box that covers the whole image is (0, 0, W, H).
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, Self, runtime_checkable
 
+import torch
 from torch import Tensor
 
 
@@ -84,6 +85,20 @@ class Target:
     crowd: Tensor  # (N,) bool: regions to ignore
     size: tuple[int, int]  # (h, w) of the real image inside the padded input
     original_size: tuple[int, int]  # (h, w) of the image file
+
+    def to(self, device: torch.device | str) -> Self:
+        """Boxes and labels on a device.
+
+        Masks and `crowd` stay in host memory: MMDetection crops masks there, and to index by flags of the host, nothing
+        waits for the device.
+        """
+        moved = {name: getattr(self, name).to(device, non_blocking=True) for name in ("boxes", "labels")}
+        return replace(self, **moved)
+
+    def pin_memory(self) -> Self:
+        """Tensors in page-locked memory, from which copies to a GPU need not be waited for; the loader calls it."""
+        names = ("boxes", "labels", "masks", "crowd")
+        return replace(self, **{name: getattr(self, name).pin_memory() for name in names})
 
 
 @dataclass

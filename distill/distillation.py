@@ -26,7 +26,7 @@ from distill.layers import Normalize
 from distill.losses import LossSettings, combine, cosine, l1
 from distill.optim import OptimSettings, build_optimizer, total_steps
 from distill.phases import tracked
-from distill.precision import require_mixed_or_full
+from distill.precision import require_precision
 from distill.seeding import seed_step
 from distill.teacher_view import teacher_view
 from distill.trivial import TargetStatistics
@@ -164,7 +164,7 @@ class DistillationModule(FiniteGradients):
         Raises:
             UserError: The trainer would cast all weights.
         """
-        require_mixed_or_full(self.trainer, "distillation")
+        require_precision(self.trainer, f"the teacher, {type(self.teacher).__name__},")
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Makes the step's randomness repeatable."""

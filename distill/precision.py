@@ -5,20 +5,31 @@ from typing import Any
 from distill.errors import UserError
 
 
-def require_mixed_or_full(trainer: Any, task: str) -> None:
-    """Refuses a trainer that casts all weights to half or to double precision.
+class Float32Only:
+    """Marks modules that compute parts of themselves in float32 and take no weights of another precision."""
+
+
+def require_precision(trainer: Any, float32_only: str | None) -> None:
+    """Refuses a trainer that casts all weights to a precision in which training cannot work.
 
     Args:
         trainer: A Lightning trainer.
-        task: What is trained, for the message.
+        float32_only: What in the task needs weights in float32, for the message; None if nothing does.
 
     Raises:
-        UserError: `trainer.precision` is one of the "true" ones other than float32.
+        UserError: `trainer.precision` casts weights to float16, or to bfloat16 or float64 where something needs
+            float32.
     """
     precision = str(trainer.precision)
-    if precision in ("32-true", "32", "16-mixed", "bf16-mixed"):
+    if not precision.endswith("-true") or precision == "32-true":
+        return
+    if precision == "16-true":
+        reason = "in which the epsilon of AdamW is 0 and the first step divides by zero"
+    elif float32_only is not None:
+        reason = f"but {float32_only} needs weights in float32"
+    else:
         return
     raise UserError(
-        f"trainer.precision is {precision!r}, which casts all weights; {task} computes parts of itself in float32 and "
-        "takes 32-true, 16-mixed and bf16-mixed"
+        f"trainer.precision is {precision!r}, which casts all weights, {reason}; set it to 32-true, bf16-mixed or "
+        "16-mixed"
     )

@@ -42,6 +42,7 @@ class SegmentationModule(SupervisedModule):
     monitor = ("val/mIoU", "max")
     training_only = ("loss", "teacher", "soft_targets")  # arguments that scoring does without
     teacher: Any  # a contract, not an nn.Module, to the type checker
+    class_weights: Tensor
 
     def __init__(
         self,
@@ -83,6 +84,9 @@ class SegmentationModule(SupervisedModule):
             UserError: The loss weighs another number of classes, or the teacher knows other classes.
         """
         self.loss_settings.require_classes(class_names)
+        # On the device once, and not among the weights.
+        weights = self.loss_settings.weights_of(torch.empty(1, len(class_names), device=self.device))
+        self.register_buffer("class_weights", weights, persistent=False)
         if self.teacher is not None and self.teacher.class_names != class_names:
             raise UserError(
                 f"model.teacher was trained for classes {self.teacher.class_names}, but the data has {class_names}; "
@@ -110,7 +114,7 @@ class SegmentationModule(SupervisedModule):
         # The teacher first, while the student holds no activations.
         target = None if self.teacher is None else resize(self.teacher(images)["logits"], size)
         logits = resize(self(images), size)
-        losses = combine(self.loss_settings, logits, labels)
+        losses = combine(self.loss_settings, logits, labels, self.class_weights)
         total = losses.pop("loss")
         if target is not None:
             settings = self.soft_target_settings
@@ -119,6 +123,10 @@ class SegmentationModule(SupervisedModule):
         self.log_dict({f"train/{name}": value for name, value in losses.items()}, batch_size=len(images))
         self.log("train/loss", total, prog_bar=True, batch_size=len(images))
         return total
+
+    def float32_only(self) -> str | None:
+        """The part that needs weights in float32, if any: the teacher's are not cast."""
+        return super().float32_only() if self.teacher is None else f"the teacher, {type(self.teacher).__name__},"
 
     def on_fit_start(self) -> None:
         """Moves the teacher to the device."""

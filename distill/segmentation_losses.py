@@ -69,6 +69,10 @@ class SegmentationLossSettings:
         if not any(self.terms.values()):
             raise UserError(f"model.loss.terms is empty; name at least one of {', '.join(TERMS)}, or a model.teacher")
 
+    def weights_of(self, like: Tensor) -> Tensor:
+        """The weights (K,) of the classes of logits (B, K, ...), on their device."""
+        return like.new_ones(like.shape[1]) if self.class_weights is None else like.new_tensor(self.class_weights)
+
     def require_classes(self, class_names: list[str]) -> None:
         """Checks the class weights once the classes are known.
 
@@ -107,13 +111,14 @@ def ohem(logits: Tensor, labels: Tensor, weights: Tensor, settings: Segmentation
     training (https://arxiv.org/abs/1808.00897).
     """
     entropy, weight = _pixels(logits, labels, weights)
-    ranked = entropy.detach()
-    hard = ranked > -math.log(settings.ohem_threshold)
-    least = math.ceil(settings.ohem_fraction * len(ranked))
-    if int(hard.sum()) < least:
-        hard = torch.zeros_like(hard)
-        hard[ranked.topk(least).indices] = True
-    return _mean(entropy[hard], weight[hard])
+    labelled = labels != IGNORE
+    # Counts stay on the device: of the hardest pixels, the last one that belongs to the share is looked up there.
+    ranked = entropy.detach().masked_fill(~labelled, -1).flatten()
+    least = (settings.ohem_fraction * labelled.sum(dtype=torch.float64)).ceil().long()
+    hardest = ranked.topk(math.ceil(settings.ohem_fraction * len(ranked))).values
+    bound = hardest.gather(0, (least - 1).clamp(0, len(hardest) - 1)[None])
+    hard = ranked >= bound.clamp_max(-math.log(settings.ohem_threshold))
+    return _mean(entropy, weight * (hard.view_as(entropy) & labelled))
 
 
 def dice(logits: Tensor, labels: Tensor, weights: Tensor, settings: SegmentationLossSettings) -> Tensor:
@@ -161,30 +166,33 @@ TERMS: dict[str, Term] = {
 }
 
 
-def combine(settings: SegmentationLossSettings, logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
+def combine(
+    settings: SegmentationLossSettings, logits: Tensor, labels: Tensor, class_weights: Tensor | None = None
+) -> dict[str, Tensor]:
     """Evaluates the terms in fp32.
 
     Args:
         settings: Names and weights.
         logits: (B, K, H, W).
         labels: (B, H, W), integers below K, or `IGNORE`; at the resolution of the logits.
+        class_weights: Those of the settings (K,) on the device, where they are already.
 
     Returns:
         Scalars: every term by name, unweighted by `terms`, and their weighted sum as "loss". All are 0 where no pixel
         is labelled.
     """
     logits, labels = logits.float(), labels.long()
-    weights = logits.new_tensor(settings.class_weights or [1.0] * logits.shape[1])
+    weights = settings.weights_of(logits) if class_weights is None else class_weights
     values = {name: TERMS[name](logits, labels, weights, settings) for name in settings.terms}
     values["loss"] = sum((settings.terms[name] * values[name] for name in settings.terms), start=logits.new_zeros(()))
     return values
 
 
 def _pixels(logits: Tensor, labels: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-    """-log p and the weight of the class of every labelled pixel, in one row."""
+    """-log p and the weight of the class of every pixel (B, H, W); both are 0 where a pixel has no label."""
     labelled = labels != IGNORE
     entropy = F.cross_entropy(logits, labels, ignore_index=IGNORE, reduction="none")
-    return entropy[labelled], weights[labels[labelled]]
+    return entropy, weights[labels.where(labelled, 0)] * labelled
 
 
 def _mean(values: Tensor, weight: Tensor) -> Tensor:
@@ -195,8 +203,8 @@ def _mean(values: Tensor, weight: Tensor) -> Tensor:
 def _planes(labels: Tensor, classes: int) -> tuple[Tensor, Tensor]:
     """A plane of 0 and 1 for each class (B, K, H, W), and where pixels are labelled (B, 1, H, W)."""
     valid = (labels != IGNORE)[:, None]
-    truth = F.one_hot(labels.where(valid[:, 0], 0), classes).movedim(-1, 1)
-    return (truth * valid).float(), valid.float()
+    truth = labels[:, None] == torch.arange(classes, device=labels.device)[:, None, None]
+    return (truth & valid).float(), valid.float()
 
 
 def _edge(planes: Tensor, valid: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from distill.divergence import FiniteGradients
 from distill.errors import UserError
 from distill.layers import Normalize
 from distill.optim import OptimSettings, build_optimizer, total_steps
+from distill.precision import Float32Only, require_precision
 from distill.seeding import seed_step
 
 HeadFactory = Callable[[FeatureInfo, list[str]], nn.Module]
@@ -42,9 +43,20 @@ class SupervisedModule(FiniteGradients):
         self.class_names: list[str] = []
 
     def configure_model(self) -> None:
-        """Builds the head once the data has said which classes there are."""
+        """Builds the head once the data has said which classes there are.
+
+        Raises:
+            UserError: The head refuses its arguments, the student or the classes, or `trainer.precision` casts weights
+                that cannot be cast.
+        """
         if self.head is None:
             self.build_head(self.trainer.datamodule.class_names)  # type: ignore[attr-defined]
+        require_precision(self.trainer, self.float32_only())
+
+    def float32_only(self) -> str | None:
+        """The part that needs weights in float32, if any."""
+        parts = (type(part).__name__ for part in self.modules() if isinstance(part, Float32Only))
+        return next(parts, None)
 
     def build_head(self, class_names: list[str]) -> None:
         """Builds the head for these classes.

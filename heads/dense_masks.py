@@ -30,19 +30,20 @@ def dense_mask_losses(logits: Tensor, targets: list[Target], stride: int) -> dic
     """
     logits = logits.float()
     height, width = logits.shape[-2] * stride, logits.shape[-1] * stride
-    truth = logits.new_zeros(*logits.shape[:2], height, width)
-    valid = logits.new_ones(logits.shape[0], 1, height, width)
+    covered = logits.new_zeros(*logits.shape[:2], height, width, dtype=torch.bool)
+    ignored = logits.new_zeros(logits.shape[0], 1, height, width, dtype=torch.bool)
     for index, target in enumerate(targets):
-        masks = target.masks[:, :height, :width]
+        masks = target.masks[:, None, :height, :width]
         rows, columns = masks.shape[-2:]
-        for own, label, crowd in zip(masks, target.labels, target.crowd, strict=True):
-            mask = own.to(logits)  # one at a time: in float32 a mask takes four times the memory
+        planes, labels = covered[index, :, :rows, :columns], target.labels.to(logits.device)
+        # Masks and crowd flags are in host memory, see `Target.to`; labels are on the device and are not read.
+        for own, label, crowd in zip(masks, labels[:, None], target.crowd.tolist(), strict=True):
+            mask = own.to(logits.device, non_blocking=True)  # one at a time: hundreds of them take memory
             if crowd:
-                valid[index, 0, :rows, :columns] *= 1 - mask
+                ignored[index, :, :rows, :columns] |= mask
             else:
-                plane = truth[index, label, :rows, :columns]
-                torch.maximum(plane, mask, out=plane)
-    truth, valid = F.avg_pool2d(truth, stride), F.avg_pool2d(valid, stride)
+                planes.index_copy_(0, label, planes.index_select(0, label) | mask)
+    truth, valid = (F.avg_pool2d(planes.float(), stride) for planes in (covered, ~ignored))
     cross_entropy = F.binary_cross_entropy_with_logits(logits, truth, valid.expand_as(logits))
     probability = logits.sigmoid() * valid
     overlap = (probability * truth).sum((0, 2, 3))

@@ -52,7 +52,7 @@ def region_record(target: Target, padded: tuple[int, int]) -> Any:
     from mmengine.structures import InstanceData
 
     record, learned = _annotated_record(target, padded)
-    masks = target.masks[learned].cpu().numpy().astype("uint8")
+    masks = target.masks[learned].cpu().numpy().view("uint8")  # in host memory already, see `Target.to`
     record.gt_instances = InstanceData(
         bboxes=target.boxes[learned],
         labels=target.labels[learned],

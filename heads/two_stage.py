@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from distill.contracts import FeatureInfo, Prediction, Target
 from distill.errors import UserError
+from distill.precision import Float32Only
 from heads.building import build
 from heads.dense_masks import dense_mask_losses
 from heads.float32 import answer_in_float32, steps
@@ -22,7 +23,7 @@ from heads.records import image_record, proposal_record, region_record
 from heads.two_stage_config import TwoStageSettings, require_suppression
 
 
-class TwoStageHead(nn.Module):
+class TwoStageHead(Float32Only, nn.Module):
     """Instance segmentation: neck, region proposals, then a box and a mask for each region.
 
     Convolutions follow autocast; boxes, region pooling and losses are computed in float32 whatever it says, because
