@@ -19,7 +19,6 @@ from distill import EMA
 from distill.contracts import Target
 from distill.corruption import CorruptionSettings
 from distill.distillation import DistillationModule
-from distill.errors import UserError
 from distill.finetuning import FineTuningModule
 from distill.losses import LossSettings
 from distill.segmentation import SegmentationModule
@@ -43,7 +42,11 @@ def batch() -> dict[str, Any]:
     crowd = torch.tensor([False, True, False])
     target = Target(1, boxes, torch.tensor([0, 0, 2]), masks, crowd, (SIDE, SIDE), (SIDE, SIDE))
     images = torch.rand(2, 3, SIDE, SIDE, device="meta")
-    return {"image": images, "targets": [target.to("meta")] * 2, "label": torch.zeros(2, SIDE, SIDE, device="meta").long()}
+    return {
+        "image": images,
+        "targets": [target.to("meta")] * 2,
+        "label": torch.zeros(2, SIDE, SIDE, device="meta").long(),
+    }
 
 
 class NoCopies(TorchFunctionMode):

@@ -59,7 +59,9 @@ def test_padding_would_move_them() -> None:
     assert drift(500, 16, 14, aligned=False).min() < -7
 
 
-@pytest.mark.parametrize(("side", "stride", "patch", "size"), [(512, 16, 14, 448), (512, 32, 14, 448), (518, 14, 14, 518)])
+@pytest.mark.parametrize(
+    ("side", "stride", "patch", "size"), [(512, 16, 14, 448), (512, 32, 14, 448), (518, 14, 14, 518)]
+)
 def test_sizes(side: int, stride: int, patch: int, size: int) -> None:
     assert teacher_view(torch.rand(1, 3, side, side), stride, patch).shape[-2:] == (size, size)
 
