@@ -5,7 +5,13 @@ from pathlib import Path
 from typing import Any
 
 # What registers our parts.
-_IMPORTS = ["heads.mmdet_student", "heads.mmdet_optim", "heads.mmdet_float32", "heads.prompt_roi_head"]
+_IMPORTS = [
+    "heads.mmdet_student",
+    "heads.mmdet_optim",
+    "heads.mmdet_float32",
+    "heads.mmdet_loading",
+    "heads.prompt_roi_head",
+]
 
 
 @dataclass(frozen=True)
@@ -37,6 +43,7 @@ class Data:
         num_workers: Processes that read images.
         scale_jitter: Range of the large-scale jitter.
         flip: Whether training views are mirrored in both directions.
+        bands: Which bands of the images are shown; None for those that `distill.data.images.read_image` chooses.
     """
 
     sources: dict[str, tuple[str, str]]
@@ -46,6 +53,7 @@ class Data:
     num_workers: int
     scale_jitter: tuple[float, float]
     flip: bool
+    bands: list[int] | None = None
 
 
 @dataclass(frozen=True)
@@ -185,10 +193,14 @@ def _resizing(data: Data) -> dict[str, Any]:
     return {"scale": (data.image_size, data.image_size), "keep_ratio": True, "backend": "pillow"}
 
 
+def _loading(data: Data) -> dict[str, Any]:
+    return {"type": "DistillLoadImage", **({"bands": data.bands} if data.bands else {})}
+
+
 def _training_pipeline(data: Data) -> list[dict[str, Any]]:
     flips = [{"type": "RandomFlip", "prob": 0.5, "direction": way} for way in ("horizontal", "vertical")]
     return [
-        {"type": "LoadImageFromFile"},
+        _loading(data),
         {"type": "LoadAnnotations", "with_bbox": True, "with_mask": True},
         {"type": "RandomResize", "ratio_range": data.scale_jitter, **_resizing(data)},
         {
@@ -211,7 +223,7 @@ def _training_pipeline(data: Data) -> list[dict[str, Any]]:
 def _evaluation_pipeline(data: Data) -> list[dict[str, Any]]:
     facts = ("img_id", "img_path", "ori_shape", "img_shape", "scale_factor")
     return [
-        {"type": "LoadImageFromFile"},
+        _loading(data),
         {"type": "Resize", **_resizing(data)},
         {"type": "PackDetInputs", "meta_keys": facts},
     ]

@@ -34,6 +34,7 @@ def run(words: list[str]) -> None:
         "roots", nargs="+", help="prepared data sets by name or folder; or COCO files, the parts of one"
     )
     verify.add_argument("--images", type=Path, help="folder of the images, where it is not found by itself")
+    verify.add_argument("--bands", type=int, nargs="+", help="which bands are shown, as data.bands of a recipe: 4 3 2")
     verify.add_argument(
         "--overlaps",
         action="store_true",
@@ -47,6 +48,7 @@ def run(words: list[str]) -> None:
     preview.add_argument("--part", help="which annotation file, for example val; by default the first")
     preview.add_argument("--images", type=Path, help="folder of the images, where it is not found by itself")
     preview.add_argument("--image", nargs="+", default=[], metavar="NAME", help="draw these, with the ids of objects")
+    preview.add_argument("--bands", type=int, nargs="+", help="which bands are shown, as data.bands of a recipe: 4 3 2")
     preview.add_argument("--count", type=int, default=12, help="how many images")
     preview.add_argument("--seed", type=int, default=0, help="another seed shows other images")
     arguments = parser.parse_args(words[1:])
@@ -72,6 +74,7 @@ def _prepare(arguments: argparse.Namespace) -> None:
 
 
 def _verify(arguments: argparse.Namespace) -> None:
+    from distill.data.checks import band_numbers
     from distill.data.images import is_file
     from distill.data.verification import find_parts, verify
 
@@ -81,7 +84,8 @@ def _verify(arguments: argparse.Namespace) -> None:
     sets = [(str(root), find_parts(root, images=arguments.images)) for root in folders]
     if files:
         sets.append((", ".join(map(str, files)), find_parts(*files, images=arguments.images)))
-    reports = [verify(name, parts, arguments.overlaps, _track) for name, parts in sets]
+    bands = band_numbers("--bands", arguments.bands)
+    reports = [verify(name, parts, arguments.overlaps, _track, bands) for name, parts in sets]
     if arguments.json:
         print(json.dumps([report.as_json() for report in reports], indent=1))
         return
@@ -91,7 +95,7 @@ def _verify(arguments: argparse.Namespace) -> None:
 
 def _preview(arguments: argparse.Namespace) -> None:
     from distill.data.annotations import CocoAnnotations
-    from distill.data.checks import at_least
+    from distill.data.checks import at_least, band_numbers
     from distill.data.preview import contact_sheet
     from distill.data.verification import find_parts
     from distill.errors import unknown_name
@@ -107,7 +111,8 @@ def _preview(arguments: argparse.Namespace) -> None:
     if name not in parts:
         raise unknown_name("--part", name, parts)
     annotations = CocoAnnotations(parts[name].annotations, on_error="skip")
-    sheet = contact_sheet(annotations, parts[name].images, arguments.count, arguments.seed, arguments.image)
+    bands = band_numbers("--bands", arguments.bands)
+    sheet = contact_sheet(annotations, parts[name].images, arguments.count, arguments.seed, arguments.image, bands)
     save(sheet, arguments.output)
     print(f"wrote {arguments.output}")
 

@@ -30,7 +30,7 @@ _MODEL_KEYS = {"student", "head", "optim", "max_detections"}  # the last is eval
 _DATA_KEYS = {
     "root", "train_images", "train_annotations", "val_images", "val_annotations", "test_images", "test_annotations",
     "val_fraction", "val_seed", "train_limit", "filter_empty", "classes", "on_error",  # which images and objects
-    "image_size", "batch_size", "num_workers", "scale_jitter", "flip", "seed",
+    "image_size", "batch_size", "num_workers", "scale_jitter", "flip", "seed", "bands",
 }  # fmt: skip
 _TRAINER_KEYS = {
     "max_steps", "val_check_interval", "check_val_every_n_epoch", "limit_val_batches",
@@ -145,6 +145,7 @@ def _data(cli: _Recipe, export: Any, output: Path) -> Any:
         num_workers=data.num_workers,
         scale_jitter=tuple(data.scale_jitter),
         flip=data.flip,
+        bands=data.bands,
     )
 
 

@@ -147,6 +147,8 @@ def read_mask(path: str | Path, colours: bool) -> NDArray[Any]:
 
 def _whole(path: str | Path, values: NDArray[Any]) -> NDArray[Any]:
     """The values of a mask as integers, which some tools store as floats."""
+    if values.dtype == np.uint64:
+        values = values.astype(np.float64)
     if values.dtype.kind != "f":
         return values
     with np.errstate(invalid="ignore"):

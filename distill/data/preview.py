@@ -25,12 +25,18 @@ _SHARE_OF_LABEL = 0.04  # of an image's width, how high a label is at the least
 _CELL = 3.6  # inches, the width of an image among many
 _SHEET = 10.8  # inches, the least width of the sheet: few images are drawn larger
 _SHOWN = 3
+_LONGEST = 4  # the sides of a cell at most; a strip gets no sheet of ten metres
 
 _Chosen = tuple[dict[str, Any], np.ndarray]
 
 
 def contact_sheet(
-    annotations: CocoAnnotations, images: Path, count: int = 12, seed: int = 0, names: Sequence[str] = ()
+    annotations: CocoAnnotations,
+    images: Path,
+    count: int = 12,
+    seed: int = 0,
+    names: Sequence[str] = (),
+    bands: Sequence[int] | None = None,
 ) -> Figure:
     """Draws the images `names`, every object with its id; or `count`: first such that show a class not yet shown, then
     any, in an order drawn from `seed`. Of those, images that cannot be drawn are passed over with a warning.
@@ -41,21 +47,22 @@ def contact_sheet(
         count: How many images.
         seed: Another seed shows other images.
         names: File names as the annotations have them.
+        bands: Which bands of the images are shown, see `distill.data.images.read_image`.
 
     Raises:
         UserError: Not a single image can be drawn, or one of `names` is not there or cannot be.
     """
     if names:
-        chosen = [(record, _pixels(images, record)) for record in _named(annotations, names)]
+        chosen = [(record, _pixels(images, record, bands)) for record in _named(annotations, names)]
     else:
-        chosen = _readable(_in_order(annotations, seed), images, count)
+        chosen = _readable(_in_order(annotations, seed), images, count, bands)
         if not chosen:
             raise UserError(
                 f"no image of {str(annotations.path)!r} can be shown from {str(images)!r}; run distill data verify"
             )
     columns = round(math.sqrt(4 / 3 * len(chosen)))
     rows = math.ceil(len(chosen) / columns)
-    aspect = float(np.median([pixels.shape[0] / pixels.shape[1] for _, pixels in chosen]))
+    aspect = float(np.median([pixels.shape[0] / pixels.shape[1] for _, pixels in chosen]).clip(1 / _LONGEST, _LONGEST))
     cell = max(_CELL, _SHEET / columns)
     figure = Figure(figsize=(cell * columns, (cell * aspect + 0.3) * rows), layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False).ravel()
@@ -75,12 +82,14 @@ def _named(annotations: CocoAnnotations, names: Sequence[str]) -> Iterator[dict[
         yield records[name]
 
 
-def _readable(records: Iterable[dict[str, Any]], images: Path, count: int) -> list[_Chosen]:
+def _readable(
+    records: Iterable[dict[str, Any]], images: Path, count: int, bands: Sequence[int] | None
+) -> list[_Chosen]:
     chosen: list[_Chosen] = []
     faults: list[str] = []
     for record in records:
         try:
-            chosen.append((record, _pixels(images, record)))
+            chosen.append((record, _pixels(images, record, bands)))
         except BrokenImage as error:
             faults.append(str(error))
         if len(chosen) == count:
@@ -91,9 +100,9 @@ def _readable(records: Iterable[dict[str, Any]], images: Path, count: int) -> li
     return chosen
 
 
-def _pixels(images: Path, record: dict[str, Any]) -> np.ndarray:
+def _pixels(images: Path, record: dict[str, Any], bands: Sequence[int] | None) -> np.ndarray:
     path = images / record["file_name"]
-    pixels = read_image(path).permute(1, 2, 0).numpy()
+    pixels = read_image(path, bands).permute(1, 2, 0).numpy()
     height, width = pixels.shape[:2]
     if (height, width) != (record["height"], record["width"]):
         raise BrokenImage(

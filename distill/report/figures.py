@@ -19,11 +19,11 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
-from PIL import Image
 from pycocotools import mask as rle
 from torch import Tensor
 
 from distill.checkpoint import write_atomically
+from distill.data.images import read_image
 
 logger = logging.getLogger(__name__)
 
@@ -155,7 +155,7 @@ def predictions_figure(
     grid = figure.subplots(len(image_ids), len(columns), squeeze=False)
     for row, image_id in zip(grid, image_ids, strict=True):
         record = records[image_id]
-        image = np.asarray(Image.open(images / record["file_name"]).convert("RGB"))
+        image = read_image(images / record["file_name"]).permute(1, 2, 0).numpy()
         own = [as_rle(a, record["height"], record["width"]) for a in truth["annotations"] if a["image_id"] == image_id]
         draw_instances(row[0], image, [], names)
         draw_instances(row[1], image, own, names)

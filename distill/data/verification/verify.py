@@ -20,6 +20,7 @@ def verify(
     parts: Sequence[Part],
     overlaps: bool = False,
     track: Track[Any] = lambda sequence, _: sequence,
+    bands: Sequence[int] | None = None,
 ) -> Report:
     """Checks files, records, masks, classes and splits.
 
@@ -28,13 +29,14 @@ def verify(
         parts: Its annotation files, see `find_parts`.
         overlaps: Whether crops of one place that overlap in part are looked for as well, which takes longer.
         track: Wraps what takes long, to show progress.
+        bands: Which bands of the images are shown, see `distill.data.images.read_image`.
 
     Raises:
         UserError: No annotation file is a COCO file with a folder of images.
     """
     checked, unread = _checked(parts)
     report = Report(str(root), [one.summary for one in checked], unread)
-    files = ImageFiles(checked, overlaps, track)
+    files = ImageFiles(checked, overlaps, track, bands)
     for one in checked:
         files.check(one)
         report.findings += one.findings
