@@ -1,8 +1,11 @@
 """What makes a data module's argument acceptable: bounds, each with its one-line error."""
 
+import logging
 from pathlib import Path
 
 from distill.errors import UserError
+
+logger = logging.getLogger(__name__)
 
 
 def at_least(key: str, value: int, minimum: int) -> int:
@@ -36,6 +39,16 @@ def band_numbers(key: str, bands: list[int] | None) -> list[int] | None:
     if bands is not None and not (1 <= len(bands) <= 3 and min(bands) >= 1):
         raise UserError(f"{key} is {bands}; give one to three band numbers, counted from 1")
     return bands
+
+
+def say_small_batches(batch_size: int, images: int) -> None:
+    """Logs that a batch holds fewer images than asked for, where there are not more to train on."""
+    if images < batch_size:
+        logger.warning(
+            "data.batch_size is %d, but there %s: a batch holds no more",
+            batch_size,
+            "is only 1 training image" if images == 1 else f"are only {images} training images",
+        )
 
 
 def existing_folder(key: str, path: str) -> Path:

@@ -18,7 +18,7 @@ from distill.contracts import Target
 from distill.data.annotations import CocoAnnotations
 from distill.data.augmentation import Augmentation
 from distill.data.broken import POLICIES, BrokenImages
-from distill.data.checks import at_least, band_numbers, existing_folder, ordered_pair
+from distill.data.checks import at_least, band_numbers, existing_folder, ordered_pair, say_small_batches
 from distill.data.images import BrokenImage, is_file
 from distill.data.instances import fitting_window, jittered_window, view
 from distill.data.loader import (
@@ -55,7 +55,7 @@ class CocoViews(Dataset[Sample]):
         scale_jitter: Range of the large-scale jitter.
         flip: Whether training views are mirrored in both directions.
         augmentation: Further changes of training views.
-        bands: Which bands of the images are shown, see `distill.data.images.read_image`.
+        reader: Reads them; by default with the bands that `distill.data.images.read_image` chooses.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class CocoViews(Dataset[Sample]):
         scale_jitter: tuple[float, float] = (1.0, 1.0),
         flip: bool = False,
         augmentation: Augmentation | None = None,
-        bands: Sequence[int] | None = None,
+        reader: ImageReader | None = None,
     ) -> None:
         self.folder = folder
         self.annotations = annotations
@@ -80,7 +80,7 @@ class CocoViews(Dataset[Sample]):
         self.flip = flip
         self.augmentation = augmentation or Augmentation()
         self.broken = BrokenImages(len(self.images), on_error)
-        self.reader = ImageReader(len(self.images), bands)
+        self.reader = reader or ImageReader(len(self.images))
 
     def __len__(self) -> int:
         return len(self.images)
@@ -288,8 +288,8 @@ class CocoInstances(LightningDataModule):
         """Says how many training images were skipped, and how many were turned."""
         if "train" in self._sets:
             self._sets["train"].broken.report()
-        for data in self._sets.values():
-            data.reader.report()
+        for split, data in self._sets.items():
+            data.reader.report(split)
 
     def _records(self, split: str) -> tuple[CocoAnnotations, list[dict[str, Any]]]:
         """The annotations of a split, and its image records among them."""
@@ -311,6 +311,8 @@ class CocoInstances(LightningDataModule):
         if self.train_limit is not None:
             order = torch.randperm(len(images), generator=torch.Generator().manual_seed(self.seed))
             images = [images[i] for i in order[: self.train_limit].tolist()]
+        if not self.oversample_threshold:
+            say_small_batches(self.batch_size, len(images))
         if empty := content.empty_classes(image["id"] for image in images):
             if len(empty) == len(content.class_names):
                 raise UserError(
@@ -328,7 +330,7 @@ class CocoInstances(LightningDataModule):
             self.scale_jitter,
             self.flip,
             self.augmentation,
-            self.bands,
+            self._reader(images),
         )
 
     def _fixed(self, folder: Path, content: CocoAnnotations, images: list[dict[str, Any]]) -> CocoViews:
@@ -345,7 +347,10 @@ class CocoInstances(LightningDataModule):
                 f"and a score without them would not compare; the first: {problem}; correct the file, or set "
                 "data.init_args.val_fraction to 0"
             )
-        return CocoViews(folder, content, images, self.image_size, on_error="raise", bands=self.bands)
+        return CocoViews(folder, content, images, self.image_size, on_error="raise", reader=self._reader(images))
+
+    def _reader(self, images: list[dict[str, Any]]) -> ImageReader:
+        return ImageReader(len(images), self.bands, next((data.reader for data in self._sets.values()), None))
 
 
 def collate(samples: list[Sample]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
 from distill.data.broken import BrokenImages
-from distill.data.checks import at_least, band_numbers, ordered_pair
+from distill.data.checks import at_least, band_numbers, ordered_pair, say_small_batches
 from distill.data.images import find_images
 from distill.data.loader import (
     Draw,
@@ -49,7 +49,7 @@ class FolderView(Dataset[dict[str, Any]]):
         seed: Seed of the random views.
         scale: Range of the crop's area relative to the image's.
         flip: Whether random views are mirrored and turned by multiples of 90 degrees: seen from above there is no up.
-        bands: Which bands of the images are shown, see `distill.data.images.read_image`.
+        reader: Reads them; by default with the bands that `distill.data.images.read_image` chooses.
     """
 
     def __init__(
@@ -61,14 +61,14 @@ class FolderView(Dataset[dict[str, Any]]):
         seed: int = 0,
         scale: tuple[float, float] = (1.0, 1.0),
         flip: bool = False,
-        bands: Sequence[int] | None = None,
+        reader: ImageReader | None = None,
     ) -> None:
         self.root = root
         self.paths = list(paths)
         self.seed = seed
         self.flip = flip
         self.broken = BrokenImages(len(self.paths), on_error)
-        self.reader = ImageReader(len(self.paths), bands)
+        self.reader = reader or ImageReader(len(self.paths))
         self._size = image_size
         self._crop = v2.RandomResizedCrop(image_size, scale=scale, antialias=True)
         self._centre = v2.Compose([v2.Resize(image_size, antialias=True), v2.CenterCrop(image_size)])
@@ -195,10 +195,13 @@ class ImageFolder(LightningDataModule):
                     self.root,
                 )
         val_paths = sorted(val_paths, key=lambda path: _position(val_root, path))[: self.val_limit]
+        reader = ImageReader(len(paths), self.bands)
         self.train_set = FolderView(
-            root, paths, self.image_size, self.on_error, self.seed, self.scale, self.flip, self.bands
+            root, paths, self.image_size, self.on_error, self.seed, self.scale, self.flip, reader
         )
-        self.val_set = FolderView(val_root, val_paths, self.image_size, self.on_error, bands=self.bands)
+        reader = ImageReader(len(val_paths), self.bands, before=reader)
+        self.val_set = FolderView(val_root, val_paths, self.image_size, self.on_error, reader=reader)
+        say_small_batches(self.batch_size, len(paths))
 
     @property
     def skipped(self) -> list[str]:
@@ -222,10 +225,10 @@ class ImageFolder(LightningDataModule):
 
     def teardown(self, stage: str) -> None:
         """Says how many images were skipped or turned."""
-        for data in (self.train_set, self.val_set):
+        for part, data in (("train", self.train_set), ("val", self.val_set)):
             if data is not None:
                 data.broken.report()
-                data.reader.report()
+                data.reader.report(part)
 
 
 def _position(root: Path, path: Path) -> float:

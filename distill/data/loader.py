@@ -12,7 +12,6 @@ the sampler before it takes the first batch, and then expects the remaining batc
 """
 
 import hashlib
-import logging
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -25,8 +24,6 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from distill.data.selection import draw_repeats, epoch_size
 from distill.errors import UserError
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -175,14 +172,6 @@ def train_loader(
     """
     replicas, rank = (trainer.world_size, trainer.global_rank) if trainer is not None else (1, 0)
     sampler = ResumableSampler(dataset, seed, replicas, rank, repeats)
-    if len(sampler) < batch_size and rank == 0:
-        logger.warning(
-            "data.batch_size is %d, but an epoch has %d image%s a process: batches have %s",
-            batch_size,
-            len(sampler),
-            "s" * (len(sampler) != 1),
-            "that one" if len(sampler) == 1 else f"these {len(sampler)}",
-        )
     return ResumableLoader(
         dataset,
         batch_size=batch_size,

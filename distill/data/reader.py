@@ -19,12 +19,13 @@ class ImageReader:
     Args:
         count: Number of images.
         bands: Numbers, from 1, of the bands to show; see `distill.data.images.read_image`.
+        before: The reader of another part of the data set, whose words are not repeated.
     """
 
-    def __init__(self, count: int, bands: Sequence[int] | None) -> None:
+    def __init__(self, count: int = 0, bands: Sequence[int] | None = None, before: "ImageReader | None" = None) -> None:
         self.bands = bands
         self._turned = torch.zeros(count, dtype=torch.bool).share_memory_()
-        self._told = torch.zeros(1, dtype=torch.bool).share_memory_()
+        self._said = torch.zeros(2, dtype=torch.bool).share_memory_() if before is None else before._said
 
     def read(self, index: int, path: Path) -> Tensor:
         """uint8 RGB (3, H, W) of `path`, the image of number `index`.
@@ -33,25 +34,21 @@ class ImageReader:
             BrokenImage: See `distill.data.images.read_image`.
         """
         image = decode_image(path, self.bands)
-        if image.left_out and not self._told.any():
-            self._told[0] = True
-            logger.warning(
-                "image %r %s, and so in every image like it; choose others with data.bands", str(path), image.left_out
-            )
+        if image.left_out and not self._said[0]:
+            self._said[0] = True
+            logger.warning("image %r %s, as of every image like it; data.bands names others", str(path), image.left_out)
         if image.turned:
-            first = not self._turned.any()
             self._turned[index] = True
-            if first:
-                logger.warning(
-                    "image %r is turned upright by its EXIF orientation, as labelling tools show it", str(path)
-                )
+            if not self._said[1]:
+                self._said[1] = True
+                logger.warning("image %r is turned upright by its EXIF orientation, as is every such image", str(path))
         return image.pixels
 
     def was_turned(self, index: int) -> bool:
         """Whether that image was, when it was read."""
         return bool(self._turned[index])
 
-    def report(self) -> None:
-        """Logs how many images were turned, if any."""
+    def report(self, part: str) -> None:
+        """Logs how many images were turned, if any; `part` says of what."""
         if turned := int(self._turned.sum()):
-            logger.warning("turned %d of %d images upright by their EXIF orientation", turned, len(self._turned))
+            logger.warning("turned %d of %d %s images upright, see EXIF", turned, len(self._turned), part)

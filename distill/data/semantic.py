@@ -10,10 +10,11 @@ from pytorch_lightning import LightningDataModule
 
 from distill.data.augmentation import Augmentation
 from distill.data.broken import POLICIES
-from distill.data.checks import at_least, band_numbers, ordered_pair
+from distill.data.checks import at_least, band_numbers, ordered_pair, say_small_batches
 from distill.data.class_table import ClassTable, Value
 from distill.data.label_pairs import Pair
 from distill.data.loader import OneLineErrorLoader, ResumableLoader, evaluation_loader, train_loader
+from distill.data.reader import ImageReader
 from distill.data.selection import hold_out
 from distill.data.semantic_views import SemanticViews, stack_by_size
 from distill.errors import UserError, unknown_name
@@ -129,7 +130,10 @@ class SemanticImages(LightningDataModule):
             raise unknown_name("split", split, SPLITS)
         if split not in self._sets:
             pairs = self._pairs(split)
+            before = next((data.reader for data in self._sets.values()), None)
+            reader = ImageReader(len(pairs), self.bands, before)
             if split == "train":
+                say_small_batches(self.batch_size, len(pairs))
                 self._sets[split] = SemanticViews(
                     pairs,
                     self.table,
@@ -140,10 +144,10 @@ class SemanticImages(LightningDataModule):
                     self.flip,
                     self.augmentation,
                     self.seed,
-                    self.bands,
+                    reader,
                 )
             else:
-                self._sets[split] = SemanticViews(pairs, self.table, "raise", self.zoom, bands=self.bands)
+                self._sets[split] = SemanticViews(pairs, self.table, "raise", self.zoom, reader=reader)
         return self._sets[split]
 
     @property
@@ -189,6 +193,6 @@ class SemanticImages(LightningDataModule):
 
     def teardown(self, stage: str) -> None:
         """Says how many images were skipped or turned."""
-        for data in self._sets.values():
+        for split, data in self._sets.items():
             data.broken.report()
-            data.reader.report()
+            data.reader.report(split)

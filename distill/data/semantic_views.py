@@ -38,7 +38,7 @@ class SemanticViews(Dataset[Sample]):
         flip: Whether training views are mirrored in both directions.
         augmentation: Further changes of training views.
         seed: Seed of the training views.
-        bands: Which bands of the images are shown, see `distill.data.images.read_image`.
+        reader: Reads them; by default with the bands that `distill.data.images.read_image` chooses.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class SemanticViews(Dataset[Sample]):
         flip: bool = False,
         augmentation: Augmentation | None = None,
         seed: int = 0,
-        bands: Sequence[int] | None = None,
+        reader: ImageReader | None = None,
     ) -> None:
         self.pairs = list(pairs)
         self.table = table
@@ -63,7 +63,7 @@ class SemanticViews(Dataset[Sample]):
         self.augmentation = augmentation or Augmentation()
         self.seed = seed
         self.broken = BrokenImages(len(self.pairs), on_error)
-        self.reader = ImageReader(len(self.pairs), bands)
+        self.reader = reader or ImageReader(len(self.pairs))
 
     def __len__(self) -> int:
         return len(self.pairs)
