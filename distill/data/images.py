@@ -58,7 +58,7 @@ class Decoded:
 def decode_image(path: str | Path, bands: Sequence[int] | None = None) -> Decoded:
     """`read_image`, with what there is to tell about the image."""
     stored = _stored(Path(path), bands)
-    values = stored.values if stored.palette is None else np.moveaxis(stored.palette[stored.values[0]], 2, 0)
+    values = _colours(stored)
     levels = values if values.dtype == np.uint8 else stretch(values, stored.valid)
     if len(levels) == 1:
         levels = np.repeat(levels, 3, axis=0)
@@ -101,7 +101,7 @@ def read_label(path: str | Path) -> NDArray[np.bool_]:
         BrokenImage: As `read_image`; or it has other values, whose meaning would be a guess.
     """
     stored = _stored(Path(path))
-    raster = stored.values if stored.palette is None else stored.palette[stored.values]
+    raster = _colours(stored)
     values = np.unique(raster).tolist()
     if not (set(values) <= {0, 1} or set(values) <= {0, 255}):
         shown = ", ".join(f"{value:g}" for value in values[:5]) + (", ..." if len(values) > 5 else "")
@@ -109,8 +109,8 @@ def read_label(path: str | Path) -> NDArray[np.bool_]:
             f"label {str(path)!r} has the values {shown}; a label is 0 and 1, or 0 and 255, and saved without loss "
             "(no JPEG)"
         )
-    marked: NDArray[np.bool_] = raster != 0
-    return marked.any(axis=0) if stored.palette is None else marked[0].any(axis=2)
+    marked: NDArray[np.bool_] = (raster != 0).any(axis=0)
+    return marked
 
 
 def read_mask(path: str | Path, colours: bool) -> NDArray[Any]:
@@ -130,8 +130,7 @@ def read_mask(path: str | Path, colours: bool) -> NDArray[Any]:
     stored = _stored(Path(path))
     values = stored.values
     if colours and (stored.palette is not None or (len(values) == 3 and values.dtype == np.uint8)):
-        channels = np.moveaxis(stored.palette[values[0]], 2, 0) if stored.palette is not None else values
-        red, green, blue = channels.astype(np.uint32)
+        red, green, blue = _colours(stored).astype(np.uint32)
         codes: NDArray[np.uint32] = red << 16 | green << 8 | blue
         return codes
     if not colours and len(values) == 1:
@@ -161,6 +160,13 @@ def _whole(path: str | Path, values: NDArray[Any]) -> NDArray[Any]:
             "example 255, and list it in data.init_args.ignore"
         )
     return values.astype(np.int64)
+
+
+def _colours(stored: Stored) -> NDArray[Any]:
+    """Values (B, H, W) with a palette applied."""
+    if stored.palette is None:
+        return stored.values
+    return np.stack([channel.take(stored.values[0]) for channel in stored.palette.T])
 
 
 def is_file(path: Path) -> bool:

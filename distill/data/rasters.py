@@ -27,7 +27,7 @@ from distill.errors import UserError
 STRETCH_PERCENTILES = (1.0, 99.0)
 
 # What libtiff has to say about tags that it does not know; what makes a file unreadable arrives as an exception.
-logging.getLogger("rasterio._env").setLevel(logging.CRITICAL)
+logging.getLogger("rasterio").setLevel(logging.CRITICAL)
 
 _COLOURS = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
 # Without a listing, files beside the image (.aux.xml, .msk) are asked for by name: a folder may hold 100,000 images.
@@ -81,7 +81,7 @@ def read_raster(path: Path, bands: Sequence[int] | None = None, orientation: int
             raise BrokenImage(
                 f"image {str(path)!r} has complex values ({dataset.dtypes[shown[0] - 1]}); save amplitude or intensity"
             )
-        if "CMYK" in str(dataset.tags(ns="IMAGE_STRUCTURE")) and dataset.dtypes[0] != "uint8":
+        if ColorInterp.cyan in dataset.colorinterp and bands is None:  # GDAL converts those of 8 bits
             raise BrokenImage(f"image {str(path)!r} has CMYK colours of {dataset.dtypes[0]}; save it as RGB")
         distinct = list(dict.fromkeys(shown))
         values, valid = _ordinary(dataset, distinct, dataset.read(distinct))
