@@ -11,6 +11,8 @@ from typing import Any, Protocol, Self, runtime_checkable
 import torch
 from torch import Tensor
 
+from distill.instance_masks import InstanceMasks
+
 
 class FeatureInfo(Protocol):
     """What a backbone emits, in timm's convention (`timm.models.FeatureInfo` satisfies it)."""
@@ -81,7 +83,7 @@ class Target:
     image_id: int
     boxes: Tensor  # (N, 4) float32
     labels: Tensor  # (N,) int64, index into the class names
-    masks: Tensor  # (N, H, W) bool
+    masks: Tensor | InstanceMasks  # (N, H, W) bool
     crowd: Tensor  # (N,) bool: regions to ignore
     size: tuple[int, int]  # (h, w) of the real image inside the padded input
     original_size: tuple[int, int]  # (h, w) of the image file

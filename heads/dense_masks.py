@@ -33,12 +33,11 @@ def dense_mask_losses(logits: Tensor, targets: list[Target], stride: int) -> dic
     covered = logits.new_zeros(*logits.shape[:2], height, width, dtype=torch.bool)
     ignored = logits.new_zeros(logits.shape[0], 1, height, width, dtype=torch.bool)
     for index, target in enumerate(targets):
-        masks = target.masks[:, None, :height, :width]
-        rows, columns = masks.shape[-2:]
+        rows, columns = (min(sides) for sides in zip(target.masks.shape[-2:], (height, width), strict=True))
         planes, labels = covered[index, :, :rows, :columns], target.labels.to(logits.device)
         # Masks and crowd flags are in host memory, see `Target.to`; labels are on the device and are not read.
-        for own, label, crowd in zip(masks, labels[:, None], target.crowd.tolist(), strict=True):
-            mask = own.to(logits.device, non_blocking=True)  # one at a time: hundreds of them take memory
+        for own, label, crowd in zip(target.masks, labels[:, None], target.crowd.tolist(), strict=True):
+            mask = own[None, :rows, :columns].to(logits.device, non_blocking=True)  # one at a time, to save memory
             if crowd:
                 ignored[index, :, :rows, :columns] |= mask
             else:

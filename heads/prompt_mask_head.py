@@ -169,12 +169,14 @@ class PromptMaskHead(BaseModule):
             return {"loss_mask": {"loss_mask": none, "loss_mask_dice": none}}
         stride = self.image_stride // _UPSCALING
         height, width = (stride * side for side in mask_preds.shape[2:])
-        instances = [own.masks.to_tensor(torch.uint8, mask_preds.device) for own in batch_gt_instances]
-        truth = RegionMasks(
+        instances, matched = [], []
+        for own, result in zip(batch_gt_instances, sampling_results, strict=True):
+            needed, position = torch.unique(result.pos_assigned_gt_inds, return_inverse=True)
+            masks = own.masks[needed.cpu().numpy()].to_tensor(torch.uint8, mask_preds.device)
             # The grid may reach beyond the input, or stop short of it, where a side is no multiple of the stride.
-            [F.pad(masks, (0, width - masks.shape[2], 0, height - masks.shape[1])) for masks in instances],
-            [result.pos_assigned_gt_inds for result in sampling_results],
-        )
+            instances.append(F.pad(masks, (0, width - masks.shape[2], 0, height - masks.shape[1])))
+            matched.append(position)
+        truth = RegionMasks(instances, matched)
         logits, values = self.compare(mask_preds, truth, rcnn_train_cfg)
         only_class = torch.zeros(len(logits), dtype=torch.int64, device=logits.device)
         losses = {

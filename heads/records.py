@@ -48,15 +48,15 @@ def region_record(target: Target, padded: tuple[int, int]) -> Any:
         target: Ground truth of the image.
         padded: (H, W) of the network's input.
     """
-    from mmdet.structures.mask import BitmapMasks
     from mmengine.structures import InstanceData
 
+    from heads.masks_on_demand import MasksOnDemand
+
     record, learned = _annotated_record(target, padded)
-    masks = target.masks[learned].cpu().numpy().view("uint8")  # in host memory already, see `Target.to`
     record.gt_instances = InstanceData(
         bboxes=target.boxes[learned],
         labels=target.labels[learned],
-        masks=BitmapMasks(masks, *target.masks.shape[-2:]),
+        masks=MasksOnDemand(target.masks, learned.nonzero().flatten()),
     )
     return record
 

@@ -48,7 +48,7 @@ class Head(nn.Module):
 
     def loss(self, features: list[Tensor], targets: list[Any]) -> dict[str, Tensor]:
         scores = self.score(features[0])
-        wanted = torch.stack([t.masks.any(0).float() if len(t.masks) else t.masks.new_zeros(64, 64) for t in targets])
+        wanted = torch.stack([t.masks[:].any(dim=0).float() for t in targets])
         coarse = nn.functional.avg_pool2d(wanted[:, None].float(), 8)
         return {"loss_mask": nn.functional.binary_cross_entropy_with_logits(scores, coarse)}
 

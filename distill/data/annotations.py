@@ -10,10 +10,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from distill.data.broken import POLICIES
+from distill.data.masks import area_of
 from distill.data.records import (
     REQUIRED,
     Problem,
@@ -115,7 +113,7 @@ class CocoAnnotations:
         for record in annotations:
             record.setdefault("iscrowd", 0)
             if "area" not in record:
-                record["area"] = float(decode_mask(record["segmentation"], *sizes[record["image_id"]]).sum())
+                record["area"] = area_of(record["segmentation"], *sizes[record["image_id"]])
         by_id = {category["id"]: category for category in self._content["categories"]}
         return {
             "info": self._content.get("info", {}),
@@ -164,23 +162,6 @@ class CocoAnnotations:
                 f"{problem.within(self.path)}; correct the file, or set on_error: skip to train without such objects"
             )
         self.problems.append(problem)
-
-
-def decode_mask(segmentation: Any, height: int, width: int) -> NDArray[np.uint8]:
-    """Rasterises a COCO segmentation: a list of polygons, or a run-length encoding with counts as list or as text.
-
-    Returns:
-        0 and 1 of shape (H, W).
-    """
-    from pycocotools import mask as coco_mask
-
-    if isinstance(segmentation, list):
-        rle = coco_mask.merge(coco_mask.frPyObjects(segmentation, height, width))
-    elif isinstance(segmentation["counts"], list):
-        rle = coco_mask.frPyObjects(segmentation, height, width)
-    else:
-        rle = segmentation
-    return coco_mask.decode(rle)
 
 
 def read_json(path: Path) -> Any:

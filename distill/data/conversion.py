@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 
 from distill.data.broken import POLICIES
 from distill.data.images import BrokenImage, is_file, read_image
+from distill.data.masks import area_of
 from distill.data.records import Problem, geometry_problem
 from distill.data.sources import find_source
 from distill.data.sources.source import Item, Source
@@ -170,7 +171,7 @@ def _write(found: Source, root: Path, on_error: str, track: Track[Any]) -> tuple
                 skipped.append(Problem(problem.kind, "", f"{item.name}: {problem}"))
                 continue
             number += 1
-            kept.append(annotation | {"id": number, "area": annotation.get("area", _area(annotation, size))})
+            kept.append(annotation | {"id": number, "area": annotation.get("area", area_of(annotation["segmentation"], *size))})
         for split in item.splits:
             contents[split]["images"].append(record)
             contents[split]["annotations"] += kept
@@ -210,12 +211,6 @@ def _empty(found: Source) -> dict[str, Any]:
         "images": [],
         "annotations": [],
     }
-
-
-def _area(annotation: dict[str, Any], size: tuple[int, int]) -> float:
-    from distill.data.annotations import decode_mask
-
-    return float(decode_mask(annotation["segmentation"], *size).sum())
 
 
 def _overlap(first: Path, second: Path) -> bool:

@@ -14,7 +14,8 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
 from distill.contracts import Target
-from distill.data.annotations import decode_mask
+from distill.data.masks import Zoom, decode_patch
+from distill.instance_masks import InstanceMasks, Patch
 
 # The mean colour of ImageNet, which most students subtract: padding then enters the network as about zero.
 PADDING = (0.485, 0.456, 0.406)
@@ -89,7 +90,7 @@ def view(
             sensor is zoomed with the image.
 
     Returns:
-        The image, float32 (3, S, S) in [0, 1], and its target with masks (N, S, S).
+        The image, float32 (3, S, S) in [0, 1], and its target with masks (N, S, S), see `InstanceMasks`.
     """
     height, width = pixels.shape[-2:]
     crop = F.crop(pixels, window.top, window.left, window.height, window.width)
@@ -98,19 +99,20 @@ def view(
     shown = F.resize(crop, [window.out_height, window.out_width], antialias=True).float() / 255
     boxes = _boxes(records, window)
     inside = ((boxes[:, 2:] - boxes[:, :2]) > _SMALLEST_SIDE).all(dim=1).nonzero().flatten().tolist()
-    masks = _masks([records[i] for i in inside], height, width, window)
-    visible = masks.flatten(1).any(dim=1)
-    kept = [i for i, seen in zip(inside, visible.tolist(), strict=True) if seen]
-    boxes, masks = boxes[kept], masks[visible]
+    zoom = Zoom((window.top, window.left, window.height, window.width), (window.out_height, window.out_width))
+    seen = {i: zoom(decode_patch(records[i]["segmentation"], height, width)) for i in inside}
+    patches = {i: patch for i, patch in seen.items() if patch is not None}
+    kept = list(patches)
+    boxes = boxes[kept]
     if window.mirror_x:
-        shown, masks = shown.flip(-1), masks.flip(-1)
+        shown = shown.flip(-1)
         boxes[:, [0, 2]] = window.out_width - boxes[:, [2, 0]]
     if window.mirror_y:
-        shown, masks = shown.flip(-2), masks.flip(-2)
+        shown = shown.flip(-2)
         boxes[:, [1, 3]] = window.out_height - boxes[:, [3, 1]]
     for _ in range(window.turns):
         boxes = torch.stack([boxes[:, 1], shown.shape[-1] - boxes[:, 2], boxes[:, 3], shown.shape[-1] - boxes[:, 0]], 1)
-        shown, masks = shown.rot90(dims=(-2, -1)), masks.rot90(dims=(-2, -1))
+        shown = shown.rot90(dims=(-2, -1))
     shown_height, shown_width = shown.shape[-2:]
     canvas = torch.tensor(PADDING)[:, None, None].repeat(1, size, size)
     canvas[:, :shown_height, :shown_width] = shown
@@ -118,7 +120,7 @@ def view(
         image_id=image_id,
         boxes=boxes,
         labels=torch.tensor([records[i]["label"] for i in kept], dtype=torch.int64),
-        masks=torch.nn.functional.pad(masks, (0, size - shown_width, 0, size - shown_height)),
+        masks=InstanceMasks.from_patches([_moved(patch, window) for patch in patches.values()], (size, size)),
         crowd=torch.tensor([bool(records[i].get("iscrowd", 0)) for i in kept], dtype=torch.bool),
         size=(shown_height, shown_width),
         original_size=(height, width),
@@ -135,12 +137,15 @@ def _boxes(records: Sequence[dict[str, Any]], window: Window) -> Tensor:
     return boxes.clamp(min=0).minimum(limits)
 
 
-def _masks(records: Sequence[dict[str, Any]], height: int, width: int, window: Window) -> Tensor:
-    """Masks (N, out_height, out_width) bool: the pixels that the object covers by half or more."""
-    if not records:
-        return torch.zeros((0, window.out_height, window.out_width), dtype=torch.bool)
-    rows = slice(window.top, window.top + window.height)
-    columns = slice(window.left, window.left + window.width)
-    crops = [decode_mask(record["segmentation"], height, width)[rows, columns] for record in records]
-    covered = torch.from_numpy(np.stack(crops) * np.uint8(255))
-    return F.resize(covered, [window.out_height, window.out_width], antialias=True) >= 128
+def _moved(patch: Patch, window: Window) -> Patch:
+    """The patch after the window was mirrored and turned."""
+    top, left, pixels = patch
+    height, width = window.out_height, window.out_width
+    if window.mirror_x:
+        left, pixels = width - left - pixels.shape[1], pixels[:, ::-1]
+    if window.mirror_y:
+        top, pixels = height - top - pixels.shape[0], pixels[::-1]
+    for _ in range(window.turns):
+        top, left, pixels = width - left - pixels.shape[1], top, np.rot90(pixels)
+        height, width = width, height
+    return Patch(top, left, pixels)

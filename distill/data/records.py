@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
+
+from distill.data.masks import decode_counts
 
 REQUIRED = {
     "categories": ("id", "name"),
@@ -131,32 +132,6 @@ def is_number(value: Any) -> bool:
         return math.isfinite(value)
     except OverflowError:  # an integer beyond the floats
         return False
-
-
-def decode_counts(text: str) -> NDArray[np.int64]:
-    """Run lengths of a compressed RLE: differences to the last but one, in groups of five bits.
-
-    pycocotools reads the same without a bound, so a damaged text would make it read foreign memory.
-
-    Raises:
-        ValueError: The text is no such encoding.
-
-    Source: `rleFrString` of the COCO API.
-    """
-    codes = np.frombuffer(text.encode("utf-8", "replace"), np.uint8).astype(np.int64) - 48
-    if codes.size == 0 or codes.min() < 0 or codes.max() > 63 or codes[-1] & 0x20:
-        raise ValueError("no run-length encoding")
-    ends = np.flatnonzero(codes & 0x20 == 0) + 1
-    starts = np.concatenate([[0], ends[:-1]])
-    groups = ends - starts
-    if groups.max() > 12:
-        raise ValueError("no run-length encoding")
-    places = np.arange(codes.size) - np.repeat(starts, groups)
-    values = np.add.reduceat((codes & 0x1F) << (5 * places), starts)
-    values -= np.where(codes[ends - 1] & 0x10, np.int64(1) << (5 * groups), 0)
-    for first in (1, 2):  # the first three runs are stored as they are
-        values[first::2] = np.cumsum(values[first::2])
-    return values
 
 
 def _is_id(value: Any) -> bool:

@@ -19,6 +19,7 @@ from PIL import Image
 from distill.checkpoint import write_atomically
 from distill.data.canvas import Canvas
 from distill.data.checks import at_least
+from distill.data.masks import encode_mask, extent_of
 from distill.data.optical import draw_optical_scene
 from distill.data.sar import draw_sar_scene
 
@@ -112,16 +113,14 @@ def visible_objects(canvas: Canvas) -> list[tuple[str, NDArray[np.bool_]]]:
 
 
 def _annotation(number: int, image_id: int, category: str, mask: NDArray[np.bool_]) -> dict[str, Any]:
-    from pycocotools import mask as coco_mask
-
-    rle = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
+    rle = encode_mask(mask)
     return {
         "id": number,
         "image_id": image_id,
         "category_id": CLASS_NAMES.index(category) + 1,
-        "segmentation": {"size": rle["size"], "counts": rle["counts"].decode("ascii")},
+        "segmentation": rle,
         "area": float(mask.sum()),
-        "bbox": coco_mask.toBbox(rle).tolist(),
+        "bbox": extent_of(rle, *mask.shape),
         "iscrowd": 0,
     }
 

@@ -10,7 +10,8 @@ import pytest
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
-from distill.data.annotations import CocoAnnotations, decode_mask
+from distill.data.annotations import CocoAnnotations
+from distill.data.masks import decode_mask
 from distill.errors import UserError
 
 SQUARE = [[1, 2, 5, 2, 5, 6, 1, 6]]

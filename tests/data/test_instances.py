@@ -30,14 +30,14 @@ def test_identity_view_is_exact() -> None:
     assert torch.equal(image[:, :20], pixels.float() / 255)
     assert torch.allclose(image[:, 20:], torch.tensor(PADDING)[:, None, None].expand(3, 10, 30))
     assert target.boxes.tolist() == [[3, 4, 13, 10], [20, 0, 30, 20]]
-    assert torch.equal(target.masks.any(dim=0)[:20], pixels[0] > 0)
+    assert torch.equal(target.masks.dense().any(dim=0)[:20], pixels[0] > 0)
     assert not target.masks[:, 20:].any()
     assert target.labels.tolist() == [0, 1]
     assert target.crowd.tolist() == [False, True]
     assert (target.image_id, target.size, target.original_size) == (8, (20, 30), (20, 30))
     assert target.boxes.dtype == torch.float32
     assert target.labels.dtype == torch.int64
-    assert target.masks.dtype == target.crowd.dtype == torch.bool
+    assert target.masks.dense().dtype == target.crowd.dtype == torch.bool
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_mirrored_crops_move_everything_together(mirror_x: bool, mirror_y: bool)
     for box, mask in zip(target.boxes.long().tolist(), target.masks, strict=True):
         rows, columns = mask.nonzero(as_tuple=True)
         assert box == [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
-    assert torch.equal(target.masks.any(dim=0)[:32, :40], image[0, :32, :40] == 1)
+    assert torch.equal(target.masks.dense().any(dim=0)[:32, :40], image[0, :32, :40] == 1)
 
 
 @pytest.mark.parametrize("turns", [0, 1, 2, 3])
@@ -106,7 +106,7 @@ def test_pixels_are_recoloured_inside_the_window_alone() -> None:
     assert seen == [(3, 10, 20)]
     assert torch.equal(image[:, :10, :20], 1 - pixels[:, 2:12, 1:21].float() / 255)
     assert torch.allclose(image[:, 10:, :], torch.tensor(PADDING)[:, None, None].expand(3, 14, 24))
-    assert target.masks.any()
+    assert target.masks.dense().any()
 
 
 def test_random_views_keep_masks_on_the_objects() -> None:
@@ -122,9 +122,9 @@ def test_random_views_keep_masks_on_the_objects() -> None:
         image, target = view(pixels, records, 0, window, 64)
         height, width = target.size
         shown = image[0, :height, :width]
-        covered = target.masks.any(dim=0)[:height, :width]
+        covered = target.masks.dense().any(dim=0)[:height, :width]
         assert ((shown > 0.5) == covered).float().mean() > 0.99
-        assert (target.masks.flatten(1).sum(dim=1) > 0).all()
+        assert (target.masks.dense().flatten(1).sum(dim=1) > 0).all()
         assert (target.boxes[:, 2:] > target.boxes[:, :2]).all()
         assert (target.boxes <= torch.tensor([width, height, width, height])).all()
         factors.add(round(window.out_width / window.width, 1))

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
-from distill.data.records import LARGEST_IMAGE, decode_counts, image_problem, is_number
+from distill.data.masks import decode_counts
+from distill.data.records import LARGEST_IMAGE, image_problem, is_number
 
 
 @pytest.mark.parametrize("side", [1, 7, 40, 700])

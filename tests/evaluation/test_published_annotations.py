@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from distill.contracts import Prediction
-from distill.data.annotations import CocoAnnotations, decode_mask
+from distill.data.annotations import CocoAnnotations
+from distill.data.masks import decode_mask
 from distill.evaluation.coco import CocoEvaluator
 
 NWPU = Path(__file__).parents[2] / "../shared/data/nwpu/annotations/val.json"

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distill.data.annotations import CocoAnnotations
+from distill.data.masks import encode_mask, extent_of
 from distill.data.records import Problem
 from distill.errors import UserError
 
@@ -152,14 +153,12 @@ def coco_items(
 
 def mask_object(mask: NDArray[np.bool_], category_id: int = 1) -> dict[str, Any]:
     """The COCO annotation of a mask (H, W): run-length encoding, area in pixels, and the box of its pixels."""
-    from pycocotools import mask as coco_mask
-
-    rle = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
+    rle = encode_mask(mask)
     return {
         "category_id": category_id,
-        "segmentation": {"size": [int(side) for side in rle["size"]], "counts": rle["counts"].decode("ascii")},
+        "segmentation": rle,
         "area": float(mask.sum()),
-        "bbox": [float(number) for number in coco_mask.toBbox(rle)],
+        "bbox": extent_of(rle, *mask.shape),
     }
 
 
