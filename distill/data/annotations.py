@@ -16,20 +16,21 @@ from distill.data.records import (
     REQUIRED,
     Problem,
     category_problem,
-    geometry_problem,
     image_problem,
     missing_keys,
-    reference_problem,
+    parts_dropped,
+    tidied,
+    usable_annotation,
 )
 from distill.errors import UserError, unknown_name
 
 logger = logging.getLogger(__name__)
 
 _UNIQUE = (
-    ("categories", "id", "use a category id"),
-    ("categories", "name", "name a category"),
-    ("images", "id", "use an image id"),
-    ("images", "file_name", "list an image file"),
+    ("categories", "id", "use a category id", "give each category an id of its own"),
+    ("categories", "name", "name a category", "rename one of them, or delete one and give its objects the other's id"),
+    ("images", "id", "use an image id", "give each image an id of its own"),
+    ("images", "file_name", "list an image file", "delete one record and give its objects the other's image_id"),
 )
 
 
@@ -42,9 +43,11 @@ class CocoAnnotations:
     Args:
         path: The JSON file.
         classes: Names to keep, in label order; without it all of the file's categories, ordered by id.
-        on_error: "raise" stops at the first unusable object; "skip" leaves such objects out and says how many. Broken
+        on_error: "raise" stops if an object is unusable; "skip" leaves such objects out and says how many. Broken
             categories and image records always stop: without them the file's meaning is a guess.
         quiet: Leaves it to the caller to say what was left out.
+        scored: Whether scores are taken on the file, where no object may be left out whatever `on_error` of the recipe
+            says; an error then names what can be done there.
 
     Attributes:
         class_names: Names by label.
@@ -59,7 +62,12 @@ class CocoAnnotations:
     """
 
     def __init__(
-        self, path: str | Path, classes: Sequence[str] | None = None, on_error: str = "raise", quiet: bool = False
+        self,
+        path: str | Path,
+        classes: Sequence[str] | None = None,
+        on_error: str = "raise",
+        quiet: bool = False,
+        scored: bool = False,
     ) -> None:
         if on_error not in POLICIES:
             raise unknown_name("on_error policy", on_error, POLICIES)
@@ -76,14 +84,17 @@ class CocoAnnotations:
         self.category_ids = [ids[name] for name in self.class_names]
         self.images: list[dict[str, Any]] = content["images"]
         self._content = content
+        self._dropped: list[Any] = []  # annotations that lost a part of their polygon
         self._objects = self._by_image(content, set(ids.values()))
+        if self.problems and on_error == "raise":
+            raise UserError(self._refusal(scored))
         if not any(self._objects.values()):
             unusable = f" ({len(self.problems)} are unusable; the first: {self.problems[0]})" if self.problems else ""
             raise UserError(
                 f"annotations {str(path)!r} hold no objects of the classes {', '.join(self.class_names)}{unusable}, so "
                 "there is nothing to learn or to score; check the file and `classes`"
             )
-        if self.problems and not quiet:
+        if not quiet:
             self._announce()
 
     def objects(self, image_id: int) -> list[dict[str, Any]]:
@@ -128,40 +139,56 @@ class CocoAnnotations:
         labels = {category_id: label for label, category_id in enumerate(self.category_ids)}
         objects: dict[int, list[dict[str, Any]]] = defaultdict(list)
         seen: set[int] = set()
-        for position, record in enumerate(content["annotations"]):
-            problem = missing_keys("annotations", position, record)
-            problem = problem or reference_problem(record, sizes, known_categories)
-            if problem is None and record["id"] in seen:
-                problem = Problem("annotation id", f"annotation {record['id']}", "is there twice; ids must be unique")
-            if problem is None and record["category_id"] in labels:
-                problem = geometry_problem(record, sizes)
-            if problem is not None:
-                self._refuse(problem)
-                image_id = record.get("image_id") if isinstance(record, dict) else None
+        for position, published in enumerate(content["annotations"]):
+            record = usable_annotation(position, published, sizes, known_categories, labels)
+            if not isinstance(record, Problem) and record["id"] in seen:
+                record = Problem("annotation id", f"annotation {record['id']}", "is there twice; ids must be unique")
+            if isinstance(record, Problem):
+                self.problems.append(record)
+                image_id = tidied("annotations", published).get("image_id") if isinstance(published, dict) else None
                 if isinstance(image_id, int) and image_id in sizes:
-                    self.flawed.setdefault(image_id, problem)
+                    self.flawed.setdefault(image_id, record)
                 continue
             seen.add(record["id"])
             if record["category_id"] in labels:
+                if parts_dropped(published, record):
+                    self._dropped.append(record["id"])
                 objects[record["image_id"]].append({**record, "label": labels[record["category_id"]]})
         return dict(objects)
 
     def _announce(self) -> None:
-        kinds = ", ".join(f"{count} {kind}" for kind, count in Counter(p.kind for p in self.problems).most_common())
-        logger.warning(
-            "left out %d of %d objects (on_error: skip): %s; the first: %s",
-            len(self.problems),
-            len(self._content["annotations"]),
-            kinds,
-            self.problems[0].within(self.path),
-        )
-
-    def _refuse(self, problem: Problem) -> None:
-        if self.on_error == "raise":
-            raise UserError(
-                f"{problem.within(self.path)}; correct the file, or set on_error: skip to train without such objects"
+        if self.problems:
+            logger.warning(
+                "left out %d of %d objects (on_error: skip): %s; the first: %s",
+                len(self.problems),
+                len(self._content["annotations"]),
+                self._kinds(),
+                self.problems[0].within(self.path),
             )
-        self.problems.append(problem)
+        if self._dropped:
+            logger.warning(
+                "%d objects of %s have parts of fewer than three points or without area, which are left out; the "
+                "first: annotation %s",
+                len(self._dropped),
+                self.path,
+                self._dropped[0],
+            )
+
+    def _refusal(self, scored: bool) -> str:
+        first = self.problems[0].within(self.path)
+        count = len(self.problems)
+        others = f" ({count} such objects: {self._kinds()}; distill data verify lists them)" if count > 1 else ""
+        if scored:
+            way_out = (
+                "correct or delete it there, because a score over fewer objects would not compare (on_error is for "
+                "training files)"
+            )
+        else:
+            way_out = "correct the file, or set on_error: skip to train without such objects"
+        return f"{first}{others}; {way_out}"
+
+    def _kinds(self) -> str:
+        return ", ".join(f"{count} {kind}" for kind, count in Counter(p.kind for p in self.problems).most_common())
 
 
 def read_json(path: Path) -> Any:
@@ -207,12 +234,12 @@ def read_coco(path: Path) -> dict[str, Any]:
     """
     content = read_sections(path)
     for section, problem_of in (("categories", category_problem), ("images", image_problem)):
+        content[section] = [tidied(section, record) for record in content[section]]
         for position, record in enumerate(content[section]):
             if problem := missing_keys(section, position, record) or problem_of(record):
                 raise UserError(f"{problem.within(path)}; correct the file")
-    for section, key, fault in _UNIQUE:
-        values = [record[key] for record in content[section]]
-        if len(set(values)) != len(values):
-            twice = next(value for value in values if values.count(value) > 1)
-            raise UserError(f"annotations {str(path)!r} {fault} twice ({twice!r}); it must be unique")
+    for section, key, fault, way_out in _UNIQUE:
+        value, count = Counter(record[key] for record in content[section]).most_common(1)[0] if content[section] else (0, 0)
+        if count > 1:
+            raise UserError(f"annotations {str(path)!r} {fault} twice ({value!r}); {way_out}")
     return content

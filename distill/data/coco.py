@@ -37,6 +37,7 @@ from distill.seeding import run_seed
 logger = logging.getLogger(__name__)
 
 Sample = tuple[Tensor, Target]
+WITHOUT_VAL_FILES = 0.1  # share of the training images that is held out where there are no others to validate on
 
 
 class CocoViews(Dataset[Sample]):
@@ -127,12 +128,13 @@ class CocoInstances(LightningDataModule):
     Args:
         train_images: Folder of the training images.
         train_annotations: COCO JSON of the training images.
-        val_images: Folder of the validation images.
+        val_images: Folder of the validation images; by default, a tenth of the training images is held out for that.
         val_annotations: COCO JSON of the validation images.
         test_images: Folder of the test images; by default the validation images.
         test_annotations: COCO JSON of the test images; by default the validation annotations.
         val_fraction: Share of the training images that is held out and validated on, so that a model can be selected
-            without the images it is reported on; the `val` files are then tested on.
+            without the images it is reported on; the `val` files are then tested on. At 0, a tenth where there are no
+            `val` files, and none otherwise.
         val_seed: Decides which images that are. It is not the run's seed, so that runs over several seeds select on
             the same images.
         classes: Class names to keep, in label order; by default all of the training file, ordered by category id.
@@ -163,8 +165,8 @@ class CocoInstances(LightningDataModule):
         self,
         train_images: str,
         train_annotations: str,
-        val_images: str,
-        val_annotations: str,
+        val_images: str | None = None,
+        val_annotations: str | None = None,
         test_images: str | None = None,
         test_annotations: str | None = None,
         val_fraction: float = 0.0,
@@ -184,15 +186,17 @@ class CocoInstances(LightningDataModule):
         seed: int | None = None,
     ) -> None:
         super().__init__()
-        if (test_images is None) != (test_annotations is None):
-            raise UserError("test_images and test_annotations belong together; give both, or neither to test on val")
+        _together("val", val_images, val_annotations, "hold out some of the training images")
+        _together("test", test_images, test_annotations, "test on the validation images")
         if not 0 <= val_fraction < 1:
             raise UserError(f"val_fraction is {val_fraction}; it must be 0 or more and below 1")
-        if val_fraction and test_images is not None:
+        if val_fraction and val_annotations and test_annotations:
             raise UserError(
                 f"val_fraction is {val_fraction}, but there are validation images apart from the test images already; "
                 "set val_fraction to 0, or leave test_images and test_annotations out to test on the val files"
             )
+        if not val_annotations:
+            val_fraction = val_fraction or WITHOUT_VAL_FILES
         if not 0 <= oversample_threshold <= 1:
             raise UserError(f"oversample_threshold is {oversample_threshold}; it must lie in [0, 1]")
         if on_error not in POLICIES:
@@ -201,11 +205,13 @@ class CocoInstances(LightningDataModule):
             raise UserError(f"classes is {classes}; give at least one name and each only once, or leave it out")
         if train_limit is not None:
             at_least("train_limit", train_limit, 1)
-        self.sources = {
-            "train": (train_images, train_annotations),
-            "val": (train_images, train_annotations) if val_fraction else (val_images, val_annotations),
-            "test": (test_images or val_images, test_annotations or val_annotations),
-        }
+        # Folder and annotation file of each split. Without files of their own, test images are the validation images:
+        # those that are held out, if there are no others.
+        train = train_images, train_annotations
+        val = (val_images, val_annotations) if val_images and val_annotations else None
+        test = (test_images, test_annotations) if test_images and test_annotations else val
+        self.sources = {"train": train, "val": train if val_fraction or not val else val, "test": test or train}
+        self._held_out = {split for split, own in (("val", not val_fraction), ("test", test)) if not own}
         self.val_fraction = val_fraction
         self.val_seed = val_seed
         self.classes = classes
@@ -226,6 +232,8 @@ class CocoInstances(LightningDataModule):
     @property
     def selects_on_test(self) -> bool:
         """Whether validation looks at the test images, so that what it selects must not be reported on them."""
+        if len(self._held_out) == 1:
+            return False
         val, test = ([Path(path).resolve() for path in self.sources[split]] for split in ("val", "test"))
         return val == test
 
@@ -293,12 +301,32 @@ class CocoInstances(LightningDataModule):
 
     def _records(self, split: str) -> tuple[CocoAnnotations, list[dict[str, Any]]]:
         """The annotations of a split, and its image records among them."""
-        if split == "test" or (split == "val" and not self.val_fraction):
-            content = CocoAnnotations(self.sources[split][1], self.class_names)
+        if split != "train" and split not in self._held_out:
+            content = CocoAnnotations(self.sources[split][1], self.class_names, scored=True)
             return content, content.images
         content = self._train_annotations
-        training, held_out = hold_out(content.images, self.val_fraction, self.val_seed)
+        training, held_out = self._parts
         return content, training if split == "train" else held_out
+
+    @cached_property
+    def _parts(self) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        """Image records of the training file to train on, and those held out."""
+        images = self._train_annotations.images
+        if len(images) < 2 and self.val_fraction and "test" in self._held_out:
+            raise UserError(
+                f"annotations {self.sources['train'][1]!r} list {len(images)} image, of which none can be held out for "
+                "validation; give val_images and val_annotations, which may be the training files"
+            )
+        training, held_out = hold_out(images, self.val_fraction, self.val_seed)
+        if "test" in self._held_out:
+            logger.warning(
+                "no val_annotations given: %d of the %d images of %s are held out for validation (val_fraction %g)",
+                len(held_out),
+                len(images),
+                self.sources["train"][1],
+                self.val_fraction,
+            )
+        return training, held_out
 
     def _train_set(self, folder: Path, content: CocoAnnotations, images: list[dict[str, Any]]) -> CocoViews:
         if self.filter_empty:
@@ -315,10 +343,11 @@ class CocoInstances(LightningDataModule):
             say_small_batches(self.batch_size, len(images))
         if empty := content.empty_classes(image["id"] for image in images):
             if len(empty) == len(content.class_names):
-                raise UserError(
-                    f"the first {self.train_limit} images of {str(content.path)!r} show no object; raise train_limit, "
-                    "change seed or set filter_empty: true"
-                )
+                which, way_out = str(len(images)), "change val_seed, so that others are held out"
+                if self.train_limit is not None:
+                    which = f"first {self.train_limit}"
+                    way_out = "raise train_limit, change seed or set filter_empty: true"
+                raise UserError(f"the {which} images of {str(content.path)!r} show no object; {way_out}")
             logger.warning("no training object of %s in %s", ", ".join(empty), content.path)
         return CocoViews(
             folder,
@@ -344,13 +373,20 @@ class CocoInstances(LightningDataModule):
             problem = content.flawed[flawed[0]["id"]].within(content.path)
             raise UserError(
                 f"{len(flawed)} of the {len(images)} images held out by val_fraction have objects that cannot be used, "
-                f"and a score without them would not compare; the first: {problem}; correct the file, or set "
-                "data.init_args.val_fraction to 0"
+                f"and a score without them would not compare; the first: {problem}; correct or delete it there"
+                + ("" if "test" in self._held_out else ", or set data.init_args.val_fraction to 0")
             )
         return CocoViews(folder, content, images, self.image_size, on_error="raise", reader=self._reader(images))
 
     def _reader(self, images: list[dict[str, Any]]) -> ImageReader:
         return ImageReader(len(images), self.bands, next((data.reader for data in self._sets.values()), None))
+
+
+def _together(split: str, images: str | None, annotations: str | None, otherwise: str) -> None:
+    if (images is None) != (annotations is None):
+        raise UserError(
+            f"{split}_images and {split}_annotations belong together; give both, or leave both out to {otherwise}"
+        )
 
 
 def collate(samples: list[Sample]) -> dict[str, Any]:

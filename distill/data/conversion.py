@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 from distill.data.broken import POLICIES
 from distill.data.images import BrokenImage, is_file, read_image
 from distill.data.masks import area_of
-from distill.data.records import Problem, geometry_problem
+from distill.data.records import Problem, tidied, with_geometry
 from distill.data.sources import find_source
 from distill.data.sources.source import Item, Source
 from distill.errors import UserError, unknown_name
@@ -165,13 +165,14 @@ def _write(found: Source, root: Path, on_error: str, track: Track[Any]) -> tuple
         kept = []
         for position, annotation in enumerate(objects, start=1):
             annotation = {"id": position, "image_id": item.image_id, "iscrowd": 0, **annotation}
-            if problem := geometry_problem(annotation, {item.image_id: size}):
+            sound = with_geometry(tidied("annotations", annotation), {item.image_id: size})
+            if isinstance(sound, Problem):
                 if on_error == "raise":
-                    raise UserError(f"{item.name}: {problem}; mend the source, or leave it out with --on-error skip")
-                skipped.append(Problem(problem.kind, "", f"{item.name}: {problem}"))
+                    raise UserError(f"{item.name}: {sound}; mend the source, or leave it out with --on-error skip")
+                skipped.append(Problem(sound.kind, "", f"{item.name}: {sound}"))
                 continue
             number += 1
-            kept.append(annotation | {"id": number, "area": annotation.get("area", area_of(annotation["segmentation"], *size))})
+            kept.append(sound | {"id": number, "area": sound.get("area", area_of(sound["segmentation"], *size))})
         for split in item.splits:
             contents[split]["images"].append(record)
             contents[split]["annotations"] += kept

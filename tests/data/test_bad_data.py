@@ -166,9 +166,9 @@ VARIANTS = [
         "left out 1 of 6 objects",
     ),
     Variant(
-        "annotation without box",
-        in_json(lambda data: data["annotations"][0].pop("bbox")),
-        "lacks 'bbox'",
+        "annotation without category",
+        in_json(lambda data: data["annotations"][0].pop("category_id")),
+        "lacks 'category_id'",
         "left out 1 of 6 objects",
     ),
     Variant(
@@ -185,6 +185,9 @@ VARIANTS = [
     objects("negative width", "width and height must be positive", bbox=[8, 2, -6, 6]),
     objects("box without height", "width and height must be positive", bbox=[2, 2, 6, 0]),
     objects("box outside the image", "lies outside its image of 16x16", bbox=[20, 20, 6, 6]),
+    objects("neither outline nor box", "it has neither outline nor box", segmentation=None, bbox=None),
+    objects("box of an outline without a pixel", "covers no pixel", segmentation=[[2, 2, 2.1, 2, 2, 2.1]], bbox=None),
+    objects("crowd flag in quotes", "has iscrowd '0'; it must be 0 or 1, without quotes", iscrowd="0"),
     objects("no polygon", "has no usable segmentation", segmentation=[]),
     objects("odd polygon", "has no usable segmentation", segmentation=[[2, 2, 8, 2, 8, 8, 2]]),
     objects("polygon of two points", "has no usable segmentation", segmentation=[[2, 2, 8, 8]]),

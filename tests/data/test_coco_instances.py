@@ -91,6 +91,57 @@ def test_own_test_split(scenes: Path) -> None:
         module(scenes, test_images="x")
 
 
+def one_file(root: Path, **arguments: Any) -> CocoInstances:
+    folder = root / "train"
+    files = {"train_images": str(folder / "images"), "train_annotations": str(folder / "annotations.json")}
+    return CocoInstances(**(files | {"image_size": 64, "num_workers": 0} | arguments))
+
+
+def test_one_annotation_file_is_enough(scenes: Path, caplog: pytest.LogCaptureFixture) -> None:
+    data = one_file(scenes, val_fraction=0.2)
+    with caplog.at_level(logging.INFO):
+        parts = {split: [image["id"] for image in data.dataset(split).images] for split in ("train", "val", "test")}
+    assert sorted(parts["train"] + parts["val"]) == list(range(1, 11))
+    assert len(parts["val"]) == 2
+    assert parts["test"] == parts["val"]
+    assert data.selects_on_test
+    assert [image["id"] for image in data.ground_truth("test")["images"]] == parts["val"]
+    (message,) = [message for message in caplog.messages if "held out" in message]
+    assert message.startswith("no val_annotations given: 2 of the 10 images of ")
+    assert message.endswith("annotations.json are held out for validation (val_fraction 0.2)")
+    assert [image["id"] for image in module(scenes, val_fraction=0.2).dataset("val").images] == parts["val"]
+    assert len(one_file(scenes).dataset("val")) == 1  # a tenth
+
+
+def test_what_is_validated_and_tested_on(scenes: Path) -> None:
+    val = {"images": str(scenes / "val/images"), "annotations": str(scenes / "val/annotations.json")}
+    as_val, as_test = ({f"{split}_{key}": path for key, path in val.items()} for split in ("val", "test"))
+    sizes = {
+        "val": one_file(scenes, **as_val),
+        "test": one_file(scenes, **as_test),
+        "val, fraction": one_file(scenes, **as_val, val_fraction=0.3),
+    }
+    counts = {
+        name: ([len(data.dataset(split)) for split in ("train", "val", "test")], data.selects_on_test)
+        for name, data in sizes.items()
+    }
+    assert counts == {"val": ([10, 4, 4], True), "test": ([9, 1, 4], False), "val, fraction": ([7, 3, 4], False)}
+    with pytest.raises(UserError, match="val_images and val_annotations belong together; give both, or leave both out"):
+        one_file(scenes, val_images="x")
+    with pytest.raises(UserError, match="there are validation images apart from the test images already"):
+        one_file(scenes, **as_val, **as_test, val_fraction=0.1)
+
+
+def test_a_single_image_cannot_be_held_out(scenes: Path) -> None:
+    content = json.loads((scenes / "train" / "annotations.json").read_text())
+    content["images"] = content["images"][:1]
+    content["annotations"] = [record for record in content["annotations"] if record["image_id"] == 1]
+    path = scenes / "single.json"
+    path.write_text(json.dumps(content))
+    with pytest.raises(UserError, match="list 1 image, of which none can be held out.*may be the training files"):
+        one_file(scenes, train_annotations=str(path)).setup("fit")
+
+
 def test_declared_classes(scenes: Path) -> None:
     data = module(scenes, classes=["vehicle", "ship"])
     assert data.class_names == ["vehicle", "ship"]
