@@ -8,7 +8,7 @@ import json
 import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import track
@@ -16,6 +16,9 @@ from rich.progress import track
 from distill.cli.console import table_console
 from distill.data.sources import NAMES
 from distill.errors import UserError
+
+if TYPE_CHECKING:
+    from distill.data.label_pairs import Pair
 
 
 def run(words: list[str]) -> None:
@@ -31,8 +34,11 @@ def run(words: list[str]) -> None:
     )
     verify = actions.add_parser("verify", help="check files, records, masks, classes and splits")
     verify.add_argument(
-        "roots", nargs="+", help="prepared data sets by name or folder; or COCO files, the parts of one"
+        "roots",
+        nargs="+",
+        help="prepared data sets by name or folder; COCO files, the parts of one; or recipes, for land cover too",
     )
+    verify.add_argument("--root", type=Path, help="folder of the data set, in place of data.init_args.root of a recipe")
     verify.add_argument("--images", type=Path, help="folder of the images, where it is not found by itself")
     verify.add_argument("--bands", type=int, nargs="+", help="which bands are shown, as data.bands of a recipe: 4 3 2")
     verify.add_argument(
@@ -41,11 +47,13 @@ def run(words: list[str]) -> None:
         help="look for overlapping crops too; compares each image of a part with each of the others, a minute for 468 "
         "with 122, nearly two hours for ten times as many of both",
     )
+    verify.add_argument("--all", action="store_true", help="list every finding with every case")
     verify.add_argument("--json", action="store_true", help="print the report for programs, with every case")
     preview = actions.add_parser("preview", help="draw images with boxes, masks and class names")
-    preview.add_argument("root", help="a prepared data set by name or folder, or a COCO file")
+    preview.add_argument("root", help="a prepared data set by name or folder, a COCO file, or a recipe")
+    preview.add_argument("--root", dest="data_root", type=Path, help="in place of data.init_args.root of a recipe")
     preview.add_argument("--output", type=Path, required=True, help="PNG file to write")
-    preview.add_argument("--part", help="which annotation file, for example val; by default the first")
+    preview.add_argument("--part", help="which annotation file or split, for example val; by default the first")
     preview.add_argument("--images", type=Path, help="folder of the images, where it is not found by itself")
     preview.add_argument("--image", nargs="+", default=[], metavar="NAME", help="draw these, with the ids of objects")
     preview.add_argument("--bands", type=int, nargs="+", help="which bands are shown, as data.bands of a recipe: 4 3 2")
@@ -74,29 +82,41 @@ def _prepare(arguments: argparse.Namespace) -> None:
 
 
 def _verify(arguments: argparse.Namespace) -> None:
+    from distill.cli.recipe_data import data_module, is_recipe, parts_of
     from distill.data.checks import band_numbers
     from distill.data.images import is_file
-    from distill.data.verification import find_parts, verify
+    from distill.data.semantic import SemanticImages
+    from distill.data.verification import find_parts, verify, verify_landcover
 
-    roots = [_root(name) for name in arguments.roots]
-    folders = [root for root in roots if not is_file(root)]
+    recipes = [name for name in arguments.roots if is_recipe(name)]
+    _refuse_root(arguments.root, recipes)
+    roots = [_root(name) for name in arguments.roots if name not in recipes]
+    bands = band_numbers("--bands", arguments.bands)
+    reports = []
+    for name in recipes:
+        module = data_module(name, arguments.root)
+        if isinstance(module, SemanticImages):
+            reports.append(verify_landcover(name, module, arguments.overlaps, _track, bands))
+        else:
+            reports.append(verify(name, parts_of(module, name), arguments.overlaps, _track, bands or module.bands))
     files = [root for root in roots if is_file(root)]
-    sets = [(str(root), find_parts(root, images=arguments.images)) for root in folders]
+    sets = [(str(root), find_parts(root, images=arguments.images)) for root in roots if root not in files]
     if files:
         sets.append((", ".join(map(str, files)), find_parts(*files, images=arguments.images)))
-    bands = band_numbers("--bands", arguments.bands)
-    reports = [verify(name, parts, arguments.overlaps, _track, bands) for name, parts in sets]
+    reports += [verify(name, parts, arguments.overlaps, _track, bands) for name, parts in sets]
     if arguments.json:
         print(json.dumps([report.as_json() for report in reports], indent=1))
         return
     for report in reports:
-        report.print(table_console())
+        report.print(table_console(), arguments.all)
 
 
 def _preview(arguments: argparse.Namespace) -> None:
+    from distill.cli.recipe_data import data_module, is_recipe, parts_of
     from distill.data.annotations import CocoAnnotations
     from distill.data.checks import at_least, band_numbers
-    from distill.data.preview import contact_sheet
+    from distill.data.preview import class_sheet, contact_sheet
+    from distill.data.semantic import SPLITS, SemanticImages
     from distill.data.verification import find_parts
     from distill.errors import unknown_name
     from distill.report.figures import save
@@ -106,15 +126,46 @@ def _preview(arguments: argparse.Namespace) -> None:
     if arguments.output.suffix.lower() != ".png":
         raise UserError(f"--output {str(arguments.output)!r} must end in .png")
     logging.basicConfig(format="%(message)s")
-    parts = {part.name: part for part in find_parts(_root(arguments.root), images=arguments.images)}
-    name = arguments.part or next(iter(parts))
-    if name not in parts:
-        raise unknown_name("--part", name, parts)
-    annotations = CocoAnnotations(parts[name].annotations, on_error="skip")
     bands = band_numbers("--bands", arguments.bands)
-    sheet = contact_sheet(annotations, parts[name].images, arguments.count, arguments.seed, arguments.image, bands)
+    module = data_module(arguments.root, arguments.data_root) if is_recipe(arguments.root) else None
+    _refuse_root(arguments.data_root, [arguments.root] if module is not None else [])
+    if isinstance(module, SemanticImages):
+        split = arguments.part or SPLITS[0]
+        if split not in SPLITS:
+            raise unknown_name("--part", split, SPLITS)
+        pairs = module.find(split)
+        if arguments.image:
+            pairs = [_pair_named(name, pairs) for name in arguments.image]
+        sheet = class_sheet(
+            pairs, module.table, len(arguments.image) or arguments.count, arguments.seed, bands or module.bands
+        )
+    else:
+        found = (
+            parts_of(module, arguments.root)
+            if module is not None
+            else find_parts(_root(arguments.root), images=arguments.images)
+        )
+        parts = {part.name: part for part in found}
+        name = arguments.part or next(iter(parts))
+        if name not in parts:
+            raise unknown_name("--part", name, parts)
+        annotations = CocoAnnotations(parts[name].annotations, on_error="skip")
+        bands = bands or (module.bands if module is not None else None)
+        sheet = contact_sheet(annotations, parts[name].images, arguments.count, arguments.seed, arguments.image, bands)
     save(sheet, arguments.output)
     print(f"wrote {arguments.output}")
+
+
+def _pair_named(name: str, pairs: "Sequence[Pair]") -> "Pair":
+    found = [pair for pair in pairs if name in (pair.image.name, pair.image.stem, str(pair.image))]
+    if not found:
+        raise UserError(f"--image {name!r} is no image of that part; its first is {pairs[0].image.name!r}")
+    return found[0]
+
+
+def _refuse_root(root: Path | None, recipes: Sequence[str]) -> None:
+    if root is not None and not recipes:
+        raise UserError(f"--root {str(root)!r} belongs to a recipe; name a recipe, or give the folder alone")
 
 
 def _root(name: str) -> Path:

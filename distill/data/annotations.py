@@ -239,7 +239,9 @@ def read_coco(path: Path) -> dict[str, Any]:
             if problem := missing_keys(section, position, record) or problem_of(record):
                 raise UserError(f"{problem.within(path)}; correct the file")
     for section, key, fault, way_out in _UNIQUE:
-        value, count = Counter(record[key] for record in content[section]).most_common(1)[0] if content[section] else (0, 0)
+        value, count = (
+            Counter(record[key] for record in content[section]).most_common(1)[0] if content[section] else (0, 0)
+        )
         if count > 1:
             raise UserError(f"annotations {str(path)!r} {fault} twice ({value!r}); {way_out}")
     return content

@@ -155,7 +155,11 @@ def image_problem(record: Mapping[str, Any]) -> Problem | None:
         return Problem("file name", subject, f"has the file name {_short(record['file_name'])}, which no file can have")
     height, width = record["height"], record["width"]
     if not _is_id(height) or not _is_id(width) or height < 1 or width < 1:
-        return Problem("image size", subject, f"has the size {width!r}x{height!r}; it must be two positive numbers without a fraction")
+        return Problem(
+            "image size",
+            subject,
+            f"has the size {width!r}x{height!r}; it must be two positive numbers without a fraction",
+        )
     if height * width > LARGEST_IMAGE:
         return Problem(
             "image size", subject, f"is {width}x{height}, too large to decode at once; cut it into tiles first"

@@ -19,11 +19,11 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
-from pycocotools import mask as rle
 from torch import Tensor
 
 from distill.checkpoint import write_atomically
 from distill.data.images import read_image
+from distill.data.masks import decode_mask
 
 logger = logging.getLogger(__name__)
 
@@ -82,10 +82,10 @@ def _missing_glyphs_in_one_line(path: Path) -> Iterator[None]:
 def draw_instances(
     axes: Axes, image: np.ndarray, instances: Sequence[Mapping[str, Any]], names: dict[int, str]
 ) -> None:
-    """Draws COCO-style instances (RLE segmentation, xywh box, category_id) over an image (H, W, 3)."""
+    """Draws COCO instances (segmentation, xywh box, category_id) over an image (H, W, 3)."""
     identifiers = list(names)
     labels = [identifiers.index(instance["category_id"]) for instance in instances]
-    masks = (rle.decode(instance["segmentation"]).astype(bool) for instance in instances)
+    masks = (decode_mask(instance["segmentation"], *image.shape[:2]).astype(bool) for instance in instances)
     draw_masks(axes, image.astype(np.float32) / 255, masks, [instance["bbox"] for instance in instances], labels)
 
 
@@ -156,7 +156,7 @@ def predictions_figure(
     for row, image_id in zip(grid, image_ids, strict=True):
         record = records[image_id]
         image = read_image(images / record["file_name"]).permute(1, 2, 0).numpy()
-        own = [as_rle(a, record["height"], record["width"]) for a in truth["annotations"] if a["image_id"] == image_id]
+        own = [annotation for annotation in truth["annotations"] if annotation["image_id"] == image_id]
         draw_instances(row[0], image, [], names)
         draw_instances(row[1], image, own, names)
         for axes, result in zip(row[2:], results.values(), strict=True):
@@ -166,16 +166,6 @@ def predictions_figure(
         axes.set_title(title, fontsize=11)
     add_legend(figure, dict(enumerate(names.values())))
     return figure
-
-
-def as_rle(annotation: Mapping[str, Any], height: int, width: int) -> dict[str, Any]:
-    """The annotation with its segmentation as one compressed RLE, whatever form COCO allows it had."""
-    segmentation = annotation["segmentation"]
-    if isinstance(segmentation, list):
-        segmentation = rle.merge(rle.frPyObjects(segmentation, height, width))
-    elif isinstance(segmentation["counts"], list):
-        segmentation = rle.frPyObjects(segmentation, height, width)
-    return {**annotation, "segmentation": segmentation}
 
 
 def pca_colours(reference: Tensor, others: Sequence[Tensor]) -> list[Tensor]:

@@ -10,8 +10,8 @@ from PIL import Image
 
 from distill.data import CocoInstances, ImageFolder
 from distill.data.annotations import CocoAnnotations
-from distill.data.masks import decode_mask
 from distill.data.canvas import Canvas, blob, offset, rectangle
+from distill.data.masks import decode_mask
 from distill.data.synthetic import CLASS_NAMES, draw_scene, visible_objects, write_scenes
 from distill.errors import UserError
 

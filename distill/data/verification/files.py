@@ -1,8 +1,8 @@
 """What the image files of a data set's parts are: decoded once, and what is wrong with them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,15 +11,33 @@ from distill.data.conversion import Track, sha256
 from distill.data.duplicates import thumbnail
 from distill.data.images import BrokenImage, decode_image
 from distill.data.overlaps import Features, features_of
-from distill.data.verification.records import CheckedPart
-from distill.data.verification.report import counted
+from distill.data.verification.report import Finding, Level, counted
 
 _BLACK = 16  # grey levels of 256
 _LARGEST_LIGHT_SHARE = 0.01  # of the values of an image that is nearly black
 _FEWEST_LEVELS = 16  # that 99 % of an image's values take; photographs and radar images take 40 or more
 
 
-def paths_of(one: CheckedPart) -> list[Path]:
+class CheckedFiles(Protocol):
+    """A part of a data set: image records with `id`, `file_name`, `height` and `width`, and what each image shows."""
+
+    images_folder: Path
+    images: list[dict[str, Any]]
+    findings: list[Finding]
+
+    @property
+    def name(self) -> str:
+        """What the part is called."""
+
+    @property
+    def objects(self) -> Mapping[int, Sequence[Any]]:
+        """What is labelled in each image, by its id."""
+
+    def add(self, level: Level, check: str, message: str, advice: str, cases: Sequence[str] = ()) -> None:
+        """Adds a finding about this part."""
+
+
+def paths_of(one: CheckedFiles) -> list[Path]:
     """The image files of a part, in its order."""
     return [one.images_folder / record["file_name"] for record in one.images]
 
@@ -46,7 +64,7 @@ class ImageFiles:
     """
 
     def __init__(
-        self, checked: Sequence[CheckedPart], overlaps: bool, track: Track[Any], bands: Sequence[int] | None = None
+        self, checked: Sequence[CheckedFiles], overlaps: bool, track: Track[Any], bands: Sequence[int] | None = None
     ) -> None:
         self.sizes: dict[Path, tuple[int, int]] = {}
         self.thumbnails: dict[Path, NDArray[np.float32]] = {}
@@ -79,7 +97,7 @@ class ImageFiles:
             elif _levels(pixels.numpy()) <= _FEWEST_LEVELS:
                 self.flat.add(path)
 
-    def check(self, one: CheckedPart) -> None:
+    def check(self, one: CheckedFiles) -> None:
         """Adds what is wrong with the part's files."""
         files = list(zip(paths_of(one), one.images, strict=True))
         if broken := [self.faults[path] for path, _ in files if path in self.faults]:

@@ -12,10 +12,10 @@ from distill.data.images import is_file, is_leftover
 from distill.errors import UserError
 
 # The first pattern that fits anything is the layout: this project's and COCO's, that of the synthetic scenes,
-# Roboflow's, and files without a folder of their own.
-_PATTERNS = ("annotations/**/*.json", "*/annotations.json", "*/_annotations.coco.json", "*.json")
-_NAMED_BY_FOLDER = ("annotations", "_annotations.coco")
-_IMAGE_FOLDERS = ("images", "imgs", "JPEGImages", "positive image set")
+# Roboflow's, FiftyOne's, and files without a folder of their own.
+_PATTERNS = ("annotations/**/*.json", "*/annotations.json", "*/_annotations.coco.json", "*/labels.json", "*.json")
+_NAMED_BY_FOLDER = ("annotations", "_annotations.coco", "labels")
+_IMAGE_FOLDERS = ("images", "imgs", "data", "JPEGImages", "positive image set")
 _SAMPLE = 50  # file names that are looked for
 
 
@@ -72,8 +72,8 @@ def find_parts(*roots: Path, images: Path | None = None) -> list[Part]:
     """The parts of a data set; their content is not looked at.
 
     Args:
-        *roots: A folder with `annotations/**/*.json`, `<part>/annotations.json`, `<part>/_annotations.coco.json` or
-            `*.json`; or COCO files, which are the parts of one data set then.
+        *roots: A folder with `annotations/**/*.json`, `<part>/annotations.json`, `<part>/_annotations.coco.json`,
+            `<part>/labels.json` or `*.json`; or COCO files, which are the parts of one data set then.
         images: The folder of the images, where it is another one.
 
     Raises:
@@ -95,7 +95,8 @@ def find_parts(*roots: Path, images: Path | None = None) -> list[Part]:
         if paths:
             return [_part(path, root, images) for path in paths]
     raise UserError(
-        f"{str(root)!r} holds neither annotations/*.json nor */annotations.json, */_annotations.coco.json or *.json; "
+        f"{str(root)!r} holds neither annotations/*.json nor */annotations.json, */_annotations.coco.json, "
+        "*/labels.json or *.json; "
         "give a folder of that layout, or a COCO file and --images"
     )
 

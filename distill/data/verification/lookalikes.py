@@ -11,8 +11,7 @@ import numpy as np
 from distill.data.conversion import Track
 from distill.data.duplicates import Looks, Pair, near_identical
 from distill.data.overlaps import overlapping
-from distill.data.verification.files import ImageFiles, paths_of
-from distill.data.verification.records import CheckedPart
+from distill.data.verification.files import CheckedFiles, ImageFiles, paths_of
 from distill.data.verification.report import Finding, Lookalikes, counted
 
 
@@ -23,13 +22,13 @@ class _Image(NamedTuple):
     path: Path
 
 
-def find_lookalikes(group: Sequence[CheckedPart], files: ImageFiles, track: Track[Any]) -> list[Lookalikes]:
+def find_lookalikes(group: Sequence[CheckedFiles], files: ImageFiles, track: Track[Any]) -> list[Lookalikes]:
     """Images of parts that should share none, in sets that show the same: those across parts first, the surest first.
 
     Overlapping crops come as pairs, because of three crops in a row the outer two may have nothing in common.
     """
     images = [
-        _Image(one.part.name, record["file_name"], len(one.objects.get(record["id"], [])), path)
+        _Image(one.name, record["file_name"], len(one.objects.get(record["id"], [])), path)
         for one in group
         for path, record in zip(paths_of(one), one.images, strict=True)
         if path in files.thumbnails
@@ -43,7 +42,7 @@ def find_lookalikes(group: Sequence[CheckedPart], files: ImageFiles, track: Trac
     return [lookalikes for _, lookalikes in found]
 
 
-def findings_about(group: Sequence[CheckedPart], lookalikes: Sequence[Lookalikes]) -> list[Finding]:
+def findings_about(group: Sequence[CheckedFiles], lookalikes: Sequence[Lookalikes]) -> list[Finding]:
     """What they mean for scores, for each pair of parts and within parts."""
     pairs = combinations(group, 2)
     findings = [finding for first, second in pairs if (finding := _leak(first, second, lookalikes)) is not None]
@@ -109,8 +108,8 @@ def _lookalikes(members: Sequence[_Image], how: str) -> Lookalikes:
     return Lookalikes(parts, names, objects, how)
 
 
-def _leak(first: CheckedPart, second: CheckedPart, lookalikes: Sequence[Lookalikes]) -> Finding | None:
-    names = first.part.name, second.part.name
+def _leak(first: CheckedFiles, second: CheckedFiles, lookalikes: Sequence[Lookalikes]) -> Finding | None:
+    names = first.name, second.name
     shared = [one for one in lookalikes if set(names) <= set(one.parts)]
     if not shared:
         return None

@@ -6,18 +6,20 @@ Axes: H W pixels of the image file. Boxes are [x, y, width, height].
 import json
 import shlex
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
+from distill.data.masks import area_of, extent_of, to_rle
 from distill.data.records import (
     Problem,
     category_problem,
-    geometry_problem,
     image_problem,
     missing_keys,
-    reference_problem,
+    parts_dropped,
+    tidied,
+    usable_annotation,
 )
 from distill.data.verification.layout import Part
 from distill.data.verification.report import Finding, Level, PartSummary, counted
@@ -27,7 +29,7 @@ _BOX_TOLERANCE = 3.0  # pixels between a box and the extent of its mask
 _AREA_TOLERANCE = 2.0  # published areas are up to 1.65 times that of the raster, because outlines are rounded
 _LARGEST_SHARE = 0.95  # of an image; objects that fill one are rare, inverted masks are not
 _LIMITS = (32**2, 96**2)
-_MOST_SCORED = 100  # COCO's maxDets
+_MOST_SCORED = 100  # COCO's maxDets, of each class in an image; and what a head finds at most in an image
 _IMBALANCE = 20
 _SHOWN = 3  # images in a command
 
@@ -51,6 +53,7 @@ class CheckedPart:
 
     def __init__(self, part: Part) -> None:
         self.part = part
+        self.name = part.name
         self.findings: list[Finding] = []
         self.objects: dict[int, list[dict[str, Any]]] = defaultdict(list)
         self.summary = PartSummary(part.name)
@@ -66,7 +69,7 @@ class CheckedPart:
         """Names by category id."""
         return {record["id"]: record["name"] for record in self.categories}
 
-    def add(self, level: Level, check: str, message: str, advice: str, cases: Iterable[str] = ()) -> None:
+    def add(self, level: Level, check: str, message: str, advice: str, cases: Sequence[str] = ()) -> None:
         """Adds a finding about this part."""
         self.findings.append(Finding(level, self.part.name, check, message, advice, tuple(cases)))
 
@@ -76,7 +79,7 @@ class CheckedPart:
         sound: list[dict[str, Any]] = []
         problems: list[str] = []
         seen: dict[str, set[Any]] = {"id": set(), unique: set()}
-        for position, record in enumerate(records):
+        for position, record in enumerate(tidied(section, record) for record in records):
             problem = missing_keys(section, position, record) or problem_of(record)
             twice = [] if problem else [key for key in seen if record[key] in seen[key]]
             if problem or twice:
@@ -99,19 +102,21 @@ class CheckedPart:
         suspicions: dict[str, list[tuple[str, str]]] = defaultdict(list)  # image and case
         ids: set[int] = set()
         contents: set[str] = set()
-        for position, record in enumerate(records):
-            problem = missing_keys("annotations", position, record)
-            problem = problem or reference_problem(record, sizes, self.class_names)
-            where = "" if problem else f"{names[record['image_id']]}: "
-            problem = problem or geometry_problem(record, sizes)
-            if problem is None and record["id"] in ids:
-                problem = Problem("annotation id", f"annotation {record['id']}", "is there twice")
-            if problem is not None:
-                problems[problem.kind].append(f"{where}{problem}")
+        for position, published in enumerate(records):
+            record = usable_annotation(position, published, sizes, self.class_names, self.class_names)
+            if not isinstance(record, Problem) and record["id"] in ids:
+                record = Problem("annotation id", f"annotation {record['id']}", "is there twice")
+            if isinstance(record, Problem):
+                image_id = tidied("annotations", published).get("image_id") if isinstance(published, dict) else None
+                known = isinstance(image_id, int) and image_id in names
+                problems[record.kind].append(f"{names[image_id]}: {record}" if known else str(record))
                 continue
+            where = f"{names[record['image_id']]}: "
             ids.add(record["id"])
             self.objects[record["image_id"]].append(record)
             area, doubts = _look_closer(record, *sizes[record["image_id"]])
+            if parts_dropped(published, record):
+                doubts.append("a polygon part of fewer than three points or without area, which is left out")
             essence = json.dumps([record[key] for key in ("image_id", "category_id", "bbox", "segmentation")])
             if essence in contents:
                 doubts.append("a twin under another id")
@@ -123,18 +128,12 @@ class CheckedPart:
             self.summary.sizes[list(self.summary.sizes)[size]] += 1
         for kind, cases in sorted(problems.items()):
             message = f"{len(cases)} of {len(records)} annotations cannot be used: {kind}"
-            advice = "Correct them; on_error: skip trains without them, validation and test refuse the file"
+            advice = "Correct or delete them: validation and test refuse the file, training leaves such objects out"
             self.add("error", kind, message, advice, cases)
         for doubt, found in sorted(suspicions.items()):
             message = f"{counted(len(found), 'object')} with {doubt}"
             shown = list(dict.fromkeys(image for image, _ in found))[:_SHOWN]
             self.add("warning", "geometry", message, f"Look: {self._preview(shown)}", [case for _, case in found])
-        if 0 in ids:
-            message = "one annotation has the id 0"
-            advice = (
-                "pycocotools alone takes it for unmatched and loses it; this project counts ids anew, others do not"
-            )
-            self.add("warning", "annotation id", message, advice)
 
     def _preview(self, images: list[str]) -> str:
         """The command that draws these images."""
@@ -150,6 +149,7 @@ class CheckedPart:
         shown = Counter(c for records in self.objects.values() for c in {record["category_id"] for record in records})
         summary.classes = {name: (counts[number], shown[number]) for number, name in sorted(names.items())}
         summary.objects = counts.total()
+        by_class = {number: Counter(record["category_id"] for record in own) for number, own in self.objects.items()}
         sizes = {record["file_name"]: len(self.objects.get(record["id"], [])) for record in self.images}
         summary.most = max(sizes.values(), default=0)
         empty = [name for name, objects in sizes.items() if objects == 0]
@@ -167,27 +167,25 @@ class CheckedPart:
             advice = "They teach what is no object; filter_empty: true leaves them out of training"
             self.add("note", "empty images", message, advice, empty)
         if summary.most > _MOST_SCORED:
-            message = f"an image has {summary.most} objects, and COCO scores {_MOST_SCORED}"
-            advice = "Raise max_detections, or the best possible recall is below 1"
+            most = max(max(count.values(), default=0) for count in by_class.values())
+            message = (
+                f"an image has {summary.most} objects, {most} of one class; a head finds {_MOST_SCORED} an image, and "
+                f"COCO scores {_MOST_SCORED} an image and class"
+            )
+            advice = "Raise model.head.max_detections"
+            advice += " and model.max_detections" if most > _MOST_SCORED else ""
             crowded = [f"{name}: {objects} objects" for name, objects in sizes.items() if objects > _MOST_SCORED]
-            self.add("warning", "crowded images", message, advice, crowded)
+            self.add("warning", "crowded images", message, f"{advice}, or recall is limited", crowded)
         if missing := [size for size, count in summary.sizes.items() if count == 0]:
             message = f"no {' and no '.join(missing)} objects"
-            self.add("note", "object sizes", message, "AP of such a size is undefined (-1)")
+            self.add("note", "object sizes", message, "AP of such a size is undefined")
 
 
 def _look_closer(record: dict[str, Any], height: int, width: int) -> tuple[float, list[str]]:
     """The object's area in the file's terms, and what is odd about it although it can be used."""
-    from pycocotools import mask as coco_mask
-
     shape = record["segmentation"]
-    if isinstance(shape, list):
-        rle = coco_mask.merge(coco_mask.frPyObjects(shape, height, width))
-    elif isinstance(shape["counts"], list):
-        rle = coco_mask.frPyObjects(shape, height, width)
-    else:
-        rle = shape
-    pixels = float(coco_mask.area(rle))
+    rle = to_rle(shape, height, width)
+    pixels = area_of(rle, height, width)
     x, y, box_width, box_height = record["bbox"]
     box = np.array([x, y, x + box_width, y + box_height])
     doubts = []
@@ -200,7 +198,7 @@ def _look_closer(record: dict[str, Any], height: int, width: int) -> tuple[float
     if pixels == 0:
         doubts.append("a mask without a pixel")
     else:
-        left, top, mask_width, mask_height = coco_mask.toBbox(rle)
+        left, top, mask_width, mask_height = extent_of(rle, height, width)
         extent = np.array([left, top, left + mask_width, top + mask_height])
         if (np.abs(extent - box) > _BOX_TOLERANCE).any():
             doubts.append(f"a box that is more than {_BOX_TOLERANCE:.0f} pixels off their mask")

@@ -7,7 +7,7 @@ from typing import Any
 
 from distill.data.conversion import Track, manifest_of, sha256
 from distill.data.images import SUFFIXES, is_file, is_leftover
-from distill.data.verification.files import ImageFiles, paths_of
+from distill.data.verification.files import CheckedFiles, ImageFiles, paths_of
 from distill.data.verification.layout import Part
 from distill.data.verification.lookalikes import find_lookalikes, findings_about
 from distill.data.verification.records import CheckedPart
@@ -37,20 +37,33 @@ def verify(
     checked, unread = _checked(parts)
     report = Report(str(root), [one.summary for one in checked], unread)
     files = ImageFiles(checked, overlaps, track, bands)
-    for one in checked:
-        files.check(one)
-        report.findings += one.findings
     report.findings += _classes_differ(checked)
-    report.findings += _unlisted(checked)
     report.findings += _manifest(Path(root), files, track)
-    groups: dict[str, list[CheckedPart]] = defaultdict(list)
+    groups: dict[str, list[CheckedFiles]] = defaultdict(list)
     for one in checked:
         groups[one.part.group].append(one)
-    for group in groups.values():
+    about_files(report, list(groups.values()), files, track)
+    return report
+
+
+def about_files(report: Report, groups: Sequence[Sequence[CheckedFiles]], files: ImageFiles, track: Track[Any]) -> None:
+    """Adds to a report what is wrong with the image files and which show the same.
+
+    Args:
+        report: What is added to.
+        groups: Parts of one group are meant to share no image.
+        files: All their images.
+        track: Shows progress.
+    """
+    parts = [one for group in groups for one in group]
+    for one in parts:
+        files.check(one)
+        report.findings += one.findings
+    report.findings += _unlisted(parts)
+    for group in groups:
         lookalikes = find_lookalikes(group, files, track)
         report.lookalikes += lookalikes
         report.findings += findings_about(group, lookalikes)
-    return report
 
 
 def _checked(parts: Sequence[Part]) -> tuple[list[CheckedPart], list[Finding]]:
@@ -78,7 +91,7 @@ def _classes_differ(checked: Sequence[CheckedPart]) -> list[Finding]:
     return [Finding("error", "", "classes", message, advice, cases)]
 
 
-def _unlisted(checked: Sequence[CheckedPart]) -> list[Finding]:
+def _unlisted(checked: Sequence[CheckedFiles]) -> list[Finding]:
     listed = {path for one in checked for path in paths_of(one)}
     folders = dict.fromkeys(path.parent for path in listed if path.parent.is_dir())
     extra = [

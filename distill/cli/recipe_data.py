@@ -1,0 +1,66 @@
+"""The data of a recipe, without the rest of it."""
+
+from pathlib import Path
+
+import yaml  # type: ignore[import-untyped]
+from pytorch_lightning import LightningDataModule
+
+from distill.cli.recipes import find, shipped
+from distill.data.coco import CocoInstances
+from distill.data.verification import Part
+from distill.errors import UserError
+
+
+def is_recipe(name: str) -> bool:
+    """Whether a name is that of a recipe file, a run folder or a shipped recipe."""
+    path = Path(name)
+    return path.suffix in (".yaml", ".yml") or (path / "recipe.yaml").is_file() or name in shipped()
+
+
+def data_module(recipe: str, root: Path | None) -> LightningDataModule:
+    """Builds the data module of a recipe.
+
+    Args:
+        recipe: A file, a run folder or a shipped recipe's name.
+        root: The data set's folder, in place of the one that the recipe names.
+
+    Raises:
+        UserError: There is no such recipe, it has no usable `data`, or the data module refuses its arguments.
+    """
+    from jsonargparse import ArgumentError, ArgumentParser
+
+    path = find(recipe)
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise UserError(f"{path} is no YAML file ({str(error).splitlines()[0]})") from error
+    if not isinstance(content, dict) or not isinstance(content.get("data"), dict):
+        raise UserError(f"{path} has no `data` with a class_path; name a recipe, a data set's folder or a COCO file")
+    given = content["data"]
+    if root is not None:
+        given = given | {"init_args": (given.get("init_args") or {}) | {"root": str(root)}}
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_subclass_arguments(LightningDataModule, "data")
+    try:
+        parsed = parser.parse_object({"data": given})
+    except ArgumentError as error:
+        raise UserError(f"`data` of {path} cannot be used: {' '.join(str(error).split())}") from error
+    module: LightningDataModule = parser.instantiate_classes(parsed).data
+    return module
+
+
+def parts_of(module: LightningDataModule, recipe: str) -> list[Part]:
+    """The annotation files of a data module for instances; splits of one file are one part.
+
+    Raises:
+        UserError: It has none.
+    """
+    if not isinstance(module, CocoInstances):
+        raise UserError(f"the data of {recipe} has no labels to look at ({type(module).__name__})")
+    splits: dict[tuple[str, str], list[str]] = {}
+    for split, source in module.sources.items():
+        splits.setdefault(source, []).append(split)
+    return [
+        Part(", ".join(names), ".", Path(annotations), (), Path(images))
+        for (images, annotations), names in splits.items()
+    ]
