@@ -119,7 +119,7 @@ def _pairs(recipe: Path, words: Sequence[str]) -> Iterator[tuple[str, Any]]:
             raise UserError(f"{word!r} follows no --key; after the recipe come pairs --key value")
         key, equals, value = word[2:].partition("=")
         name = key.rpartition(".")[2]
-        if not equals and rest and not rest[0].startswith("--") and name not in ("print_config", "help"):
+        if not equals and rest and not rest[0].startswith("--") and name != "print_config":
             value, equals = rest.pop(0), "="
         if key == "config" and equals:
             yield from (_read(value) or {}).items()
@@ -281,7 +281,7 @@ def _fits(value: Any, kind: Type) -> bool:
         case "bool":
             return isinstance(value, bool) or str(value).lower() in ("true", "false")
         case "str":
-            return value is not None and not isinstance(value, list | dict)
+            return value is not None and not isinstance(value, list)  # `a: b` is text to the parser where text goes
         case "list" | "tuple":
             return isinstance(value, list)
         case "dict":

@@ -1,4 +1,7 @@
-"""Turns a parser failure into one line: the dotted recipe key, what was given, and the nearest names that exist."""
+"""Turns a parser failure into one line: the dotted recipe key, what was given, and the nearest names that exist.
+
+Most mistakes never get here, see `distill.cli.recipe_check`; those in values of Lightning and in classes of others do.
+"""
 
 import argparse
 import inspect
@@ -8,7 +11,6 @@ from functools import partial
 from importlib import import_module
 from typing import Any, get_args
 
-import pytorch_lightning as pl
 from jsonargparse import ArgumentParser
 
 from distill.cli.recipe_check import WAY_OUT
@@ -130,20 +132,7 @@ def _in_words(kind: str) -> str:
 
 def _unknown_option(prefix: list[str], owner: Any, found: re.Match[str]) -> UserError:
     given = (found["a"] or found["b"] or found["c"]).replace(".init_args", "")
-    if found["group"] in ("fit", "validate", "test") or (found["c"] and owner is None):
-        # A key of the command itself, such as trainer.max_stepz.
-        parent, _, name = given.rpartition(".")
-        prefix = parent.split(".")
-        if prefix == ["trainer"]:
-            given, allowed = name, list(inspect.signature(pl.Trainer).parameters)
-        elif prefix == ["run"]:
-            from distill.report.run_folder import RunSettings
-
-            given, allowed = name, list(inspect.signature(RunSettings).parameters)
-        else:
-            prefix, given = [], given.partition(".")[0]
-            allowed = ["model", "data", "trainer", "run", "seed_everything", "ckpt_path"]
-    elif found["group"]:
+    if found["group"]:
         prefix = [*prefix, found["group"]]
         allowed = _fields(owner, found["group"])
     else:

@@ -129,6 +129,7 @@ def test_the_first_wrong_key_is_named(recipe: str, word: str, expected: str) -> 
         ["--model.student=students.LALE", "--model.student.variant=S2"],  # keys of RS4D do not stay
         ["--model.student=LALE", "--model.head=RSPrompter"],  # classes that the parser may know
         ["--data=distill.data.CocoInstances", *(f"--data.{p}_{k}=x" for p in PARTS for k in ("images", "annotations"))],
+        ["--data.root", "scans: all", "--model.head.overrides", "a.b: 1", "--model.help", "distill.FineTuningModule"],
         ["--model.optim=null", "--data.augmentation=augmentation.yaml", "--print_config"],
         ["--config", "{model.student.checkpoint: null}", "--trainer.callbacks+=distill.EMA"],
         ["--model.student=torch.nn.Identity", "--model.student.anything=1"],  # not ours: the parser's to judge
