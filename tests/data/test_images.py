@@ -82,19 +82,6 @@ def test_bitmaps_of_16_bits_for_a_whole_pixel_are_not_deep(tmp_path: Path) -> No
     assert read_image(tmp_path / "a.bmp").flatten(1).T.tolist() == [[255, 0, 0], [0, 0, 255]]
 
 
-def test_deep_colours_that_two_decoders_read_differently_are_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "a.tif"
-    cv2.imwrite(str(path), np.full((4, 5, 3), 1000, np.uint16))
-    for decoded in (None, np.zeros((4, 5, 3), np.uint16), np.zeros((4, 5, 3), np.uint8)):
-        monkeypatch.setattr(cv2, "imread", lambda *_, decoded=decoded: decoded)
-        with pytest.raises(
-            BrokenImage, match=r"a\.tif' has 16 bits in a kind of colour that is not read; save it as RGB"
-        ):
-            read_image(path)
-
-
 def test_invalid_float_pixels_and_constant_images(tmp_path: Path) -> None:
     values = np.ones((4, 4), np.float32)
     values[0, 0] = np.nan
@@ -102,13 +89,6 @@ def test_invalid_float_pixels_and_constant_images(tmp_path: Path) -> None:
     assert read_image(tmp_path / "constant.tif").unique().tolist() == [0]
     Image.fromarray(np.full((4, 4), np.nan, np.float32)).save(tmp_path / "nothing.tif")
     assert read_image(tmp_path / "nothing.tif").unique().tolist() == [0]
-
-
-def test_exif_orientation_is_ignored(tmp_path: Path, colours: np.ndarray) -> None:
-    exif = Image.Exif()
-    exif[0x0112] = 6  # turned by 90 degrees
-    Image.fromarray(colours).save(tmp_path / "a.png", exif=exif)
-    assert read_image(tmp_path / "a.png").shape == (3, 5, 7)
 
 
 def test_broken_files_are_named_with_a_reason(tmp_path: Path) -> None:
@@ -139,6 +119,25 @@ def test_images_are_found_in_subfolders_sorted_and_whatever_the_case(tmp_path: P
     (tmp_path / "folder.png").mkdir()
     found = [path.relative_to(tmp_path).as_posix() for path in find_images(tmp_path)]
     assert found == ["a.webp", "a/b/x.png", "a/c.Tiff", "b.JPG"]
+
+
+def test_linked_folders_are_followed_and_loops_end(tmp_path: Path) -> None:
+    root, elsewhere = tmp_path / "root", tmp_path / "elsewhere"
+    for folder in (root / "own" / "deep", elsewhere / "more"):
+        folder.mkdir(parents=True)
+        Image.new("L", (4, 4)).save(folder / "a.png")
+    (root / "a_link").symlink_to(elsewhere)
+    (root / "again").symlink_to(elsewhere / "more")
+    (root / "a_second_name").symlink_to(root / "own" / "deep")
+    (root / "own" / "loop").symlink_to(root)
+    (elsewhere / "back").symlink_to(root / "own")
+    (root / ".hidden").symlink_to(elsewhere)
+    (root / "nowhere").symlink_to(tmp_path / "gone")
+    names = [path.relative_to(root).as_posix() for path in find_images(root)]
+    assert names == ["a_link/more/a.png", "own/deep/a.png"]
+    (tmp_path / "links").mkdir()
+    (tmp_path / "links" / "all").symlink_to(elsewhere)
+    assert len(find_images(tmp_path / "links")) == 2
 
 
 def test_folders_without_images_are_refused(tmp_path: Path) -> None:
