@@ -224,10 +224,10 @@ class DistillationModule(FiniteGradients):
             self.statistics = self.statistics.to(self.device)
             return
         loader = self.trainer.datamodule.train_dataloader()  # type: ignore[attr-defined]
-        raw_maps = (self._raw_teacher_map(batch["image"].to(self.device)) for batch in loader)
+        maps = (self._raw_teacher_map(batch["image"].to(self.device)) for batch in loader)
         what = f"calibrating: the teacher sees {self.calibration_images} training images"
-        maps = tracked(what, raw_maps, self.calibration_images)
-        raw = self.trainer.strategy.broadcast(TargetStatistics.of(maps, self.calibration_images))
+        counted = tracked(what, maps, self.calibration_images)
+        raw = self.trainer.strategy.broadcast(TargetStatistics.of(counted, self.calibration_images))
         self.statistics = raw.to(self.device)
         if not isinstance(self.adapter.projection, nn.Identity):
             return

@@ -60,9 +60,10 @@ def warn_of_intervals(trainer: pl.Trainer, steps: int) -> None:
             every,
             counted(batches, "batch", "batches"),
         )
-    if trainer.log_every_n_steps > steps:
+    every = trainer.log_every_n_steps  # type: ignore[attr-defined]
+    if every > steps:
         logger.warning(
             "trainer.log_every_n_steps is %d, but the run has %s: metrics.csv will hold its last step alone",
-            trainer.log_every_n_steps,
+            every,
             counted(steps, "step"),
         )

@@ -44,7 +44,8 @@ def class_colour(label: int) -> str:
     if label < len(CLASS_COLOURS):
         return CLASS_COLOURS[label]
     hue, saturation = label * _GOLDEN % 1, (0.5, 0.75, 1.0)[label % 3]
-    return mpl.colors.to_hex(mpl.colors.hsv_to_rgb((hue, saturation, 0.9)))
+    red, green, blue = mpl.colors.hsv_to_rgb((hue, saturation, 0.9))
+    return mpl.colors.to_hex((red, green, blue))
 
 
 def save(figure: Figure, path: Path) -> None:
