@@ -1,5 +1,6 @@
 """A run that was cut off and resumed ends with the weights of one that never stopped."""
 
+import json
 import os
 import signal
 from pathlib import Path
@@ -92,6 +93,42 @@ def test_resumed_distillation_equals_uninterrupted(
     for name, tensor in read_state_dict(whole / "student.safetensors").items():
         assert torch.equal(tensor, resumed[name]), name
     assert_same_weights(whole, tmp_path / "cut")
+
+
+class LateCut(pl.Callback):
+    """Ends the process's work after the last step: before its validation, or before the student is exported."""
+
+    def __init__(self, hook: str) -> None:
+        self.hook = hook
+
+    def on_validation_start(self, trainer: pl.Trainer, *_: Any) -> None:
+        if self.hook == "validation":
+            raise ConnectionAbortedError
+
+    def on_train_end(self, *_: Any) -> None:
+        if self.hook == "export":
+            raise ConnectionAbortedError
+
+
+@pytest.mark.parametrize("hook", ["validation", "export"])
+def test_a_run_cut_off_after_its_last_step_ends_as_it_would_have(
+    distill_recipe: Path, tmp_path: Path, straight: Path, hook: str
+) -> None:
+    """With averaged weights, the last validation's metrics and the best checkpoint."""
+    extra = [*TWO_EPOCHS, *AVERAGED, *LIMITS["epochs"], "--run.checkpoint_every=4"]
+    whole, run = straight / "averaged_True", tmp_path / "cut"
+    if not whole.exists():
+        assert main(["fit", str(distill_recipe), *extra, f"--run.dir={whole}"]) == 0
+    fit = ["fit", str(distill_recipe), *extra, f"--run.dir={run}"]
+    with pytest.raises(ConnectionAbortedError):
+        main([*fit, "--trainer.callbacks+=tests.test_resume.LateCut", f"--trainer.callbacks.hook={hook}"])
+    assert main([*fit, "--ckpt_path=last"]) == 0
+    assert_same_weights(whole, run)
+    resumed = read_state_dict(run / "student.safetensors")
+    for name, tensor in read_state_dict(whole / "student.safetensors").items():
+        assert torch.equal(tensor, resumed[name]), name
+    expected, found = (json.loads((folder / "summary.json").read_text()) for folder in (whole, run))
+    assert found["val/l1_ratio"] == expected["val/l1_ratio"]
 
 
 VARIED = [
