@@ -2,19 +2,26 @@
 
 import json
 import logging
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from jsonargparse import ArgumentParser
+from PIL import Image
 from pytorch_lightning.utilities import move_data_to_device
 
 from distill.contracts import Target
 from distill.data import NWPU, CocoInstances
+from distill.data.annotations import CocoAnnotations
+from distill.data.coco import CocoViews
+from distill.data.images import BrokenImage
+from distill.data.instances import fitting_window
 from distill.data.masks import decode_mask
 from distill.data.synthetic import write_scenes
 from distill.errors import UserError
+from tests.data.published import write_json
 
 SHARED = Path(__file__).parents[2] / "../shared/data"
 
@@ -310,3 +317,48 @@ def test_ssdd_sample() -> None:
     paths["val_annotations"] = str(root / "annotations/val.json")
     with pytest.raises(UserError, match="231 of 232 images listed in"):
         CocoInstances(**paths).setup("validate")
+
+
+def test_exif_is_applied_to_pixels_and_sizes(scenes: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Masks are drawn on the upright image; where the file gives the size of the stored one, the line names EXIF."""
+    shutil.copytree(scenes, tmp_path / "scenes")
+    content = json.loads((scenes / "train/annotations.json").read_text())
+    first, second, third = content["images"][:3]
+    plain = module(scenes).dataset("train")[0][0]
+    exif = Image.Exif()
+    for record, turn, tag in ((first, 180, 3), (second, 90, 6)):
+        path = tmp_path / "scenes/train/images" / record["file_name"]
+        exif[0x0112] = tag
+        Image.open(path).crop((0, 0, 64, 48 if tag == 6 else 64)).rotate(turn, expand=True).save(path, exif=exif)
+    content["images"], content["annotations"] = [first, {**second, "height": 64, "width": 48}, third], []
+    write_json(content, tmp_path / "scenes/train/annotations.json")
+    data = CocoViews(
+        tmp_path / "scenes/train/images", CocoAnnotations(tmp_path / "scenes/train/annotations.json"),
+        content["images"], 64, "raise",
+    )  # fmt: skip
+    assert torch.equal(data[0][0], plain)
+    with pytest.raises(BrokenImage, match=r"is 64x48 once EXIF has turned it upright, but .* says 48x64, so its masks"):
+        data[1]
+    data[2]
+    data.reader.report("train")
+    assert [message.count("upright") for message in caplog.messages] == [1, 1]
+    assert "turned 2 of 3 train images" in caplog.messages[-1]
+
+
+def test_a_wrong_folder_is_one_line(scenes: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(
+        UserError, match=r"^none of the 10 images listed in '.*annotations\.json' is in '.*', for example"
+    ):
+        module(scenes, train_images=str(scenes)).setup("fit")
+    assert caplog.messages == []
+
+
+def test_views_have_the_sizes_that_mmcv_gives_them() -> None:
+    from mmcv.image.geometric import rescale_size
+
+    for size in (64, 96, 512, 1024):
+        for height in range(1, 1200, 7):
+            for width in (1, 33, 64, 65, 111, 333, 500, 512, 683, 799, 1024, 1365):
+                window = fitting_window(height, width, size)
+                expected = rescale_size((width, height), (size, size))
+                assert (window.out_width, window.out_height) == tuple(max(1, side) for side in expected)

@@ -1,18 +1,24 @@
 """Folders of unlabelled images: views, split, broken files."""
 
 import logging
+import resource
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import rasterio
 import torch
 from PIL import Image
+from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional as F
 
 from distill.data import ImageFolder
-from distill.data.folder import FolderView
+from distill.data.folder import FolderView, centre_view
 from distill.data.loader import Draw
 from distill.errors import UserError
+
+TRANSFORM = rasterio.Affine(10, 0, 5e5, 0, -10, 0)
 
 
 @pytest.fixture
@@ -171,3 +177,85 @@ def test_real_images() -> None:
     assert data.train_set is not None
     assert data.val_set is not None
     assert len(data.train_set) + len(data.val_set) == 112
+
+
+@pytest.mark.parametrize("size", [32, 64])
+@pytest.mark.parametrize(("short", "long"), [(1, 31), (3, 100), (7, 99), (20, 400), (150, 1301), (64, 500)])
+def test_the_view_of_a_sliver_is_its_resized_centre(short: int, long: int, size: int) -> None:
+    """Against torch's resize of the whole in floats: in bytes it misreads some images that are one pixel wide."""
+    rng = torch.Generator().manual_seed(0)
+    for shape in ((3, short, long), (3, long, short)):
+        pixels = torch.randint(0, 256, shape, generator=rng, dtype=torch.uint8)
+        whole = F.center_crop(F.resize(pixels.float(), [size], antialias=True), [size, size])
+        assert (centre_view(pixels, size) - whole).abs().max() <= 1.5
+    ordinary = torch.randint(0, 256, (3, 40, 300), generator=rng, dtype=torch.uint8)
+    before = v2.Compose([v2.Resize(size, antialias=True), v2.CenterCrop(size)])
+    assert torch.equal(centre_view(ordinary, size), before(ordinary))
+
+
+def test_a_sliver_takes_the_memory_of_its_view() -> None:
+    """Resized whole, each of these would take more than 4 GB."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for height, width in ((1, 3000), (20, 10_000), (3000, 4)):
+        assert centre_view(torch.zeros((3, height, width), dtype=torch.uint8), 512).shape == (3, 512, 512)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # KiB
+
+
+def test_a_single_image_trains_and_nothing_validates(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    name = "scene_017.png"  # one whose hash is below val_fraction
+    Image.new("RGB", (8, 8)).save(tmp_path / name)
+    data = ImageFolder(str(tmp_path), image_size=8, batch_size=2, val_fraction=0.5, num_workers=0)
+    assert [batch["path"] for batch in _batches(data)] == [[name]]
+    assert data.val_dataloader() == []
+    assert caplog.messages == [
+        f"'{name}' is the only image below {str(tmp_path)!r}: it is trained on, and nothing is validated; give "
+        "data.val_root",
+        "data.batch_size is 2, but there is only 1 training image: a batch holds no more",
+    ]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_bands_and_orientations_are_said_once(tmp_path: Path, workers: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    options = {"driver": "GTiff", "width": 20, "height": 10, "count": 4, "dtype": "uint16", "photometric": "RGB"}
+    for number in range(4):
+        Image.new("RGB", (20, 10)).save(tmp_path / f"{number}.jpg", exif=exif)
+        with rasterio.open(tmp_path / f"{number}.tif", "w", alpha="NO", transform=TRANSFORM, **options) as dataset:
+            dataset.write(np.arange(800, dtype=np.uint16).reshape(4, 10, 20))
+    handler = logging.FileHandler(tmp_path / "said.log")  # workers are other processes, which write to it too
+    logger = logging.getLogger("distill.data.reader")
+    logger.addHandler(handler)
+    data = ImageFolder(str(tmp_path), image_size=8, batch_size=8, val_root=str(tmp_path), num_workers=workers)
+    assert [batch["image"].shape[0] for _ in range(2) for batch in _batches(data)] == [8, 8]
+    assert len(list(data.val_dataloader())) == 1
+    data.teardown("fit")
+    logger.removeHandler(handler)
+    said = (tmp_path / "said.log").read_text()
+    assert said.count("has 4 bands, of which 1, 2, 3 are shown as red, green, blue") == 1
+    assert said.count("is turned upright by its EXIF orientation") == 1
+    for part in ("train", "val"):
+        assert f"turned 4 of 8 {part} images upright" in said
+
+
+def test_chosen_bands(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.tif")
+    data = ImageFolder(str(tmp_path), image_size=8, val_root=str(tmp_path), num_workers=0, bands=[3, 1, 2])
+    (batch,) = data.val_dataloader()
+    assert torch.equal((batch["image"][0] * 255).byte().permute(1, 2, 0), torch.from_numpy(pixels[:, :, [2, 0, 1]]))
+    for bands in ([], [0], [1, 2, 3, 4]):
+        with pytest.raises(UserError, match=r"bands is \[.*\]; give one to three band numbers, counted from 1"):
+            ImageFolder(str(tmp_path), bands=bands)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_folder_of_nothing_but_broken_images_is_one_error(
+    tmp_path: Path, workers: int, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(30):
+        (tmp_path / f"{number}.tif").write_bytes(b"no image")
+    data = ImageFolder(str(tmp_path), val_fraction=0, num_workers=workers)
+    with pytest.raises(UserError, match=r"^all 30 images are broken; the first: image '.*0\.tif' is not an image"):
+        _batches(data)
+    assert caplog.text + capfd.readouterr().err == ""

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import rasterio
 import torch
 from PIL import Image
 from torch import Tensor
@@ -338,3 +339,35 @@ def test_dubai() -> None:
     assert set(sample["label"].unique().tolist()) <= {0, 1, 2, 3, 4, IGNORE}
     assert view["image"].shape == (3, 64, 64)
     assert 0 <= float(view["image"].min()) <= float(view["image"].max()) <= 1
+
+
+def test_negative_and_float_masks_are_indices(tmp_path: Path) -> None:
+    labels = np.array([[0, 1], [2, -9999]])
+    for dtype in (np.int16, np.int32, np.float32):
+        raster(tmp_path / "mask.tif", labels.astype(dtype))
+        with pytest.raises(UserError, match=r"mask\.tif' has the value -9999 at pixel x=1 y=1 \(1 such pixels\)"):
+            ClassTable(INDICES, [IGNORE]).read(tmp_path / "mask.tif")
+        assert ClassTable(INDICES, [-9999]).read(tmp_path / "mask.tif").tolist() == [[0, 1], [2, IGNORE]]
+    raster(tmp_path / "mask.tif", np.array([[0, 1], [2, 2**32 - 1]], np.uint32))
+    assert ClassTable(INDICES, [2**32 - 1]).read(tmp_path / "mask.tif").tolist() == [[0, 1], [2, IGNORE]]
+    for value, named in ((np.nan, "nan"), (0.5, "0.5"), (-3.4e38, "-3.4e[+]38")):
+        raster(tmp_path / "mask.tif", np.array([[0, 1], [2, value]], np.float32))
+        with pytest.raises(UserError, match=rf"has the value {named} at pixel x=1 y=1 .* a class is a whole number"):
+            ClassTable(INDICES, [IGNORE]).read(tmp_path / "mask.tif")
+
+
+def raster(path: Path, values: np.ndarray) -> None:
+    height, width = values.shape
+    transform = rasterio.Affine(10, 0, 5e5, 0, -10, 0)
+    with rasterio.open(path, "w", "GTiff", width, height, 1, dtype=values.dtype, transform=transform) as dataset:
+        dataset.write(values, 1)
+
+
+def test_an_image_that_exif_turns_away_from_its_mask(tmp_path: Path) -> None:
+    data = folder(write(tmp_path, False), val_fraction=0.0)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    path = tmp_path / "val" / "images" / "0.png"
+    Image.open(path).save(path, exif=exif)
+    with pytest.raises(UserError, match=r"0\.png' is 28x20, but its image .* is 20x28 .* EXIF orientation turns it"):
+        data.dataset("val")[0]

@@ -1,5 +1,6 @@
 """Rasters of every kind, written by rasterio with values that are known, and the one rule that makes them RGB."""
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,9 @@ def by_rule(bands: NDArray[Any], valid: NDArray[np.bool_] | None = None) -> NDAr
 
 
 def shown(path: Path, bands: list[int] | None = None) -> NDArray[np.uint8]:
-    pixels = read_image(path, bands)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        pixels = read_image(path, bands)
     assert pixels.dtype == torch.uint8
     assert pixels.is_contiguous()
     return pixels.numpy()

@@ -5,7 +5,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import rasterio
+from PIL import Image
 
 from distill.data.conversion import prepare
 from distill.data.verification import find_parts, verify
@@ -256,3 +259,36 @@ def test_real_ssdd_annotations() -> None:
     assert sizes["val"] == {"small": 356, "medium": 125, "large": 3}
     assert "927 of 928 images are missing" in findings(report, "error")["train/image files"]
     assert "id 0" in findings(report, "warning")["val/annotation id"]
+
+
+def test_images_without_contrast_without_data_and_turned_by_exif(tmp_path: Path) -> None:
+    """`-a_nodata` is forgotten in one file, so that its margin takes the range, and set in another, which is sound."""
+    root = data_set(tmp_path)
+    rng = np.random.default_rng(0)
+    content = json.loads((root / "annotations/train.json").read_text())
+    for number, nodata in enumerate((None, 65535)):
+        values = rng.gamma(2, 300, (48, 64)).astype(np.uint16)
+        values[:, :6] = 65535
+        raster(root / f"images/{number}.tif", values, nodata)
+        content["images"][number]["file_name"] = f"{number}.tif"
+    raster(root / "images/2.tif", np.full((48, 64), -9999, np.float32), -9999)
+    content["images"][2]["file_name"] = "2.tif"
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    Image.open(root / "images/3.png").save(root / "images/3.png", exif=exif)
+    exif[0x0112] = 6
+    Image.open(root / "images/4.png").save(root / "images/4.png", exif=exif)
+    write_json(content, root / "annotations/train.json")
+    found = {(f.level, f.check): f for f in checked(root).findings if f.part == "train"}
+    assert found["warning", "contrast"].cases == ("0.tif",)
+    assert found["warning", "images without data"].cases == ("2.tif",)
+    assert found["warning", "EXIF orientation"].cases == ("3.png", "4.png")
+    (wrong,) = found["error", "image files"].cases
+    assert wrong == "4.png is 48x64, the annotations say 64x48 (its EXIF orientation is applied)"
+
+
+def raster(path: Path, values: np.ndarray, nodata: float | None) -> None:
+    height, width = values.shape
+    options: Any = {"dtype": values.dtype, "nodata": nodata, "transform": rasterio.Affine(10, 0, 5e5, 0, -10, 0)}
+    with rasterio.open(path, "w", "GTiff", width, height, 1, **options) as dataset:
+        dataset.write(values, 1)

@@ -5,9 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import rasterio
 import torch
 from mmengine.config import Config
+from PIL import Image
 
 from distill.cli import main
 from distill.optim import OptimSettings, build_optimizer, lr_factor
@@ -147,6 +150,31 @@ def test_evaluation_views_are_ours(finetune_recipe: Path, tmp_path: Path) -> Non
     assert (shown - ours).abs().max() < 1.5 / 255
     record = batch["data_samples"][0]
     assert (record.img_id, record.img_shape, record.ori_shape) == (target.image_id, target.size, target.original_size)
+
+
+def test_the_config_reads_images_as_fit_does(finetune_recipe: Path, tmp_path: Path) -> None:
+    """16 bits with nodata, an EXIF orientation and bands by number: each would be another image to MMCV's reader."""
+    from mmdet.registry import TRANSFORMS
+
+    from distill.data.images import read_image
+
+    output = tmp_path / "config.py"
+    assert write(finetune_recipe, output, "--data.bands=[3,1,2]") == 0
+    pipelines = [Config.fromfile(output)[f"{split}_dataloader"].dataset.pipeline for split in ("train", "val", "test")]
+    load = TRANSFORMS.build(pipelines[0][0])
+    assert [pipeline[0] for pipeline in pipelines] == [{"type": "DistillLoadImage", "bands": [3, 1, 2]}] * 3
+    values = np.random.default_rng(0).gamma(2, 300, (3, 24, 40)).astype(np.uint16)
+    options = {"driver": "GTiff", "count": 3, "height": 24, "width": 40, "dtype": "uint16", "nodata": 65535}
+    with rasterio.open(tmp_path / "a.tif", "w", transform=rasterio.Affine(10, 0, 5e5, 0, -10, 0), **options) as dataset:
+        dataset.write(np.where(np.arange(40) < 9, 65535, values))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray((values[:, :8] % 256).astype(np.uint8).transpose(1, 2, 0)).save(tmp_path / "b.jpg", exif=exif)
+    for name, size in (("a.tif", (24, 40)), ("b.jpg", (40, 8))):
+        loaded = load({"img_path": str(tmp_path / name)})
+        rgb = np.moveaxis(loaded["img"][..., ::-1], 2, 0)
+        assert np.array_equal(rgb, read_image(tmp_path / name, [3, 1, 2]).numpy())
+        assert (loaded["img_shape"], loaded["ori_shape"]) == (size, size)
 
 
 @pytest.mark.parametrize(
