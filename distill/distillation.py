@@ -212,8 +212,8 @@ class DistillationModule(FiniteGradients):
         if self._stuck_validations == self.stuck_patience:
             warnings.warn(
                 f"the student has been at {float(ratio):.2f} of the image-independent baseline's L1 for "
-                f"{self.stuck_patience} validations: it predicts positions, not images. Try model.loss.standardize true, a cosine term in "
-                "model.loss.terms, or a longer warm-up",
+                f"{self.stuck_patience} validations: it predicts positions, not images. Try model.loss.standardize "
+                "true, a cosine term in model.loss.terms, or a longer warm-up",
                 stacklevel=1,
             )
 

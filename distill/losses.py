@@ -38,7 +38,8 @@ class LossSettings:
         terms: Weight of each term by name.
         corrupted_weight: Weight of positions whose token was corrupted, against 1 for the others.
         standardize: Compare z-scored targets, by the teacher's per-channel mean and standard deviation. Breaks the
-            plateau of targets whose constant part dominates; the student then emits standardised maps.
+            plateau of targets whose constant part dominates. The exported student emits the teacher's scale where its
+            last norm can take it; see `distill.distillation.DistillationModule.exported_student`.
     """
 
     terms: dict[str, float] = field(default_factory=lambda: {"l1": 1.0})

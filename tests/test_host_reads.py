@@ -1,6 +1,7 @@
 """A training step reads nothing back from the device.
 
-The device is PyTorch's "meta": its tensors have no values, so that whatever reads one, or makes a shape of values, fails.
+The device is PyTorch's "meta": its tensors have no values, so that whatever reads one, or makes a shape of values,
+fails.
 """
 
 from collections.abc import Callable
