@@ -114,6 +114,10 @@ class Prediction:
     masks: Tensor  # (N, H, W) bool
 
 
+class Float32Only:
+    """Marks modules that compute parts of themselves in float32 and take no weights of another precision."""
+
+
 @runtime_checkable
 class Head(Protocol):
     """The task part (neck included), built from a student's `feature_info` and the data's class names."""

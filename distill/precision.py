@@ -5,10 +5,6 @@ from typing import Any
 from distill.errors import UserError
 
 
-class Float32Only:
-    """Marks modules that compute parts of themselves in float32 and take no weights of another precision."""
-
-
 def require_precision(trainer: Any, float32_only: str | None) -> None:
     """Refuses a trainer that casts all weights to a precision in which training cannot work.
 

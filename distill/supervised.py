@@ -9,12 +9,12 @@ from typing import Any
 from torch import Tensor, nn
 
 from distill.checkpoint import misfit
-from distill.contracts import FeatureInfo
+from distill.contracts import FeatureInfo, Float32Only
 from distill.divergence import FiniteGradients
 from distill.errors import UserError
 from distill.layers import Normalize
 from distill.optim import OptimSettings, build_optimizer, total_steps
-from distill.precision import Float32Only, require_precision
+from distill.precision import require_precision
 from distill.seeding import seed_step
 
 HeadFactory = Callable[[FeatureInfo, list[str]], nn.Module]

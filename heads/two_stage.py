@@ -10,9 +10,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from distill.contracts import FeatureInfo, Prediction, Target
+from distill.contracts import FeatureInfo, Float32Only, Prediction, Target
 from distill.errors import UserError
-from distill.precision import Float32Only
 from heads.building import build
 from heads.dense_masks import dense_mask_losses
 from heads.float32 import answer_in_float32, steps

@@ -156,3 +156,15 @@ def test_a_checkpoint_of_other_parts_is_one_line(
     assert main(["fit", str(distill_recipe), *other, *student]) == 2
     assert "does not fit the recipe's student: student." in capsys.readouterr().err
     assert not (tmp_path / "other/recipe.yaml").exists()
+
+
+@pytest.mark.parametrize("precision", ["bf16-true", "64-true", "16-true"])
+def test_weights_of_another_precision_are_refused_in_one_line(
+    precision: str, finetune_recipe: Path, distill_recipe: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for recipe in (finetune_recipe, distill_recipe):
+        assert main(["fit", str(recipe), f"--trainer.precision={precision}"]) == 2
+        said = capsys.readouterr().err.strip().splitlines()
+        assert len(said) == 1
+        assert said[0].startswith(f"distill: error: trainer.precision is '{precision}', which casts all weights")
+        assert "bf16-mixed" in said[0]

@@ -230,7 +230,7 @@ def read_curve(folder: Path, metric: str) -> tuple[list[int], list[float]]:
 
 
 def curves_figure(distilled: Path, twins: Mapping[str, Path]) -> Figure:
-    """How distillation left the trivial solution, and how the twins' fine-tuning losses fell.
+    """How distillation fell below the image-independent baseline, and how the twins' fine-tuning losses fell.
 
     Args:
         distilled: Run folder of the distillation.
@@ -239,8 +239,8 @@ def curves_figure(distilled: Path, twins: Mapping[str, Path]) -> Figure:
     figure = Figure(figsize=(9, 3.2), layout="constrained")
     left, right = figure.subplots(1, 2)
     left.plot(*read_curve(distilled, "val/l1_ratio"), marker="o", ms=3, color="#8a6cff", label="student, clean input")
-    left.axhline(1, color="0.5", ls="--", lw=1, label="trivial solution")
-    left.set(title="distillation", xlabel="step", ylabel="validation L1 / trivial L1", ylim=(0, 1.25))
+    left.axhline(1, color="0.5", ls="--", lw=1, label="image-independent baseline")
+    left.set(title="distillation", xlabel="step", ylabel="validation L1 / baseline L1", ylim=(0, 1.25))
     left.legend(frameon=False)
     for name, folder in twins.items():
         steps, values = read_curve(folder, "train/loss")
