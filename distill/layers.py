@@ -82,7 +82,7 @@ def _weights(source: int, target: int, mode: str, antialias: bool, dtype: torch.
     targets = torch.arange(target, device=device).unsqueeze(1)
     # Distances in units of 1 / (2 T) source positions are whole numbers, so nothing is rounded before the division.
     distance = ((2 * targets + 1) * source - (2 * sources + 1) * target).to(dtype)
-    unit = torch.sym_max(source, target) if antialias else target
+    unit: Any = torch.sym_max(source, target) if antialias else target  # an int, or a symbolic one
     weights = _filter(distance / (2 * unit), mode, _ANTIALIASED_SLOPE if antialias else _SLOPE)
     if antialias:
         return weights / weights.sum(1, keepdim=True)
