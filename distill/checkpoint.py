@@ -5,6 +5,7 @@ import json
 import os
 import pickle
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
@@ -37,6 +38,12 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     content = _read(Path(path))
     for key in _WRAPPERS:
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            if others := [name for name, x in content.items() if name != key and _same_names(x, content[key])]:
+                warnings.warn(
+                    f"checkpoint {str(path)!r} holds weights under {key!r}, which are loaded, and the same names under "
+                    f"{' and '.join(map(repr, others))}; write those to a file of their own to load them",
+                    stacklevel=2,
+                )
             content = content[key]
     state = dict(_tensors(content)) if isinstance(content, Mapping) else {}
     if not state:
@@ -44,6 +51,11 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     if any(name.startswith("module.") for name in state):
         state.pop("n_averaged", None)
     return {name.removeprefix("module.").replace("_orig_mod.", ""): tensor for name, tensor in state.items()}
+
+
+def _same_names(one: object, other: Mapping[str, Any]) -> bool:
+    """Whether both are state dicts of one network, such as its weights and their average."""
+    return isinstance(one, Mapping) and bool(one) and one.keys() == other.keys()
 
 
 def _tensors(content: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, Tensor]]:

@@ -161,6 +161,18 @@ def test_two_networks_are_not_chosen_between(tmp_path: Path) -> None:
     assert torch.equal(module[0].weight, network(0)[0].weight)
 
 
+def test_averaged_weights_beside_others_are_announced(tmp_path: Path) -> None:
+    """As timm and DeiT save them; which are loaded is what it always was, but said."""
+    torch.save(
+        {"state_dict": under("", network(0)), "state_dict_ema": under("", network(1)), "epoch": 2}, tmp_path / "a.pth"
+    )
+    with pytest.warns(
+        UserWarning, match="under 'state_dict', which are loaded, and the same names under 'state_dict_ema'"
+    ):
+        state = read_state_dict(tmp_path / "a.pth")
+    assert torch.equal(state["0.weight"], network(0)[0].weight)
+
+
 def test_prefixes_are_listed_where_nothing_fits() -> None:
     state = under("encoder.", nn.Conv2d(1, 1, 1)) | under("decoder.", nn.Conv2d(1, 1, 1))
     with pytest.raises(UserError, match=r"its names begin with decoder\., encoder\.;"):
