@@ -60,7 +60,7 @@ class FiniteGradients(pl.LightningModule):
         norm.masked_fill_(bad, 0)
         found = torch.stack([bad.to(norm) * step, norm])
         self._first_bad = found if self._first_bad is None else found.where(self._first_bad[0] == 0, self._first_bad)
-        if step % max(1, self.trainer.log_every_n_steps) == 0:
+        if step % max(1, self.trainer.log_every_n_steps) == 0:  # type: ignore[attr-defined]
             self._stop_if_diverged()
 
     def _stop_if_diverged(self) -> None:

@@ -200,8 +200,8 @@ class RunFolder(pl.Callback):
                     callback.on_train_end(trainer, pl_module)
         if not trainer.is_global_zero:
             return
-        student: Any
-        student, said = pl_module.exported_student()  # type: ignore[operator]
+        task: Any = pl_module
+        student, said = task.exported_student()
         metadata: dict[str, object] = {
             "class": f"students.{type(student).__name__}" if ours(student) else type(student).__module__,
             "init_args": getattr(student, "init_args", {}),
