@@ -172,7 +172,7 @@ def turn_upright(values: NDArray[Any], orientation: int) -> NDArray[Any]:
     """
     if orientation >= 5:
         values = values.swapaxes(-1, -2)
-    axes = [axis for axis, mirrored in ((-1, (2, 3, 6, 7)), (-2, (3, 4, 7, 8))) if orientation in mirrored]
+    axes = tuple(axis for axis, mirrored in ((-1, (2, 3, 6, 7)), (-2, (3, 4, 7, 8))) if orientation in mirrored)
     return np.flip(values, axes) if axes else values
 
 

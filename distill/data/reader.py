@@ -25,7 +25,7 @@ class ImageReader:
     def __init__(self, count: int = 0, bands: Sequence[int] | None = None, before: "ImageReader | None" = None) -> None:
         self.bands = bands
         self._turned = torch.zeros(count, dtype=torch.bool).share_memory_()
-        self._said = torch.zeros(2, dtype=torch.bool).share_memory_() if before is None else before._said
+        self._said: Tensor = torch.zeros(2, dtype=torch.bool).share_memory_() if before is None else before._said
 
     def read(self, index: int, path: Path) -> Tensor:
         """uint8 RGB (3, H, W) of `path`, the image of number `index`.

@@ -330,10 +330,12 @@ def test_exif_is_applied_to_pixels_and_sizes(scenes: Path, tmp_path: Path, caplo
         path = tmp_path / "scenes/train/images" / record["file_name"]
         exif[0x0112] = tag
         Image.open(path).crop((0, 0, 64, 48 if tag == 6 else 64)).rotate(turn, expand=True).save(path, exif=exif)
-    content["images"], content["annotations"] = [first, {**second, "height": 64, "width": 48}, third], []
+    content["images"] = [first, {**second, "height": 64, "width": 48}, third]
+    ids = {record["id"] for record in content["images"]}
+    content["annotations"] = [a for a in content["annotations"] if a["image_id"] in ids]
     write_json(content, tmp_path / "scenes/train/annotations.json")
     data = CocoViews(
-        tmp_path / "scenes/train/images", CocoAnnotations(tmp_path / "scenes/train/annotations.json"),
+        tmp_path / "scenes/train/images", CocoAnnotations(tmp_path / "scenes/train/annotations.json", on_error="skip"),
         content["images"], 64, "raise",
     )  # fmt: skip
     assert torch.equal(data[0][0], plain)
@@ -341,7 +343,7 @@ def test_exif_is_applied_to_pixels_and_sizes(scenes: Path, tmp_path: Path, caplo
         data[1]
     data[2]
     data.reader.report("train")
-    assert [message.count("upright") for message in caplog.messages] == [1, 1]
+    assert [message.count("upright") for message in caplog.messages if "left out" not in message] == [1, 1]
     assert "turned 2 of 3 train images" in caplog.messages[-1]
 
 
