@@ -167,7 +167,7 @@ class CocoAnnotations:
             )
         if self._dropped:
             logger.warning(
-                "%d objects of %s have parts of fewer than three points or without area, which are left out; the "
+                "%d annotations of %s have parts of fewer than three points or without area, which are left out; the "
                 "first: annotation %s",
                 len(self._dropped),
                 self.path,

@@ -101,7 +101,8 @@ class Zoom:
     """What is seen of objects in a window of the image that is resized: the pixels that they cover by half or more.
 
     The same bits as cropping the mask (H, W) to the window and resizing that, with 0 and 255 for its values, by Pillow
-    or torchvision (bilinear, antialiased), but only the pixels about the object are touched.
+    (bilinear, first the width, then the height), but only the pixels about the object are touched. torchvision, with
+    antialiasing, differs in one pixel of a million: its weights have fewer bits.
 
     Args:
         window: Top, left, height and width of the window in the image file.

@@ -146,3 +146,61 @@ def test_missing_and_damaged_files(tmp_path: Path) -> None:
         path.write_text(text, encoding="latin-1")
         with pytest.raises(UserError, match=r"a\.json' (are not valid JSON|have no list)"):
             CocoAnnotations(path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "wanted"),
+    [
+        ({"segmentation": [*SQUARE, [3.0, 3.0, 3.0, 3.0]]}, {"segmentation": SQUARE}),
+        ({"segmentation": [[1, 1], *SQUARE, [0, 0, 1, 1, 2]]}, {"segmentation": SQUARE}),
+        ({"segmentation": [[0, 0, 2, 2, 4, 4], *SQUARE]}, {"segmentation": SQUARE}),
+        ({"bbox": None}, {"bbox": [1, 2, 4, 4]}),
+        ({"bbox": []}, {"bbox": [1, 2, 4, 4]}),
+        ({"area": None}, {"area": 16.0}),
+        ({"iscrowd": None}, {"iscrowd": 0}),
+        ({"iscrowd": False}, {"iscrowd": 0}),
+        ({"iscrowd": True}, {"iscrowd": 1}),
+        ({"iscrowd": 1.0, "segmentation": []}, {"segmentation": [[1, 2, 5, 2, 5, 6, 1, 6]], "iscrowd": 1}),
+        ({"id": 9.0, "image_id": 0.0, "category_id": 7.0}, {"image_id": 0, "category_id": 7}),
+        ({"segmentation": {"size": [8.0, 10.0], "counts": [0.0, 3.0, 77.0]}}, {"area": 16.0}),
+    ],
+)
+def test_what_labelling_tools_write(tmp_path: Path, changes: dict[str, Any], wanted: dict[str, Any]) -> None:
+    data = content()
+    data["images"][0].update(id=0.0, height=8.0, width=10.0)
+    data["categories"][0].update(id=7.0)
+    data["annotations"] = [data["annotations"][0] | changes]
+    annotations = CocoAnnotations(write(tmp_path, data), scored=True)
+    (record,) = annotations.objects(0)
+    truth = annotations.ground_truth([0])
+    assert all((truth["annotations"][0] | {"label": 1})[key] == value for key, value in wanted.items())
+    assert isinstance(truth["images"][0]["height"], int)
+    assert isinstance(record["category_id"], int)
+    coco = COCO(str(write(tmp_path, truth)))
+    assert np.array_equal(coco.annToMask(coco.anns[1]), decode_mask(record["segmentation"], 8, 10))
+
+
+def test_a_missing_box_is_that_of_the_mask(tmp_path: Path) -> None:
+    data = content()
+    del data["annotations"][0]["bbox"]
+    assert CocoAnnotations(write(tmp_path, data)).objects(0)[0]["bbox"] == [1, 2, 4, 4]
+
+
+def test_dropped_parts_are_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    data = content()
+    for record in data["annotations"][:1]:
+        record["segmentation"] = [*SQUARE, [1, 1, 1, 1]]
+    CocoAnnotations(write(tmp_path, data))
+    (message,) = caplog.messages
+    assert message.startswith("1 annotations of ")
+    assert message.endswith("which are left out; the first: annotation 0")
+
+
+def test_the_way_out_is_one_that_works(tmp_path: Path) -> None:
+    data = content()
+    data["annotations"][0]["segmentation"] = []
+    path = write(tmp_path, data)
+    with pytest.raises(UserError, match="or set on_error: skip to train without such objects"):
+        CocoAnnotations(path)
+    with pytest.raises(UserError, match=r"correct or delete it there, .*\(on_error is for training files\)"):
+        CocoAnnotations(path, scored=True)

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,11 @@ import numpy as np
 import pytest
 import rasterio
 from PIL import Image
+from rich.console import Console
 
 from distill.data.conversion import prepare
-from distill.data.verification import find_parts, verify
+from distill.data.landcover import SemanticFolder
+from distill.data.verification import find_parts, verify, verify_landcover
 from distill.errors import UserError
 from tests.data.checking import checked, data_set, findings
 from tests.data.published import hrsid_coco, save, scene, shared, write_json
@@ -54,7 +57,11 @@ def test_a_sound_data_set(tmp_path: Path) -> None:
             lambda c: c["annotations"][0].update(bbox=[0, 0, 64, 48], segmentation=[[0, 0, 64, 0, 64, 48, 0, 48]]),
             "warning", "geometry", "a mask of more than 95% of the image, as of an inverted label",
         ),
-        (lambda c: c["annotations"][0].update(id=0), "warning", "annotation id", "one annotation has the id 0"),
+        (
+            lambda c: c["annotations"][0]["segmentation"].append([3.0, 3.0, 3.0, 3.0]),
+            "warning", "geometry", "a polygon part of fewer than three points or without area, which is left out",
+        ),
+        (lambda c: c["annotations"][0].update(segmentation=[]), "error", "no outline", "1 of 6 annotations cannot"),
         (lambda c: c["annotations"].pop(), "note", "empty images", "1 of 6 images without an object"),
         (
             lambda c: c["categories"].append({"id": 2, "name": "tank"}),
@@ -64,7 +71,7 @@ def test_a_sound_data_set(tmp_path: Path) -> None:
             lambda c: c["annotations"].extend(
                 {**c["annotations"][0], "id": 100 + i, "bbox": [4, 6, 17 + i / 100, 13]} for i in range(101)
             ),
-            "warning", "crowded images", "an image has 102 objects",
+            "warning", "crowded images", "an image has 102 objects, 102 of one class",
         ),
         (lambda c: c["images"][0].update(width=63), "error", "image files", "1 image of another size"),
         (lambda c: c["images"][0].update(file_name="9.png"), "error", "image files", "1 of 6 images are missing"),
@@ -187,6 +194,8 @@ def test_leftovers_of_other_programs_are_no_parts(tmp_path: Path) -> None:
         ("annotations/PART.json", "imgs/PART", ""),
         ("PART/_annotations.coco.json", "PART", ""),  # Roboflow
         ("PART/annotations.json", "PART/images", ""),
+        ("PART/labels.json", "PART/data", ""),  # FiftyOne
+        ("PART.json", "data", ""),
         ("PART.json", "images", ""),
         ("annotations/PART.json", "images", "images/"),
         ("annotations/instances_PART2017.json", "PART2017", "PART2017/"),
@@ -258,7 +267,7 @@ def test_real_ssdd_annotations() -> None:
     assert sizes["train"] == {"small": 1610, "medium": 487, "large": 5}
     assert sizes["val"] == {"small": 356, "medium": 125, "large": 3}
     assert "927 of 928 images are missing" in findings(report, "error")["train/image files"]
-    assert "id 0" in findings(report, "warning")["val/annotation id"]
+    assert not [finding for finding in report.findings if "id 0" in finding.message]  # it is scored, see `ground_truth`
 
 
 def test_images_without_contrast_without_data_and_turned_by_exif(tmp_path: Path) -> None:
@@ -292,3 +301,62 @@ def raster(path: Path, values: np.ndarray, nodata: float | None) -> None:
     options: Any = {"dtype": values.dtype, "nodata": nodata, "transform": rasterio.Affine(10, 0, 5e5, 0, -10, 0)}
     with rasterio.open(path, "w", "GTiff", width, height, 1, **options) as dataset:
         dataset.write(values, 1)
+
+
+def test_the_text_has_a_line_for_each_kind_and_the_worst_first(tmp_path: Path) -> None:
+    def change(content: dict[str, Any]) -> None:
+        for annotation in content["annotations"][:4]:
+            annotation["bbox"] = [30, 30, 9, 9]
+        content["annotations"][4]["bbox"] = [0, 0, 0, 5]
+        content["annotations"][5]["area"] = 1
+        content["categories"].append({"id": 2, "name": "tank"})
+
+    report = checked(data_set(tmp_path, change))
+    texts = {}
+    for everything in (False, True):
+        console = Console(width=200, file=StringIO())
+        report.print(console, everything)
+        texts[everything] = console.file.getvalue().splitlines()
+    levels = [line.split()[0] for line in texts[False] if line.startswith(("error ", "warning ", "note "))]
+    assert levels == sorted(levels)  # as it happens, the worst is the first by letter, too
+    assert len(levels) == len(set((f.level, f.check) for f in report.findings)) < len(report.findings)
+    (doubts,) = [line for line in texts[False] if line.startswith("warning  geometry")]
+    assert "train: 4 objects with a box that is more than 3 pixels off their mask" in doubts
+    assert "train: 1 object with an area more than a factor of 2 off" in doubts
+    (cases,) = [line for line in texts[False] if "; and 3 more" in line]
+    assert cases.count("annotation") == 2
+    assert texts[False][-1].endswith("--all lists every case")
+    assert sum("box [30, 30, 9, 9]" in line for line in texts[True]) == 4
+
+
+def test_land_cover(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for part, count in (("train", 4), ("val", 2)):
+        for number in range(count):
+            save(scene(number + 10 * (part == "val")), tmp_path / f"{part}/images/{number}.png")
+            labels = rng.integers(0, 2, (48, 64), dtype=np.uint8)
+            labels[:24] = 9
+            save(Image.fromarray(labels), tmp_path / f"{part}/masks/{number}.png")
+    module = SemanticFolder(str(tmp_path), {"land": 0, "water": 1, "road": 2}, ignore=[9])
+    report = verify_landcover("dubai", module)
+    assert [(part.name, part.images) for part in report.summaries] == [("train", 4), ("val, test", 2)]
+    pixels = report.summaries[0].pixels
+    assert pixels["not labelled"] == (4 * 24 * 64, 4)
+    assert pixels["land"][0] + pixels["water"][0] == 4 * 24 * 64
+    assert pixels["road"] == (0, 0)
+    assert {f"{f.part}/{f.check}" for f in report.findings} == {"train/class balance", "val, test/class balance"}
+    save(Image.fromarray(np.full((48, 64), 7, np.uint8)), tmp_path / "train/masks/0.png")
+    save(Image.fromarray(np.zeros((48, 60), np.uint8)), tmp_path / "train/masks/1.png")
+    shutil.copy(tmp_path / "train/images/2.png", tmp_path / "val/images/0.png")
+    found = findings(verify_landcover("dubai", module), "error")
+    assert "1 of 4 masks cannot be used" in found["train/mask values"]
+    assert "1 image of another size than annotated" in found["train/image files"]
+    report = verify_landcover("dubai", module)
+    assert [one.files for one in report.lookalikes if one.across] == [
+        (str(tmp_path / "train/images/2.png"), str(tmp_path / "val/images/0.png"))
+    ]
+    console = Console(width=200, file=StringIO())
+    report.print(console)
+    assert "land" in console.file.getvalue()
+    (tmp_path / "train/masks/3.png").unlink()
+    assert "have no mask file" in findings(verify_landcover("dubai", module), "error")["train/files"]

@@ -1,0 +1,145 @@
+"""Masks of the rectangle that an object fills equal those of the whole image, at a fraction of the memory."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from pycocotools import mask as coco_mask
+from torchvision.transforms.v2 import functional as F
+
+from distill.data.annotations import CocoAnnotations
+from distill.data.instances import Window, view
+from distill.data.masks import Zoom, decode_mask, decode_patch, encode_mask, extent_of
+from distill.instance_masks import Patch
+from tests.data.published import shared
+
+
+def pasted(patch: Patch | None, height: int, width: int) -> NDArray[np.uint8]:
+    mask = np.zeros((height, width), np.uint8)
+    if patch is not None:
+        rows, columns = patch.pixels.shape
+        mask[patch.top : patch.top + rows, patch.left : patch.left + columns] = patch.pixels
+    return mask
+
+
+def by_way_of_the_whole_image(
+    segmentation: Any, height: int, width: int, window: tuple[int, int, int, int], size: tuple[int, int]
+) -> NDArray[np.uint8]:
+    """The slow twin of `decode_patch` and `Zoom`."""
+    top, left, rows, columns = window
+    crop = decode_mask(segmentation, height, width)[top : top + rows, left : left + columns] * np.uint8(255)
+    # Widths first, as torch does; Pillow 13 takes the cheaper order where it resizes both at once.
+    wide = Image.fromarray(crop).resize((size[1], rows), Image.Resampling.BILINEAR)
+    return (np.asarray(wide.resize(size[::-1], Image.Resampling.BILINEAR)) >= 128).astype(np.uint8)
+
+
+def shapes(rng: np.random.Generator, height: int, width: int) -> list[Any]:
+    """Segmentations of every form, some of which stick out of the image or are full columns of it."""
+    polygons = [
+        (rng.uniform(-0.2, 1.2, (rng.integers(3, 9), 2)) * [width, height]).round(rng.integers(3)).ravel().tolist()
+        for _ in range(6)
+    ]
+    noise = (rng.random((height, width)) < 0.1).astype(np.uint8)
+    columns = np.zeros((height, width), np.uint8)
+    columns[:, 2:5] = 1
+    one = np.zeros((height, width), np.uint8)
+    one[-1, -1] = 1
+    runs = np.diff(np.flatnonzero(np.diff(noise.ravel("F"), prepend=2)), append=noise.size).tolist()
+    counts = runs if not noise[0, 0] else [0, *runs]
+    rles = [encode_mask(mask) for mask in (noise, columns, one, np.ones((height, width)))]
+    return [polygons[:1], polygons[1:2], polygons[2:], {"size": [height, width], "counts": counts}, *rles]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_patches_equal_the_masks_of_whole_images(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    height, width = (int(side) for side in rng.integers(6, 60, 2))
+    for segmentation in shapes(rng, height, width):
+        mask = decode_mask(segmentation, height, width)
+        assert np.array_equal(pasted(decode_patch(segmentation, height, width), height, width), mask)
+        for _ in range(4):
+            rows, columns = int(rng.integers(1, height + 1)), int(rng.integers(1, width + 1))
+            window = (int(rng.integers(height - rows + 1)), int(rng.integers(width - columns + 1)), rows, columns)
+            size = int(rng.integers(1, 2 * rows + 1)), int(rng.integers(1, 2 * columns + 1))
+            for out in ((rows, columns), size, (max(1, rows // 2), max(1, columns // 2))):
+                patch = Zoom(window, out)(decode_patch(segmentation, height, width))
+                wanted = by_way_of_the_whole_image(segmentation, height, width, window, out)
+                assert np.array_equal(pasted(patch, *out), wanted)
+                assert (patch is None) == (not wanted.any())
+
+
+def test_patches_of_published_outlines_equal_the_masks_of_whole_images() -> None:
+    for path in (shared("nwpu") / "annotations/val.json", shared("ssdd") / "annotations/val.json"):
+        annotations = CocoAnnotations(path)
+        for image in annotations.images[::9]:
+            height, width = image["height"], image["width"]
+            window = (height // 5, width // 7, height // 2, width // 2)
+            for record in annotations.objects(image["id"]):
+                shape = record["segmentation"]
+                patch = decode_patch(shape, height, width)
+                assert np.array_equal(pasted(patch, height, width), decode_mask(shape, height, width))
+                wanted = by_way_of_the_whole_image(shape, height, width, window, (90, 120))
+                assert np.array_equal(pasted(Zoom(window, (90, 120))(patch), 90, 120), wanted)
+
+
+def test_torchvision_sees_the_same() -> None:
+    rng = np.random.default_rng(0)
+    differing = 0
+    for _ in range(40):
+        x, y, radius = rng.uniform(10, 60, 3)
+        angles = np.sort(rng.uniform(0, 2 * np.pi, 7))
+        polygon = np.stack([x + radius * np.cos(angles), y + radius * np.sin(angles)], axis=1).clip(0, 70)
+        shape = [polygon.ravel().tolist()]
+        size = tuple(rng.integers(12, 140, 2).tolist())
+        covered = torch.from_numpy(decode_mask(shape, 70, 70) * np.uint8(255))[None]
+        wanted = (F.resize(covered, list(size), antialias=True)[0] >= 128).numpy()
+        differing += int((pasted(Zoom((0, 0, 70, 70), size)(decode_patch(shape, 70, 70)), *size) != wanted).sum())
+    assert differing <= 4  # of 200,000 pixels; its weights have fewer bits on some processors
+
+
+def test_an_empty_segmentation() -> None:
+    empty = {"size": [4, 5], "counts": [20]}
+    assert extent_of(empty, 4, 5) == [0, 0, 0, 0]
+    assert decode_patch(empty, 4, 5).pixels.size == 0
+    assert Zoom((0, 0, 4, 5), (8, 10))(decode_patch(empty, 4, 5)) is None
+
+
+def peak_memory() -> int:
+    """Highest resident memory of this process since the last call, in MiB."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    (peak,) = (int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        pytest.skip("this system does not count peaks anew")
+    return peak // 1024
+
+
+@pytest.mark.parametrize(("count", "height", "width"), [(2000, 1024, 1024), (300, 3000, 4000)])
+def test_crowded_images_take_little_memory(count: int, height: int, width: int) -> None:
+    rng = np.random.default_rng(0)
+    corners = (rng.uniform(0, 0.97, (count, 2)) * [width, height]).round()
+    side = 0.02 * width
+    records = [
+        {"bbox": [x, y, side, side], "segmentation": [[x, y, x + side, y, x + side, y + side, x, y + side]], "label": 0}
+        for x, y in corners.tolist()
+    ]
+    pixels = torch.zeros(3, height, width, dtype=torch.uint8)
+    peak_memory()
+    before = peak_memory()
+    target = view(pixels, records, 1, Window(0, 0, height, width, 1024 * height // width, 1024, turns=1), 1024)[1]
+    assert peak_memory() - before < 200  # a MiB for each object, several times over, if they were dense
+    assert target.masks.shape == (count, 1024, 1024)
+    areas = torch.tensor([int(mask.sum()) for mask in target.masks[:5]])
+    assert ((areas - (0.02 * 1024) ** 2).abs() < 60).all()
+
+
+def test_encoding_is_that_of_pycocotools() -> None:
+    mask = (np.random.default_rng(0).random((9, 13)) < 0.4).astype(np.uint8)
+    encoded = encode_mask(mask.astype(bool))
+    assert encoded == {"size": [9, 13], "counts": coco_mask.encode(np.asfortranarray(mask))["counts"].decode()}
+    assert np.array_equal(decode_mask(encoded, 9, 13), mask)
