@@ -15,7 +15,8 @@ def both() -> tuple[InstanceMasks, torch.Tensor]:
     rng = np.random.default_rng(0)
     dense = torch.zeros(4, 9, 12, dtype=torch.bool)
     patches = []
-    for mask, (top, left, height, width) in zip(dense, [(0, 0, 9, 12), (2, 3, 4, 5), (8, 11, 1, 1), (1, 0, 3, 2)]):
+    frames = [(0, 0, 9, 12), (2, 3, 4, 5), (8, 11, 1, 1), (1, 0, 3, 2)]
+    for mask, (top, left, height, width) in zip(dense, frames, strict=True):
         pixels = rng.integers(0, 2, (height, width), dtype=np.uint8)
         mask[top : top + height, left : left + width] = torch.from_numpy(pixels).bool()
         patches.append(Patch(top, left, pixels))

@@ -224,3 +224,26 @@ def test_actions_are_named_in_the_help(capsys: pytest.CaptureFixture[str]) -> No
             main(["data", *words, "--help"])
         assert caught.value.code == 0
     assert "prepare" in capsys.readouterr().out
+
+
+def test_land_cover_by_its_recipe(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for part in ("train", "val"):
+        for number in range(2):
+            save(scene(number + 5 * (part == "val")), tmp_path / f"{part}/images/{number}.png")
+            save(Image.fromarray(np.eye(48, 64, dtype=np.uint8)), tmp_path / f"{part}/masks/{number}.png")
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(
+        "data:\n  class_path: distill.data.SemanticFolder\n  init_args: {root: nowhere, classes: {land: 0, line: 1}}\n"
+    )
+    assert main(["data", "verify", str(recipe), "--root", str(tmp_path)]) == 0
+    out = lines(capsys)
+    assert out[1].split() == ["class", "train:", "pixels", "(2", "images)", "val,", "test:", "pixels", "(2", "images)"]
+    assert out[-1] == "0 errors, 0 warnings, 0 notes"
+    sheet = tmp_path / "sheet.png"
+    assert main(["data", "preview", str(recipe), "--root", str(tmp_path), "--output", str(sheet), "--part", "val"]) == 0
+    drawn = np.asarray(Image.open(sheet).convert("RGB"))
+    assert (drawn == (46, 196, 182)).all(axis=2).sum() > 50  # the second class in the legend
+    assert main(["data", "verify", str(recipe)]) == 2
+    assert "does not exist; check data.init_args.root" in capsys.readouterr().err
+    assert main(["data", "verify", str(tmp_path), "--root", str(tmp_path)]) == 2
+    assert "--root" in capsys.readouterr().err
