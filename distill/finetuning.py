@@ -21,8 +21,8 @@ class FineTuningModule(SupervisedModule):
         student: A `distill.contracts.Student`, with or without distilled weights.
         head: Builds a `distill.contracts.Head` from the student's `feature_info` and the data's class names.
         optim: Optimizer and schedule.
-        max_detections: Detections of each class in an image that average precision looks at. The head must find as many: its own
-            limit is a key of the head.
+        max_detections: Detections of each class in an image that average precision looks at. The head must find as
+            many: its own limit, over all classes, is a key of the head.
     """
 
     monitor = ("val/mask/AP", "max")

@@ -16,7 +16,7 @@ from distill.instance_masks import InstanceMasks
 _AT_ONCE = 1 << 26  # values of the float32 masks that regions are cut from: 256 MiB
 
 
-class MasksOnDemand(BitmapMasks):  # type: ignore[misc]
+class MasksOnDemand(BitmapMasks):
     """`BitmapMasks` of the chosen instances, with the same results, that does not hold N whole images.
 
     Args:

@@ -19,6 +19,7 @@ from distill.errors import UserError
 
 if TYPE_CHECKING:
     from distill.data.label_pairs import Pair
+    from distill.data.verification.report import Report
 
 
 def run(words: list[str]) -> None:
@@ -92,7 +93,7 @@ def _verify(arguments: argparse.Namespace) -> None:
     _refuse_root(arguments.root, recipes)
     roots = [_root(name) for name in arguments.roots if name not in recipes]
     bands = band_numbers("--bands", arguments.bands)
-    reports = []
+    reports: list[Report] = []
     for name in recipes:
         module = data_module(name, arguments.root)
         if isinstance(module, SemanticImages):

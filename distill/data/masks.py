@@ -1,7 +1,7 @@
 """COCO segmentations and pixels: the only code that turns one into the other.
 
-Outlines and run lengths are rasterised by pycocotools, as evaluation does; pixels are made only of the rectangle that an
-object fills, so that the cost is that of the objects and not of the image for each of them.
+Outlines and run lengths are rasterised by pycocotools, as evaluation does; pixels are made only of the rectangle that
+an object fills, so that the cost is that of the objects and not of the image for each of them.
 
 Axes: H W pixels of the image file. A segmentation is a list of polygons [x1, y1, x2, y2, ...], or a run-length encoding
 (RLE) with counts as list or as text.

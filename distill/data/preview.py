@@ -100,7 +100,7 @@ def class_sheet(
     for axes, (pair, pixels, labels) in zip(grid, read, strict=False):
         if pixels.shape[-2:] != labels.shape:
             raise UserError(f"image {str(pair.image)!r} and mask {str(pair.mask)!r} are of different sizes")
-        size = _reduced(*labels.shape, round(cell * _DOTS))
+        size = _reduced(labels.shape[0], labels.shape[1], round(cell * _DOTS))
         shown = _resized(pixels, size)
         nearest = F.resize(labels[None], list(size), interpolation=F.InterpolationMode.NEAREST_EXACT)[0].numpy()
         axes.imshow((1 - _OPACITY) * shown + _OPACITY * colours[nearest])
@@ -112,14 +112,14 @@ def class_sheet(
     return figure
 
 
-def _sheet(sizes: Sequence[Sequence[int]]) -> tuple[Figure, Sequence[Axes], float]:
+def _sheet(sizes: Sequence[Sequence[int]]) -> tuple[Figure, list[Axes], float]:
     """A figure with axes for images of these heights and widths, and how many inches wide each is."""
     columns = round(math.sqrt(4 / 3 * len(sizes)))
     rows = math.ceil(len(sizes) / columns)
     aspect = float(np.median([height / width for height, width in sizes]).clip(1 / _LONGEST, _LONGEST))
     cell = max(_CELL, _SHEET / columns)
     figure = Figure(figsize=(cell * columns, (cell * aspect + 0.3) * rows), layout="constrained")
-    grid = figure.subplots(rows, columns, squeeze=False).ravel()
+    grid = figure.subplots(rows, columns, squeeze=False).ravel().tolist()
     for axes in grid[len(sizes) :]:
         axes.set_axis_off()
     return figure, grid, cell

@@ -40,7 +40,8 @@ class CocoEvaluator:
     Args:
         ground_truth: The annotation file's content.
         class_names: Names in label order; each must be a category of the file. Other categories are left out.
-        max_detections: Instances of each class in an image that count, best first. COCO's 100 is too few for dense tiles.
+        max_detections: Instances of each class in an image that count, best first. COCO's 100 is too few for dense
+            tiles.
         kinds: What is scored, of "box", "mask" and "boundary" (see `distill.evaluation.boundary`).
 
     Raises:

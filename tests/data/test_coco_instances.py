@@ -145,7 +145,7 @@ def test_a_single_image_cannot_be_held_out(scenes: Path) -> None:
     content["annotations"] = [record for record in content["annotations"] if record["image_id"] == 1]
     path = scenes / "single.json"
     path.write_text(json.dumps(content))
-    with pytest.raises(UserError, match="list 1 image, of which none can be held out.*may be the training files"):
+    with pytest.raises(UserError, match=r"list 1 image, of which none can be held out.*may be the training files"):
         one_file(scenes, train_annotations=str(path)).setup("fit")
 
 

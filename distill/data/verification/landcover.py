@@ -151,8 +151,9 @@ def verify_landcover(
         raise faults[0][1]
     parts: list[CheckedFiles] = []
     report = LandCoverReport(name)
-    for split, error in faults:
-        report.findings.append(Finding("error", split, "files", str(error), "This report is without that part"))
+    report.findings += [
+        Finding("error", split, "files", str(fault), "This report is without that part") for split, fault in faults
+    ]
     for split, found in pairs.items():
         part = LabelledPart(split, found, module, track)
         report.summaries.append(part.summary)
