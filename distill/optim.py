@@ -126,9 +126,9 @@ def lr_factor(step: int, total_steps: int, settings: OptimSettings) -> float:
     return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
 
 
-def batches_per_epoch(trainer: pl.Trainer) -> int:
-    """Batches of an epoch that this process trains on."""
-    batches = len(trainer.datamodule.train_dataloader())  # type: ignore[attr-defined]
+def batches_per_epoch(trainer: pl.Trainer, data: Any) -> int:
+    """Batches of an epoch that this process trains on; `data` is the data module."""
+    batches = len(data.train_dataloader())
     limit = trainer.limit_train_batches
     return min(batches, limit) if isinstance(limit, int) else int(batches * limit)
 
@@ -142,7 +142,8 @@ def total_steps(trainer: pl.Trainer) -> int:
     """
     if trainer.max_epochs in (-1, None):
         return trainer.max_steps
-    steps = math.ceil(batches_per_epoch(trainer) / trainer.accumulate_grad_batches) * trainer.max_epochs
+    batches = batches_per_epoch(trainer, trainer.datamodule)  # type: ignore[attr-defined]
+    steps = math.ceil(batches / trainer.accumulate_grad_batches) * trainer.max_epochs
     return steps if trainer.max_steps == -1 else min(steps, trainer.max_steps)
 
 

@@ -265,7 +265,7 @@ class RecipeCLI(LightningCLI):
         every = self.trainer.val_check_interval
         if self.trainer.check_val_every_n_epoch is None or not isinstance(every, int):
             return
-        batches = batches_per_epoch(self.trainer)
+        batches = batches_per_epoch(self.trainer, self.datamodule)
         if every > batches and self.trainer.limit_val_batches:
             raise UserError(
                 f"trainer.val_check_interval is {every} batches, but an epoch has {batches}; with "
