@@ -99,7 +99,7 @@ def _verify(arguments: argparse.Namespace) -> None:
         if isinstance(module, SemanticImages):
             reports.append(verify_landcover(name, module, arguments.overlaps, _track, bands))
         else:
-            reports.append(verify(name, parts_of(module, name), arguments.overlaps, _track, bands or module.bands))
+            reports.append(verify(name, parts_of(module), arguments.overlaps, _track, bands or module.bands))
     files = [root for root in roots if is_file(root)]
     sets = [(str(root), find_parts(root, images=arguments.images)) for root in roots if root not in files]
     if files:
@@ -141,17 +141,13 @@ def _preview(arguments: argparse.Namespace) -> None:
             pairs, module.table, len(arguments.image) or arguments.count, arguments.seed, bands or module.bands
         )
     else:
-        found = (
-            parts_of(module, arguments.root)
-            if module is not None
-            else find_parts(_root(arguments.root), images=arguments.images)
-        )
+        found = parts_of(module) if module is not None else find_parts(_root(arguments.root), images=arguments.images)
         parts = {part.name: part for part in found}
         name = arguments.part or next(iter(parts))
         if name not in parts:
             raise unknown_name("--part", name, parts)
         annotations = CocoAnnotations(parts[name].annotations, on_error="skip")
-        bands = bands or (module.bands if module is not None else None)
+        bands = bands or (None if module is None else module.bands)
         sheet = contact_sheet(annotations, parts[name].images, arguments.count, arguments.seed, arguments.image, bands)
     save(sheet, arguments.output)
     print(f"wrote {arguments.output}")

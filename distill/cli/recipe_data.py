@@ -7,6 +7,7 @@ from pytorch_lightning import LightningDataModule
 
 from distill.cli.recipes import find, shipped
 from distill.data.coco import CocoInstances
+from distill.data.semantic import SemanticImages
 from distill.data.verification import Part
 from distill.errors import UserError
 
@@ -17,7 +18,7 @@ def is_recipe(name: str) -> bool:
     return path.suffix in (".yaml", ".yml") or (path / "recipe.yaml").is_file() or name in shipped()
 
 
-def data_module(recipe: str, root: Path | None) -> LightningDataModule:
+def data_module(recipe: str, root: Path | None) -> CocoInstances | SemanticImages:
     """Builds the data module of a recipe.
 
     Args:
@@ -25,7 +26,8 @@ def data_module(recipe: str, root: Path | None) -> LightningDataModule:
         root: The data set's folder, in place of the one that the recipe names.
 
     Raises:
-        UserError: There is no such recipe, it has no usable `data`, or the data module refuses its arguments.
+        UserError: There is no such recipe, it has no usable `data`, the data has no labels, or the data module refuses
+            its arguments.
     """
     from jsonargparse import ArgumentError, ArgumentParser
 
@@ -46,17 +48,13 @@ def data_module(recipe: str, root: Path | None) -> LightningDataModule:
     except ArgumentError as error:
         raise UserError(f"`data` of {path} cannot be used: {' '.join(str(error).split())}") from error
     module: LightningDataModule = parser.instantiate_classes(parsed).data
+    if not isinstance(module, CocoInstances | SemanticImages):
+        raise UserError(f"the data of {recipe} has no labels to look at ({type(module).__name__})")
     return module
 
 
-def parts_of(module: LightningDataModule, recipe: str) -> list[Part]:
-    """The annotation files of a data module for instances; splits of one file are one part.
-
-    Raises:
-        UserError: It has none.
-    """
-    if not isinstance(module, CocoInstances):
-        raise UserError(f"the data of {recipe} has no labels to look at ({type(module).__name__})")
+def parts_of(module: CocoInstances) -> list[Part]:
+    """The annotation files of a data module for instances; splits of one file are one part."""
     splits: dict[tuple[str, str], list[str]] = {}
     for split, source in module.sources.items():
         splits.setdefault(source, []).append(split)
