@@ -7,11 +7,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from mmdet.structures.mask import BitmapMasks
 from numpy.typing import NDArray
 from torch import Tensor
 
 from distill.instance_masks import InstanceMasks
+from heads.mmcv_ops import ensure_mmcv_ops
+
+ensure_mmcv_ops()  # before mmdet
+
+from mmdet.structures.mask import BitmapMasks  # noqa: E402
 
 _AT_ONCE = 1 << 26  # values of the float32 masks that regions are cut from: 256 MiB
 

@@ -15,7 +15,7 @@ SOURCES = sorted(
     for path in (ROOT / folder).rglob("*.py")
 )
 
-OPENERS = ("Image", "rasterio", "zipfile", "tarfile", "webbrowser")  # whose `open` reads no text
+OPENERS = ("Image", "rasterio", "zipfile", "tarfile", "webbrowser", "os", "self")  # whose `open` reads no text
 
 
 def _opens_text(call: ast.Call) -> bool:

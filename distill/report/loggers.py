@@ -122,7 +122,8 @@ def log_scores(folder: Path, name: str, experiment: str, facts: Mapping[str, Any
     if wants_wandb():
         from distill.report import wandb
 
-        wandb.log_scores(folder, name, experiment, facts, json.loads((folder / f"{stage}.json").read_text()))
+        scores = json.loads((folder / f"{stage}.json").read_text(encoding="utf-8"))
+        wandb.log_scores(folder, name, experiment, facts, scores)
 
 
 def wants_wandb() -> bool:

@@ -43,6 +43,7 @@ class Stripes(nn.Module):
     def __init__(self, target: str, channels: int) -> None:
         super().__init__()
         self.channels = {target: channels}
+        self.reduction = {target: STRIDE}
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         ((target, channels),) = self.channels.items()

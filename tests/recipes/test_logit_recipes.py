@@ -63,7 +63,7 @@ def test_a_run_with_a_teacher_is_tested_without_it(
     assert main(["test", str(run), "--trainer.limit_test_batches=1"]) == 0
     assert (run / "test_classes.csv").is_file()
     assert main(["fit", str(run), "--ckpt_path=last", "--trainer.max_steps=3"]) == 2
-    assert "teacher.ckpt' does not exist" in capsys.readouterr().err
+    assert "teacher.ckpt; resuming needs the teacher" in capsys.readouterr().err
 
 
 def test_an_interrupted_run_ends_with_the_same_weights(taught: list[str], tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ def test_perfect_predictions_look_like_the_ground_truth(scenes: Path, image_size
     evaluator = CocoEvaluator(data(scenes, 64).ground_truth("test"), data(scenes, 64).class_names)
     for _, target in (whole[index] for index in range(len(whole))):
         scores = torch.linspace(1, 0.9, len(target.labels))
-        evaluator.update([Prediction(target.image_id, target.boxes, scores, target.labels, target.masks)])
+        evaluator.update([Prediction(target.image_id, target.boxes, scores, target.labels, target.masks[:])])
     axes = instances_figure(view, evaluator).axes
     assert len(axes) == 2 * 4
     for left, right in zip(axes[::2], axes[1::2], strict=True):
