@@ -11,6 +11,7 @@ from typing import Any, Protocol, Self, runtime_checkable
 import torch
 from torch import Tensor
 
+from distill.errors import UserError
 from distill.instance_masks import InstanceMasks
 
 
@@ -74,6 +75,32 @@ class Teacher(Protocol):
 
         The teacher applies its own mean and std.
         """
+
+
+_TEACHER_ATTRIBUTES = {
+    "channels": "a dict from each feature's name to its channels",
+    "reduction": "a dict from each feature's name to its stride against the image, in pixels",
+    "digest": "text that identifies the weights",
+    "class_names": "the classes of the logits, in order",
+}
+
+
+def require_teacher(teacher: object, *attributes: str) -> None:
+    """Checks that a teacher has what a task reads of it; one of a user's own may lack something.
+
+    Args:
+        teacher: A `Teacher`, or what is meant to be one.
+        attributes: Names of attributes.
+
+    Raises:
+        UserError: Attributes are missing.
+    """
+    found = dir(teacher)  # looks without evaluating: the digest of large weights takes seconds
+    if missing := [f"{name} ({_TEACHER_ATTRIBUTES[name]})" for name in attributes if name not in found]:
+        raise UserError(
+            f"model.teacher is {type(teacher).__name__}, which lacks {' and '.join(missing)}; add what is missing, or "
+            "derive the class from teachers.frozen.FrozenTeacher (docs/design.md, Contracts)"
+        )
 
 
 @dataclass

@@ -18,7 +18,7 @@ from torch.optim.swa_utils import update_bn
 
 from distill.adapter import Adapter
 from distill.checkpoint import misfit
-from distill.contracts import AffineStudent, ScaledStudent
+from distill.contracts import AffineStudent, ScaledStudent, require_teacher
 from distill.corruption import Corruption, CorruptionSettings, from_patches, to_patches
 from distill.divergence import FiniteGradients
 from distill.errors import UserError, unknown_name
@@ -73,12 +73,18 @@ class DistillationModule(FiniteGradients):
         corruption = corruption or CorruptionSettings()
         if calibration_images < 1:
             raise UserError(f"model.calibration_images is {calibration_images}; at least 1 image is needed")
+        require_teacher(teacher, "channels", "reduction", "digest")
         # Kept out of nn.Module's registry on purpose; see `teacher` in Args.
         self.__dict__["teacher"] = teacher
         self.student = student
         channels: dict[str, int] = self.teacher.channels
         if target not in channels:
             raise unknown_name("teacher feature in model.target", target, channels)
+        if target not in self.teacher.reduction:
+            raise UserError(
+                f"model.teacher is {type(teacher).__name__}, whose reduction has no entry for {target!r}; add the "
+                "stride of this feature against the image, in pixels"
+            )
         if corruption.level == "token" and not hasattr(student, "embed_dim"):
             raise UserError(
                 f"model.corruption.level is 'token', but {type(student).__name__} exposes no tokens; "
@@ -257,6 +263,7 @@ class DistillationModule(FiniteGradients):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Stores the statistics, and which teacher they belong to."""
+        super().on_save_checkpoint(checkpoint)
         if self.statistics is not None:
             checkpoint["target_statistics"] = {k: v.cpu() for k, v in vars(self.statistics).items()}
             checkpoint["teacher_digest"] = self.teacher.digest
@@ -339,6 +346,7 @@ class DistillationModule(FiniteGradients):
                 if seen >= _STATISTICS_IMAGES:
                     return
 
+        self._say(f"batch norms: estimating statistics on clean training views, {_STATISTICS_IMAGES} at most")
         self._training_statistics = {name: buffer.clone() for name, buffer in norms.items()}
         update_bn(views(), self.student)
         for buffer in norms.values():

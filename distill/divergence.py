@@ -15,8 +15,9 @@ class FiniteGradients(pl.LightningModule):
 
     Both need the norm of all gradients, which is taken once. After gradients are averaged over processes, it is the
     same in all of them. On a CPU a gradient that is infinite or NaN stops the run at once. An accelerator would have to
-    wait for its value, so there such gradients are set to zero, and the run stops when a step is logged. Half precision
-    with a scaled loss is left alone: its scaler skips such steps and lowers the scale.
+    wait for its value, so there such gradients are set to zero, and the run stops when a step is logged or before a
+    checkpoint is written. Half precision with a scaled loss is left alone: its scaler skips such steps and lowers the
+    scale.
     """
 
     _first_bad: Tensor | None = None  # (2,): the first step whose gradients were not finite, or 0, and their norm
@@ -45,6 +46,14 @@ class FiniteGradients(pl.LightningModule):
 
     def on_train_end(self) -> None:
         """Looks at the steps since the last one that was logged."""
+        self._stop_if_diverged()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Looks at them before weights that they changed are stored.
+
+        Raises:
+            UserError: A gradient was infinite or NaN.
+        """
         self._stop_if_diverged()
 
     def _require_finite(self, norm: Tensor, parameters: list[Any]) -> None:

@@ -9,6 +9,7 @@ _MESSAGES = (
     # Of PyTorch Lightning.
     ".*args parameter is intended to run.*",  # said of every call from Python, ours included
     ".*does not have many workers.*",
+    "Total length of `list` across ranks is zero.*",  # said of a run that validates on nothing, which it announces
     ".*treespec, LeafSpec.*",
     "Experiment logs directory .* exists",
     "Checkpoint directory .* exists and is not empty.*",

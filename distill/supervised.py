@@ -97,6 +97,7 @@ class SupervisedModule(FiniteGradients):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Stores the class names beside the weights."""
+        super().on_save_checkpoint(checkpoint)
         checkpoint["class_names"] = self.class_names
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

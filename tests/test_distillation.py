@@ -2,6 +2,7 @@ import copy
 import csv
 import shutil
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
@@ -79,6 +80,18 @@ def test_unknown_target_and_tokens_of_a_plain_student(teacher: ViT, student: RS4
         DistillationModule(teacher, student, target="embeding")
     with pytest.raises(UserError, match="exposes no tokens"):
         DistillationModule(teacher, TimmStudent("resnet18"), target="embedding")
+
+
+def test_a_teacher_of_ones_own_that_lacks_something(student: RS4D) -> None:
+    class Mine(nn.Module):
+        channels: ClassVar = {"map": 192}
+
+    with pytest.raises(UserError, match=r"Mine, which lacks reduction \(.* in pixels\) and digest \("):
+        DistillationModule(Mine(), student, target="map")
+    mine = Mine()
+    mine.digest, mine.reduction = "1", {"other": 8}  # type: ignore[assignment]
+    with pytest.raises(UserError, match="no entry for 'map'"):
+        DistillationModule(mine, student, target="map")
 
 
 def rows(folder: Path) -> list[dict[str, str]]:

@@ -12,12 +12,13 @@ from torch.optim.swa_utils import update_bn
 
 import students
 from distill import EMA, load_student
-from distill.checkpoint import write_weights
+from distill.checkpoint import read_state_dict, write_weights
 from distill.corruption import CorruptionSettings
 from distill.data import ImageFolder
 from distill.distillation import DistillationModule
 from distill.losses import LossSettings
 from distill.optim import OptimSettings
+from distill.report.run_folder import RunFolder
 from students import RS4D, TimmStudent
 from teachers import ViT
 from tests.contract.cases import narrow
@@ -174,6 +175,24 @@ def test_batch_norms_end_with_statistics_of_clean_views(
     found = ratio(trainer)
     trainer.validate(module, datamodule=data, verbose=False)
     assert ratio(trainer) == pytest.approx(found, rel=1e-5)
+
+
+def test_a_run_that_was_cut_off_after_its_last_step_exports_statistics_of_clean_views(
+    scenes: Path, tmp_path: Path
+) -> None:
+    """Its checkpoint gives back those of training, and no step is left behind which they would be estimated."""
+    teacher, path = teacher_of(64, tmp_path), tmp_path / "last.ckpt"
+    _, trainer = fit(students.EfficientViT("b0"), teacher, scenes, False, steps=2)
+    trainer.save_checkpoint(path)
+    noisy = torch.load(path, weights_only=True)["training_statistics"]
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "recipe.yaml").write_text("{model: {}, trainer: {}}")
+    folder = RunFolder(tmp_path / "run", "run", {}, lambda _: None)
+    fit(students.EfficientViT("b0"), teacher, scenes, False, folder, steps=2, ckpt_path=path)
+    exported = read_state_dict(tmp_path / "run" / "student.safetensors")
+    means = [name for name in noisy if name.endswith("running_mean")]
+    assert means
+    assert not any(torch.equal(exported[name.removeprefix("student.")], noisy[name]) for name in means)
 
 
 def test_a_run_with_batch_norms_goes_on_with_those_of_training(scenes: Path, tmp_path: Path) -> None:

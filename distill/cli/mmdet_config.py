@@ -1,14 +1,13 @@
 """`distill mmdet-config RECIPE [--output FILE.py] [--key value]`: a fine-tuning recipe as a plain MMDetection config.
 
 What MMDetection cannot say is refused, never dropped: the file either describes the recipe's run or is not written.
-Splits that no annotation file holds, such as `val_fraction`, are written beside it.
+Splits that no annotation file holds, such as `val_fraction`, or none as MMDetection reads it, are written beside it.
 """
 
 import argparse
 import dataclasses
 import inspect
 import json
-import logging
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,9 @@ from distill.cli.recipe_check import check
 from distill.cli.recipe_errors import explain, hidden_user_error
 from distill.cli.recipes import find
 from distill.cli.run import TRAINER_DEFAULTS, RecipeCLI
+from distill.data.records import REQUIRED, tidied
 from distill.errors import UserError
+from distill.quiet import quiet
 from distill.report.run_folder import write_json
 
 _MODEL_KEYS = {"student", "head", "optim", "max_detections"}  # the last is evaluation's, and MMDetection's is 100
@@ -40,6 +41,7 @@ _TRAINER_KEYS = {
     "enable_checkpointing", "enable_progress_bar", "enable_model_summary", "enable_autolog_hparams", "model_registry",
     "benchmark", "inference_mode", "detect_anomaly", "profiler",
 }  # fmt: skip
+_SCORED_KEYS = {"id", "category_id", "bbox", "area", "segmentation", "iscrowd"}  # that pycocotools asks of an object
 _AUTOCAST = {"32-true": None, "32": None, "bf16-mixed": "bfloat16", "16-mixed": "float16"}
 
 
@@ -79,11 +81,11 @@ def run(words: list[str]) -> None:
         raise UserError(
             f"--output is {output}; MMDetection reads configs from files in .py: name one, such as {name}.py"
         )
-    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     overrides = [*words_for(moved_paths(recipe)), *overrides]
     check("fit", recipe, expand(overrides))
     try:
-        cli = _Recipe(recipe, ["fit", "--config", str(recipe), *overrides, "--run.seeds=null"])  # a config is one run
+        with quiet():
+            cli = _Recipe(recipe, ["fit", "--config", str(recipe), *overrides, "--run.seeds=null"])  # a config: one run
     except (argparse.ArgumentError, ValueError) as error:
         if hidden := hidden_user_error(error):
             raise hidden from None
@@ -152,13 +154,24 @@ def _data(cli: _Recipe, export: Any, output: Path) -> Any:
 def _is_split(content: dict[str, Any], truth: dict[str, Any]) -> bool:
     """Whether an annotation file holds these images and objects, and the classes in the order of their labels.
 
-    MMDetection labels categories in file order, whatever order its config names them in.
+    MMDetection labels categories in file order, whatever order its config names them in. It takes records as they are
+    written, and scores an object of id 0 as if it were not there.
     """
     wanted = [category["id"] for category in truth["categories"]]
     return (
-        [category["id"] for category in content["categories"] if category["id"] in wanted] == wanted
+        all(_is_plain(section, record) for section in REQUIRED for record in content[section])
+        and [category["id"] for category in content["categories"] if category["id"] in wanted] == wanted
         and {image["id"] for image in content["images"]} == {image["id"] for image in truth["images"]}
         and sum(record["category_id"] in wanted for record in content["annotations"]) == len(truth["annotations"])
+    )
+
+
+def _is_plain(section: str, record: Any) -> bool:
+    """Whether a record means the same to MMDetection, which undoes none of the ways to write it that `tidied` does."""
+    if json.dumps(tidied(section, record)) != json.dumps(record):  # 64.0 is 64 to `==`
+        return False
+    return section != "annotations" or (
+        isinstance(record, dict) and record.keys() >= _SCORED_KEYS and record["id"] != 0
     )
 
 

@@ -1,10 +1,12 @@
 """The data of a recipe, without the rest of it."""
 
 from pathlib import Path
+from typing import Any
 
-import yaml  # type: ignore[import-untyped]
 from pytorch_lightning import LightningDataModule
 
+from distill.cli.moved_runs import moved_paths
+from distill.cli.recipe_check import read_recipe
 from distill.cli.recipes import find, shipped
 from distill.data.coco import CocoInstances
 from distill.data.semantic import SemanticImages
@@ -19,7 +21,7 @@ def is_recipe(name: str) -> bool:
 
 
 def data_module(recipe: str, root: Path | None) -> CocoInstances | SemanticImages:
-    """Builds the data module of a recipe.
+    """Builds the data module of a recipe. Paths of a run are found from other folders than the one it was started in.
 
     Args:
         recipe: A file, a run folder or a shipped recipe's name.
@@ -32,12 +34,16 @@ def data_module(recipe: str, root: Path | None) -> CocoInstances | SemanticImage
     from jsonargparse import ArgumentError, ArgumentParser
 
     path = find(recipe)
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise UserError(f"{path} is no YAML file ({str(error).splitlines()[0]})") from error
-    if not isinstance(content, dict) or not isinstance(content.get("data"), dict):
+    content = read_recipe(path)
+    if not isinstance(content.get("data"), dict):
         raise UserError(f"{path} has no `data` with a class_path; name a recipe, a data set's folder or a COCO file")
+    for one in moved_paths(path):
+        *parents, last = one.key.split(".")
+        if parents[0] == "data":
+            group: Any = content
+            for key in parents:
+                group = group[key]
+            group[last] = str(one.path)
     given = content["data"]
     if root is not None:
         given = given | {"init_args": (given.get("init_args") or {}) | {"root": str(root)}}

@@ -234,6 +234,8 @@ class RecipeCLI(LightningCLI):
 
     def before_fit(self) -> None:
         """Reads the data's index first, so that bad data leaves nothing behind; then opens the run folder."""
+        # As `Trainer.fit` will: several processes share an epoch, and its length is asked for before.
+        self.trainer.datamodule, self.datamodule.trainer = self.datamodule, self.trainer  # type: ignore[attr-defined]
         with phase("reading the data's index"):
             self.datamodule.setup("fit")
             self._check_validation()

@@ -167,9 +167,10 @@ class CocoAnnotations:
             )
         if self._dropped:
             logger.warning(
-                "%d annotations of %s have parts of fewer than three points or without area, which are left out; the "
-                "first: annotation %s",
+                "left out the parts of %d polygon%s in %s that have fewer than three points or no area; the first: "
+                "annotation %s",
                 len(self._dropped),
+                "s" * (len(self._dropped) > 1),
                 self.path,
                 self._dropped[0],
             )

@@ -219,7 +219,7 @@ def _is_id(value: Any) -> bool:
 
 def _box_fault(box: Any, height: int, width: int) -> str | None:
     if not _is_box(box):
-        return f"has the box {_short(box)}; it must be [x, y, width, height]"
+        return f"has the box {_short(box)}; it must be four numbers [x, y, width, height]"
     x, y, box_width, box_height = box
     if box_width <= 0 or box_height <= 0:
         return f"has the box {_short(box)}; its width and height must be positive"

@@ -4,6 +4,7 @@ import logging
 
 import pytorch_lightning as pl
 
+from distill.optim import total_steps
 from distill.phases import line_console
 from distill.report.units import counted
 
@@ -14,21 +15,19 @@ def announce(trainer: pl.Trainer, data: pl.LightningDataModule) -> None:
     """Says how much data and how many steps there are; warns of intervals that are longer than the run.
 
     Args:
-        trainer: Not fitting yet.
-        data: Set up for it.
+        trainer: Not fitting yet; knows the data module.
+        data: Set up for it; knows the trainer.
     """
     if not trainer.is_global_zero:
         return
     loader = data.train_dataloader()
-    limit = trainer.limit_train_batches
-    batches = min(len(loader), limit) if isinstance(limit, int) else int(len(loader) * limit)
-    batches = -(-batches // trainer.world_size)
-    steps = total_steps(trainer, batches)
+    steps = total_steps(trainer)
     held_out = 0
     if trainer.limit_val_batches:
         validation = data.val_dataloader()
         held_out = sum(len(part.dataset) for part in (validation if isinstance(validation, list) else [validation]))
-    images_a_step = (loader.batch_size or 1) * trainer.world_size * trainer.accumulate_grad_batches
+    batch = min(loader.batch_size or 1, len(loader.sampler))
+    images_a_step = batch * trainer.world_size * trainer.accumulate_grad_batches
     validated = f"{counted(held_out, 'image')} to validate on" if held_out else "no validation"
     line_console().print(
         f"{counted(len(loader.dataset), 'training image')}, {validated}; "
@@ -36,18 +35,6 @@ def announce(trainer: pl.Trainer, data: pl.LightningDataModule) -> None:
     )
     if held_out:
         warn_of_intervals(trainer, steps)
-
-
-def total_steps(trainer: pl.Trainer, batches: int) -> int:
-    """Optimizer steps of the run, given the batches that a process takes in an epoch.
-
-    Lightning's own count builds the loaders of the fit, which belong to the fit.
-    """
-    steps = trainer.max_steps if trainer.max_steps >= 0 else None
-    if trainer.max_epochs is not None and trainer.max_epochs >= 0:
-        by_epochs = trainer.max_epochs * -(-batches // trainer.accumulate_grad_batches)
-        steps = by_epochs if steps is None else min(steps, by_epochs)
-    return 0 if steps is None else steps
 
 
 def warn_of_intervals(trainer: pl.Trainer, steps: int) -> None:

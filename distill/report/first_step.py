@@ -57,11 +57,13 @@ class FirstStep(pl.Callback):
         """Leaves nothing behind, and says so where the user stopped the run."""
         if self.taken or not trainer.is_global_zero:
             return
-        if isinstance(exception, KeyboardInterrupt):
-            exception.args = (f"stopped before the first step; {self.folder} is as it was",)
         discard_staged(self.folder)
-        if not any(self.folder.iterdir()):
+        empty = not any(self.folder.iterdir())
+        if empty:
             self.folder.rmdir()
+        if isinstance(exception, KeyboardInterrupt):
+            left = "nothing was written" if empty else f"{self.folder} is as it was"
+            exception.args = (f"stopped before the first step; {left}",)
 
     def open(self, trainer: pl.Trainer) -> None:
         """Opens the folder, where that has not been done."""

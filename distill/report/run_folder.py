@@ -194,10 +194,11 @@ class RunFolder(pl.Callback):
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Exports the student and writes the card; averaged weights are in place by now."""
         self.opening(trainer)
-        if not self._trained:  # resumed after its last step: training did not end here, and so did not average
+        if not self._trained:  # resumed after its last step: training did not end here
             for callback in trainer.callbacks:  # type: ignore[attr-defined]
                 if isinstance(callback, WeightAveraging):
                     callback.on_train_end(trainer, pl_module)
+            pl_module.on_train_end()
         if not trainer.is_global_zero:
             return
         task: Any = pl_module

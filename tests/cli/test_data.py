@@ -247,3 +247,17 @@ def test_land_cover_by_its_recipe(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert "does not exist; check data.init_args.root" in capsys.readouterr().err
     assert main(["data", "verify", str(tmp_path / "train"), "--root", str(tmp_path)]) == 2
     assert "belongs to a recipe" in capsys.readouterr().err
+
+
+def test_a_run_is_looked_at_from_another_folder(
+    ships: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = {"train_images": ships / "images", "train_annotations": next(ships.rglob("*.json"))}
+    arguments = {key: str(path.relative_to(tmp_path)) for key, path in files.items()}
+    data = {"class_path": "distill.data.CocoInstances", "init_args": arguments}
+    write_json({"data": data}, tmp_path / "run/recipe.yaml")
+    write_json({"started_in": str(tmp_path)}, tmp_path / "run/environment.json")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert main(["data", "verify", str(tmp_path / "run")]) == 0
+    assert lines(capsys)[-1].startswith("0 errors")

@@ -113,7 +113,7 @@ def _with(section: str, **values: Any) -> Any:
         (_without("annotations", "segmentation"), r"has no usable segmentation \(it has only a box\)"),
         (_with("annotations", image_id=77), "annotation 0 in .* belongs to image 77, which the file does not list"),
         (_with("annotations", category_id=1), r"has category 1; the file defines \[3, 7\]"),
-        (_with("annotations", bbox=[1, 2, 3]), r"has the box \[1, 2, 3\]; it must be \[x, y, width, height\]"),
+        (_with("annotations", bbox=[1, 2, 3]), r"has the box \[1, 2, 3\]; it must be four numbers \[x, "),
         (_with("annotations", segmentation=[]), "has no usable segmentation"),
         (_with("annotations", segmentation=[[1, 2, 3, 4]]), "has no usable segmentation"),
         (_with("annotations", segmentation={"counts": [1]}), "has no usable segmentation"),
@@ -192,8 +192,8 @@ def test_dropped_parts_are_said_once(tmp_path: Path, caplog: pytest.LogCaptureFi
         record["segmentation"] = [*SQUARE, [1, 1, 1, 1]]
     CocoAnnotations(write(tmp_path, data))
     (message,) = caplog.messages
-    assert message.startswith("1 annotations of ")
-    assert message.endswith("which are left out; the first: annotation 0")
+    assert message.startswith("left out the parts of 1 polygon in ")
+    assert message.endswith("three points or no area; the first: annotation 0")
 
 
 def test_the_way_out_is_one_that_works(tmp_path: Path) -> None:

@@ -209,6 +209,22 @@ def test_splits_that_no_file_holds_are_written_beside_it(changed: str, finetune_
         assert written == ["config_test.json", "config_train.json", "config_val.json"]
 
 
+@pytest.mark.parametrize("change", [{"id": 0}, {"bbox": None}, {"iscrowd": False}, {"category_id": 1.0}])
+def test_records_that_mmdetection_misreads_are_written_anew(
+    change: dict[str, object], finetune_recipe: Path, tmp_path: Path, scenes: Path
+) -> None:
+    """It crashes on boxes that are null, and scores an object of id 0 as if it were not there."""
+    content = json.loads((scenes / "train" / "annotations.json").read_text())
+    content["annotations"][0] |= change
+    (tmp_path / "own.json").write_text(json.dumps(content))
+    assert write(finetune_recipe, tmp_path / "config.py", f"--data.train_annotations={tmp_path / 'own.json'}") == 0
+    config = Config.fromfile(tmp_path / "config.py")
+    assert config.train_dataloader.dataset.ann_file == str(tmp_path / "config_train.json")
+    written = json.loads((tmp_path / "config_train.json").read_text())["annotations"]
+    assert len(written) == len(content["annotations"])
+    assert all(record["id"] and len(record["bbox"]) == 4 for record in written)
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [

@@ -123,6 +123,7 @@ class Stripes(nn.Module):
     """A teacher of 16 channels at stride 16."""
 
     channels: ClassVar = {"stripes": 16}
+    reduction: ClassVar = {"stripes": 16}
     digest = "0"
 
     def forward(self, inputs: Tensor) -> dict[str, Tensor]:
