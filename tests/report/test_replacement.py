@@ -52,7 +52,7 @@ def test_the_old_run_goes_with_the_first_step_of_the_new_one(
         main([*anew, *cut(0)])
     assert contents(run) == old
 
-    interrupt = lambda *_: os.kill(os.getpid(), signal.SIGINT)  # noqa: E731
+    interrupt = lambda *_: signal.raise_signal(signal.SIGINT)  # noqa: E731
     with monkeypatch.context() as patch:
         patch.setattr(TargetStatistics, "of", interrupt)
         assert main(anew) == 130

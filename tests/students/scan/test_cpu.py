@@ -222,6 +222,7 @@ def _beside_guard_pages() -> str:
 
 @needs_compiler
 @pytest.mark.skipif(sys.platform != "linux", reason="needs mprotect and SIGSEGV as on Linux")
+@pytest.mark.xdist_group("guard pages")  # one process serves all
 @pytest.mark.parametrize("isa", build.ISAS)
 def test_no_access_beyond_a_tensor(isa: str) -> None:
     """Beside pages that the processor refuses, masked loads and stores included; planted overruns are caught."""
@@ -233,8 +234,11 @@ def test_no_access_beyond_a_tensor(isa: str) -> None:
 
 @needs_compiler
 @pytest.mark.skipif(sys.platform != "linux", reason="needs GCC's AddressSanitizer")
-def test_no_access_out_of_bounds(tmp_path: Path) -> None:
-    """All kernels, compiled with AddressSanitizer, over sizes that fill no vector, chunk or unit.
+@pytest.mark.parametrize(
+    "isa", [isa if isa == "generic" else pytest.param(isa, marks=pytest.mark.slow) for isa in build.ISAS]
+)
+def test_no_access_out_of_bounds(isa: str, tmp_path: Path) -> None:
+    """Kernels compiled with AddressSanitizer, over sizes that fill no vector, chunk or unit.
 
     It watches buffers on the stack too, but no masked loads and stores: for those see `guard_pages.py`.
     """
@@ -244,7 +248,8 @@ def test_no_access_out_of_bounds(tmp_path: Path) -> None:
         runtime = ""
     if not runtime:
         pytest.skip("GCC's AddressSanitizer is not installed")
-    isas = [isa for isa in build.ISAS if not cpu.CpuBackend(isa).obstacle(Traits("cpu"))]
+    if obstacle := cpu.CpuBackend(isa).obstacle(Traits("cpu")):
+        pytest.skip(obstacle)
     environment = os.environ | {
         "CXX": "g++ -fsanitize=address -g -fno-omit-frame-pointer",
         "XDG_CACHE_HOME": str(tmp_path),
@@ -254,7 +259,7 @@ def test_no_access_out_of_bounds(tmp_path: Path) -> None:
         "OMP_NUM_THREADS": "1",
     }
     done = subprocess.run(
-        [sys.executable, str(Path(__file__).with_name("every_kernel.py")), *isas],
+        [sys.executable, str(Path(__file__).with_name("every_kernel.py")), isa],
         env=environment,
         capture_output=True,
         text=True,
