@@ -1,4 +1,4 @@
-"""`distill demo`: a teacher, its distilled student and the student's scratch twin on synthetic scenes, compared.
+"""`distill demo`: a teacher, its distilled student and the same student from scratch on synthetic scenes, compared.
 
 Every stage is an ordinary recipe under recipes/demo/, run by the same command a user types.
 """
@@ -115,6 +115,7 @@ def next_commands(folder: Path) -> list[tuple[str, str]]:
 
     teacher = path("teacher", "student.safetensors")
     sam = "--model.teacher.checkpoint sam_vit_b_01ec64.pth"
+    recipe = "rs4d_small" if torch.cuda.is_available() else "rs4d_tiny_cpu"
     return [
         ("Next, score the distilled student again", f"distill test {path('distilled')}"),
         (
@@ -128,7 +129,7 @@ def next_commands(folder: Path) -> list[tuple[str, str]]:
         ),
         (
             "Distil SAM, whose weights the README of segment-anything offers",
-            f"distill fit recipes/rs4d_small.yaml --data.root YOUR_IMAGES {sam}",
+            f"distill fit recipes/{recipe}.yaml --data.root YOUR_IMAGES {sam}",
         ),
     ]
 
@@ -151,7 +152,7 @@ def _side_by_side(hidden: list[str], log: Path, shown: list[str]) -> None:
             other.kill()
             other.wait()
     if code != 0:
-        raise UserError(f"fine-tuning a twin ended with exit code {code}; {log} and the lines above say why")
+        raise UserError(f"fine-tuning a student ended with exit code {code}; {log} and the lines above say why")
 
 
 def _draw(folder: Path, test: Path, folders: dict[str, Path]) -> None:
