@@ -6,7 +6,7 @@ import pytorch_lightning as pl
 
 
 class FinalValidation(pl.Callback):
-    """Lets Lightning validate behind the last step as it does behind any other.
+    """Lets Lightning validate after the last step as it does after any other.
 
     Its intervals alone leave a run unvalidated that is shorter than `val_check_interval`, and the last steps of one
     that is no multiple of it. A run that is told to stop validates before it does, so the last step tells it.

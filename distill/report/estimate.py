@@ -1,6 +1,5 @@
 """What a run will take, said after its first steps: time, memory, and where it is long, a smaller run."""
 
-import resource
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -52,8 +51,13 @@ def first_estimate(estimate: Estimate, suggest: Callable[[], str]) -> str:
 
 def memory(device: torch.device) -> str:
     """Peak memory of this process, and of the GPU it trains on."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    used = f"peak memory {_gib(peak if sys.platform == 'darwin' else 1024 * peak)}"
+    if sys.platform == "win32":
+        used = "peak memory not known on Windows"
+    else:
+        import resource  # of Unix
+
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        used = f"peak memory {_gib(peak if sys.platform == 'darwin' else 1024 * peak)}"
     if device.type != "cuda":
         return used
     total = torch.cuda.get_device_properties(device).total_memory
