@@ -22,11 +22,11 @@ import torch
 from measuring import console, make_table, number, processor
 
 from distill.data import NWPU, CocoInstances
-from distill.data.augmentation import Augmentation
-from distill.data.synthetic import write_scenes
-from distill.finetuning import FineTuningModule
-from distill.optim import OptimSettings
-from distill.report.progress import DataWait
+from distill.data.views.augmentation import Augmentation
+from distill.runs.progress import DataWait
+from distill.synthetic.scenes import write_scenes
+from distill.tasks.instances import FineTuningModule
+from distill.training.optim import OptimSettings
 from heads import MaskRCNN
 from students import RS4D
 

@@ -9,7 +9,7 @@ from measuring import Bar, Candidate, console, make_table, measure, number
 from scan_checks import LONGEST_REFERENCE, PASSES, STATES, checked, error, truth
 from scan_peers import CHUNKED, Peer
 
-from distill.allocator import keep_freed_memory
+from distill.training.allocator import keep_freed_memory
 from students.scan.cpu import CpuBackend
 
 GOAL = 0.87  # constant within 15 %

@@ -12,7 +12,7 @@ process that does one float32 pass needs for weights and pass. On a GPU, if ther
 per second in batches, and peak memory. A size is left out where a pass would take longer than --limit or more memory
 than is free, and the table says so. With LALE S1 and UPerNet comes the ratio of their throughputs at 256 px.
 
-On the CPU freed memory is kept, as in a run of `distill` (`distill.allocator`). The script is not called students.py
+On the CPU freed memory is kept (`distill.training.allocator`), as in a run. The script is not called students.py
 because the other benchmarks, which lie beside it, import the package of that name.
 """
 
@@ -32,8 +32,8 @@ from student_costs_report import GPU, ONE_THREAD, THROUGHPUT, TWO_THREADS, Kind,
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from distill.allocator import keep_freed_memory
 from distill.evaluation.cost import count_macs
+from distill.training.allocator import keep_freed_memory
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 SPEED_UP = 5  # LALE-S1 over UPerNet

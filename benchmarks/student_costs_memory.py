@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from student_costs_models import forward, larger, sam_large, smallest
 
-from distill.allocator import keep_freed_memory
+from distill.training.allocator import keep_freed_memory
 
 SHARE = 0.8  # of the free memory
 

@@ -6,21 +6,21 @@ from typing import TYPE_CHECKING, Any
 from distill.shadowing import warn_of_hidden_packages
 
 if TYPE_CHECKING:
-    from distill.averaging import EMA
-    from distill.checkpoint import load_student
-    from distill.distillation import DistillationModule
-    from distill.finetuning import FineTuningModule
-    from distill.segmentation import SegmentationModule
+    from distill.tasks.distillation import DistillationModule
+    from distill.tasks.instances import FineTuningModule
+    from distill.tasks.segmentation import SegmentationModule
+    from distill.training.averaging import EMA
+    from distill.weights import load_student
 
 __version__ = "0.1.0"
 __all__ = ["EMA", "DistillationModule", "FineTuningModule", "SegmentationModule", "load_student"]
 
 _HOMES = {
-    "EMA": "distill.averaging",
-    "DistillationModule": "distill.distillation",
-    "FineTuningModule": "distill.finetuning",
-    "SegmentationModule": "distill.segmentation",
-    "load_student": "distill.checkpoint",
+    "EMA": "distill.training.averaging",
+    "DistillationModule": "distill.tasks.distillation",
+    "FineTuningModule": "distill.tasks.instances",
+    "SegmentationModule": "distill.tasks.segmentation",
+    "load_student": "distill.weights",
 }
 
 

@@ -1,7 +1,7 @@
 """Task heads: neck, losses and inference. The only package that imports MMDetection and SMP, and only to build a head.
 
 In a recipe: `class_path: heads.MaskRCNN`. In a plain MMDetection config:
-`custom_imports = dict(imports=["heads.mmdet_student"])`, see that module.
+`custom_imports = dict(imports=["heads.mmdet.student"])`, see that module.
 """
 
 from importlib import import_module

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from distill.checkpoint import load_matching, read_state_dict
 from distill.contracts import FeatureInfo
 from distill.errors import UserError
+from distill.weights import load_matching, read_state_dict
 
 
 class StarReLU(nn.Module):

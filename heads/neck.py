@@ -26,7 +26,7 @@ class Neck(nn.Module):
             columnar student.
         image_channels: Channels of the image map.
         image_stride: Stride of the image map, in pixels.
-        mmdet_config: The same neck in MMDetection's notation, see `heads.mmdet_student.DistillNeck`.
+        mmdet_config: The same neck in MMDetection's notation, see `heads.mmdet.student.DistillNeck`.
 
     Args:
         feature_info: Channels and strides of the student's maps.

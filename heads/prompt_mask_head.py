@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from distill.errors import UserError
-from heads.mmcv_ops import ensure_mmcv_ops
+from heads.mmdet.mmcv_ops import ensure_mmcv_ops
 from heads.norms import layer_norm
 from heads.prompt_mask_loss import RegionMasks, way_of_comparing
 from heads.ranges import require_at_least

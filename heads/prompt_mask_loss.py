@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from distill.errors import unknown_name
-from heads.mmcv_ops import ensure_mmcv_ops
+from heads.mmdet.mmcv_ops import ensure_mmcv_ops
 
 
 @dataclass(frozen=True)

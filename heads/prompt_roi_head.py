@@ -1,6 +1,6 @@
 """Proposals and regions where a map of the whole image follows the pyramid: RSPrompter-anchor's parts for MMDetection.
 
-    custom_imports = dict(imports=["heads.mmdet_student", "heads.prompt_roi_head"])
+    custom_imports = dict(imports=["heads.mmdet.student", "heads.prompt_roi_head"])
 
 registers `DistillRPNHead`, `DistillPromptRoIHead` and `DistillPromptMaskHead`; `DistillNeck(image_map=True)` gives the
 levels that they expect. Axes: B batch, C channels, H W the grid of a level, R regions.
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from heads.mmcv_ops import ensure_mmcv_ops
+from heads.mmdet.mmcv_ops import ensure_mmcv_ops
 
 ensure_mmcv_ops()  # before MMDetection's models, which import mmcv's operators
 

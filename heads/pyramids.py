@@ -6,7 +6,7 @@ Axes: B batch, C channels, H W the grid of one map.
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from heads.building import build
+from heads.mmdet.building import build
 from heads.norms import layer_norm, mmcv_norm
 
 

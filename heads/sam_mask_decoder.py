@@ -12,8 +12,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from distill.checkpoint import load_matching, read_state_dict
 from distill.errors import UserError
+from distill.weights import load_matching, read_state_dict
 from heads.norms import layer_norm
 from heads.sam_transformer import TwoWayTransformer
 

@@ -14,10 +14,10 @@ from timm.layers import GELUTanh
 from timm.models.efficientvit_mit import ConvNormAct, FusedMBConv, MBConv, ResidualBlock
 from torch import Tensor, nn
 
-from distill.checkpoint import load_matching, read_state_dict
 from distill.contracts import FeatureInfo
 from distill.errors import UserError, unknown_name
 from distill.layers import resize
+from distill.weights import load_matching, read_state_dict
 
 _ACTIVATIONS = {"hardswish": nn.Hardswish, "gelu": GELUTanh}
 _BLOCKS = {"mbconv": MBConv, "fused": FusedMBConv}

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from distill.checkpoint import load_matching, read_state_dict
 from distill.contracts import FeatureInfo
 from distill.errors import UserError
+from distill.weights import load_matching, read_state_dict
 
 _LEVELS = 4  # maps that SMP's decoders read of the usual encoder: strides 4 to 32
 _GROUPS = 32  # of the group norms in SMP's FPN

@@ -12,13 +12,13 @@ from torch import Tensor, nn
 
 from distill.contracts import FeatureInfo, Float32Only, Prediction, Target
 from distill.errors import UserError
-from heads.building import build
 from heads.dense_masks import dense_mask_losses
-from heads.float32 import answer_in_float32, steps
+from heads.mmdet.building import build
+from heads.mmdet.float32 import answer_in_float32, steps
+from heads.mmdet.overrides import apply_overrides
+from heads.mmdet.records import image_record, proposal_record, region_record
 from heads.neck import Neck
-from heads.overrides import apply_overrides
 from heads.ranges import require_at_least
-from heads.records import image_record, proposal_record, region_record
 from heads.two_stage_config import TwoStageSettings, require_suppression
 
 
@@ -50,8 +50,8 @@ class TwoStageHead(Float32Only, nn.Module):
         dense_weight: Weight of an auxiliary loss that asks the finest level for a class mask of every pixel, as the
             semantic branch of Hybrid Task Cascade (https://arxiv.org/abs/1901.07518) does; training only. A neck that
             starts from random weights learns several times faster with it.
-        overrides: Merged into MMDetection's `rpn_head`, `roi_head`, `train_cfg` and `test_cfg`, nested or dotted, see
-            `heads.overrides.apply_overrides`. Every setting of MMDetection's can be reached but those of the neck.
+        overrides: Merged into MMDetection's `rpn_head`, `roi_head`, `train_cfg` and `test_cfg`, nested or dotted (see
+            `heads.mmdet.overrides`). Every setting of MMDetection's can be reached but those of the neck.
 
     Raises:
         UserError: No class names, a student without a pyramid, a number out of range, or an override that MMDetection

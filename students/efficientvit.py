@@ -23,8 +23,8 @@ from timm.models.efficientvit_mit import ResidualBlock, Stem, build_local_block
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint as recompute_in_backward
 
-from distill.checkpoint import load_matching, part_of, read_state_dict
 from distill.errors import UserError, unknown_name
+from distill.weights import load_matching, part_of, read_state_dict
 from students.linear_attention import PRECISIONS, MultiScaleLinearAttention
 from students.released_efficientvit import split_released_efficientvit
 

@@ -17,9 +17,9 @@ from timm.models.efficientvit_mit import ConvNormAct, FusedMBConv, ResidualBlock
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from distill.checkpoint import load_matching, part_of, read_state_dict
 from distill.errors import unknown_name
 from distill.layers import resize
+from distill.weights import load_matching, part_of, read_state_dict
 from students.efficientvit import SAM_NORM_EPS, EfficientViT, run_blocks
 from students.output_scale import AffineOutputScale
 from students.released_efficientvit import split_released_efficientvit

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint as recompute_in_backward
 
-from distill.checkpoint import load_matching, read_state_dict
 from distill.errors import UserError, unknown_name
+from distill.weights import load_matching, read_state_dict
 from students.lale_blocks import STAR, ConvMixerBlock, RMSNorm2d, StarReLU, TransformerBlock
 from students.output_scale import OutputScale
 

@@ -26,9 +26,9 @@ from torch.fx.experimental.symbolic_shapes import statically_known_true
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint as recompute_in_backward
 
-from distill.checkpoint import load_matching, part_of, read_metadata, read_state_dict
 from distill.errors import UserError, unknown_name
 from distill.layers import resize
+from distill.weights import load_matching, part_of, read_metadata, read_state_dict
 from students.output_scale import AffineOutputScale
 from students.released_rs4d import check_metadata, convert_released_state_dict
 from students.scan import bidirectional_conv1d, selective_scan_2d

@@ -10,8 +10,8 @@ import torch
 from timm.models import FeatureInfo
 from torch import Tensor, nn
 
-from distill.checkpoint import load_matching, part_of, read_state_dict
 from distill.errors import UserError, unknown_name
+from distill.weights import load_matching, part_of, read_state_dict
 
 
 class TimmStudent(nn.Module):

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from distill.checkpoint import load_matching, part_of, read_state_dict
 from distill.errors import UserError
+from distill.weights import load_matching, part_of, read_state_dict
 from teachers.frozen import FrozenTeacher, check_indices, warn_of_random_weights
 from teachers.timm_models import (
     create,

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from distill.checkpoint import digest
 from distill.errors import UserError
+from distill.weights import digest
 
 logger = logging.getLogger(__name__)
 

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from distill.checkpoint import load_matching, part_of, read_state_dict
 from distill.errors import UserError, unknown_name
+from distill.weights import load_matching, part_of, read_state_dict
 from teachers.frozen import FrozenTeacher, check_indices, warn_of_random_weights
 from teachers.hub import fetch
 

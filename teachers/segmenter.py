@@ -11,9 +11,9 @@ import torch
 from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor, nn
 
-from distill.checkpoint import load_matching, read_training_checkpoint
 from distill.contracts import FeatureInfo, Head
 from distill.errors import UserError
+from distill.weights import load_matching, read_training_checkpoint
 from teachers.frozen import FrozenTeacher
 
 

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from distill.checkpoint import read_metadata
 from distill.errors import UserError
+from distill.weights import read_metadata
 from teachers.hub import fetch
 
 PREFIX = "model."  # of timm's feature wrapper, and again of the student around it

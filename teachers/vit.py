@@ -10,8 +10,8 @@ from typing import Any
 
 from torch import Tensor
 
-from distill.checkpoint import load_matching, part_of, read_state_dict
 from distill.errors import UserError
+from distill.weights import load_matching, part_of, read_state_dict
 from teachers.frozen import FrozenTeacher, check_indices, warn_of_random_weights
 from teachers.timm_models import PREFIX, create, hub_weights, options_of_student, require_name, without_prefix
 

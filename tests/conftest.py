@@ -16,8 +16,8 @@ import pytorch_lightning  # noqa: F401
 import torch
 import yaml
 
-from distill.checkpoint import write_weights
-from distill.data.synthetic import write_scenes
+from distill.synthetic.scenes import write_scenes
+from distill.weights import write_weights
 from students import TimmStudent
 
 VIT = {"name": "vit_tiny_patch16_224", "options": {"img_size": 64, "patch_size": 8, "depth": 2}}

@@ -14,12 +14,12 @@ from rich.console import Console
 from rich.progress import track
 
 from distill.cli.console import table_console
-from distill.data.sources import NAMES
+from distill.data.datasets import NAMES
 from distill.errors import UserError
 
 if TYPE_CHECKING:
+    from distill.curate.verify.report import Report
     from distill.data.label_pairs import Pair
-    from distill.data.verification.report import Report
 
 
 def run(words: list[str]) -> None:
@@ -65,7 +65,7 @@ def run(words: list[str]) -> None:
 
 
 def _prepare(arguments: argparse.Namespace) -> None:
-    from distill.data.conversion import MANIFEST, prepare
+    from distill.curate.prepare import MANIFEST, prepare
 
     target = arguments.target or Path("data") / arguments.name
     done = prepare(arguments.name, arguments.source, target, arguments.on_error, _track)
@@ -83,11 +83,11 @@ def _prepare(arguments: argparse.Namespace) -> None:
 
 
 def _verify(arguments: argparse.Namespace) -> None:
-    from distill.cli.recipe_data import data_module, is_recipe, parts_of
+    from distill.curate.verify import find_parts, verify, verify_landcover
     from distill.data.checks import band_numbers
     from distill.data.images import is_file
     from distill.data.semantic import SemanticImages
-    from distill.data.verification import find_parts, verify, verify_landcover
+    from distill.launch.recipe_data import data_module, is_recipe, parts_of
 
     recipes = [name for name in arguments.roots if is_recipe(name)]
     _refuse_root(arguments.root, recipes)
@@ -113,13 +113,13 @@ def _verify(arguments: argparse.Namespace) -> None:
 
 
 def _preview(arguments: argparse.Namespace) -> None:
-    from distill.cli.recipe_data import data_module, is_recipe, parts_of
+    from distill.curate.preview import class_sheet, contact_sheet
+    from distill.curate.verify import find_parts
     from distill.data.annotations import CocoAnnotations
     from distill.data.checks import at_least, band_numbers
-    from distill.data.preview import class_sheet, contact_sheet
     from distill.data.semantic import SPLITS, SemanticImages
-    from distill.data.verification import find_parts
     from distill.errors import unknown_name
+    from distill.launch.recipe_data import data_module, is_recipe, parts_of
     from distill.report.figures import save
 
     at_least("--count", arguments.count, 1)

@@ -17,14 +17,14 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from distill.checkpoint import load_student
-from distill.cli import run as runner
 from distill.data.images import read_image
-from distill.data.synthetic import write_scenes
 from distill.errors import UserError
 from distill.evaluation.cost import measure_latency
+from distill.files import write_text
+from distill.launch import run as runner
 from distill.report import comparison, figures
-from distill.report.run_folder import write_text
+from distill.synthetic.scenes import write_scenes
+from distill.weights import load_student
 
 IMAGE_SIZE = 128
 # Few labels, many images: the situation distillation is for. The teacher alone sees the large labelled set.

@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from distill.cli.console import table_console
-from distill.report.run_folder import environment
+from distill.runs.folder import environment
 
 
 def diagnose() -> list[tuple[str, str, str]]:
@@ -38,7 +38,7 @@ def _kernels() -> list[tuple[str, str, str]]:
     try:
         scans = import_module("students.scan").explain_backend("cuda" if torch.cuda.is_available() else "cpu")
         rows = [("selective scan", f"{s.name}: {'active' if s.active else 'not active'}", s.reason) for s in scans]
-        name, active, why = import_module("heads.mmcv_ops").explain_mmcv_ops()[-1]
+        name, active, why = import_module("heads.mmdet.mmcv_ops").explain_mmcv_ops()[-1]
     except ImportError as error:
         return [("components", "problem: cannot be imported", f"{error}; make install, or pip install distill-rs")]
     return [*rows, ("mmcv", name if active else f"problem: no {name}", why)]

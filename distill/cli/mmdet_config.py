@@ -15,17 +15,16 @@ from typing import Any
 import pytorch_lightning as pl
 from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
-from distill.checkpoint import write_atomically
-from distill.cli.moved_runs import moved_paths, words_for
-from distill.cli.overrides import expand
-from distill.cli.recipe_check import check
-from distill.cli.recipe_errors import explain, hidden_user_error
-from distill.cli.recipes import find
-from distill.cli.run import TRAINER_DEFAULTS, RecipeCLI
 from distill.data.records import REQUIRED, tidied
 from distill.errors import UserError
-from distill.quiet import quiet
-from distill.report.run_folder import write_json
+from distill.files import write_atomically, write_json
+from distill.launch.quiet import quiet
+from distill.launch.run import TRAINER_DEFAULTS, RecipeCLI
+from distill.recipe.check import check
+from distill.recipe.errors import explain, hidden_user_error
+from distill.recipe.find import find
+from distill.recipe.overrides import expand
+from distill.runs.moved import moved_paths, words_for
 
 _MODEL_KEYS = {"student", "head", "optim", "max_detections"}  # the last is evaluation's, and MMDetection's is 100
 _DATA_KEYS = {
@@ -92,7 +91,7 @@ def run(words: list[str]) -> None:
         if isinstance(error, argparse.ArgumentError):
             raise explain(str(error)) from error
         raise
-    export = import_module("heads.mmdet_config")  # by name: `distill` knows contracts, not components
+    export = import_module("heads.mmdet.config")  # by name: `distill` knows contracts, not components
     detector, schedule = _detector(cli), _schedule(cli, export)
     config = export.mmdet_config(name, _backbone(cli, export), detector, _data(cli, export, output), schedule)
     train = f"Runner.from_cfg(Config.fromfile('{output}')).train()"

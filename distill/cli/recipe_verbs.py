@@ -2,12 +2,12 @@
 
 from importlib import import_module
 
-from distill.cli.moved_runs import moved_paths, words_for
-from distill.cli.overrides import expand
-from distill.cli.recipe_check import check
-from distill.cli.recipe_help import help_text
-from distill.cli.recipes import split
 from distill.errors import UserError
+from distill.recipe.check import check
+from distill.recipe.find import split
+from distill.recipe.help import help_text
+from distill.recipe.overrides import expand
+from distill.runs.moved import moved_paths, words_for
 
 
 def run(words: list[str]) -> None:
@@ -34,4 +34,4 @@ def run(words: list[str]) -> None:
         check(stage, recipe, expand([*words_for(moved_paths(recipe)), *overrides]), complete=not shown)
     if "--help-all" in rest:
         words = [stage, *rest[: rest.index("--help-all")], "--help"]
-    import_module("distill.cli.run").run(words)
+    import_module("distill.launch.run").run(words)

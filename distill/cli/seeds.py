@@ -10,9 +10,9 @@ from typing import Any
 import yaml  # type: ignore[import-untyped]
 
 from distill.errors import UserError
+from distill.evaluation.units import bare, shown
 from distill.phases import line_console
 from distill.report.class_tables import class_table
-from distill.report.units import bare, shown
 
 # What runs over seeds differ in by design; anything else is named, for example the checkpoint of a student per seed.
 _FREE = ("run", "seed_everything", "data.init_args.seed")

@@ -4,13 +4,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from distill.data.coco import CocoInstances
+    from distill.data.datasets.hrsid import HRSID
+    from distill.data.datasets.isprs import ISPRS
+    from distill.data.datasets.landcover import ARAS400k, DubaiLandCover, LoveDA, SemanticFolder
+    from distill.data.datasets.nwpu import NWPU
+    from distill.data.datasets.ssdd import SSDD
+    from distill.data.datasets.whu import WHU
     from distill.data.folder import ImageFolder
-    from distill.data.hrsid import HRSID
-    from distill.data.isprs import ISPRS
-    from distill.data.landcover import ARAS400k, DubaiLandCover, LoveDA, SemanticFolder
-    from distill.data.nwpu import NWPU
-    from distill.data.ssdd import SSDD
-    from distill.data.whu import WHU
 
 __all__ = [
     "HRSID",
@@ -27,17 +27,17 @@ __all__ = [
 ]
 
 _HOMES = {
-    "ARAS400k": "landcover",
+    "ARAS400k": "datasets.landcover",
     "CocoInstances": "coco",
-    "DubaiLandCover": "landcover",
-    "HRSID": "hrsid",
-    "ISPRS": "isprs",
+    "DubaiLandCover": "datasets.landcover",
+    "HRSID": "datasets.hrsid",
+    "ISPRS": "datasets.isprs",
     "ImageFolder": "folder",
-    "LoveDA": "landcover",
-    "NWPU": "nwpu",
-    "SSDD": "ssdd",
-    "SemanticFolder": "landcover",
-    "WHU": "whu",
+    "LoveDA": "datasets.landcover",
+    "NWPU": "datasets.nwpu",
+    "SSDD": "datasets.ssdd",
+    "SemanticFolder": "datasets.landcover",
+    "WHU": "datasets.whu",
 }
 
 

@@ -16,11 +16,9 @@ from torch.utils.data import Dataset
 
 from distill.contracts import Target
 from distill.data.annotations import CocoAnnotations
-from distill.data.augmentation import Augmentation
 from distill.data.broken import POLICIES, BrokenImages
 from distill.data.checks import at_least, band_numbers, existing_folder, ordered_pair, say_small_batches
 from distill.data.images import BrokenImage, is_file
-from distill.data.instances import fitting_window, jittered_window, view
 from distill.data.loader import (
     Draw,
     OneLineErrorLoader,
@@ -31,6 +29,8 @@ from distill.data.loader import (
 )
 from distill.data.reader import ImageReader
 from distill.data.selection import hold_out, repeat_factors
+from distill.data.views.augmentation import Augmentation
+from distill.data.views.instances import fitting_window, jittered_window, view
 from distill.errors import UserError, unknown_name
 from distill.seeding import run_seed
 

@@ -3,7 +3,7 @@
 A difference hash proposes pairs, the correlation of thumbnails confirms them: the hash alone takes dark radar scenes
 for alike, whose 64 bits are mostly noise. Cells of a thumbnail that are all black or all white are left out, because
 tiles at the edge of a scene share the wedge without data and nothing else. Crops of one place that overlap in part look
-different to both; see `distill.data.overlaps` for those.
+different to both; see `distill.curate.overlaps` for those.
 
 Axes: N and M images, T = 32 side of a thumbnail.
 

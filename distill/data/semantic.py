@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 import torch
 from pytorch_lightning import LightningDataModule
 
-from distill.data.augmentation import Augmentation
 from distill.data.broken import POLICIES
 from distill.data.checks import at_least, band_numbers, ordered_pair, say_small_batches
 from distill.data.class_table import ClassTable, Value
@@ -16,7 +15,8 @@ from distill.data.label_pairs import Pair
 from distill.data.loader import OneLineErrorLoader, ResumableLoader, evaluation_loader, train_loader
 from distill.data.reader import ImageReader
 from distill.data.selection import hold_out
-from distill.data.semantic_views import SemanticViews, stack_by_size
+from distill.data.views.augmentation import Augmentation
+from distill.data.views.semantic import SemanticViews, stack_by_size
 from distill.errors import UserError, unknown_name
 from distill.seeding import run_seed
 

@@ -10,11 +10,11 @@ from typing import Any
 
 import yaml  # type: ignore[import-untyped]
 
-from distill.checkpoint import write_atomically
 from distill.evaluation.coco import KINDS
-from distill.report.units import bare, counted, percent, shown
+from distill.evaluation.units import bare, counted, percent, shown
+from distill.files import write_atomically
 
-# What the card calls the facts of `distill.report.facts`; costs are the student's for one image.
+# What the card calls the facts of `distill.runs.metadata`; costs are the student's for one image.
 _NAMES = {
     "teacher_digest": "digest of the teacher's weights",
     "image_size": "side of an image, px",

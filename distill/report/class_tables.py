@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from rich.table import Table
 
-from distill.checkpoint import write_atomically
-from distill.report.units import UNDEFINED
+from distill.evaluation.units import UNDEFINED
+from distill.files import write_atomically
 
 
 def write_rows(path: Path, rows: Sequence[Mapping[str, object]]) -> None:

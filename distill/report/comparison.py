@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.table import Table
 
-from distill.report.units import percent
+from distill.evaluation.units import percent
 
 
 @dataclass(frozen=True)

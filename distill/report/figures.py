@@ -21,9 +21,9 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from torch import Tensor
 
-from distill.checkpoint import write_atomically
 from distill.data.images import read_image
 from distill.data.masks import decode_mask
+from distill.files import write_atomically
 
 logger = logging.getLogger(__name__)
 

@@ -16,8 +16,8 @@ from torch.nn import functional as F
 
 from distill.data.class_table import IGNORE
 from distill.evaluation.coco import CocoEvaluator
+from distill.evaluation.units import counted
 from distill.report.figures import add_legend, class_colour, draw_masks
-from distill.report.units import counted
 
 SHOWN = 4  # images
 _CELL = 3.4  # inches
@@ -70,8 +70,8 @@ def labels_figure(dataset: Any, model: Any) -> Figure:
     """Images with their labels and the predicted classes.
 
     Args:
-        dataset: A `distill.data.semantic_views.SemanticViews` of whole images.
-        model: A `distill.segmentation.SegmentationModule`, which predicts them again.
+        dataset: A `distill.data.views.semantic.SemanticViews` of whole images.
+        model: A `distill.tasks.segmentation.SegmentationModule`, which predicts them again.
     """
     names: list[str] = model.class_names
     chosen = np.linspace(0, len(dataset) - 1, min(SHOWN, len(dataset))).round().astype(int).tolist()

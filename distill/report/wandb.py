@@ -20,7 +20,7 @@ import wandb
 from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.utilities import rank_zero_only
 
-from distill.report.run_folder import write_json
+from distill.files import write_json
 
 logger = logging.getLogger(__name__)
 

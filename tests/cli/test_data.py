@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from distill.cli import main
+from distill.curate.preview import contact_sheet
 from distill.data.annotations import CocoAnnotations
-from distill.data.preview import contact_sheet
 from tests.data.published import coco, hrsid_coco, nwpu_texts, save, scene, write_json
 
 

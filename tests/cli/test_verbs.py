@@ -4,9 +4,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from distill.checkpoint import read_state_dict
 from distill.cli import doctor, main
-from distill.cli.recipes import shipped, summary
+from distill.recipe.find import shipped, summary
+from distill.weights import read_state_dict
 
 
 def test_help_names_every_verb(capsys: pytest.CaptureFixture[str]) -> None:

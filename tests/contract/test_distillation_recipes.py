@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
-from distill.cli.recipes import shipped
-from distill.corruption import CorruptionSettings
-from distill.distillation import DistillationModule
-from distill.losses import LossSettings
-from distill.optim import OptimSettings
+from distill.recipe.find import shipped
+from distill.tasks.corruption import CorruptionSettings
+from distill.tasks.distillation import DistillationModule
+from distill.tasks.losses.features import LossSettings
+from distill.training.optim import OptimSettings
 from tests.contract.cases import Case, build_student
 
 SIDE, STRIDE = 64, 16

@@ -34,7 +34,7 @@ def batch(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], lis
     if NWPU_ROOT.is_dir():
         data: CocoInstances = NWPU(root=str(NWPU_ROOT), **settings)
     else:
-        from distill.data.synthetic import write_scenes
+        from distill.synthetic.scenes import write_scenes
 
         root = tmp_path_factory.mktemp("scenes")
         write_scenes(root, "train", 4, SIDE, seed=0)

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 import students
-from distill.checkpoint import load_student, write_weights
 from distill.contracts import Student
 from distill.errors import UserError
 from distill.evaluation.cost import count_macs
+from distill.weights import load_student, write_weights
 from tests.contract.cases import STUDENTS, Case, assert_reached, build_student, distance, having, images
 
 SIZES = [(64, 96), (33, 50), (70, 41), (1, 1)]

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from distill.curate.verify import find_parts, verify
 from distill.data import CocoInstances
-from distill.data.verification import find_parts, verify
 from distill.errors import UserError
 
 SIDE = 16

@@ -17,10 +17,10 @@ from distill.data import NWPU, CocoInstances
 from distill.data.annotations import CocoAnnotations
 from distill.data.coco import CocoViews
 from distill.data.images import BrokenImage
-from distill.data.instances import fitting_window
 from distill.data.masks import decode_mask
-from distill.data.synthetic import write_scenes
+from distill.data.views.instances import fitting_window
 from distill.errors import UserError
+from distill.synthetic.scenes import write_scenes
 from tests.data.published import write_json
 
 SHARED = Path(__file__).parents[2] / "../shared/data"

@@ -12,8 +12,8 @@ from pycocotools import mask as coco_mask
 from torchvision.transforms.v2 import functional as F
 
 from distill.data.annotations import CocoAnnotations
-from distill.data.instances import Window, view
 from distill.data.masks import Zoom, decode_mask, decode_patch, encode_mask, extent_of
+from distill.data.views.instances import Window, view
 from distill.instance_masks import Patch
 from tests.data.published import shared
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from distill.contracts import Target
 from heads import CascadeMaskRCNN, MaskRCNN, RSPrompter
-from heads.mmcv_ops import ensure_mmcv_ops
+from heads.mmdet.mmcv_ops import ensure_mmcv_ops
 
 ensure_mmcv_ops()  # before test files import MMEngine, which several workers would otherwise do at once
 

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from distill.checkpoint import write_weights
 from distill.errors import UserError
 from distill.evaluation.cost import count_macs
+from distill.weights import write_weights
 from heads.lale_decoder import LALEDecoder, StarReLU
 from students import LALE, RS4D
 from students.lale_blocks import StarReLU as EncoderStarReLU

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from distill.cli import main
-from distill.cli.recipes import shipped
+from distill.recipe.find import shipped
 
 NWPU_ROOT = Path(__file__).parents[2] / "../shared/data/nwpu"
 STEPS = 1000

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from distill.errors import UserError
-from distill.optim import parameter_groups
+from distill.training.optim import parameter_groups
 from heads.sam_mask_decoder import MaskDecoder
 
 Official = tuple[Any, Any]

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import heads
-from distill.checkpoint import write_weights
 from distill.errors import UserError
+from distill.weights import write_weights
 from heads.smp_decoders import FPNDecoder, UPerNet
 from students import TimmStudent
 

@@ -8,9 +8,9 @@ import timm
 import torch
 import yaml
 
-from distill.checkpoint import load_student
 from distill.cli import main
-from distill.cli.recipes import shipped
+from distill.recipe.find import shipped
+from distill.weights import load_student
 from tests.contract.cases import narrow
 
 RECIPES = [

@@ -17,12 +17,12 @@ import torch
 import yaml
 
 from distill import FineTuningModule
-from distill.checkpoint import read_state_dict
 from distill.cli import main
-from distill.cli.recipes import shipped
+from distill.curate.prepare import prepare
 from distill.data import CocoInstances
-from distill.data.conversion import prepare
-from distill.optim import OptimSettings
+from distill.recipe.find import shipped
+from distill.training.optim import OptimSettings
+from distill.weights import read_state_dict
 from students import RS4D
 from tests.data.published import SHARED, nwpu_texts, ssdd_voc, whu_tiles
 

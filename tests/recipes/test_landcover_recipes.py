@@ -10,8 +10,8 @@ import yaml
 from PIL import Image
 
 from distill.cli import main
-from distill.cli.recipes import shipped
-from distill.data.landcover import SemanticFolder
+from distill.data.datasets.landcover import SemanticFolder
+from distill.recipe.find import shipped
 from tests.data.published import SHARED, scene
 
 RECIPES = [name for name in shipped() if name.startswith("landcover/")]

@@ -10,10 +10,10 @@ import torch
 import yaml
 
 from distill.cli import main
-from distill.cli.recipes import shipped
+from distill.recipe.find import shipped
 from tests.data.published import SHARED
+from tests.launch.test_resume import cut_and_resume
 from tests.recipes.test_landcover_recipes import SMALL
-from tests.test_resume import cut_and_resume
 
 LANDCOVER = SHARED / "landcover"
 TAUGHT, TEACHER, ALONE = (f"landcover/{name}" for name in ("lale_s1_from_cnn_cpu", "resnet50_cpu", "lale_s1_cpu"))

@@ -8,8 +8,8 @@ import pytest
 import yaml
 
 from distill.cli import main
-from distill.cli.recipes import shipped
-from distill.cli.run import RecipeCLI
+from distill.launch.run import RecipeCLI
+from distill.recipe.find import shipped
 
 RECIPES = shipped()
 

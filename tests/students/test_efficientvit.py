@@ -12,10 +12,10 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from distill.checkpoint import write_weights
-from distill.corruption import CorruptionSettings
-from distill.distillation import DistillationModule
 from distill.errors import UserError
+from distill.tasks.corruption import CorruptionSettings
+from distill.tasks.distillation import DistillationModule
+from distill.weights import write_weights
 from students.efficientvit import EfficientViT
 from students.linear_attention import MultiScaleLinearAttention
 from tests.students.released_layout import shuffle_norms

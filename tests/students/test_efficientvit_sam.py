@@ -9,9 +9,9 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from distill.checkpoint import write_weights
 from distill.contracts import Student
 from distill.errors import UserError
+from distill.weights import write_weights
 from students import efficientvit
 from students.efficientvit_sam import EfficientViTSAM
 from tests.students.released_layout import shuffle_norms

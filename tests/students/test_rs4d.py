@@ -13,9 +13,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import MambaConfig
 from transformers.models.mamba.modeling_mamba import MambaMixer
 
-from distill.checkpoint import write_weights
 from distill.contracts import Student
 from distill.errors import UserError
+from distill.weights import write_weights
 from students import RS4D, convert_released_state_dict
 from students.rs4d import BidirectionalMixer
 from students.scan import selective_scan_reference

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from distill.checkpoint import write_weights
 from distill.errors import UserError
+from distill.weights import write_weights
 from students import TimmStudent
 from teachers import CNN
 

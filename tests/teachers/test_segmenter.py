@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 
 from distill import EMA
 from distill.errors import UserError
-from distill.segmentation import SegmentationModule
+from distill.tasks.segmentation import SegmentationModule
 from heads import DenseMasks, LALEDecoder, SegHead
 from students import LALE, EfficientViT, TimmStudent
 from teachers import Segmenter

@@ -7,8 +7,8 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-from distill.checkpoint import write_weights
 from distill.errors import UserError
+from distill.weights import write_weights
 from students import TimmStudent
 from teachers import ViT
 

@@ -1,7 +1,0 @@
-"""Is a data set what it seems? Every check over files, records, masks, classes and splits, as a report to act on."""
-
-from distill.data.verification.landcover import verify_landcover
-from distill.data.verification.layout import Part, find_parts
-from distill.data.verification.verify import verify
-
-__all__ = ["Part", "find_parts", "verify", "verify_landcover"]

@@ -1,0 +1,72 @@
+"""Files that appear whole or not at all: a crash or a full disk leaves what was there before."""
+
+import json
+import math
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from safetensors import SafetensorError
+
+from distill.errors import UserError
+
+
+def write_atomically(path: str | Path, write: Callable[[Path], object]) -> None:
+    """Calls `write` with a temporary path beside `path`, then moves the result into place in one step.
+
+    The content is on the disk before it gets its name, so that neither a crash nor a power cut leaves half a file.
+
+    Raises:
+        UserError: The place cannot be written, or the disk is full; what was there before is kept.
+    """
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
+        os.close(descriptor)
+        temporary = Path(name)
+        try:
+            write(temporary)
+            mode = 0o666 & ~_umask()
+            temporary.chmod(mode)
+            _sync(temporary)
+            temporary.replace(path)
+            _sync(path.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except (OSError, SafetensorError) as error:  # safetensors reports a full disk in its own words
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(
+            f"{path} cannot be written ({reason}); free space or permit writing there, or name another place"
+        ) from error
+
+
+def write_json(path: Path, content: object) -> None:
+    """Writes JSON in one step; numbers that are not finite, which JSON has no word for, become null."""
+    if isinstance(content, dict):
+        content = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in content.items()}
+    text = json.dumps(content, indent=2, allow_nan=False) + "\n"
+    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes text in one step."""
+    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def _sync(path: Path) -> None:
+    """Waits until a file's content, or a folder's names, are on the disk."""
+    if path.is_dir() and os.name == "nt":
+        return  # Windows cannot open folders
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _umask() -> int:
+    current = os.umask(0)
+    os.umask(current)
+    return current

@@ -1,0 +1,70 @@
+"""The data of a recipe, without the rest of it."""
+
+from pathlib import Path
+from typing import Any
+
+from pytorch_lightning import LightningDataModule
+
+from distill.curate.verify import Part
+from distill.data.coco import CocoInstances
+from distill.data.semantic import SemanticImages
+from distill.errors import UserError
+from distill.recipe.check import read_recipe
+from distill.recipe.find import find, shipped
+from distill.runs.moved import moved_paths
+
+
+def is_recipe(name: str) -> bool:
+    """Whether a name is that of a recipe file, a run folder or a shipped recipe."""
+    path = Path(name)
+    return path.suffix in (".yaml", ".yml") or (path / "recipe.yaml").is_file() or name in shipped()
+
+
+def data_module(recipe: str, root: Path | None) -> CocoInstances | SemanticImages:
+    """Builds the data module of a recipe. Paths of a run are found from other folders than the one it was started in.
+
+    Args:
+        recipe: A file, a run folder or a shipped recipe's name.
+        root: The data set's folder, in place of the one that the recipe names.
+
+    Raises:
+        UserError: There is no such recipe, it has no usable `data`, the data has no labels, or the data module refuses
+            its arguments.
+    """
+    from jsonargparse import ArgumentError, ArgumentParser
+
+    path = find(recipe)
+    content = read_recipe(path)
+    if not isinstance(content.get("data"), dict):
+        raise UserError(f"{path} has no `data` with a class_path; name a recipe, a data set's folder or a COCO file")
+    for one in moved_paths(path):
+        *parents, last = one.key.split(".")
+        if parents[0] == "data":
+            group: Any = content
+            for key in parents:
+                group = group[key]
+            group[last] = str(one.path)
+    given = content["data"]
+    if root is not None:
+        given = given | {"init_args": (given.get("init_args") or {}) | {"root": str(root)}}
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_subclass_arguments(LightningDataModule, "data")
+    try:
+        parsed = parser.parse_object({"data": given})
+    except ArgumentError as error:
+        raise UserError(f"`data` of {path} cannot be used: {' '.join(str(error).split())}") from error
+    module: LightningDataModule = parser.instantiate_classes(parsed).data
+    if not isinstance(module, CocoInstances | SemanticImages):
+        raise UserError(f"the data of {recipe} has no labels to look at ({type(module).__name__})")
+    return module
+
+
+def parts_of(module: CocoInstances) -> list[Part]:
+    """The annotation files of a data module for instances; splits of one file are one part."""
+    splits: dict[tuple[str, str], list[str]] = {}
+    for split, source in module.sources.items():
+        splits.setdefault(source, []).append(split)
+    return [
+        Part(", ".join(names), ".", Path(annotations), (), Path(images))
+        for (images, annotations), names in splits.items()
+    ]

@@ -1,0 +1,77 @@
+"""What `distill test` and `distill validate` print and write: scores, what exactly was scored, tables and pictures."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+from rich.table import Table
+
+from distill.evaluation.coco import summarise
+from distill.evaluation.units import bare, counted, shown
+from distill.files import write_json
+from distill.phases import line_console, phase
+from distill.report.card import write_card
+from distill.report.class_tables import class_table
+from distill.report.detection_report import instance_tables, write_details
+from distill.report.figures import save
+from distill.report.predictions import instances_figure, labels_figure
+from distill.report.segmentation_report import pixel_tables, write_pixel_details
+from distill.runs.folder import loading_lines, ours
+
+
+def report_scores(
+    folder: Path, stage: str, model: Any, data: Any, logged: Mapping[str, float], facts: Mapping[str, object]
+) -> None:
+    """Prints the scores of a run and writes them into its folder.
+
+    Args:
+        folder: The run folder.
+        stage: "test" or "validate".
+        model: The module that was scored.
+        data: What it was scored on.
+        logged: Its metrics, which Lightning rounds to float32; the files hold the evaluation's own digits.
+        facts: What was scored: checkpoint, its step, and settings that scores depend on.
+    """
+    confusion, evaluator = getattr(model, "confusion", None), getattr(model, "evaluator", None)
+    exact = confusion.summary() if confusion is not None else summarise(getattr(model, "scores", {}))
+    metrics = {key: exact.get(key.partition("/")[2], value) for key, value in logged.items()}
+    write_json(folder / f"{stage}.json", metrics)
+    facts, details, images = dict(facts), [f"{stage}_facts.json"], ""
+    split = "val" if stage == "validate" else stage
+    tables = [metric_table(metrics)]
+    with phase("drawing predictions and tables"):
+        if evaluator is not None:
+            facts |= {"images": len(evaluator.seen()), "max_detections": evaluator.max_detections}
+            write_json(folder / f"{stage}_predictions.json", evaluator.results())
+            details += [f"{stage}_predictions.json", *write_details(folder, stage, evaluator, model.scores)]
+            details += _draw(folder, stage, instances_figure(data.dataset(split), evaluator))
+            tables = instance_tables(model.scores, evaluator.objects())
+        elif confusion is not None:
+            facts |= {"images": int(confusion.images[-1])}
+            details += write_pixel_details(folder, stage, confusion)
+            details += _draw(folder, stage, labels_figure(data.dataset(split), model))
+            tables = pixel_tables(confusion)
+    if "images" in facts:
+        images = f", {counted(int(str(facts['images'])), 'image')}"
+    write_json(folder / f"{stage}_facts.json", facts)
+    if (folder / "summary.json").is_file():  # else training has not come to its end, and there is no card
+        write_card(folder, loading_lines(folder, ours(model.student)))
+        details.append("card.md")
+    console = line_console()
+    console.print(f"\n{folder} ({stage}: {facts['checkpoint']}, step {facts['step']}{images})\n", markup=False)
+    for table in tables:
+        console.print(table)
+        console.print()
+    console.print(f"Wrote {folder}/: {', '.join([f'{stage}.json', *details])}", markup=False)
+
+
+def metric_table(metrics: Mapping[str, float]) -> Table:
+    """Scores that belong to no class."""
+    return class_table({bare(key): [shown(key, value)] for key, value in metrics.items()}, ["value"], heading="metric")
+
+
+def _draw(folder: Path, stage: str, figure: Figure) -> list[str]:
+    name = f"{stage}_predictions.png"
+    save(figure, folder / name)
+    return [name]

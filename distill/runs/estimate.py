@@ -1,0 +1,80 @@
+"""What a run will take, said after its first steps: time, memory, and where it is long, a smaller run."""
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytorch_lightning as pl
+import torch
+
+from distill.evaluation.units import counted, duration
+
+_LONG = 12 * 3600  # seconds
+_LONG_ON_CPU = 3600
+_LONG_STEP_ON_CPU = 10
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What the first steps say of the whole run; times in seconds."""
+
+    step: float
+    images: int  # a step
+    steps: int  # of the whole run
+    left: float
+    validations: int  # that are still to come
+    device: torch.device
+
+    @property
+    def is_long(self) -> bool:
+        """Whether the user would want to know of a smaller run."""
+        total = self.step * self.steps
+        on_cpu = self.device.type == "cpu"
+        return total > _LONG or (on_cpu and (total > _LONG_ON_CPU or self.step > _LONG_STEP_ON_CPU))
+
+
+def first_estimate(estimate: Estimate, suggest: Callable[[], str]) -> str:
+    """The line that is printed after the first steps.
+
+    Args:
+        estimate: What was measured.
+        suggest: Names a smaller run; asked where the run is long.
+    """
+    beside = f" and {counted(estimate.validations, 'validation')}" if estimate.validations else ""
+    line = (
+        f"estimate: {estimate.step:.2f} s a step of {counted(estimate.images, 'image')}; "
+        f"{estimate.steps:,} steps take about {duration(estimate.step * estimate.steps)}{beside}; "
+        f"{memory(estimate.device)}"
+    )
+    return f"{line}\n{suggest()}" if estimate.is_long else line
+
+
+def memory(device: torch.device) -> str:
+    """Peak memory of this process, and of the GPU it trains on."""
+    if sys.platform == "win32":
+        used = "peak memory not known on Windows"
+    else:
+        import resource  # of Unix
+
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        used = f"peak memory {_gib(peak if sys.platform == 'darwin' else 1024 * peak)}"
+    if device.type != "cuda":
+        return used
+    total = torch.cuda.get_device_properties(device).total_memory
+    return f"{used}, on the GPU {_gib(torch.cuda.max_memory_reserved(device))} of {_gib(total)}"
+
+
+def validations_left(trainer: pl.Trainer, step: int, total: int) -> int:
+    """How many validations are still to come after optimizer step `step` of `total`, the one at the end included."""
+    if step >= total or not trainer.enable_validation:
+        return 0
+    every = trainer.val_check_batch
+    if not isinstance(every, int):  # once an epoch
+        every = int(trainer.num_training_batches)
+    every *= trainer.check_val_every_n_epoch or 1
+    done, batches = (steps * trainer.accumulate_grad_batches for steps in (step, total))
+    return batches // every - done // every + (batches % every > 0)
+
+
+def _gib(size: float) -> str:
+    return f"{size / 2**30:.1f} GiB"

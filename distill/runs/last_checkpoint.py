@@ -1,0 +1,84 @@
+"""checkpoints/last.ckpt, from which a run goes on as if it had never stopped."""
+
+import signal
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import Checkpoint
+
+from distill.errors import Stopped
+from distill.runs.checkpoint_io import LAST
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)  # Ctrl-C; Slurm and containers
+
+
+class LastCheckpoint(Checkpoint):
+    """Writes last.ckpt every so many optimizer steps, after every validation, and when the run is stopped.
+
+    Only where an optimizer step is complete, and after the validation of a step that has one: a run that went on from
+    before it would skip the validation, and take a worse model for its best. Must stand behind the callback that keeps
+    the best, whose state is in the file.
+
+    A run that is told to stop finishes its step; told again, it stops at once. Of several
+    processes each would stop at a step of its own, so those stop at once.
+
+    Args:
+        folder: Where checkpoints lie.
+        every: Optimizer steps between two writes.
+    """
+
+    def __init__(self, folder: Path, every: int) -> None:
+        self.path = folder / LAST
+        self.every = every
+        self._stopping = self._complete = False
+        self._step = -1
+        self._handlers: dict[int, Any] = {}
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Listens for the signals that stop a run."""
+        self._step = trainer.global_step
+        if trainer.world_size == 1 and threading.current_thread() is threading.main_thread():
+            self._handlers = {number: signal.signal(number, self._stop) for number in _SIGNALS}
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *rest: Any) -> None:
+        """Writes it where it is time, and stops where that was asked for."""
+        self._complete = trainer.global_step > self._step  # else gradients are being accumulated
+        self._step = trainer.global_step
+        loop = trainer.fit_loop
+        assert loop._data_fetcher is not None
+        if not self._complete or loop.epoch_loop._should_check_val_fx(loop._data_fetcher):
+            return
+        if self._stopping or self._step % self.every == 0:
+            self._write(trainer)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Writes it, unless the validation was one on its own."""
+        if trainer.state.fn == "fit" and not trainer.sanity_checking and self._complete:
+            self._write(trainer)
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Listens no longer."""
+        self._restore()
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Listens no longer."""
+        self._restore()
+
+    def _write(self, trainer: pl.Trainer) -> None:
+        trainer.save_checkpoint(self.path)
+        if self._stopping:
+            raise Stopped(
+                f"stopped at step {trainer.global_step}; go on with: "
+                f"distill fit {self.path.parents[1]}/recipe.yaml --ckpt_path last"
+            )
+
+    def _stop(self, number: int, frame: object) -> None:
+        self._stopping = True
+        self._restore()  # the second time it stops at once
+
+    def _restore(self) -> None:
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+        self._handlers = {}

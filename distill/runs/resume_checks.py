@@ -1,0 +1,91 @@
+"""What a run that goes on, or is scored, must have in common with the part of it that is done."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml  # type: ignore[import-untyped]
+
+from distill.weights import read_training_checkpoint
+from distill.runs.moved import is_path
+from distill.cli.seeds import differing
+from distill.errors import UserError
+
+# What may change in the middle of a run: how long it is, how it is watched, and where it runs and reads.
+_FREE = (
+    *(f"trainer.{key}" for key in ("max_steps", "max_epochs", "max_time", "accelerator", "logger", "callbacks")),
+    *(f"trainer.{key}" for key in ("val_check_interval", "limit_val_batches", "log_every_n_steps")),
+    "data.init_args.num_workers",
+)
+
+
+def require_same_recipe(folder: Path, recipe: str) -> None:
+    """Refuses to resume a run with other settings than it began with, which its checkpoint would partly override.
+
+    Args:
+        folder: The run folder.
+        recipe: The resolved recipe, as YAML.
+
+    Raises:
+        UserError: A key differs that is not free to change.
+    """
+    stored = _stored(folder)
+    changed = [
+        key
+        for key in (differing([stored, yaml.safe_load(recipe)]) if stored else ())
+        if not f"{key}.".startswith(tuple(f"{free}." for free in _FREE)) and not is_path(key)
+    ]
+    if changed:
+        raise UserError(
+            f"{folder} cannot be resumed with other settings than it began with; these differ: {', '.join(changed)}; "
+            "leave them as they are in its recipe.yaml, or start another run with --run.dir"
+        )
+
+
+def require_same_selection(folder: Path, data: Any) -> None:
+    """Refuses to score a run on another division of the images than it was trained and selected with.
+
+    Args:
+        folder: The run folder.
+        data: The recipe's `data` group.
+
+    Raises:
+        UserError: `val_fraction` or `val_seed` is not the run's, so that images it was trained on would be held out.
+    """
+    begun = _stored(folder).get("data", {}).get("init_args", {})
+    for key in ("val_fraction", "val_seed"):
+        now = data.init_args.get(key)
+        if key in begun and now != begun[key]:
+            raise UserError(
+                f"data.init_args.{key} is {now}, but {folder} was trained with {begun[key]}: other images would be "
+                "held out than were; leave it as the run has it"
+            )
+
+
+def require_steps_to_go(folder: Path, checkpoint: Path, max_steps: int, max_epochs: int | None) -> None:
+    """Refuses to resume a finished run that has nothing left to do.
+
+    A run without a summary was cut off after its last step: resuming it writes what is missing.
+
+    Raises:
+        UserError: The run is finished, and its checkpoint stands at or beyond `max_steps` or `max_epochs`.
+    """
+    if not (folder / "summary.json").is_file():
+        return
+    content = read_training_checkpoint(checkpoint)
+    done = {
+        "step": (content["global_step"], max_steps, "trainer.max_steps"),
+        "epoch": (
+            content["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"],
+            max_epochs or -1,
+            "trainer.max_epochs",
+        ),
+    }
+    for unit, (reached, limit, key) in done.items():
+        if 0 < limit <= reached:
+            raise UserError(f"{folder} is already at {unit} {reached} of {limit}; raise {key}")
+
+
+def _stored(folder: Path) -> dict[str, Any]:
+    """The recipe that the run began with; empty if there is none."""
+    path = folder / "recipe.yaml"
+    return yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}

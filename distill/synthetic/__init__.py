@@ -1,0 +1,1 @@
+"""Scenes drawn from a seed, for the demo and for tests."""

@@ -1,0 +1,1 @@
+"""What is trained: distillation, instances, segmentation."""

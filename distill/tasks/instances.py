@@ -1,0 +1,95 @@
+"""Student, neck and head trained on labelled images, and scored by COCO average precision.
+
+Axes: B batch, H W pixels.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from distill.evaluation.coco import KINDS, CocoEvaluator, summarise
+from distill.evaluation.scores import Scores
+from distill.tasks.supervised import HeadFactory, SupervisedModule
+from distill.training.optim import OptimSettings
+
+
+class FineTuningModule(SupervisedModule):
+    """Trains a head on a student's feature maps; the student trains along unless it is frozen by its own arguments.
+
+    Args:
+        student: A `distill.contracts.Student`, with or without distilled weights.
+        head: Builds a `distill.contracts.Head` from the student's `feature_info` and the data's class names.
+        optim: Optimizer and schedule.
+        max_detections: Detections of each class in an image that average precision looks at. The head must find as
+            many: its own limit, over all classes, is a key of the head.
+    """
+
+    monitor = ("val/mask/AP", "max")
+
+    def __init__(
+        self,
+        student: nn.Module,
+        head: HeadFactory,
+        optim: OptimSettings | None = None,
+        max_detections: int = 100,
+    ) -> None:
+        super().__init__(student, head, optim or OptimSettings(lr=1e-4))
+        self.max_detections = max_detections
+        self.evaluator: CocoEvaluator | None = None
+        self.scores: dict[str, Scores] = {}
+
+    def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
+        """One step on `batch["image"]` (B, 3, H, W) in [0, 1] and `batch["targets"]`."""
+        losses: dict[str, Tensor] = self.head.loss(self.features(batch["image"]), batch["targets"])
+        total = torch.stack(list(losses.values())).sum()
+        self.log_dict({f"train/{name}": value for name, value in losses.items()}, batch_size=len(batch["image"]))
+        self.log("train/loss", total, prog_bar=True, batch_size=len(batch["image"]))
+        return total
+
+    def on_validation_epoch_start(self) -> None:
+        """Starts an evaluation on the validation split."""
+        self._start_evaluation("val")
+
+    def on_test_epoch_start(self) -> None:
+        """Starts an evaluation on the test split."""
+        self._start_evaluation("test")
+
+    def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
+        """Collects predictions."""
+        self._collect(batch)
+
+    def test_step(self, batch: dict[str, Any], batch_idx: int) -> None:
+        """Collects predictions."""
+        self._collect(batch)
+
+    def on_validation_epoch_end(self) -> None:
+        """Logs box and mask AP of the validation split."""
+        self._score("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Logs box, mask and boundary AP of the test split."""
+        self._score("test")
+
+    def _start_evaluation(self, split: str) -> None:
+        datamodule: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        kinds = KINDS if split == "test" else ("box", "mask")  # training need not wait for boundaries
+        self.evaluator = CocoEvaluator(datamodule.ground_truth(split), self.class_names, self.max_detections, kinds)
+
+    def _collect(self, batch: dict[str, Any]) -> None:
+        assert self.evaluator is not None
+        self.evaluator.update(self.head.predict(self.features(batch["image"]), batch["targets"]))
+
+    def _score(self, split: str) -> None:
+        assert self.evaluator is not None
+        if self.trainer.world_size > 1:
+            parts: list[Any] = [None] * self.trainer.world_size
+            torch.distributed.all_gather_object(parts, self.evaluator.records)
+            self.evaluator.records = [record for part in parts for record in part]
+        self.scores = self.evaluator.score()
+        metrics = summarise(self.scores)
+        main = ("box/AP", "mask/AP")
+        # Every process has computed the same; synchronised, so that Lightning does not warn of each metric.
+        self.log_dict({f"{split}/{name}": metrics[name] for name in main}, prog_bar=True, sync_dist=True)
+        rest = {f"{split}/{name}": value for name, value in metrics.items() if name not in main}
+        self.log_dict(rest, sync_dist=True)

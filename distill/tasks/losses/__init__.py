@@ -1,0 +1,1 @@
+"""Loss terms, combined by name in a recipe."""

@@ -1,0 +1,1 @@
+"""Optimizing: schedule, averages, precision, and what is checked at each step."""

@@ -1,0 +1,31 @@
+"""Mixed precision for MMEngine's runner: convolutions follow autocast, boxes and losses stay in float32.
+
+    custom_imports = dict(imports=["heads.mmdet.student", "heads.mmdet.runner_float32"])
+    custom_hooks = [dict(type="DistillFloat32Hook")]
+
+belongs to `optim_wrapper = dict(type="AmpOptimWrapper", ...)`.
+"""
+
+from typing import Any
+
+from heads.mmdet.float32 import answer_in_float32
+from heads.mmdet.mmcv_ops import ensure_mmcv_ops
+
+ensure_mmcv_ops()  # before MMEngine
+
+from mmengine.hooks import Hook  # noqa: E402
+from mmengine.model import is_model_wrapper  # noqa: E402
+from mmengine.registry import HOOKS  # noqa: E402
+
+
+@HOOKS.register_module(name="DistillFloat32Hook")
+class Float32Hook(Hook):
+    """Has the heads of a two-stage detector answer in float32, as those of `heads.TwoStageHead` do.
+
+    The levels that they read are float32 already where they come from `DistillNeck`.
+    """
+
+    def before_run(self, runner: Any) -> None:
+        """Before the first step."""
+        detector = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        answer_in_float32(detector.rpn_head, detector.roi_head)

@@ -1,0 +1,142 @@
+"""What a run and the demo print at their end runs as printed, for every student and every task."""
+
+import shlex
+import shutil
+from pathlib import Path
+
+import pytest
+import pytorch_lightning as pl
+import torch
+import yaml
+from torch import nn
+
+from distill.cli import main
+from distill.cli.demo import next_commands
+from distill.launch.run import RecipeCLI
+from distill.recipe.find import split
+from distill.runs.folder import next_command, say_goodbye
+from distill.weights import load_student, write_weights
+from students import LALE, RS4D, EfficientViT, EfficientViTSAM, TimmStudent
+
+VIT = {"img_size": 64, "patch_size": 8, "depth": 2}  # a ViT that takes images of 64 px only
+STUDENTS = {
+    "RS4D": lambda: RS4D("tiny", image_size=64, patch_size=8),
+    "LALE": lambda: LALE("S1"),
+    "EfficientViT": lambda: EfficientViT("b0"),
+    "EfficientViTSAM": lambda: EfficientViTSAM("l0", half_resolution=True),
+    "TimmStudent": lambda: TimmStudent("vit_tiny_patch16_224", out_indices=[0, 1], options=VIT),
+}
+
+
+class Built(RecipeCLI):
+    """Stops once model and data are built."""
+
+    def before_instantiate_classes(self) -> None:
+        pass
+
+    def instantiate_trainer(self, **kwargs: object) -> pl.Trainer:
+        return pl.Trainer(accelerator="cpu", barebones=True)
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        pass
+
+
+def built(command: str, **stands_for: Path) -> Built:
+    """What a printed command builds, with the user's own paths put in."""
+    for placeholder, path in stands_for.items():
+        command = command.replace(placeholder, str(path))
+    program, verb, *words = shlex.split(command)
+    assert (program, verb) == ("distill", "fit")
+    recipe, overrides = split(words)
+    assert recipe is not None
+    return Built(recipe, ["fit", "--config", str(recipe), *overrides])
+
+
+@pytest.fixture(scope="module")
+def labelled(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A labelled data set in the layout that the recipes read."""
+    root = tmp_path_factory.mktemp("data")
+    (root / "annotations").mkdir()
+    (root / "images").symlink_to(scenes / "train" / "images")
+    for part in ("train", "val"):
+        shutil.copy(scenes / "train" / "annotations.json", root / "annotations" / f"{part}.json")
+    return root
+
+
+def written(folder: Path, student: nn.Module) -> Path:
+    """A run folder that holds the student, as a distillation leaves it."""
+    metadata = {"class": f"students.{type(student).__name__}", "init_args": student.init_args}
+    write_weights(student, folder / "student.safetensors", metadata)
+    return folder
+
+
+@pytest.mark.parametrize("name", STUDENTS)
+def test_what_follows_a_distillation(name: str, labelled: Path, tmp_path: Path) -> None:
+    student = STUDENTS[name]()
+    folder = written(tmp_path / "a run", student)
+    cli = built(next_command(folder, "distil", student, 64), YOUR_DATA=labelled)
+    cli.model.build_head(cli.datamodule.class_names)
+    assert type(cli.model.student) is type(student)
+    expected = student.state_dict()
+    assert all(torch.equal(tensor, expected[key]) for key, tensor in cli.model.student.state_dict().items())
+    size = cli.datamodule.image_size
+    with torch.no_grad():
+        maps = cli.model.eval().features(torch.zeros(1, 3, size, size))
+    assert [m.shape[1] for m in maps] == list(student.feature_info.channels())
+    # The same key in a recipe of land cover.
+    words = f"--data.root {labelled} --model.student {shlex.quote(str(folder))}"
+    pixels = built(f"distill fit recipes/landcover/lale_s1_cpu.yaml {words}").model
+    pixels.build_head(["land", "water"])
+    assert type(pixels.student) is type(student)
+
+
+def test_what_follows_the_training_of_a_head(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, student in STUDENTS.items():
+        folder = tmp_path / f"a run of {name}"
+        assert next_command(folder, "fine-tune", student(), 64) == f"distill test '{folder}'"
+    student = STUDENTS["LALE"]()
+    say_goodbye(written(tmp_path / "run", student), "distil", 0.0, [], student, 512)
+    lines = capsys.readouterr().out.splitlines()
+    assert f"  {next_command(tmp_path / 'run', 'distil', student, 512)}" in lines
+    assert "RS4D" not in " ".join(lines)
+
+
+def test_arguments_of_the_recipe_that_the_file_does_not_hold_stay(tmp_path: Path, labelled: Path) -> None:
+    weights = written(tmp_path, STUDENTS["RS4D"]()) / "student.safetensors"
+    command = "distill fit finetune/nwpu_mask_rcnn_cpu --data.root DATA --model.student.frozen_layers 2 --model.student"
+    cli = built(f"{command}={weights} --model.student.checkpointing true", DATA=labelled)
+    student = cli.config["fit"].model.init_args.student.init_args
+    assert (student.frozen_layers, student.checkpointing) == (2, True)
+    assert (student.image_size, student.patch_size, student.checkpoint) == (64, 8, str(weights))
+
+
+def test_a_file_that_holds_no_student_of_ours(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_weights(nn.Linear(1, 1), tmp_path / "linear.safetensors", {"class": "torch.nn.Linear", "init_args": {}})
+    (tmp_path / "text.safetensors").write_text("weights", encoding="utf-8")
+    for name, expected in {
+        "linear": "does not say which student it holds; give the class, and the file as --model.student.checkpoint",
+        "text": "cannot be read",
+        "none": "there is no file",
+    }.items():
+        assert main(["fit", "rs4d_small", "--model.student", str(tmp_path / f"{name}.safetensors")]) == 2
+        assert expected in capsys.readouterr().err
+
+
+def test_what_follows_the_demo(
+    tmp_path: Path, scenes: Path, vit_weights: Path, finetune_recipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    demo = tmp_path / "the demo"
+    shutil.copytree(vit_weights.parent, demo / "teacher")
+    (demo / "distilled").mkdir()
+    shutil.copy(finetune_recipe, demo / "distilled" / "recipe.yaml")
+    test, longer, mine, sam = (command for _, command in next_commands(demo))
+    assert shlex.split(test) == ["distill", "test", str(demo / "distilled")]
+    assert built(longer).config["fit"].trainer.max_steps == 1600
+    assert built(longer).config["fit"].run.dir == str(demo / "longer")
+    teacher = built(mine, YOUR_IMAGES=scenes / "train" / "images").model.teacher
+    expected = load_student(vit_weights).state_dict()
+    assert all(torch.equal(t, expected[f"model.model.{key}"]) for key, t in teacher.encoder.named_parameters())
+    assert "--model.teacher.checkpoint sam_vit_b_01ec64.pth" in sam
+    recipe, _ = split(shlex.split(sam)[2:])
+    assert recipe is not None
+    assert yaml.safe_load(recipe.read_text(encoding="utf-8"))["model"]["init_args"]["teacher"]["class_path"]

@@ -1,0 +1,216 @@
+"""A run that was cut off and resumed ends with the weights of one that never stopped."""
+
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytorch_lightning as pl
+import torch
+
+from distill.cli import main
+from distill.runs.last_checkpoint import LastCheckpoint
+from distill.weights import read_state_dict
+
+EMA = "--trainer.callbacks+=distill.EMA"
+
+
+class PowerCut(pl.Callback):
+    """Ends the process's work before step `step`, as a crash would."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_train_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
+        if trainer.global_step == self.step:
+            raise ConnectionAbortedError
+
+
+class Interrupt(pl.Callback):
+    """Sends the process a signal during step `step`, as Ctrl-C or a job queue would."""
+
+    def __init__(self, step: int, number: int) -> None:
+        self.step, self.number = step, number
+
+    def on_train_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
+        if trainer.global_step == self.step:
+            os.kill(os.getpid(), self.number)
+
+
+def assert_same_weights(first: Path, second: Path) -> None:
+    """Checkpoints of the two runs hold the same bits."""
+    for name in ("last", "best"):
+        states = [
+            torch.load(folder / "checkpoints" / f"{name}.ckpt", weights_only=True)["state_dict"]
+            for folder in (first, second)
+            if (folder / "checkpoints" / f"{name}.ckpt").exists()
+        ]
+        assert len(states) in ((2,) if name == "last" else (0, 2)), "one run has a best checkpoint, the other has not"
+        for key, tensor in states[0].items() if states else ():
+            assert torch.equal(tensor, states[1][key]), f"{name}: {key}"
+
+
+def cut_and_resume(recipe: Path, folder: Path, *extra: str, cut: int = 6) -> dict[str, torch.Tensor]:
+    """Weights of a run cut off at step `cut` and resumed from its last checkpoint."""
+    arguments = ["fit", str(recipe), f"--run.dir={folder}", *extra]
+    with pytest.raises(ConnectionAbortedError):
+        main([*arguments, "--trainer.callbacks+=tests.launch.test_resume.PowerCut", f"--trainer.callbacks.step={cut}"])
+    assert main([*arguments, "--ckpt_path=last"]) == 0
+    return read_state_dict(folder / "student.safetensors")
+
+
+AVERAGED = [EMA, "--trainer.callbacks.decay=0.9"]
+# Eight steps in two epochs; validated once, at the end.
+TWO_EPOCHS = ["--data.batch_size=3", "--trainer.val_check_interval=8", "--trainer.limit_val_batches=1"]
+LIMITS = {"steps": ["--trainer.max_steps=8"], "epochs": ["--trainer.max_steps=-1", "--trainer.max_epochs=2"]}
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where uninterrupted runs are kept, so that each kind is run once."""
+    return tmp_path_factory.mktemp("straight")
+
+
+@pytest.mark.parametrize(
+    ("limit", "workers", "averaged", "every"),
+    [
+        *((limit, workers, ema, 3) for limit in LIMITS for workers in (0, 2) for ema in (False, True)),  # mid-epoch
+        *((limit, 0, True, 4) for limit in LIMITS),  # at the end of an epoch
+    ],
+)
+def test_resumed_distillation_equals_uninterrupted(
+    distill_recipe: Path, tmp_path: Path, straight: Path, limit: str, workers: int, averaged: bool, every: int
+) -> None:
+    """The same bits, wherever the run was cut, and whether steps or epochs limit it."""
+    extra = [*TWO_EPOCHS, *(AVERAGED if averaged else [])]
+    whole = straight / f"averaged_{averaged}"
+    if not whole.exists():
+        assert main(["fit", str(distill_recipe), *extra, *LIMITS["steps"], f"--run.dir={whole}"]) == 0
+    extra += [*LIMITS[limit], f"--data.num_workers={workers}", f"--run.checkpoint_every={every}"]
+    resumed = cut_and_resume(distill_recipe, tmp_path / "cut", *extra, cut=7)
+    for name, tensor in read_state_dict(whole / "student.safetensors").items():
+        assert torch.equal(tensor, resumed[name]), name
+    assert_same_weights(whole, tmp_path / "cut")
+
+
+class LateCut(pl.Callback):
+    """Ends the process's work after the last step: before its validation, or before the student is exported."""
+
+    def __init__(self, hook: str) -> None:
+        self.hook = hook
+
+    def on_validation_start(self, trainer: pl.Trainer, *_: Any) -> None:
+        if self.hook == "validation":
+            raise ConnectionAbortedError
+
+    def on_train_end(self, *_: Any) -> None:
+        if self.hook == "export":
+            raise ConnectionAbortedError
+
+
+@pytest.mark.parametrize("hook", ["validation", "export"])
+def test_a_run_cut_off_after_its_last_step_ends_as_it_would_have(
+    distill_recipe: Path, tmp_path: Path, straight: Path, hook: str
+) -> None:
+    """With averaged weights, the last validation's metrics and the best checkpoint."""
+    extra = [*TWO_EPOCHS, *AVERAGED, *LIMITS["epochs"], "--run.checkpoint_every=4"]
+    whole, run = straight / "averaged_True", tmp_path / "cut"
+    if not whole.exists():
+        assert main(["fit", str(distill_recipe), *extra, f"--run.dir={whole}"]) == 0
+    fit = ["fit", str(distill_recipe), *extra, f"--run.dir={run}"]
+    with pytest.raises(ConnectionAbortedError):
+        main([*fit, "--trainer.callbacks+=tests.launch.test_resume.LateCut", f"--trainer.callbacks.hook={hook}"])
+    assert main([*fit, "--ckpt_path=last"]) == 0
+    assert_same_weights(whole, run)
+    resumed = read_state_dict(run / "student.safetensors")
+    for name, tensor in read_state_dict(whole / "student.safetensors").items():
+        assert torch.equal(tensor, resumed[name]), name
+    expected, found = (json.loads((folder / "summary.json").read_text()) for folder in (whole, run))
+    assert found["val/l1_ratio"] == expected["val/l1_ratio"]
+
+
+VARIED = [
+    "--data.oversample_threshold=1.0",
+    "--data.augmentation.rotate=true",
+    "--data.augmentation.speckle=0.5",
+    "--model.optim.layer_decay=0.9",
+]
+
+
+# The step of the checkpoint is validated as well, and no later validation is better.
+VALIDATED = ["--trainer.val_check_interval=4", *AVERAGED]
+
+
+@pytest.mark.parametrize("extra", [VARIED, VALIDATED], ids=["varied", "validated"])
+def test_resumed_fine_tuning_equals_uninterrupted(finetune_recipe: Path, tmp_path: Path, extra: list[str]) -> None:
+    assert main(["fit", str(finetune_recipe), *extra]) == 0
+    straight = read_state_dict(tmp_path / "run" / "student.safetensors")
+    resumed = cut_and_resume(finetune_recipe, tmp_path / "cut", *extra)
+    for name, tensor in straight.items():
+        assert torch.equal(tensor, resumed[name]), name
+    assert_same_weights(tmp_path / "run", tmp_path / "cut")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_run_goes_on(
+    finetune_recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], number: int
+) -> None:
+    fit = ["fit", str(finetune_recipe), "--trainer.max_steps=4", "--trainer.limit_val_batches=0"]
+    assert main(fit) == 0
+    cut = ["--trainer.callbacks+=tests.launch.test_resume.Interrupt", "--trainer.callbacks.step=1"]
+    run = tmp_path / "cut"
+    assert main([*fit, f"--run.dir={run}", *cut, f"--trainer.callbacks.number={int(number)}"]) == 130
+    assert f"stopped at step 2; go on with: distill fit {run}/recipe.yaml --ckpt_path last" in capsys.readouterr().err
+    assert not isinstance(getattr(signal.getsignal(number), "__self__", None), LastCheckpoint)
+    assert main([*fit, f"--run.dir={run}", "--ckpt_path=last"]) == 0
+    assert_same_weights(tmp_path / "run", run)
+
+
+def test_a_resumed_run_keeps_its_metrics(distill_recipe: Path, tmp_path: Path) -> None:
+    cut_and_resume(distill_recipe, tmp_path / "cut")
+    lines = (tmp_path / "cut" / "metrics.csv").read_text().splitlines()
+    column = lines[0].split(",").index("step")
+    steps = [int(line.split(",")[column]) for line in lines[1:]]
+    assert sorted(set(steps)) == list(range(8))
+    loss = lines[0].split(",").index("train/loss")
+    assert len([line for line in lines[1:] if line.split(",")[loss]]) == 8, "a step was logged twice"
+
+
+@pytest.mark.parametrize(
+    ("limit", "said"),
+    [
+        (["--trainer.max_steps=1"], "already at step 1 of 1; raise trainer.max_steps"),
+        (
+            ["--trainer.max_steps=-1", "--trainer.max_epochs=1", "--data.batch_size=12"],
+            "already at epoch 1 of 1; raise trainer.max_epochs",
+        ),
+    ],
+    ids=["steps", "epochs"],
+)
+def test_a_finished_run_is_not_resumed(
+    distill_recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], limit: list[str], said: str
+) -> None:
+    arguments = ["fit", str(distill_recipe), *limit, "--trainer.limit_val_batches=0"]
+    assert main(arguments) == 0
+    before = (tmp_path / "run" / "summary.json").read_bytes()
+    assert main([*arguments, "--ckpt_path=last"]) == 2
+    assert said in capsys.readouterr().err
+    assert (tmp_path / "run" / "summary.json").read_bytes() == before
+
+
+def test_a_run_goes_on_with_its_own_recipe(
+    distill_recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fit = ["fit", str(distill_recipe), "--trainer.limit_val_batches=0"]
+    assert main([*fit, "--trainer.max_steps=2"]) == 0
+    recipe = (tmp_path / "run/recipe.yaml").read_bytes()
+    longer = [*fit, "--ckpt_path=last", "--trainer.max_steps=3"]
+    assert main([*longer, "--model.optim.lr=0.5", "--data.batch_size=4"]) == 2
+    said = capsys.readouterr().err
+    assert "cannot be resumed with other settings" in said
+    assert "model.init_args.optim.lr" in said
+    assert "data.init_args.batch_size" in said
+    assert (tmp_path / "run/recipe.yaml").read_bytes() == recipe
+    assert main([*longer, "--data.num_workers=1"]) == 0

@@ -1,0 +1,211 @@
+"""A wrong word, key, class or value answers at once, in one line: its key, what was given and what is allowed."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from distill.cli import main
+from distill.errors import UserError
+from distill.recipe.check import check, merged
+from distill.recipe.errors import explain
+from distill.recipe.find import shipped
+
+ROOT = Path(__file__).resolve().parents[2]
+PARTS = ("train", "val")
+DISTIL, BOXES, PIXELS = "rs4d_small", "finetune/nwpu_mask_rcnn_cpu", "landcover/lale_s1_from_cnn_cpu"
+
+WRONG = [
+    (DISTIL, "--model.optm.lr=1", "unknown key in model 'optm': did you mean optim? valid names are teacher, student,"),
+    (DISTIL, "--model.optim.rate=1", "unknown key in model.optim 'rate': valid names are lr, weight_decay,"),
+    (DISTIL, "--model.optim={lr: fast}", "model.optim.lr: given fast, expected a number;"),
+    (DISTIL, "--model.optim={lr: 1, foo: 2}", "unknown key in model.optim 'foo': valid names are lr,"),
+    (DISTIL, "--model.optim.betas=[0.9]", "model.optim.betas: given [0.9], expected a list of 2;"),
+    (DISTIL, "--model.corruption={noise: [1]}", "model.corruption.noise: given [1], expected a number;"),
+    (DISTIL, "--model.corruption=none", "model.corruption: given none, expected a class path, a mapping or null;"),
+    (DISTIL, "--model.loss.terms=l1", "model.loss.terms: given l1, expected a mapping;"),
+    (DISTIL, "--model.loss.terms.l1=big", "model.loss.terms.l1: given big, expected a number;"),
+    (DISTIL, "--model.teacher.blocks=[a]", "model.teacher.blocks: given a, expected a whole number;"),
+    (DISTIL, "--model.teacher=null", "model.teacher: given null, expected a class path or a mapping;"),
+    (
+        DISTIL,
+        "--model.teacher=teachers.Sam",
+        "unknown class in model.teacher (module teachers) 'Sam': did you mean SAM?",
+    ),
+    (DISTIL, "--model.student=students", "model.student: students is a package; name a class of it: LALE, RS4D,"),
+    (DISTIL, "--model.student=student.RS4D", "model.student: there is no module 'student'; classes live in distill,"),
+    (DISTIL, "--model.student=students.rs4e.RS4D", "model.student: there is no module 'students.rs4e'; classes live"),
+    (DISTIL, "--model.student={class_path: 5}", "model.student.class_path: given 5, expected a class path,"),
+    (
+        DISTIL,
+        "--model.student={class_path: students.LALE, variant: S1}",
+        "model.student: variant stands beside class_p",
+    ),
+    (DISTIL, "--model.student.init_args=5", "model.student.init_args: given '5', expected a mapping;"),
+    (DISTIL, "--model.student.out_indices=1,2", "model.student.out_indices: given 1,2, expected a list or null;"),
+    (DISTIL, "--model.student.init_args.varint=tiny", "unknown key in model.student 'varint': did you mean variant?"),
+    (
+        DISTIL,
+        "--model=distill.Distillation",
+        "unknown class in model (module distill) 'Distillation': did you mean Dis",
+    ),
+    (DISTIL, "--model=null", "has no model; a recipe is a mapping with model, data and trainer"),
+    (
+        DISTIL,
+        "--data.rot=x",
+        "unknown key in data 'rot': did you mean root or val_root? valid names are root, image_size,",
+    ),
+    (
+        DISTIL,
+        "--data={class_path: distill.data.ImageFolder, init_args: {rot: 5}}",
+        "unknown key in data 'rot': did you",
+    ),
+    (DISTIL, "--trainer.max_stepz=3", "unknown key in trainer 'max_stepz': did you mean max_steps"),
+    (DISTIL, "--trainer.max_steps=many", "trainer.max_steps: given many, expected a whole number;"),
+    (DISTIL, "--trainer=5", "trainer: given '5', expected a mapping;"),
+    (
+        DISTIL,
+        "--trainer.callbacks=[{class_path: distill.EMAA}]",
+        "unknown class in trainer.callbacks (module distill) 'E",
+    ),
+    (
+        DISTIL,
+        "--trainer.callbacks=[{class_path: distill.EMA, init_args: {decy: 1}}]",
+        "in trainer.callbacks 'decy': did",
+    ),
+    (DISTIL, "--run.overwrit=true", "unknown key in run 'overwrit': did you mean overwrite? valid names are dir,"),
+    (DISTIL, "--run.seeds=[two]", "run.seeds: given two, expected a whole number;"),
+    (DISTIL, "--modle.target=neck", "unknown recipe key 'modle': did you mean model? valid names are model, data,"),
+    (DISTIL, "--ckpt_path", "--ckpt_path has no value; give one behind it"),
+    (DISTIL, "last", "'last' follows no --key; after the recipe come pairs --key value"),
+    (
+        BOXES,
+        "--data=distill.data.CocoInstances",
+        "data: distill.data.CocoInstances needs train_images, train_annotations",
+    ),
+    (BOXES, "--data.root=null", "data.root: given null, expected text;"),
+    (BOXES, "--data.augmentation={rotate: maybe}", "data.augmentation.rotate: given maybe, expected true or false;"),
+    (BOXES, "--data.augmentation.look=3", "unknown key in data.augmentation 'look': did you mean looks?"),
+    (BOXES, "--data.classes=[[ship]]", "data.classes: given ['ship'], expected text;"),
+    (BOXES, "--data.train_images=x", "unknown key in data 'train_images': did you mean train_limit"),
+    (
+        BOXES,
+        "--model.head.class_names=[ship]",
+        "unknown key in model.head 'class_names': valid names are neck_channels",
+    ),
+    (
+        BOXES,
+        "--model.head={class_path: heads.MaskRCNN, init_args: {fc_channels: wide}}",
+        "model.head.fc_channels: given",
+    ),
+    (
+        PIXELS,
+        "--model.teacher.backbone={class_path: students.RS4D, init_args: {varint: 1}}",
+        "model.teacher.backbone 'va",
+    ),
+    (PIXELS, "--model.teacher.head.chanels=3", "unknown key in model.teacher.head 'chanels': did you mean channels?"),
+    (PIXELS, "--model.soft_targets.weight=x", "model.soft_targets.weight: given x, expected a number;"),
+    (PIXELS, "--data.ignore=[1]", "unknown key in data 'ignore': valid names are root, image_size,"),
+]
+
+
+@pytest.mark.parametrize(("recipe", "word", "expected"), WRONG)
+def test_the_first_wrong_key_is_named(recipe: str, word: str, expected: str) -> None:
+    with pytest.raises(UserError) as error:
+        check("fit", shipped()[recipe], [word])
+    assert expected in str(error.value)
+    assert len(str(error.value).splitlines()) == 1
+    assert "Namespace" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--model.optim.lr", "1e-3", "--trainer.max_steps=3"],  # text to YAML, a number to the parser
+        ["--model.student=students.LALE", "--model.student.variant=S2"],  # keys of RS4D do not stay
+        ["--model.student=LALE", "--model.head=RSPrompter"],  # classes that the parser may know
+        ["--data=distill.data.CocoInstances", *(f"--data.{p}_{k}=x" for p in PARTS for k in ("images", "annotations"))],
+        ["--data.root", "scans: all", "--model.head.overrides", "a.b: 1", "--model.help", "distill.FineTuningModule"],
+        ["--model.optim=null", "--data.augmentation=augmentation.yaml", "--print_config"],
+        ["--config", "{model.student.checkpoint: null}", "--trainer.callbacks+=distill.EMA"],
+        ["--model.student=torch.nn.Identity", "--model.student.anything=1"],  # not ours: the parser's to judge
+        ["--data.scale_jitter", "[1, 2]", "--trainer.devices=auto", "--seed_everything=1", "--ckpt_path=last"],
+    ],
+)
+def test_what_the_parser_takes_passes(words: list[str]) -> None:
+    check("fit", shipped()[BOXES], words)
+
+
+def test_overrides_are_put_in_place() -> None:
+    words = ["--model.student.variant=small", "--model.head", "heads.DenseMasks", "--data.augmentation.looks=2.0"]
+    tree = merged(shipped()[BOXES], words)
+    assert tree["model"]["init_args"]["student"]["init_args"]["variant"] == "small"
+    assert tree["model"]["init_args"]["head"]["class_path"] == "heads.DenseMasks"
+    assert "roi_samples" not in tree["model"]["init_args"]["head"]["init_args"]
+    assert tree["data"]["init_args"]["augmentation"] == {"looks": 2.0}
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["fit", DISTIL, "--model.optm.lr", "1"], "did you mean optim?"),
+        (["fit", BOXES, "--data.rot", "x"], "did you mean root?"),
+        (["fit", "nope"], "there is no file nope"),
+        (["fit", DISTIL, "--model", "distill.Nope"], "unknown class in model"),
+        (["fti"], "did you mean fit?"),
+    ],
+)
+def test_a_typo_waits_for_no_import(words: list[str], expected: str) -> None:
+    program = f"from distill.cli import main; code = main({words}); import sys; print(code, 'torch' in sys.modules)"
+    start = time.perf_counter()
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
+    assert (done.stdout.strip(), time.perf_counter() - start < 2) == ("2 False", True)
+    assert expected in done.stderr
+
+
+def test_help_shows_our_keys_with_the_values_of_the_recipe(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fit", BOXES, "--help", "--model.optim.lr", "0.5"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    shown = " ".join(" ".join(lines).split())
+    assert "model: distill.FineTuningModule Trains a head on a student's feature maps" in shown
+    assert "--model.optim.lr 0.5 Peak learning rate" in shown
+    assert "--model.head.roi_samples 64 " in shown
+    assert "--model.head.max_detections (100) Most instances predicted in one image" in shown
+    assert "--data.augmentation.rotate (false) " in shown
+    assert "--trainer.gradient_clip_val (1.0) " in shown  # not Lightning's default
+    assert "--trainer.plugins" not in shown
+    assert shown.index("--model.") < shown.index("--data.") < shown.index("--trainer.") < shown.index("--run.dir")
+    assert main(["test", "--help"]) == 0
+    assert "--run.dir (null)" in capsys.readouterr().out
+
+
+def test_help_all_is_lightnings(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["fit", "--help-all"])
+    assert "--trainer.plugins" in capsys.readouterr().out
+
+
+def test_what_a_class_of_others_needs_is_named(distill_recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fit", str(distill_recipe), "--model.student=torch.nn.Linear"]) == 2
+    error = capsys.readouterr().err
+    assert "distill: error: model.student needs in_features, out_features; add to the recipe what is missing" in error
+
+
+def test_a_whole_component_is_not_printed() -> None:
+    text = (
+        'Parser key "model":\n  Does not validate against any of the Union subtypes\n  Errors:\n'
+        "    - Problem with given class_path 'a.B':\n        Something about c\n    - Expected a <class 'NoneType'>\n"
+        "  Given value type: <class 'Namespace'>\n  Given value: Namespace(class_path='a.B', init_args=Namespace(c=1))"
+    )
+    assert str(explain(text)).startswith("model: Something about c; see")
+
+
+def test_the_first_of_several_files_is_the_recipe(tmp_path: Path) -> None:
+    (tmp_path / "more.yaml").write_text(yaml.safe_dump({"data": {"init_args": {"rot": 1}}}), encoding="utf-8")
+    with pytest.raises(UserError, match="unknown key in data 'rot'"):
+        check("fit", shipped()[BOXES], [f"--config={tmp_path / 'more.yaml'}"])
