@@ -1,18 +1,24 @@
-"""Teacher, Student, Head: the only three protocols, and the two records that heads exchange with data and evaluation.
+"""What the framework asks of students, teachers, heads and decoders, with defaults; and what heads and data exchange.
 
-Axes: B batch, C channels, H W grid or pixels, N instances. Boxes are (x1, y1, x2, y2) in pixels, exclusive at the far
-edge, so that a box that covers the whole image is (0, 0, W, H).
+Axes: B batch, C channels, H W grid or pixels, K classes, N instances or tokens. Boxes are (x1, y1, x2, y2) in pixels,
+exclusive at the far edge, so that a box that covers the whole image is (0, 0, W, H).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, Self, runtime_checkable
+from functools import cached_property
+from types import MappingProxyType
+from typing import Any, Protocol, Self
 
 import torch
-from torch import Tensor
+from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from torch import Tensor, nn
 
 from distill.errors import UserError
 from distill.instance_masks import InstanceMasks
+from distill.weights import digest
+
+Corrupt = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
 class FeatureInfo(Protocol):
@@ -25,82 +31,111 @@ class FeatureInfo(Protocol):
         """Stride of each map against the input, in pixels."""
 
 
-@runtime_checkable
-class Student(Protocol):
-    """The trained backbone. Every timm `features_only` model fits.
+class Component(nn.Module):
+    """What the framework asks of every student, teacher, head and decoder."""
 
-    Images are RGB, normalised with the student's own `mean` and `std` by whoever calls it; where a backbone does not
-    carry these attributes, the ImageNet statistics hold.
+    @classmethod
+    def smoke_args(cls) -> dict[str, Any]:
+        """Arguments that make the smallest component of its kind, for the contract tests."""
+        return {}
+
+    def no_weight_decay(self) -> set[str]:
+        """Names of its own parameters, beside vectors and scalars, that weight decay would harm."""
+        return set()
+
+
+class StudentBase(Component):
+    """The trained backbone.
+
+    Whoever calls a student normalises the images with its `mean` and `std`. `distill.plain_student` gives these
+    defaults to a model that is no `StudentBase`, such as a `features_only` model of timm.
+
+    Attributes:
+        feature_info: Channels and stride of each map.
+        mean: Mean of the RGB channels that images are normalised with; ImageNet's by default.
+        std: Standard deviation of the RGB channels; ImageNet's by default.
+        init_args: Arguments that build the same architecture again, without weights.
+        token_channels: Channels C of the tokens that `forward_corrupted` exposes; None where there are none.
     """
 
     feature_info: FeatureInfo
+    mean: Sequence[float] = IMAGENET_DEFAULT_MEAN
+    std: Sequence[float] = IMAGENET_DEFAULT_STD
+    init_args: Mapping[str, Any] = MappingProxyType({})
+    token_channels: int | None = None
 
-    def __call__(self, images: Tensor) -> list[Tensor]:
-        """Maps images (B, 3, H, W), any H and W, to feature maps (B, C_i, H_i, W_i); the last is the deepest."""
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Maps normalised images (B, 3, H, W), any H and W, to maps (B, C_i, H_i, W_i); the last is the deepest."""
+        raise NotImplementedError
 
+    def forward_corrupted(self, images: Tensor, corrupt: Corrupt) -> tuple[list[Tensor], Tensor]:
+        """As `forward`, with corrupted tokens.
 
-@runtime_checkable
-class ScaledStudent(Student, Protocol):
-    """A student that can choose the scale at which its last map starts."""
+        Args:
+            images: (B, 3, H, W), normalised.
+            corrupt: Maps tokens (B, N, token_channels), row by row, to corrupted ones and to what it touched (B, N).
+
+        Returns:
+            The maps, and which tokens were touched (B, N).
+
+        Raises:
+            NotImplementedError: The student has no tokens (`token_channels` is None).
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no tokens")
 
     def rescale_output(self, rms: float) -> bool:
         """Makes the last map start at a root mean square of `rms`, unless its scale was loaded or trained.
 
         Returns:
-            Whether it did.
+            Whether it did; a student that cannot choose its scale never does.
         """
+        return False
+
+    def fold_output(self, scale: Tensor, shift: Tensor) -> bool:
+        """Multiplies the last map by `scale` (C,) and adds `shift` (C,), by changing weights.
+
+        Returns:
+            Whether it did; a student whose last layer has no such weights never does.
+        """
+        return False
 
 
-@runtime_checkable
-class AffineStudent(Student, Protocol):
-    """A student that can take a scale and a shift of its last map into its own weights."""
+class TeacherBase(Component):
+    """The frozen source of targets: eval mode, no gradients, in no checkpoint and in no optimizer.
 
-    def fold_output(self, scale: Tensor, shift: Tensor) -> None:
-        """Multiplies the last map by `scale` (C,) and adds `shift` (C,)."""
-
-
-@runtime_checkable
-class Teacher(Protocol):
-    """The frozen source: eval mode, no gradients, never in a checkpoint and never in an optimizer."""
+    Attributes:
+        channels: Channels C of each feature by name.
+        reduction: Stride of each feature by name, against the image, in pixels.
+        class_names: Classes of the feature "logits", in order; empty where there is none.
+    """
 
     channels: dict[str, int]
-    reduction: dict[str, int]  # stride of each feature against the image, in pixels
+    reduction: dict[str, int]
+    class_names: Sequence[str] = ()
 
-    @property
-    def digest(self) -> str:
-        """Identifies the weights."""
-
-    def __call__(self, images: Tensor) -> dict[str, Tensor]:
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Maps RGB images in [0, 1] of shape (B, 3, H, W) to named features (B, C, H', W').
 
-        The teacher applies its own mean and std.
+        The teacher applies its own mean and standard deviation.
         """
+        raise NotImplementedError
 
+    @cached_property
+    def digest(self) -> str:
+        """Identifies the weights; computed on first use."""
+        return digest(self)
 
-_TEACHER_ATTRIBUTES = {
-    "channels": "a dict from each feature's name to its channels",
-    "reduction": "a dict from each feature's name to its stride against the image, in pixels",
-    "digest": "text that identifies the weights",
-    "class_names": "the classes of the logits, in order",
-}
+    def freeze(self) -> Self:
+        """Takes all parameters out of training; a task calls it."""
+        return self.requires_grad_(False).eval()
 
+    def train(self, mode: bool = True) -> Self:
+        """Stays in eval mode, whatever `mode` the module around it enters."""
+        return super().train(False)
 
-def require_teacher(teacher: object, *attributes: str) -> None:
-    """Checks that a teacher has what a task reads of it; one of a user's own may lack something.
-
-    Args:
-        teacher: A `Teacher`, or what is meant to be one.
-        attributes: Names of attributes.
-
-    Raises:
-        UserError: Attributes are missing.
-    """
-    found = dir(teacher)  # looks without evaluating: the digest of large weights takes seconds
-    if missing := [f"{name} ({_TEACHER_ATTRIBUTES[name]})" for name in attributes if name not in found]:
-        raise UserError(
-            f"model.teacher is {type(teacher).__name__}, which lacks {' and '.join(missing)}; add what is missing, or "
-            "derive the class from teachers.frozen.FrozenTeacher (docs/design.md, Contracts)"
-        )
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        # Weight averaging copies the whole training module; a frozen teacher would only cost memory twice.
+        return self
 
 
 @dataclass
@@ -121,13 +156,21 @@ class Target:
         Masks and `crowd` stay in host memory: MMDetection crops masks there, and to index by flags of the host, nothing
         waits for the device.
         """
-        moved = {name: getattr(self, name).to(device, non_blocking=True) for name in ("boxes", "labels")}
-        return replace(self, **moved)
+        return replace(
+            self,
+            boxes=self.boxes.to(device, non_blocking=True),
+            labels=self.labels.to(device, non_blocking=True),
+        )
 
     def pin_memory(self) -> Self:
         """Tensors in page-locked memory, from which copies to a GPU need not be waited for; the loader calls it."""
-        names = ("boxes", "labels", "masks", "crowd")
-        return replace(self, **{name: getattr(self, name).pin_memory() for name in names})
+        return replace(
+            self,
+            boxes=self.boxes.pin_memory(),
+            labels=self.labels.pin_memory(),
+            masks=self.masks.pin_memory(),
+            crowd=self.crowd.pin_memory(),
+        )
 
 
 @dataclass
@@ -141,16 +184,41 @@ class Prediction:
     masks: Tensor  # (N, H, W) bool
 
 
-class Float32Only:
-    """Marks modules that compute parts of themselves in float32 and take no weights of another precision."""
+class HeadBase(Component):
+    """Instance segmentation, neck included: built from a student's `feature_info` and the data's class names.
 
+    Attributes:
+        float32_only: Whether parts of it compute in float32 and take no weights of another precision.
+    """
 
-@runtime_checkable
-class Head(Protocol):
-    """The task part (neck included), built from a student's `feature_info` and the data's class names."""
+    float32_only: bool = False
 
     def loss(self, features: list[Tensor], targets: list[Target]) -> dict[str, Tensor]:
         """Named scalar losses; their sum is minimised."""
+        raise NotImplementedError
 
-    def predict(self, features: list[Tensor], targets: list[Target]) -> list[Any]:
-        """One result per image. Of `targets` only `image_id`, `size` and `original_size` are read."""
+    def predict(self, features: list[Tensor], targets: list[Target]) -> list[Prediction]:
+        """Instances of each image. Of `targets` only `image_id`, `size` and `original_size` are read."""
+        raise NotImplementedError
+
+    def mmdet_config(self) -> dict[str, Any]:
+        """The head as the parts of an MMDetection detector.
+
+        Raises:
+            UserError: MMDetection has no such detector.
+        """
+        raise UserError(f"{type(self).__name__} has no counterpart in MMDetection; heads.MaskRCNN has one")
+
+
+class DecoderBase(Component):
+    """Semantic segmentation: built from a student's `feature_info` and the data's class names.
+
+    Attributes:
+        stride: Of the logits against the image, in pixels.
+    """
+
+    stride: int
+
+    def forward(self, features: list[Tensor]) -> Tensor:
+        """Maps the student's maps (B, C_i, H_i, W_i) to logits (B, K, H', W')."""
+        raise NotImplementedError

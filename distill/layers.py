@@ -8,7 +8,6 @@ from contextlib import nullcontext
 from typing import Any, Self
 
 import torch
-from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor, nn
 
 _RADIUS = {"bilinear": 1, "bicubic": 2}  # of the filter, in its own unit
@@ -35,8 +34,8 @@ class Normalize(nn.Module):
 
     @classmethod
     def of(cls, student: Any) -> Self:
-        """With the statistics of a `distill.contracts.Student`, or ImageNet's where it has none."""
-        return cls(getattr(student, "mean", IMAGENET_DEFAULT_MEAN), getattr(student, "std", IMAGENET_DEFAULT_STD))
+        """With the statistics of a `distill.contracts.StudentBase`."""
+        return cls(student.mean, student.std)
 
     def forward(self, images: Tensor) -> Tensor:
         """Maps images (B, 3, H, W) to normalised ones."""

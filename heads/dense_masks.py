@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.ops import masks_to_boxes
 
-from distill.contracts import FeatureInfo, Prediction, Target
+from distill.contracts import FeatureInfo, HeadBase, Prediction, Target
 from distill.errors import UserError
 
 
@@ -50,7 +50,7 @@ def dense_mask_losses(logits: Tensor, targets: list[Target], stride: int) -> dic
     return {"loss_dense": 10 * cross_entropy, "loss_dice": (1 - (2 * overlap + 1) / (total + 1)).mean()}
 
 
-class DenseMasks(nn.Module):
+class DenseMasks(HeadBase):
     """Per-pixel class masks decoded from each token of the last map; connected regions are the instances.
 
     Each token predicts the pixels of its own patch (a linear map and depth-to-space), so the backbone does the work.

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from distill.contracts import FeatureInfo
+from distill.contracts import DecoderBase, FeatureInfo
 from distill.errors import UserError
 from distill.weights import load_matching, read_state_dict
 
@@ -38,7 +38,7 @@ class StarReLU(nn.Module):
         return F.relu(wide).square().mul(self.scale).add_(self.bias).to(x.dtype)
 
 
-class LALEDecoder(nn.Module):
+class LALEDecoder(DecoderBase):
     """Projects every map to one width, fuses all at the finest grid and classifies each position.
 
     The fusing 1x1 convolution runs before the bilinear upsampling instead of after it, see `fuse`.

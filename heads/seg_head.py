@@ -14,7 +14,7 @@ from timm.layers import GELUTanh
 from timm.models.efficientvit_mit import ConvNormAct, FusedMBConv, MBConv, ResidualBlock
 from torch import Tensor, nn
 
-from distill.contracts import FeatureInfo
+from distill.contracts import DecoderBase, FeatureInfo
 from distill.errors import UserError, unknown_name
 from distill.layers import resize
 from distill.weights import load_matching, read_state_dict
@@ -54,7 +54,7 @@ RELEASED = {
 }
 
 
-class SegHead(nn.Module):
+class SegHead(DecoderBase):
     """Projects the last three maps to one width, sums them on the finest grid, and decodes that.
 
     The maps are resampled to the grid they meet on, not by their stride: equal on multiples of the deepest stride, and

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from distill.contracts import FeatureInfo
+from distill.contracts import DecoderBase, FeatureInfo
 from distill.errors import UserError
 from distill.weights import load_matching, read_state_dict
 
@@ -22,7 +22,7 @@ _LEVELS = 4  # maps that SMP's decoders read of the usual encoder: strides 4 to 
 _GROUPS = 32  # of the group norms in SMP's FPN
 
 
-class UPerNet(nn.Module):
+class UPerNet(DecoderBase):
     """SMP's UPerNet without its encoder: pyramid pooling on the deepest map, a top-down FPN, all levels fused.
 
     Four maps are read: the last, or of more maps of one stride evenly spaced ones and the last. Fewer make a pyramid of
@@ -74,7 +74,7 @@ class UPerNet(nn.Module):
         return logits
 
 
-class FPNDecoder(nn.Module):
+class FPNDecoder(DecoderBase):
     """SMP's FPN without its encoder: a top-down FPN, each level convolved up to the finest, and their sum.
 
     Four maps are read, as by `UPerNet`; of fewer the finest is read again. SMP doubles a level to reach the next, which

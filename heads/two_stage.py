@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from distill.contracts import FeatureInfo, Float32Only, Prediction, Target
+from distill.contracts import FeatureInfo, HeadBase, Prediction, Target
 from distill.errors import UserError
 from heads.dense_masks import dense_mask_losses
 from heads.mmdet.building import build
@@ -22,7 +22,7 @@ from heads.ranges import require_at_least
 from heads.two_stage_config import TwoStageSettings, require_suppression
 
 
-class TwoStageHead(Float32Only, nn.Module):
+class TwoStageHead(HeadBase):
     """Instance segmentation: neck, region proposals, then a box and a mask for each region.
 
     Convolutions follow autocast; boxes, region pooling and losses are computed in float32 whatever it says, because
@@ -58,6 +58,7 @@ class TwoStageHead(Float32Only, nn.Module):
             or the data refuses.
     """
 
+    float32_only = True
     detector: ClassVar[str]
     image_map: ClassVar[bool] = False
 

@@ -23,6 +23,7 @@ from timm.models.efficientvit_mit import ResidualBlock, Stem, build_local_block
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint as recompute_in_backward
 
+from distill.contracts import StudentBase
 from distill.errors import UserError, unknown_name
 from distill.weights import load_matching, part_of, read_state_dict
 from students.linear_attention import PRECISIONS, MultiScaleLinearAttention
@@ -104,7 +105,7 @@ _VARIANTS = {
 }
 
 
-class EfficientViT(nn.Module):
+class EfficientViT(StudentBase):
     """EfficientViT as a feature pyramid: maps of stride 4, 8, 16 and 32, of XL also 64.
 
     Args:

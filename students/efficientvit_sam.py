@@ -126,7 +126,7 @@ class EfficientViTSAM(AffineOutputScale):
         )
         self.mean, self.std = self.backbone.mean, self.backbone.std
         info = self.backbone.feature_info
-        self.neck = _Neck(info.channels(), config.depth, config.expand, checkpointing)
+        self.neck = _Neck(list(info.channels()), config.depth, config.expand, checkpointing)
         self.norm = _ChannelNorm(_CHANNELS, eps=SAM_NORM_EPS)
         stride = info.reduction()[0] * (2 if half_resolution else 1)
         self.feature_info = FeatureInfo([{"num_chs": _CHANNELS, "reduction": stride, "module": "norm"}], (0,))

@@ -9,7 +9,6 @@ Axes: B batch, C channels, N tokens, H W pixels, h w grid of one map.
 """
 
 import math
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -19,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint as recompute_in_backward
 
+from distill.contracts import Corrupt
 from distill.errors import UserError, unknown_name
 from distill.weights import load_matching, read_state_dict
 from students.lale_blocks import STAR, ConvMixerBlock, RMSNorm2d, StarReLU, TransformerBlock
@@ -34,7 +34,7 @@ class LALE(OutputScale):
     """LALE's encoder (a reconstruction): maps of 32, 64, 128 and 256 channels at strides 4, 8, 16 and 32, normalised.
 
     Attributes:
-        embed_dim: Channels of a token for corruption: the stem's 32 at the 4 x 4 positions of a patch of 16 pixels.
+        token_channels: Of a token for corruption: the 32 of the stem at the 4 x 4 positions of a patch of 16 pixels.
 
     Args:
         variant: "S1", "S2", "S3" or "S4", in either case: as many blocks per stage.
@@ -67,7 +67,7 @@ class LALE(OutputScale):
         self.init_args = {"variant": variant.upper(), "kernel_size": kernel_size}
         self.mean, self.std = _MEAN, _STD
         self.checkpointing = checkpointing
-        self.embed_dim = _CHANNELS[0] * _TOKEN**2
+        self.token_channels = _CHANNELS[0] * _TOKEN**2
         self.feature_info = FeatureInfo(
             [
                 {"num_chs": channels, "reduction": stride, "module": f"stages.{index}"}
@@ -91,22 +91,27 @@ class LALE(OutputScale):
         if checkpoint is not None:
             load_matching(self, read_state_dict(checkpoint), checkpoint)
 
-    def forward(self, images: Tensor, corrupt: Callable[[Tensor], Tensor] | None = None) -> list[Tensor]:
-        """Maps normalised images (B, 3, H, W) to maps (B, C_i, h_i, w_i), h_i = ceil(H / stride_i), finest first.
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Maps normalised images (B, 3, H, W), any H and W, to maps (B, C_i, h_i, w_i), h_i = ceil(H / stride_i)."""
+        return self._maps(images)[0]
 
-        Args:
-            images: Any H and W.
-            corrupt: Applied to the stem's tokens (B, N, embed_dim), N = ceil(H / 16) ceil(W / 16), row by row.
-        """
+    def forward_corrupted(self, images: Tensor, corrupt: Corrupt) -> tuple[list[Tensor], Tensor]:
+        """As `forward`, with the stem's tokens (B, N, C) corrupted, N = ceil(H / 16) ceil(W / 16)."""
+        maps, touched = self._maps(images, corrupt)
+        assert touched is not None
+        return maps, touched
+
+    def _maps(self, images: Tensor, corrupt: Corrupt | None = None) -> tuple[list[Tensor], Tensor | None]:
         # Whatever the format of the weights: on CPUs 1.4 times the speed, and attention's tokens need no copy.
         x = self._run(self.stem, images.contiguous(memory_format=torch.channels_last))
+        touched = None
         if corrupt is not None:
-            x = _corrupt_patches(x, corrupt)
+            x, touched = _corrupt_patches(x, corrupt)
         maps = []
         for stage, norm in zip(self.stages, self.norms, strict=True):
             x = self._run(stage, x)
             maps.append(norm(x))
-        return list(_Together.apply(*maps)) if self.training else maps
+        return (list(_Together.apply(*maps)) if self.training else maps), touched
 
     def output_norm(self) -> RMSNorm2d:
         """The norm that the last map leaves."""
@@ -168,13 +173,13 @@ def _initialise(module: nn.Module, star: tuple[float, float]) -> None:
             nn.init.zeros_(module.bias)
 
 
-def _corrupt_patches(x: Tensor, corrupt: Callable[[Tensor], Tensor]) -> Tensor:
+def _corrupt_patches(x: Tensor, corrupt: Corrupt) -> tuple[Tensor, Tensor]:
     """Applies `corrupt` to the stem's map (B, C, h, w) in tokens of 4 x 4 positions.
 
     A token of one position would be too easy to undo: the next depthwise convolution sees all its neighbours.
     """
     height, width = x.shape[-2:]
     patches = F.pixel_unshuffle(F.pad(x, (0, -width % _TOKEN, 0, -height % _TOKEN)), _TOKEN)
-    tokens = corrupt(patches.flatten(2).transpose(1, 2))
+    tokens, touched = corrupt(patches.flatten(2).transpose(1, 2))
     patches = tokens.transpose(1, 2).unflatten(2, patches.shape[2:])
-    return F.pixel_shuffle(patches, _TOKEN)[..., :height, :width]
+    return F.pixel_shuffle(patches, _TOKEN)[..., :height, :width], touched

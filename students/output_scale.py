@@ -6,10 +6,12 @@ Axes: C channels.
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+
+from distill.contracts import StudentBase
 
 
-class OutputScale(nn.Module):
+class OutputScale(StudentBase):
     """Base of students whose last map leaves a norm with a gain for each channel.
 
     Such a student knows whether its scale was loaded. What counts is the norm's own gain: a file that holds it keeps
@@ -49,8 +51,9 @@ class AffineOutputScale(OutputScale):
     """Base of students whose last norm has a bias (C,), too."""
 
     @torch.no_grad()
-    def fold_output(self, scale: Tensor, shift: Tensor) -> None:
+    def fold_output(self, scale: Tensor, shift: Tensor) -> bool:
         """Multiplies the last map by `scale` (C,) and adds `shift` (C,), by the norm's own weights."""
         norm = self.output_norm()
         norm.weight.mul_(scale.to(norm.weight))
         norm.bias.mul_(scale.to(norm.bias)).add_(shift.to(norm.bias))
+        return True

@@ -14,7 +14,6 @@ Axes: B batch, C embedding channels, E inner channels, N states, R rank of Δ, L
 """
 
 import math
-from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 
@@ -26,6 +25,7 @@ from torch.fx.experimental.symbolic_shapes import statically_known_true
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint as recompute_in_backward
 
+from distill.contracts import Corrupt
 from distill.errors import UserError, unknown_name
 from distill.layers import resize
 from distill.weights import load_matching, part_of, read_metadata, read_state_dict
@@ -173,7 +173,7 @@ class RS4D(AffineOutputScale):
             "out_indices": out_indices,
         }
         self.mean, self.std = _MEAN, _STD
-        self.embed_dim, self.patch_size, self.frozen_layers = config.dim, patch_size, frozen_layers
+        self.token_channels, self.patch_size, self.frozen_layers = config.dim, patch_size, frozen_layers
         self.checkpointing = checkpointing
         self._taps = [*taps, *([config.layers - 1] if config.layers - 1 not in taps else [])]
         self.feature_info = FeatureInfo(
@@ -195,13 +195,21 @@ class RS4D(AffineOutputScale):
             self._load(checkpoint)
         self._freeze()
 
-    def forward(self, images: Tensor, corrupt: Callable[[Tensor], Tensor] | None = None) -> list[Tensor]:
+    def forward(self, images: Tensor) -> list[Tensor]:
         """Maps normalised images (B, 3, H, W) to maps (B, C, h, w), h = ceil(H / patch_size): the taps, then the last.
 
         Args:
             images: Any H and W; padded with zeros at the bottom and right to whole patches.
-            corrupt: Applied to the tokens (B, h w, C) between patch and position embedding.
         """
+        return self._maps(images)[0]
+
+    def forward_corrupted(self, images: Tensor, corrupt: Corrupt) -> tuple[list[Tensor], Tensor]:
+        """As `forward`, with the tokens (B, h w, C) corrupted between patch and position embedding."""
+        maps, touched = self._maps(images, corrupt)
+        assert touched is not None
+        return maps, touched
+
+    def _maps(self, images: Tensor, corrupt: Corrupt | None = None) -> tuple[list[Tensor], Tensor | None]:
         # Written so that the bounds of sizes that vary are seen through it when the model is exported.
         height, width = (-(-side // self.patch_size) * self.patch_size for side in images.shape[-2:])
         images = F.pad(images, (0, width - images.shape[-1], 0, height - images.shape[-2]))
@@ -209,9 +217,9 @@ class RS4D(AffineOutputScale):
             patches = self.patch_embed(images)
             position = self._position(patches.shape[2], patches.shape[3])
         grid = patches.shape[2:]
-        x = patches.flatten(2).transpose(1, 2)
+        x, touched = patches.flatten(2).transpose(1, 2), None
         if corrupt is not None:
-            x = corrupt(x)
+            x, touched = corrupt(x)
         x = (x + position.flatten(2).transpose(1, 2)).contiguous()  # else every layer norm copies it
         maps = []
         for index in range(len(self.layers)):
@@ -223,7 +231,7 @@ class RS4D(AffineOutputScale):
                     x = self._layer(index, x)
             if index in self._taps:
                 maps.append(x.transpose(1, 2).unflatten(2, grid))
-        return maps
+        return maps, touched
 
     def no_weight_decay(self) -> set[str]:
         """Names of the parameters that weight decay would harm: the position embedding, A_log, D and the bias of Δ."""

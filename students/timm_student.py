@@ -10,11 +10,12 @@ import torch
 from timm.models import FeatureInfo
 from torch import Tensor, nn
 
+from distill.contracts import StudentBase
 from distill.errors import UserError, unknown_name
 from distill.weights import load_matching, part_of, read_state_dict
 
 
-class TimmStudent(nn.Module):
+class TimmStudent(StudentBase):
     """A timm model without its classifier, as a feature pyramid (`features_only`).
 
     The weights carry timm's own names behind `weights_prefix`: `model.` for convolutional nets, `model.model.` for

@@ -5,20 +5,19 @@ Axes: B batch, C channels, H W pixels, h w patches.
 
 import logging
 from collections.abc import Sequence
-from functools import cached_property
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from distill.contracts import TeacherBase
 from distill.errors import UserError
-from distill.weights import digest
 
 logger = logging.getLogger(__name__)
 
 
-class FrozenTeacher(nn.Module):
+class FrozenTeacher(TeacherBase):
     """Base of the teachers: a frozen encoder between normalisation and named features.
 
     Parameters need no gradient, `train()` keeps eval mode, and `forward` records no graph, while its features may still
@@ -64,8 +63,7 @@ class FrozenTeacher(nn.Module):
         # Persistent, so that the digest tells teachers apart that differ in their statistics alone.
         self.register_buffer("offset", torch.tensor(self.mean).view(1, 3, 1, 1))
         self.register_buffer("scale", torch.tensor(self.std).view(1, 3, 1, 1))
-        self.requires_grad_(False)
-        self.eval()
+        self.freeze()
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Extracts features.
@@ -98,19 +96,6 @@ class FrozenTeacher(nn.Module):
     def features(self, images: Tensor) -> dict[str, Tensor]:
         """Maps normalised images (B, 3, H, W), H and W multiples of `multiple`, to the features of `channels`."""
         raise NotImplementedError
-
-    @cached_property
-    def digest(self) -> str:
-        """Fingerprint of the weights and statistics, computed on first use."""
-        return digest(self)
-
-    def train(self, mode: bool = True) -> Self:
-        """Stays in eval mode, whatever `mode` the module around it enters."""
-        return super().train(False)
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        # Weight averaging copies the whole training module; a frozen teacher would only cost memory twice.
-        return self
 
 
 def warn_of_random_weights(name: str) -> None:

@@ -11,7 +11,7 @@ import torch
 from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor, nn
 
-from distill.contracts import FeatureInfo, Head
+from distill.contracts import DecoderBase, FeatureInfo
 from distill.errors import UserError
 from distill.weights import load_matching, read_training_checkpoint
 from teachers.frozen import FrozenTeacher
@@ -55,11 +55,10 @@ class Segmenter(FrozenTeacher):
             student: Any = backbone()
             decoder: Any = head(student.feature_info, names)
         title = f"{_label(student)} under {type(decoder).__name__}"
-        stride = getattr(decoder, "stride", None)
-        if isinstance(decoder, Head) or not isinstance(stride, int):
+        if not isinstance(decoder, DecoderBase):
             raise UserError(
-                f"teacher {title} gives no logits of pixels at a known stride; set model.teacher.init_args.head to a "
-                "decoder, such as heads.LALEDecoder (one of your own needs the attribute `stride`, in pixels)"
+                f"teacher {title} gives no logits of pixels; set model.teacher.init_args.head to a decoder, such as "
+                "heads.LALEDecoder (derive one of your own from distill.contracts.DecoderBase)"
             )
         _load(student, "student", "backbone", content["state_dict"], checkpoint)
         _load(decoder, "head", "head", content["state_dict"], checkpoint)
@@ -68,11 +67,11 @@ class Segmenter(FrozenTeacher):
         super().__init__(
             title,
             nn.ModuleDict({"student": student, "head": decoder}),
-            math.lcm(*strides, stride),
+            math.lcm(*strides, decoder.stride),
             getattr(student, "mean", IMAGENET_DEFAULT_MEAN),
             getattr(student, "std", IMAGENET_DEFAULT_STD),
             {"logits": len(names), "map": widths[-1]},
-            {"logits": stride, "map": strides[-1]},
+            {"logits": decoder.stride, "map": strides[-1]},
         )
         self.class_names = names
 

@@ -16,10 +16,11 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import update_bn
 
-from distill.contracts import AffineStudent, ScaledStudent, require_teacher
+from distill.contracts import TeacherBase
 from distill.errors import UserError, unknown_name
 from distill.layers import Normalize
 from distill.phases import tracked
+from distill.plain_student import as_student
 from distill.seeding import seed_step
 from distill.targets.teacher_view import teacher_view
 from distill.tasks.adapter import Adapter
@@ -73,10 +74,14 @@ class DistillationModule(FiniteGradients):
         corruption = corruption or CorruptionSettings()
         if calibration_images < 1:
             raise UserError(f"model.calibration_images is {calibration_images}; at least 1 image is needed")
-        require_teacher(teacher, "channels", "reduction", "digest")
+        if not isinstance(teacher, TeacherBase):
+            raise UserError(
+                f"model.teacher is {type(teacher).__name__}, which is no TeacherBase; derive the class from "
+                "distill.contracts.TeacherBase, or from teachers.frozen.FrozenTeacher"
+            )
         # Kept out of nn.Module's registry on purpose; see `teacher` in Args.
         self.__dict__["teacher"] = teacher
-        self.student = student
+        self.student = as_student(student)
         channels: dict[str, int] = self.teacher.channels
         if target not in channels:
             raise unknown_name("teacher feature in model.target", target, channels)
@@ -85,7 +90,7 @@ class DistillationModule(FiniteGradients):
                 f"model.teacher is {type(teacher).__name__}, whose reduction has no entry for {target!r}; add the "
                 "stride of this feature against the image, in pixels"
             )
-        if corruption.level == "token" and not hasattr(student, "embed_dim"):
+        if corruption.level == "token" and self.student.token_channels is None:
             raise UserError(
                 f"model.corruption.level is 'token', but {type(student).__name__} exposes no tokens; "
                 "set model.corruption.level to 'image'"
@@ -96,7 +101,7 @@ class DistillationModule(FiniteGradients):
         self.calibration_images = calibration_images
         self.stuck_ratio = stuck_ratio
         self.stuck_patience = stuck_patience
-        token_channels = self.student.embed_dim if corruption.level == "token" else 3 * corruption.patch_size**2
+        token_channels = self.student.token_channels if corruption.level == "token" else 3 * corruption.patch_size**2
         self.corruption = Corruption(token_channels, corruption)
         self.adapter = Adapter(self.student.feature_info.channels()[-1], channels[target])
         self.normalize = Normalize.of(student)
@@ -118,21 +123,14 @@ class DistillationModule(FiniteGradients):
         images = self.normalize(images)
         if not corrupted:
             return self.student(images)[-1], None
-        touched: list[Tensor] = []
-
-        def corrupt(tokens: Tensor) -> Tensor:
-            tokens, where = self.corruption(tokens)
-            touched.append(where)
-            return tokens
-
         settings = self.corruption.settings
         if settings.level == "image":
             height, width = images.shape[-2:]
-            patches = corrupt(to_patches(images, settings.patch_size))
-            features = self.student(from_patches(patches, settings.patch_size, (height, width)))[-1]
+            patches, touched = self.corruption(to_patches(images, settings.patch_size))
+            maps = self.student(from_patches(patches, settings.patch_size, (height, width)))
         else:
-            features = self.student(images, corrupt=corrupt)[-1]
-        return features, touched[0]
+            maps, touched = self.student.forward_corrupted(images, self.corruption)
+        return maps[-1], touched
 
     def teacher_map(self, images: Tensor) -> Tensor:
         """The target (B, C, H, W) for clean RGB images in [0, 1], standardised if the recipe says so."""
@@ -157,9 +155,8 @@ class DistillationModule(FiniteGradients):
         if not self.loss_settings.standardize or self.statistics is None:
             return student, {"last_map": kind}
         mean, std = self.statistics.mean, self.statistics.std
-        if isinstance(student, AffineStudent):
-            folded: Any = copy.deepcopy(student)
-            folded.fold_output(std, mean)
+        folded = copy.deepcopy(student)
+        if folded.fold_output(std, mean):
             return folded, {"last_map": kind}
         said = f"{kind}, standardised: {kind} is map * output_std + output_mean, by channel"
         return student, {"last_map": said, "output_mean": mean.tolist(), "output_std": std.tolist()}
@@ -237,11 +234,9 @@ class DistillationModule(FiniteGradients):
         self.statistics = raw.to(self.device)
         if not isinstance(self.adapter.projection, nn.Identity):
             return
-        if isinstance(self.student, ScaledStudent) and self.student.rescale_output(
-            1.0 if self.loss_settings.standardize else raw.rms()
-        ):
+        if self.student.rescale_output(1.0 if self.loss_settings.standardize else raw.rms()):
             return
-        if self.loss_settings.standardize and isinstance(self.student, AffineStudent):
+        if self.loss_settings.standardize:
             self._standardize_warm_start(next(iter(loader))["image"].to(self.device))
 
     def on_train_end(self) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from distill.contracts import require_teacher
+from distill.contracts import TeacherBase
 from distill.errors import UserError
 from distill.evaluation.segmentation import PixelConfusion
 from distill.evaluation.sliding_window import predict_by_windows, resize
@@ -65,8 +65,11 @@ class SegmentationModule(SupervisedModule):
             raise UserError(f"model.stride is {stride}; it must lie between 1 and model.window, {window}")
         # Kept out of nn.Module's registry on purpose; see `teacher` in Args.
         self.__dict__["teacher"] = teacher
-        if teacher is not None:
-            require_teacher(teacher, "channels", "digest", "class_names")
+        if teacher is not None and not isinstance(teacher, TeacherBase):
+            raise UserError(
+                f"model.teacher is {type(teacher).__name__}, which is no TeacherBase; derive the class from "
+                "distill.contracts.TeacherBase, or from teachers.frozen.FrozenTeacher"
+            )
         self.loss_settings = loss or SegmentationLossSettings()
         self.soft_target_settings = soft_targets or SoftTargetSettings()
         if self.teacher is None:

@@ -8,9 +8,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from distill.contracts import FeatureInfo, Float32Only
+from distill.contracts import FeatureInfo, HeadBase
 from distill.errors import UserError
 from distill.layers import Normalize
+from distill.plain_student import as_student
 from distill.seeding import seed_step
 from distill.training.gradient_check import FiniteGradients
 from distill.training.optim import OptimSettings, build_optimizer, total_steps
@@ -35,8 +36,8 @@ class SupervisedModule(FiniteGradients):
 
     def __init__(self, student: nn.Module, head: HeadFactory, optim: OptimSettings) -> None:
         super().__init__()
-        self.student = student
-        self.normalize = Normalize.of(student)
+        self.student = as_student(student)
+        self.normalize = Normalize.of(self.student)
         self.head = None
         self.head_factory = head
         self.optim_settings = optim
@@ -55,7 +56,7 @@ class SupervisedModule(FiniteGradients):
 
     def float32_only(self) -> str | None:
         """The part that needs weights in float32, if any."""
-        parts = (type(part).__name__ for part in self.modules() if isinstance(part, Float32Only))
+        parts = (type(part).__name__ for part in self.modules() if isinstance(part, HeadBase) and part.float32_only)
         return next(parts, None)
 
     def build_head(self, class_names: list[str]) -> None:

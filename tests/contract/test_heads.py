@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 import heads
-from distill.contracts import Head, Target
+from distill.contracts import HeadBase, Target
 from tests.contract.cases import CLASSES, HEADS, Case, assert_reached, build_head, distance
 
 SQUARE, ODD = (64, 64), (50, 37)
@@ -89,7 +89,7 @@ def outputs(head: Any, maps: list[Tensor]) -> Tensor:
 @pytest.mark.parametrize("name", FINDING)
 def test_losses_are_positive_scalars(name: str, info: Maps, size: tuple[int, int]) -> None:
     head = build_head(HEADS[name], info)
-    assert isinstance(head, Head)
+    assert isinstance(head, HeadBase)
     losses = head.loss(info.draw(size), targets(size))
     for loss in losses.values():
         assert loss.shape == ()

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 import students
-from distill.contracts import Student
+from distill.contracts import StudentBase
 from distill.errors import UserError
 from distill.evaluation.cost import count_macs
 from distill.weights import load_student, write_weights
@@ -41,7 +41,7 @@ def weighted_sum(maps: list[Tensor]) -> Tensor:
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
 def test_maps_are_what_feature_info_announces(student: nn.Module, size: tuple[int, int]) -> None:
     """At any size; grids round up."""
-    assert isinstance(student, Student)
+    assert isinstance(student, StudentBase)
     strides = list(student.feature_info.reduction())
     assert strides == sorted(strides), "the last map is the deepest"
     maps = student(images(*size))
@@ -223,7 +223,7 @@ def test_tokens_can_be_corrupted(name: str) -> None:
     expected = student(images(*ODD))
     assert_close(student(images(*ODD), corrupt=look), expected)
     assert seen[0].ndim == 3
-    assert seen[0].shape[::2] == (2, student.embed_dim)
+    assert seen[0].shape[::2] == (2, student.token_channels)
     assert not torch.allclose(student(images(*ODD), corrupt=torch.zeros_like)[-1], expected[-1], atol=1e-3)
 
 

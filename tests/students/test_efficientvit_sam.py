@@ -9,7 +9,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from distill.contracts import Student
+from distill.contracts import StudentBase
 from distill.errors import UserError
 from distill.weights import write_weights
 from students import efficientvit
@@ -63,7 +63,7 @@ def test_embedding_and_multiply_adds_at_the_released_input(variant: str) -> None
 @pytest.mark.usefixtures("narrow")
 def test_any_image_size(variant: str, half: bool, stride: int, height: int, width: int) -> None:
     model = build(variant, half_resolution=half).eval()
-    assert isinstance(model, Student)
+    assert isinstance(model, StudentBase)
     assert model.feature_info.channels() == [256]
     assert model.feature_info.reduction() == [stride]
     (embedding,) = model(images(height, width))

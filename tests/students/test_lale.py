@@ -165,7 +165,7 @@ def test_corruption_acts_on_patches_of_16_pixels() -> None:
     inputs = images(40, 33)
     for maps in (model(inputs), model(inputs, mask)):
         assert tuple(maps[0].shape) == (2, 32, 10, 9)
-    assert seen[0].shape == (2, 9, model.embed_dim)
+    assert seen[0].shape == (2, 9, model.token_channels)
     touched = (streams[0] != streams[1]).any(1)[0]
     expected = torch.zeros(10, 9, dtype=torch.bool)
     expected[4:8, 8:] = True

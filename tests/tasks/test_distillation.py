@@ -39,7 +39,7 @@ def test_the_teacher_is_in_no_checkpoint_and_no_optimizer(teacher: ViT, student:
 
 
 def test_adapter_only_where_channels_differ(teacher: ViT, student: RS4D) -> None:
-    same = student.embed_dim == teacher.channels["embedding"]
+    same = student.token_channels == teacher.channels["embedding"]
     module = DistillationModule(teacher, student, target="embedding")
     assert isinstance(module.adapter.projection, nn.Identity) == same
     other = DistillationModule(
@@ -50,7 +50,7 @@ def test_adapter_only_where_channels_differ(teacher: ViT, student: RS4D) -> None
 
 def test_grids_are_aligned_to_the_teachers(teacher: ViT, student: RS4D) -> None:
     module = DistillationModule(teacher, student, target="embedding")
-    assert module.adapter(torch.randn(2, student.embed_dim, 4, 6), (8, 12)).shape[-2:] == (8, 12)
+    assert module.adapter(torch.randn(2, student.token_channels, 4, 6), (8, 12)).shape[-2:] == (8, 12)
 
 
 def test_corruption_reaches_the_student_alone(teacher: ViT, student: RS4D) -> None:
