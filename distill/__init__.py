@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from distill.shadowing import warn_of_hidden_packages
 
 if TYPE_CHECKING:
+    from distill.launch.load import load
     from distill.tasks.distillation import DistillationModule
     from distill.tasks.instances import FineTuningModule
     from distill.tasks.segmentation import SegmentationModule
@@ -13,13 +14,14 @@ if TYPE_CHECKING:
     from distill.weights import load_student
 
 __version__ = "0.1.0"
-__all__ = ["EMA", "DistillationModule", "FineTuningModule", "SegmentationModule", "load_student"]
+__all__ = ["EMA", "DistillationModule", "FineTuningModule", "SegmentationModule", "load", "load_student"]
 
 _HOMES = {
     "EMA": "distill.training.averaging",
     "DistillationModule": "distill.tasks.distillation",
     "FineTuningModule": "distill.tasks.instances",
     "SegmentationModule": "distill.tasks.segmentation",
+    "load": "distill.launch.load",
     "load_student": "distill.weights",
 }
 

@@ -14,7 +14,7 @@ def run_seed() -> int:
 def seed_step(module: pl.LightningModule, batch_idx: int) -> None:
     """Seeds PyTorch for one training step. Call it from `on_train_batch_start`.
 
-    Checkpoints do not hold random states; whatever drew before (calibration, a validation, the data of another epoch)
-    would otherwise change what a step draws.
+    Checkpoints hold no random states. Without this, whatever drew before the step (calibration, a validation, the data
+    of another epoch) would change what the step draws.
     """
     torch.manual_seed(hash((run_seed(), module.trainer.global_step, batch_idx, module.global_rank)) % 2**63)

@@ -22,7 +22,9 @@ from distill.errors import UserError
 from distill.evaluation.cost import measure_latency
 from distill.files import write_text
 from distill.launch import run as runner
-from distill.report import comparison, figures
+from distill.report import comparison
+from distill.report.comparison_figures import curves_figure, features_figure, predictions_figure
+from distill.report.figures import save
 from distill.synthetic.scenes import write_scenes
 from distill.weights import load_student
 
@@ -160,9 +162,9 @@ def _draw(folder: Path, test: Path, folders: dict[str, Path]) -> None:
     truth = json.loads(annotations.read_text(encoding="utf-8"))
     shown = [record["id"] for record in truth["images"][:SHOWN]]
     results = {name: path / "test_predictions.json" for name, path in folders.items()}
-    figures.save(figures.predictions_figure(test / "images", annotations, results, shown), folder / "predictions.png")
+    save(predictions_figure(test / "images", annotations, results, shown), folder / "predictions.png")
     twins = {name: folders[name] for name in ("scratch", "distilled")}
-    figures.save(figures.curves_figure(folder / "distill", twins), folder / "curves.png")
+    save(curves_figure(folder / "distill", twins), folder / "curves.png")
     files = {record["id"]: record["file_name"] for record in truth["images"]}
     images = torch.stack([read_image(test / "images" / files[i]) for i in shown]).float() / 255
     with torch.no_grad():
@@ -173,4 +175,4 @@ def _draw(folder: Path, test: Path, folders: dict[str, Path]) -> None:
         student = load_student(folder / "distill" / "student.safetensors")
         mean, std = (torch.tensor(v).view(3, 1, 1) for v in (student.mean, student.std))
         maps = {"teacher": teacher(images)["embedding"], "distilled student": student((images - mean) / std)[-1]}
-    figures.save(figures.features_figure(images, maps), folder / "features.png")
+    save(features_figure(images, maps), folder / "features.png")

@@ -50,7 +50,7 @@ class _Recipe(RecipeCLI):
     def before_instantiate_classes(self) -> None:
         """Refuses recipes without a head before anything of them is loaded; no run folder is needed."""
         module, _, name = self.config["fit"].model.class_path.rpartition(".")
-        if not hasattr(getattr(import_module(module), name), "build_head"):
+        if getattr(import_module(module), name).kind != "fine-tune":
             raise UserError(
                 f"{self.recipe} trains no head, so there is no detector to describe; name a fine-tuning recipe"
             )
@@ -117,7 +117,7 @@ def _backbone(cli: _Recipe, export: Any) -> Any:
 
 def _detector(cli: _Recipe) -> dict[str, Any]:
     _refuse_others("model", vars(_arguments(cli, "model")), _defaults(type(cli.model)), _MODEL_KEYS)
-    cli.model.build_head(cli.datamodule.class_names)
+    cli.model.build(cli.datamodule.class_names)
     head = cli.model.head
     if not hasattr(head, "mmdet_config"):
         raise UserError(

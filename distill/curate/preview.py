@@ -18,13 +18,13 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from torchvision.transforms.v2 import functional as F
 
+from distill.colours import class_colour, class_rgb
 from distill.data.annotations import CocoAnnotations
 from distill.data.class_table import IGNORE, ClassTable
 from distill.data.images import BrokenImage, read_image
 from distill.data.label_pairs import Pair
 from distill.data.masks import Zoom, decode_patch
 from distill.errors import UserError, did_you_mean
-from distill.report.figures import class_colour
 
 logger = logging.getLogger(__name__)
 
@@ -96,7 +96,7 @@ def class_sheet(
     read = [(pair, read_image(pair.image, bands), table.read(pair.mask)) for pair in chosen]
     figure, grid, cell = _sheet([labels.shape for _, _, labels in read])
     colours = np.zeros((IGNORE + 1, 3), np.float32)
-    colours[: len(table.names)] = [to_rgb(class_colour(label)) for label in range(len(table.names))]
+    colours[: len(table.names)] = class_rgb(len(table.names))
     for axes, (pair, pixels, labels) in zip(grid, read, strict=False):
         if pixels.shape[-2:] != labels.shape:
             raise UserError(f"image {str(pair.image)!r} and mask {str(pair.mask)!r} are of different sizes")

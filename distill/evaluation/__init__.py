@@ -1,1 +1,1 @@
-"""What was gained and what it costs: accuracy by the standard metrics, and the price of a model."""
+"""Accuracy by the standard metrics, and the cost of a model."""

@@ -19,9 +19,9 @@ from distill.contracts import Prediction
 from distill.errors import UserError, unknown_name
 from distill.evaluation.boundary import BoundaryEval
 from distill.evaluation.confusion import count_confusions
+from distill.evaluation.metrics import KINDS
 from distill.evaluation.scores import Scores
 
-KINDS = ("box", "mask", "boundary")
 _NEEDED = ("image_id", "category_id", "bbox", "area", "segmentation")
 
 

@@ -1,4 +1,4 @@
-"""Which classes are taken for which: the confusion matrix of a detector.
+"""The confusion matrix of a detector.
 
 Axes: K classes in label order; row or column K is the background.
 """
@@ -21,8 +21,8 @@ def count_confusions(
     """Confusions (K + 1, K + 1) in one image: rows are true classes, columns predicted ones.
 
     Instances of at least score `SCORE`, best first, each take the free object that their mask overlaps most, whatever
-    its class, if by `IOU` or more. What they do not take is missed (last column), what takes nothing is invented (last
-    row); but an instance within a region to ignore (crowd) is neither.
+    its class, if by `IOU` or more. An object that is not taken is a false negative (last column), an instance that
+    takes nothing a false positive (last row); but an instance within a region to ignore (crowd) is neither.
 
     Args:
         objects: Annotations with RLE segmentations.

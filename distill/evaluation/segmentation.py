@@ -1,16 +1,17 @@
-"""How well pixels are classified: a confusion matrix that is counted up batch by batch, and the scores read off it.
+"""Scores of segmentation: a confusion matrix of pixels, summed over batches, and what follows from it.
 
 Axes: K classes in label order, H W pixels; rows of the matrix are true classes, columns predicted ones.
 """
 
 import torch
 from torch import Tensor
+from torchmetrics.functional.classification import multiclass_confusion_matrix
 
 from distill.data.class_table import IGNORE
 
 
 class PixelConfusion:
-    """Counts of true against predicted classes, over any number of images; nothing but K x K whole numbers is kept.
+    """Counts of true against predicted classes, over any number of images.
 
     Args:
         class_names: Names in label order.
@@ -33,9 +34,7 @@ class PixelConfusion:
             labels: (B, H, W) integers below K, or `IGNORE`.
         """
         classes = len(self.class_names)
-        labelled = labels != IGNORE
-        pairs = labels[labelled].long() * classes + predicted[labelled].long()
-        counts = torch.bincount(pairs, minlength=classes**2).view(classes, classes)
+        counts = multiclass_confusion_matrix(predicted, labels, classes, ignore_index=IGNORE, validate_args=False)
         self.counts = self.counts.to(counts.device) + counts
         shown = [torch.bincount(image[image != IGNORE].long(), minlength=classes) > 0 for image in labels]
         images = torch.stack(shown).sum(0)

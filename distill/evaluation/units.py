@@ -1,25 +1,15 @@
-"""How a score is shown to people: which ones are percentages, how many digits, and the one word for what is undefined.
+"""How numbers are shown to people: scores with their unit, undefined scores, times and counts.
 
 Files for programs (`test.json`, `metrics.csv`, `test_classes.csv`) hold the evaluation's own fractions instead.
 """
 
 import math
 
+from distill.evaluation.metrics import bare, metric_of
+
+__all__ = ["UNDEFINED", "bare", "counted", "duration", "percent", "shown"]
+
 UNDEFINED = "n/a"  # pandas reads it as NaN, too
-# What the name of a percentage begins with, behind the split.
-_PERCENTAGES = ("box", "mask", "boundary", "mIoU", "macro_F1", "accuracy", "IoU", "F1")
-_SPLITS = ("train", "val", "test")
-
-
-def bare(name: str) -> str:
-    """A metric's name without the split that it was taken on: `box/AP` of `test/box/AP`."""
-    split, _, rest = name.partition("/")
-    return rest if split in _SPLITS else name
-
-
-def is_percentage(name: str) -> bool:
-    """Whether the metric is shown in percent."""
-    return bare(name).partition("/")[0] in _PERCENTAGES
 
 
 def percent(value: float | None) -> str:
@@ -31,12 +21,13 @@ def shown(name: str, value: float | None) -> str:
     """The value of a metric with its unit: `9.1 %` for an average precision of 0.0912, `0.8521` for a ratio.
 
     Args:
-        name: The metric, with or without its split.
+        name: The metric, with or without split and class.
         value: As it was logged; None or NaN where there is nothing to measure.
     """
     if value is None or math.isnan(value):
         return UNDEFINED
-    return f"{percent(value)} %" if is_percentage(name) else f"{value:.4f}"
+    metric = metric_of(name)
+    return f"{100 * value:.{metric.digits}f} %" if metric.unit == "%" else f"{value:.{metric.digits}f}"
 
 
 def duration(seconds: float) -> str:

@@ -236,7 +236,7 @@ class RecipeCLI(LightningCLI):
         announce(self.trainer, self.datamodule)
         kind = run_kind(self.model, "fit")
         if kind == "fine-tune" and self.model.head is None:
-            self.model.build_head(self.datamodule.class_names)
+            self.model.build(self.datamodule.class_names)
         facts = self._facts()
         require_writable(self.folder)
         config = self.config["fit"]
@@ -304,8 +304,8 @@ class RecipeCLI(LightningCLI):
             self.datamodule.setup(stage)
         if run_kind(self.model, "fit") == "distil" and stage == "test":
             raise UserError("a distillation run has no test split; use `distill validate`")
-        if hasattr(self.model, "build_head"):
-            self.model.build_head(self.datamodule.class_names)
+        if self.model.kind == "fine-tune":
+            self.model.build(self.datamodule.class_names)
 
     def _report(self, stage: str) -> None:
         if self.trainer.is_global_zero:

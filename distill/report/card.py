@@ -10,9 +10,9 @@ from typing import Any
 
 import yaml  # type: ignore[import-untyped]
 
-from distill.evaluation.coco import KINDS
-from distill.evaluation.units import bare, counted, percent, shown
-from distill.files import write_atomically
+from distill.evaluation.units import counted, percent, shown
+from distill.files import write_text
+from distill.report.metric_names import MetricName
 
 # What the card calls the facts of `distill.runs.metadata`; costs are the student's for one image.
 _NAMES = {
@@ -32,14 +32,13 @@ def write_card(folder: Path, use: str) -> None:
         folder: The run folder.
         use: Lines of Python that load the student.
     """
-    text = card(folder, use)
-    write_atomically(folder / "card.md", lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    write_text(folder / "card.md", card(folder, use))
 
 
 def card(folder: Path, use: str) -> str:
     """The card's Markdown."""
     summary = _read(folder / "summary.json")
-    facts = {key: value for key, value in summary.items() if "/" not in key}
+    facts = {key: value for key, value in summary.items() if key.isidentifier()}  # not learning rates of older runs
     steps = facts.pop("steps")
     recipe = yaml.safe_load((folder / "recipe.yaml").read_text(encoding="utf-8"))
     rows = {_NAMES.get(key, key): _readable(key, value) for key, value in facts.items()}
@@ -82,17 +81,15 @@ def _scores(scores: Mapping[str, float | None]) -> str:
     single: dict[str, list[str]] = {}
     kinds: dict[str, dict[str, str]] = {}
     classes: dict[str, dict[str, str]] = {}
-    for name, value in scores.items():
-        first, _, rest = bare(name).partition("/")
-        if not rest:
-            single[first] = [shown(name, value)]
-        elif first not in KINDS:  # IoU and F1 of a class
-            classes.setdefault(rest, {})[first] = percent(value)
-        elif "/" in rest:
-            measure, _, of_class = rest.partition("/")
-            classes.setdefault(of_class, {})[f"{first} {measure}"] = percent(value)
+    for key, value in scores.items():
+        name = MetricName.parse(key)
+        if name.of_class:
+            measure = f"{name.kind} {name.measure}".strip()
+            classes.setdefault(name.of_class, {})[measure] = percent(value)
+        elif name.kind:
+            kinds.setdefault(name.kind, {})[name.measure] = percent(value)
         else:
-            kinds.setdefault(first, {})[rest] = percent(value)
+            single[name.measure] = [shown(key, value)]
     tables = [_table(["metric", "value"], single)] if single else []
     for heading, rows in (("%", kinds), ("class, %", classes)):
         if rows:

@@ -17,6 +17,7 @@ from distill.evaluation.scores import Scores
 from distill.evaluation.units import percent
 from distill.report.class_tables import class_table, matrix_figure, rounded, write_rows
 from distill.report.figures import save
+from distill.report.metric_names import MetricName
 
 CURVES = (50, 75)  # IoU thresholds, in percent
 MOST_NAMED = 20  # classes with a line of their own
@@ -47,7 +48,7 @@ def class_rows(scores: Mapping[str, Scores], objects: Mapping[str, int]) -> list
 def instance_tables(scores: Mapping[str, Scores], objects: Mapping[str, int]) -> list[Table]:
     """What the console shows, in percent: the means of each kind, and the AP of every class that has objects."""
     summaries = {kind: found.summary() for kind, found in scores.items()}
-    columns = [key for key in next(iter(summaries.values())) if "/" not in key]
+    columns = [key for key in next(iter(summaries.values())) if not MetricName.parse(f"box/{key}").of_class]
     means = {kind: [percent(summary[key]) for key in columns] for kind, summary in summaries.items()}
     by_class = {
         name: [f"{count:,}", *(percent(summary[f"AP/{name}"]) for summary in summaries.values())]

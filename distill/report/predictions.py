@@ -11,13 +11,14 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from pycocotools import mask as rle
 from torch.nn import functional as F
 
+from distill.colours import class_rgb
 from distill.data.class_table import IGNORE
+from distill.data.masks import decode_mask
 from distill.evaluation.coco import CocoEvaluator
 from distill.evaluation.units import counted
-from distill.report.figures import add_legend, class_colour, draw_masks
+from distill.report.figures import add_legend, draw_masks
 
 SHOWN = 4  # images
 _CELL = 3.4  # inches
@@ -54,7 +55,7 @@ def instances_figure(dataset: Any, evaluator: CocoEvaluator) -> Figure:
         found = own[: len(labels)]
         zoom_y, zoom_x = height / target.original_size[0], width / target.original_size[1]
         boxes = [np.multiply(r["bbox"], [zoom_x, zoom_y, zoom_x, zoom_y]).tolist() for r in found]
-        masks = (_resized(rle.decode(r["segmentation"]), height, width) for r in found)
+        masks = (_resized(decode_mask(r["segmentation"], *target.original_size), height, width) for r in found)
         predicted = [label_of[r["category_id"]] for r in found]
         draw_masks(right, pixels, masks, boxes, predicted)
         named |= {*labels, *predicted}
@@ -103,7 +104,7 @@ def labels_figure(dataset: Any, model: Any) -> Figure:
 def coloured(labels: NDArray[np.integer[Any]], classes: int) -> NDArray[np.float32]:
     """Colours (H, W, 3) of class labels (H, W); pixels without a label are dark grey."""
     table = np.full((IGNORE + 1, 3), mpl.colors.to_rgb(_NOT_LABELLED), dtype=np.float32)
-    table[:classes] = [mpl.colors.to_rgb(class_colour(label)) for label in range(classes)]
+    table[:classes] = class_rgb(classes)
     return table[labels]
 
 

@@ -12,6 +12,7 @@ from distill.evaluation.segmentation import PixelConfusion
 from distill.evaluation.units import percent
 from distill.report.class_tables import class_table, matrix_figure, rounded, write_rows
 from distill.report.figures import save
+from distill.report.metric_names import MetricName
 
 
 def write_pixel_details(folder: Path, stage: str, confusion: PixelConfusion) -> list[str]:
@@ -28,7 +29,8 @@ def write_pixel_details(folder: Path, stage: str, confusion: PixelConfusion) -> 
 
 def pixel_tables(confusion: PixelConfusion) -> list[Table]:
     """What the console shows, in percent: the means, and the scores of every class."""
-    means = {key: [percent(value)] for key, value in confusion.summary().items() if "/" not in key}
+    scores = confusion.summary().items()
+    means = {key: [percent(value)] for key, value in scores if not MetricName.parse(key).of_class}
     rows = {
         name: [f"{row.pop('images'):,.0f}", f"{row.pop('pixels'):,.0f}", *map(percent, row.values())]
         for name, row in confusion.by_class().items()

@@ -7,7 +7,8 @@ from typing import Any
 from matplotlib.figure import Figure
 from rich.table import Table
 
-from distill.evaluation.coco import summarise
+from distill.evaluation.instances import InstanceEvaluation
+from distill.evaluation.segmentation import PixelConfusion
 from distill.evaluation.units import bare, counted, shown
 from distill.files import write_json
 from distill.phases import line_console, phase
@@ -33,25 +34,25 @@ def report_scores(
         logged: Its metrics, which Lightning rounds to float32; the files hold the evaluation's own digits.
         facts: What was scored: checkpoint, its step, and settings that scores depend on.
     """
-    confusion, evaluator = getattr(model, "confusion", None), getattr(model, "evaluator", None)
-    exact = confusion.summary() if confusion is not None else summarise(getattr(model, "scores", {}))
+    exact, found = model.scores(), model.evaluation
     metrics = {key: exact.get(key.partition("/")[2], value) for key, value in logged.items()}
     write_json(folder / f"{stage}.json", metrics)
     facts, details, images = dict(facts), [f"{stage}_facts.json"], ""
     split = "val" if stage == "validate" else stage
     tables = [metric_table(metrics)]
     with phase("drawing predictions and tables"):
-        if evaluator is not None:
+        if isinstance(found, InstanceEvaluation):
+            evaluator = found.evaluator
             facts |= {"images": len(evaluator.seen()), "max_detections": evaluator.max_detections}
             write_json(folder / f"{stage}_predictions.json", evaluator.results())
-            details += [f"{stage}_predictions.json", *write_details(folder, stage, evaluator, model.scores)]
+            details += [f"{stage}_predictions.json", *write_details(folder, stage, evaluator, found.scores)]
             details += _draw(folder, stage, instances_figure(data.dataset(split), evaluator))
-            tables = instance_tables(model.scores, evaluator.objects())
-        elif confusion is not None:
-            facts |= {"images": int(confusion.images[-1])}
-            details += write_pixel_details(folder, stage, confusion)
+            tables = instance_tables(found.scores, evaluator.objects())
+        elif isinstance(found, PixelConfusion):
+            facts |= {"images": int(found.images[-1])}
+            details += write_pixel_details(folder, stage, found)
             details += _draw(folder, stage, labels_figure(data.dataset(split), model))
-            tables = pixel_tables(confusion)
+            tables = pixel_tables(found)
     if "images" in facts:
         images = f", {counted(int(str(facts['images'])), 'image')}"
     write_json(folder / f"{stage}_facts.json", facts)

@@ -14,11 +14,11 @@ def label(component: object) -> str:
     return f"{type(component).__name__} {detail}" if isinstance(detail, str) else type(component).__name__
 
 
-def run_kind(module: pl.LightningModule | type[pl.LightningModule], stage: str) -> str:
+def run_kind(module: Any, stage: str) -> str:
     """Type of a run, by its module or the module's class: "distil" (no labels), "fine-tune", or "test"."""
     if stage != "fit":
         return "test"
-    return "fine-tune" if hasattr(module, "build_head") else "distil"
+    return str(module.kind)
 
 
 def components(module: Any, data: pl.LightningDataModule, image_size: int) -> dict[str, Any]:

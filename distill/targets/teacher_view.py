@@ -31,20 +31,37 @@ def teacher_view(images: Tensor, stride: int, patch: int) -> Tensor:
         as many as the student's, or a multiple or divisor of them, if such a number changes the side by less than a
         third; else as many as come nearest to the side.
     """
-    sides = images.shape[-2:]
-    extents = [_ceil(side, stride) for side in sides]
-    if all(_ceil(side, patch) == extent for side, extent in zip(sides, extents, strict=True)):
+    sides = (images.shape[-2], images.shape[-1])
+    if _same_extent(sides, stride, patch):
         return images
-    (height, width), (rows, columns) = sides, extents
-    if (height, width) != (rows, columns):
+    (height, width), extents = sides, _extents(sides, stride)
+    if sides != extents:
         # What the student pads at the bottom and the right. Of the teacher, no mean colour is known here.
-        images = F.pad(images, (0, columns - width, 0, rows - height), mode="replicate")
-    size = [_side(extent, stride, patch) for extent in extents]
+        images = F.pad(images, (0, extents[1] - width, 0, extents[0] - height), mode="replicate")
+    size = view_size(sides, stride, patch)
     if size == extents:
         return images
     # In float32: antialiasing does not exist in bfloat16 on a CPU.
     resized = F.interpolate(images.float(), size, mode="bilinear", align_corners=False, antialias=True)
     return resized.to(images.dtype)
+
+
+def view_size(sides: tuple[int, int], stride: int, patch: int) -> tuple[int, int]:
+    """The size (H', W') of the teacher's view of images of size (H, W); see `teacher_view`."""
+    if _same_extent(sides, stride, patch):
+        return sides
+    rows, columns = _extents(sides, stride)
+    return _side(rows, stride, patch), _side(columns, stride, patch)
+
+
+def _same_extent(sides: tuple[int, int], stride: int, patch: int) -> bool:
+    """Whether the teacher's cells and the student's cover the same pixels, padding included."""
+    return _extents(sides, patch) == _extents(sides, stride)
+
+
+def _extents(sides: tuple[int, int], step: int) -> tuple[int, int]:
+    """What cells of side `step` cover, padding included, in pixels."""
+    return _ceil(sides[0], step), _ceil(sides[1], step)
 
 
 def _side(extent: int, stride: int, patch: int) -> int:

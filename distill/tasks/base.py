@@ -1,15 +1,33 @@
-"""What every task is to the rest of the framework: its kind, what selects its best checkpoint, and what it found."""
+"""What every task is to the rest of the framework, and what all tasks share: student, teacher, optimizer, checks.
 
+Axes: B batch, H W pixels.
+"""
+
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from torch import nn
 
 from distill.contracts import DecoderBase, HeadBase, StudentBase, TeacherBase
+from distill.errors import UserError
+from distill.evaluation.instances import InstanceEvaluation
+from distill.evaluation.segmentation import PixelConfusion
+from distill.layers import Normalize
+from distill.plain_student import as_student
+from distill.seeding import seed_step
 from distill.training.gradient_check import FiniteGradients
+from distill.training.optim import OptimSettings, build_optimizer, total_steps
+from distill.training.precision import require_precision
+from distill.weights import misfit
 
 
 class TaskBase(FiniteGradients):
     """Base of the Lightning modules that recipes name.
+
+    Args:
+        student: The trained backbone: a `distill.contracts.StudentBase`, or a plain model with a `feature_info`.
+        optim: Optimizer and schedule.
+        teacher: The frozen source of targets, if any.
 
     Attributes:
         kind: "distil" or "fine-tune", as cards and dashboards call it.
@@ -17,8 +35,12 @@ class TaskBase(FiniteGradients):
         monitor: The metric that selects best.ckpt, and "min" or "max".
         training_only: Constructor arguments that scoring does without.
         student: The backbone.
-        teacher: The source of targets, in no checkpoint and in no optimizer; None where there is none.
         head: Head or decoder, once `build` has been called; None in a distillation.
+        evaluation: What reports need of the last validation or test beside `scores`: predictions and precision over
+            recall of instances, the confusion matrix of pixels, None for a distillation and before the first one.
+
+    Raises:
+        UserError: The teacher is no `distill.contracts.TeacherBase`, or the student has no `feature_info`.
     """
 
     kind: ClassVar[str]
@@ -26,20 +48,108 @@ class TaskBase(FiniteGradients):
     monitor: ClassVar[tuple[str, str]]
     training_only: ClassVar[tuple[str, ...]] = ()
     student: StudentBase
-    teacher: TeacherBase | None
     head: HeadBase | DecoderBase | None
+    evaluation: InstanceEvaluation | PixelConfusion | None
+
+    def __init__(self, student: nn.Module, optim: OptimSettings, teacher: nn.Module | None = None) -> None:
+        super().__init__()
+        if teacher is not None and not isinstance(teacher, TeacherBase):
+            raise UserError(
+                f"model.teacher is {type(teacher).__name__}, which is no TeacherBase; derive the class from "
+                "distill.contracts.TeacherBase, or from teachers.frozen.FrozenTeacher"
+            )
+        self.student = as_student(student)
+        self.normalize = Normalize.of(self.student)
+        self.optim_settings = optim
+        self.head = None
+        self.evaluation = None
+        # In a tuple, of which nn.Module registers nothing: no checkpoint and no optimizer holds the teacher.
+        self._teachers: tuple[TeacherBase, ...] = () if teacher is None else (teacher.freeze(),)
+
+    @property
+    def teacher(self) -> TeacherBase | None:
+        """The source of targets. It is no submodule: `state_dict`, checkpoints and the optimizer are without it."""
+        return next(iter(self._teachers), None)
 
     def build(self, class_names: list[str]) -> None:
-        """Builds what depends on the data's classes; nothing where there are none."""
+        """Builds what depends on the data's classes; a distillation has nothing of the kind.
+
+        Raises:
+            UserError: The head refuses its arguments, the student or the classes.
+        """
 
     def scores(self) -> dict[str, float]:
-        """What the last validation or test found, by metric without the name of the split, in full precision."""
-        raise NotImplementedError
+        """What the last validation or test found, by metric without the name of the split, in full precision.
+
+        Empty before the first one. `distill.evaluation.metrics` describes the metrics.
+        """
+        return {} if self.evaluation is None else self.evaluation.summary()
 
     def exported_student(self) -> tuple[nn.Module, dict[str, object]]:
         """The student as it is handed on, and metadata about its last map."""
         return self.student, {}
 
-    def predict_step(self, batch: dict[str, Any], batch_idx: int) -> Any:
+    def predict_step(self, batch: Any, batch_idx: int) -> Any:
         """What the model says of a batch: features, instances or classes of pixels."""
         raise NotImplementedError
+
+    def setup(self, stage: str) -> None:
+        """Checks the precision.
+
+        Raises:
+            UserError: `trainer.precision` casts weights that cannot be cast.
+        """
+        require_precision(self.trainer, self.float32_only())
+
+    def float32_only(self) -> str | None:
+        """The part that needs weights in float32, if any. A teacher does: its weights are not cast."""
+        if self.teacher is not None:
+            return f"the teacher, {type(self.teacher).__name__},"
+        parts = (type(part).__name__ for part in self.modules() if isinstance(part, HeadBase) and part.float32_only)
+        return next(parts, None)
+
+    def configure_optimizers(self) -> Any:
+        """AdamW with warm-up and cosine annealing."""
+        return build_optimizer(self, total_steps(self.trainer), self.optim_settings)
+
+    def place_teacher(self) -> None:
+        """Moves the teacher to the device; Lightning moves submodules only."""
+        if self.teacher is not None:
+            self.teacher.to(self.device)
+
+    def on_fit_start(self) -> None:
+        """Moves the teacher to the device."""
+        self.place_teacher()
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Makes the step's randomness repeatable: corruption, proposal sampling, dropout, stochastic depth."""
+        seed_step(self, batch_idx)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Stores which teacher there was."""
+        super().on_save_checkpoint(checkpoint)
+        if self.teacher is not None:
+            checkpoint["teacher_digest"] = self.teacher.digest
+
+    def require_same_teacher(self, checkpoint: Mapping[str, Any]) -> None:
+        """Checks that a checkpoint was trained with this task's teacher, if there is one.
+
+        Raises:
+            UserError: It was another one.
+        """
+        if self.teacher is not None and checkpoint.get("teacher_digest") != self.teacher.digest:
+            raise UserError(
+                f"the checkpoint was trained with teacher {checkpoint.get('teacher_digest')}, but model.teacher is "
+                f"{self.teacher.digest}; resume with the same teacher weights"
+            )
+
+    def require_same_parts(self, checkpoint: Mapping[str, Any], parts: str) -> None:
+        """Checks that the weights of a checkpoint are those of this task's `parts`, in words.
+
+        Raises:
+            UserError: Names or shapes differ.
+        """
+        if problems := misfit(self, checkpoint["state_dict"]):
+            raise UserError(
+                f"the checkpoint does not fit the recipe's {parts}: {problems}; use the recipe it was trained with"
+            )

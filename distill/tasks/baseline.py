@@ -1,4 +1,4 @@
-"""The image-independent baseline: the yardstick every distillation run is held against.
+"""Image-independent baseline: the error that a student reaches by ignoring its input.
 
 RS4D's own logs fall to an L1 of about 0.065 within 300 steps and sit there, some for good: it is the L1 of the
 per-position median of the teacher's maps, which any network reaches by ignoring its input.
@@ -7,7 +7,7 @@ Axes: K images, C channels, H W the teacher's grid.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -53,9 +53,13 @@ class TargetStatistics:
         median, unbias = (torch.cat(part) for part in zip(*parts, strict=True))
         return cls(mean, std, median, unbias)
 
+    def z_scores(self, maps: Tensor) -> Tensor:
+        """Maps (..., C, H, W), standardised by channel."""
+        return (maps - self.mean[:, None, None]) / self.std[:, None, None]
+
     def standardized(self) -> "TargetStatistics":
         """The same statistics after z-scoring every channel."""
-        median = (self.median - self.mean[:, None, None]) / self.std[:, None, None]
+        median = self.z_scores(self.median)
         return TargetStatistics(torch.zeros_like(self.mean), torch.ones_like(self.std), median, self.unbias)
 
     def rms(self) -> float:
@@ -70,7 +74,7 @@ class TargetStatistics:
 
     def to(self, device: torch.device) -> "TargetStatistics":
         """The same statistics on another device."""
-        return TargetStatistics(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
+        return TargetStatistics(**{name: value.to(device) for name, value in vars(self).items()})
 
 
 def _median(stack: Tensor) -> tuple[Tensor, Tensor]:

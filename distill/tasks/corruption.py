@@ -2,8 +2,8 @@
 
 A reconstruction. RS4D (arXiv 2606.25324) names "adaptive noise and masking" and its runs carry two percentages
 (`noise_20_20`, `30_30`, `10_0`, `0_10`), but its distillation code is unpublished. Both readings of "adaptive" are
-here: noise scaled by each token's own spread, and ratios driven by how far the student is below the image-independent
-baseline.
+here: noise scaled by each token's own standard deviation, and ratios driven by how far the student is below the
+image-independent baseline.
 
 Axes: B batch, N tokens, C channels.
 """
@@ -51,7 +51,7 @@ class CorruptionSettings:
             UserError: A fraction outside [0, 1], a negative sigma, or an unknown word.
         """
         for key in ("noise", "mask"):
-            value = getattr(self, key)
+            value = vars(self)[key]
             if not 0 <= value <= 1:
                 raise UserError(f"model.corruption.{key} is {value}; it is a fraction and must lie in [0, 1]")
         if self.noise + self.mask > 1:
@@ -70,8 +70,8 @@ class CorruptionSettings:
             ("ratio", ("fixed", "adaptive")),
             ("level", ("token", "image")),
         ):
-            if getattr(self, key) not in allowed:
-                raise unknown_name(f"model.corruption.{key}", getattr(self, key), allowed)
+            if vars(self)[key] not in allowed:
+                raise unknown_name(f"model.corruption.{key}", vars(self)[key], allowed)
 
 
 class Corruption(nn.Module):
@@ -124,8 +124,8 @@ class Corruption(nn.Module):
         masked = (order >= noisy_count) & (order < noisy_count + masked_count)
         if settings.noise:
             per_token = settings.noise_scale == "token"
-            spread = tokens.std(dim=-1, keepdim=True) if per_token else tokens.std()
-            tokens = tokens + noisy[..., None] * (settings.sigma * spread.detach()) * torch.randn_like(tokens)
+            std = tokens.std(dim=-1, keepdim=True) if per_token else tokens.std()
+            tokens = tokens + noisy[..., None] * (settings.sigma * std.detach()) * torch.randn_like(tokens)
         tokens = torch.where(masked[..., None], self.mask_token.to(tokens.dtype), tokens)
         return tokens, noisy | masked
 

@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from distill.evaluation.coco import KINDS, CocoEvaluator, summarise
-from distill.evaluation.scores import Scores
+from distill.contracts import HeadBase, Prediction
+from distill.evaluation.coco import KINDS, CocoEvaluator
+from distill.evaluation.instances import InstanceEvaluation
 from distill.tasks.supervised import HeadFactory, SupervisedModule
 from distill.training.optim import OptimSettings
 
@@ -18,14 +19,16 @@ class FineTuningModule(SupervisedModule):
     """Trains a head on a student's feature maps; the student trains along unless it is frozen by its own arguments.
 
     Args:
-        student: A `distill.contracts.Student`, with or without distilled weights.
-        head: Builds a `distill.contracts.Head` from the student's `feature_info` and the data's class names.
+        student: A `distill.contracts.StudentBase`, with or without distilled weights, or a plain model with a
+            `feature_info`.
+        head: Builds a `distill.contracts.HeadBase` from the student's `feature_info` and the data's class names.
         optim: Optimizer and schedule.
         max_detections: Detections of each class in an image that average precision looks at. The head must find as
             many: its own limit, over all classes, is a key of the head.
     """
 
     monitor = ("val/mask/AP", "max")
+    head_contract = HeadBase
 
     def __init__(
         self,
@@ -36,16 +39,26 @@ class FineTuningModule(SupervisedModule):
     ) -> None:
         super().__init__(student, head, optim or OptimSettings(lr=1e-4))
         self.max_detections = max_detections
-        self.evaluator: CocoEvaluator | None = None
-        self.scores: dict[str, Scores] = {}
+        self._evaluator: CocoEvaluator | None = None  # of the evaluation that goes on
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         """One step on `batch["image"]` (B, 3, H, W) in [0, 1] and `batch["targets"]`."""
-        losses: dict[str, Tensor] = self.head.loss(self.features(batch["image"]), batch["targets"])
+        assert isinstance(self.head, HeadBase)
+        losses = self.head.loss(self.features(batch["image"]), batch["targets"])
         total = torch.stack(list(losses.values())).sum()
         self.log_dict({f"train/{name}": value for name, value in losses.items()}, batch_size=len(batch["image"]))
         self.log("train/loss", total, prog_bar=True, batch_size=len(batch["image"]))
         return total
+
+    def predict_step(self, batch: dict[str, Any], batch_idx: int) -> list[Prediction]:
+        """Instances of `batch["image"]` (B, 3, H, W) in [0, 1], in pixels of the image files.
+
+        Args:
+            batch: Of `batch["targets"]` only `image_id`, `size` and `original_size` are read.
+            batch_idx: Not used.
+        """
+        assert isinstance(self.head, HeadBase)
+        return self.head.predict(self.features(batch["image"]), batch["targets"])
 
     def on_validation_epoch_start(self) -> None:
         """Starts an evaluation on the validation split."""
@@ -57,11 +70,11 @@ class FineTuningModule(SupervisedModule):
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
         """Collects predictions."""
-        self._collect(batch)
+        self._collect(batch, batch_idx)
 
     def test_step(self, batch: dict[str, Any], batch_idx: int) -> None:
         """Collects predictions."""
-        self._collect(batch)
+        self._collect(batch, batch_idx)
 
     def on_validation_epoch_end(self) -> None:
         """Logs box and mask AP of the validation split."""
@@ -74,22 +87,18 @@ class FineTuningModule(SupervisedModule):
     def _start_evaluation(self, split: str) -> None:
         datamodule: Any = self.trainer.datamodule  # type: ignore[attr-defined]
         kinds = KINDS if split == "test" else ("box", "mask")  # training need not wait for boundaries
-        self.evaluator = CocoEvaluator(datamodule.ground_truth(split), self.class_names, self.max_detections, kinds)
+        self._evaluator = CocoEvaluator(datamodule.ground_truth(split), self.class_names, self.max_detections, kinds)
 
-    def _collect(self, batch: dict[str, Any]) -> None:
-        assert self.evaluator is not None
-        self.evaluator.update(self.head.predict(self.features(batch["image"]), batch["targets"]))
+    def _collect(self, batch: dict[str, Any], batch_idx: int) -> None:
+        assert self._evaluator is not None
+        self._evaluator.update(self.predict_step(batch, batch_idx))
 
     def _score(self, split: str) -> None:
-        assert self.evaluator is not None
+        evaluator, self._evaluator = self._evaluator, None
+        assert evaluator is not None
         if self.trainer.world_size > 1:
             parts: list[Any] = [None] * self.trainer.world_size
-            torch.distributed.all_gather_object(parts, self.evaluator.records)
-            self.evaluator.records = [record for part in parts for record in part]
-        self.scores = self.evaluator.score()
-        metrics = summarise(self.scores)
-        main = ("box/AP", "mask/AP")
-        # Every process has computed the same; synchronised, so that Lightning does not warn of each metric.
-        self.log_dict({f"{split}/{name}": metrics[name] for name in main}, prog_bar=True, sync_dist=True)
-        rest = {f"{split}/{name}": value for name, value in metrics.items() if name not in main}
-        self.log_dict(rest, sync_dist=True)
+            torch.distributed.all_gather_object(parts, evaluator.records)
+            evaluator.records = [record for part in parts for record in part]
+        self.evaluation = InstanceEvaluation(evaluator, evaluator.score())
+        self.log_scores(split, ("box/AP", "mask/AP"))

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from distill.contracts import TeacherBase
+from distill.contracts import DecoderBase
 from distill.errors import UserError
 from distill.evaluation.segmentation import PixelConfusion
 from distill.evaluation.sliding_window import predict_by_windows, resize
@@ -22,17 +22,17 @@ class SegmentationModule(SupervisedModule):
     """Trains a decoder on a student's feature maps; the student trains along unless it is frozen by its own arguments.
 
     Args:
-        student: A `distill.contracts.Student`, with or without distilled weights.
-        head: Builds the decoder from the student's `feature_info` and the data's class names: a module that maps the
-            student's maps to logits (B, K, ., .) of any resolution, such as `heads.LALEDecoder` or `heads.SegHead`.
+        student: A `distill.contracts.StudentBase`, with or without distilled weights, or a plain model with a
+            `feature_info`.
+        head: Builds a `distill.contracts.DecoderBase` from the student's `feature_info` and the data's class names,
+            such as `heads.LALEDecoder` or `heads.SegHead`.
         optim: Optimizer and schedule.
         loss: Loss terms and their weights.
         window: Side of the windows that evaluation predicts by, in pixels of the network's input; by default images
             are predicted whole. For images larger than the training views.
         stride: Pixels from one window to the next; by default half a window.
-        teacher: A `distill.contracts.Teacher` with the feature "logits" and with `class_names`, such as
-            `teachers.Segmenter`: it sees the student's view, and the student learns its probabilities, too. It is no
-            submodule: it is absent from `state_dict`, from checkpoints and from the optimizer.
+        teacher: A `distill.contracts.TeacherBase` with the feature "logits" and with `class_names`, such as
+            `teachers.Segmenter`: it sees the student's view, and the student learns its probabilities, too.
         soft_targets: Weight and temperature of the teacher's probabilities.
 
     Raises:
@@ -41,8 +41,8 @@ class SegmentationModule(SupervisedModule):
     """
 
     monitor = ("val/mIoU", "max")
-    training_only = ("loss", "teacher", "soft_targets")  # arguments that scoring does without
-    teacher: Any  # a contract, not an nn.Module, to the type checker
+    training_only = ("loss", "teacher", "soft_targets")
+    head_contract = DecoderBase
     class_weights: Tensor
 
     def __init__(
@@ -56,20 +56,13 @@ class SegmentationModule(SupervisedModule):
         teacher: nn.Module | None = None,
         soft_targets: SoftTargetSettings | None = None,
     ) -> None:
-        super().__init__(student, head, optim or OptimSettings(lr=1e-3))
+        super().__init__(student, head, optim or OptimSettings(lr=1e-3), teacher)
         if window is None and stride is not None:
             raise UserError(f"model.stride is {stride}, but model.window is null; give the side of the windows, too")
         if window is not None and window < 1:
             raise UserError(f"model.window is {window}; it must be 1 or more, or null")
         if window is not None and stride is not None and not 1 <= stride <= window:
             raise UserError(f"model.stride is {stride}; it must lie between 1 and model.window, {window}")
-        # Kept out of nn.Module's registry on purpose; see `teacher` in Args.
-        self.__dict__["teacher"] = teacher
-        if teacher is not None and not isinstance(teacher, TeacherBase):
-            raise UserError(
-                f"model.teacher is {type(teacher).__name__}, which is no TeacherBase; derive the class from "
-                "distill.contracts.TeacherBase, or from teachers.frozen.FrozenTeacher"
-            )
         self.loss_settings = loss or SegmentationLossSettings()
         self.soft_target_settings = soft_targets or SoftTargetSettings()
         if self.teacher is None:
@@ -81,27 +74,30 @@ class SegmentationModule(SupervisedModule):
             )
         self.window = window
         self.stride = stride
-        self.confusion = PixelConfusion([])
+        self._confusion = PixelConfusion([])  # of the evaluation that goes on
 
-    def build_head(self, class_names: list[str]) -> None:
+    def build(self, class_names: list[str]) -> None:
         """Builds the decoder for these classes.
 
         Raises:
-            UserError: The loss weighs another number of classes, or the teacher knows other classes.
+            UserError: The loss weighs another number of classes, the teacher knows other classes, or the decoder
+                refuses its arguments.
         """
         self.loss_settings.require_classes(class_names)
         # On the device once, and not among the weights.
         weights = self.loss_settings.weights_of(torch.empty(1, len(class_names), device=self.device))
         self.register_buffer("class_weights", weights, persistent=False)
-        if self.teacher is not None and self.teacher.class_names != class_names:
+        if self.teacher is not None and list(self.teacher.class_names) != list(class_names):
             raise UserError(
-                f"model.teacher was trained for classes {self.teacher.class_names}, but the data has {class_names}; "
-                "soft targets need the same names in the same order, so declare data.init_args.classes as the teacher's"
+                f"model.teacher was trained for classes {list(self.teacher.class_names)}, but the data has "
+                f"{class_names}; soft targets need the same names in the same order, so declare data.init_args.classes "
+                "as the teacher's"
             )
-        super().build_head(class_names)
+        super().build(class_names)
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (B, K, ., .) of RGB images (B, 3, h, w) in [0, 1], at the decoder's resolution."""
+        assert isinstance(self.head, DecoderBase)
         logits: Tensor = self.head(self.features(images))
         return logits
 
@@ -112,6 +108,22 @@ class SegmentationModule(SupervisedModule):
         else:
             logits = predict_by_windows(self, images, self.window, self.stride or max(1, self.window // 2))
         return resize(logits, size).argmax(1)
+
+    def predict_step(self, batch: Any, batch_idx: int) -> Any:
+        """Classes (B, H, W), int64, of `batch["image"]` (B, 3, h, w) in [0, 1].
+
+        Args:
+            batch: H and W are those of `batch["label"]` (B, H, W), or of the images where there are no labels. A list,
+                as the validation data gives it, holds such a batch for each size of images.
+            batch_idx: Not used.
+
+        Returns:
+            The classes; of a list, a list of them.
+        """
+        if isinstance(batch, list):
+            return [self.predict_step(part, batch_idx) for part in batch]
+        height, width = batch.get("label", batch["image"]).shape[-2:]
+        return self.predict_labels(batch["image"], (height, width))
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """One step on `batch["image"]` (B, 3, H, W) in [0, 1] and `batch["label"]` (B, H, W)."""
@@ -130,49 +142,21 @@ class SegmentationModule(SupervisedModule):
         self.log("train/loss", total, prog_bar=True, batch_size=len(images))
         return total
 
-    def float32_only(self) -> str | None:
-        """The part that needs weights in float32, if any: the teacher's are not cast."""
-        return super().float32_only() if self.teacher is None else f"the teacher, {type(self.teacher).__name__},"
-
-    def on_fit_start(self) -> None:
-        """Moves the teacher to the device."""
-        if self.teacher is not None:
-            self.teacher.to(self.device)
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Stores the class names, and which teacher there was."""
-        super().on_save_checkpoint(checkpoint)
-        if self.teacher is not None:
-            checkpoint["teacher_digest"] = self.teacher.digest
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Checks the classes, and the teacher of a run that goes on.
-
-        Raises:
-            UserError: The checkpoint was trained for other classes, by another task, or with another teacher.
-        """
-        super().on_load_checkpoint(checkpoint)
-        if self.teacher is not None and checkpoint.get("teacher_digest") != self.teacher.digest:
-            raise UserError(
-                f"the checkpoint was trained with teacher {checkpoint.get('teacher_digest')}, but model.teacher is "
-                f"{self.teacher.digest}; resume with the same teacher weights"
-            )
-
     def on_validation_epoch_start(self) -> None:
         """Starts counting on the validation split."""
-        self.confusion = PixelConfusion(self.class_names)
+        self._confusion = PixelConfusion(self.class_names)
 
     def on_test_epoch_start(self) -> None:
         """Starts counting on the test split."""
-        self.confusion = PixelConfusion(self.class_names)
+        self._confusion = PixelConfusion(self.class_names)
 
     def validation_step(self, batch: list[dict[str, Tensor]], batch_idx: int) -> None:
         """Counts pixels."""
-        self._count(batch)
+        self._count(batch, batch_idx)
 
     def test_step(self, batch: list[dict[str, Tensor]], batch_idx: int) -> None:
         """Counts pixels."""
-        self._count(batch)
+        self._count(batch, batch_idx)
 
     def on_validation_epoch_end(self) -> None:
         """Logs mIoU, macro F1 and the scores of every class."""
@@ -182,23 +166,17 @@ class SegmentationModule(SupervisedModule):
         """Logs mIoU, macro F1 and the scores of every class."""
         self._score("test")
 
-    def _count(self, batch: list[dict[str, Tensor]]) -> None:
+    def _count(self, batch: list[dict[str, Tensor]], batch_idx: int) -> None:
         for part in batch:
-            labels = part["label"]
-            size = (labels.shape[-2], labels.shape[-1])
-            self.confusion.update(self.predict_labels(part["image"], size), labels)
+            self._confusion.update(self.predict_step(part, batch_idx), part["label"])
 
     def _score(self, split: str) -> None:
         if self.trainer.world_size > 1:
             # Lightning repeats a few images so that all processes have equally many; those count twice.
-            self.confusion.counts = self._summed(self.confusion.counts)
-            self.confusion.images = self._summed(self.confusion.images)
-        metrics = self.confusion.summary()
-        main = ("mIoU", "macro_F1")
-        # Every process has computed the same; synchronised, so that Lightning does not warn of each metric.
-        self.log_dict({f"{split}/{name}": metrics[name] for name in main}, prog_bar=True, sync_dist=True)
-        rest = {f"{split}/{name}": value for name, value in metrics.items() if name not in main}
-        self.log_dict(rest, sync_dist=True)
+            self._confusion.counts = self._summed(self._confusion.counts)
+            self._confusion.images = self._summed(self._confusion.images)
+        self.evaluation = self._confusion
+        self.log_scores(split, ("mIoU", "macro_F1"))
 
     def _summed(self, counts: Tensor) -> Tensor:
         """The sum over all processes."""

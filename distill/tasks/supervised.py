@@ -3,74 +3,73 @@
 Axes: B batch, H W pixels.
 """
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from distill.contracts import FeatureInfo, HeadBase
+from distill.contracts import DecoderBase, FeatureInfo, HeadBase
 from distill.errors import UserError
-from distill.layers import Normalize
-from distill.plain_student import as_student
-from distill.seeding import seed_step
-from distill.training.gradient_check import FiniteGradients
-from distill.training.optim import OptimSettings, build_optimizer, total_steps
+from distill.tasks.base import TaskBase
+from distill.training.optim import OptimSettings
 from distill.training.precision import require_precision
-from distill.weights import misfit
 
 HeadFactory = Callable[[FeatureInfo, list[str]], nn.Module]
 
 
-class SupervisedModule(FiniteGradients):
+class SupervisedModule(TaskBase):
     """A head on a student's feature maps; the student trains along unless it is frozen by its own arguments.
 
     Args:
-        student: A `distill.contracts.Student`, with or without distilled weights.
+        student: A `distill.contracts.StudentBase`, with or without distilled weights, or a plain model.
         head: Builds the task part from the student's `feature_info` and the data's class names.
         optim: Optimizer and schedule.
+        teacher: The frozen source of further targets, if any.
+
+    Attributes:
+        head_contract: What `head` must build.
+        class_names: Classes in label order; empty until `build` is called.
     """
 
-    # Contracts, not nn.Modules, to the type checker: it takes every attribute of an nn.Module for a Tensor.
-    student: Any
-    head: Any
+    kind = "fine-tune"
+    head_contract: ClassVar[type[HeadBase | DecoderBase]]
 
-    def __init__(self, student: nn.Module, head: HeadFactory, optim: OptimSettings) -> None:
-        super().__init__()
-        self.student = as_student(student)
-        self.normalize = Normalize.of(self.student)
-        self.head = None
+    def __init__(
+        self, student: nn.Module, head: HeadFactory, optim: OptimSettings, teacher: nn.Module | None = None
+    ) -> None:
+        super().__init__(student, optim, teacher)
         self.head_factory = head
-        self.optim_settings = optim
         self.class_names: list[str] = []
 
     def configure_model(self) -> None:
-        """Builds the head once the data has said which classes there are.
+        """Builds the head once the data has said which classes there are, and checks the precision.
 
         Raises:
-            UserError: The head refuses its arguments, the student or the classes, or `trainer.precision` casts weights
-                that cannot be cast.
+            UserError: See `build`; or `trainer.precision` casts weights that cannot be cast.
         """
         if self.head is None:
-            self.build_head(self.trainer.datamodule.class_names)  # type: ignore[attr-defined]
-        require_precision(self.trainer, self.float32_only())
+            self.build(self.trainer.datamodule.class_names)  # type: ignore[attr-defined]
+        require_precision(self.trainer, self.float32_only())  # again, now that the head is known
 
-    def float32_only(self) -> str | None:
-        """The part that needs weights in float32, if any."""
-        parts = (type(part).__name__ for part in self.modules() if isinstance(part, HeadBase) and part.float32_only)
-        return next(parts, None)
-
-    def build_head(self, class_names: list[str]) -> None:
+    def build(self, class_names: list[str]) -> None:
         """Builds the head for these classes.
 
         Raises:
-            UserError: The head refuses its arguments, the student or the classes.
+            UserError: The head refuses its arguments, the student or the classes, or it is one of another task.
         """
         self.class_names = list(class_names)
         try:
-            self.head = self.head_factory(self.student.feature_info, self.class_names).to(self.device)
+            head = self.head_factory(self.student.feature_info, self.class_names).to(self.device)
         except UserError as error:
             where = "" if "model.head" in str(error) else "model.head: "
             raise UserError(f"{where}{error}") from error
+        if not isinstance(head, self.head_contract):
+            raise UserError(
+                f"model.head is {type(head).__name__}, which is no {self.head_contract.__name__}, as "
+                f"{type(self).__name__} needs; choose another head, or derive the class from "
+                f"distill.contracts.{self.head_contract.__name__}"
+            )
+        self.head = head
 
     def __getstate__(self) -> dict[str, Any]:
         """What copies of the module hold, such as that of EMA: a head that is built, not what would build another.
@@ -82,19 +81,16 @@ class SupervisedModule(FiniteGradients):
 
     def features(self, images: Tensor) -> list[Tensor]:
         """The student's maps for RGB images (B, 3, H, W) in [0, 1]."""
-        return list(self.student(self.normalize(images)))
+        maps: list[Tensor] = self.student(self.normalize(images))
+        return list(maps)
 
-    def exported_student(self) -> tuple[nn.Module, dict[str, object]]:
-        """The student as it is handed on, and metadata about it, of which there is none."""
-        return self.student, {}
-
-    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        """Makes the step's randomness (proposal sampling, dropout, stochastic depth) repeatable."""
-        seed_step(self, batch_idx)
-
-    def configure_optimizers(self) -> Any:
-        """AdamW with warm-up and cosine over student and head."""
-        return build_optimizer(self, total_steps(self.trainer), self.optim_settings)
+    def log_scores(self, split: str, main: Sequence[str]) -> None:
+        """Logs `scores` under the name of the split, those named `main` on the progress bar, too."""
+        found = self.scores()
+        # Every process has computed the same; synchronised, so that Lightning does not warn of each metric.
+        self.log_dict({f"{split}/{name}": found[name] for name in main}, prog_bar=True, sync_dist=True)
+        rest = {f"{split}/{name}": value for name, value in found.items() if name not in main}
+        self.log_dict(rest, sync_dist=True)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Stores the class names beside the weights."""
@@ -102,10 +98,11 @@ class SupervisedModule(FiniteGradients):
         checkpoint["class_names"] = self.class_names
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Checks the classes and the architecture.
+        """Checks the classes, the architecture, and the teacher of a run that goes on.
 
         Raises:
-            UserError: The checkpoint was trained for other classes, by another task, or with other parts.
+            UserError: The checkpoint was trained for other classes, by another task, with other parts, or with another
+                teacher.
         """
         trained = checkpoint.get("class_names")
         if trained is None:
@@ -115,8 +112,5 @@ class SupervisedModule(FiniteGradients):
                 f"the checkpoint was trained for classes {trained}, but the data has {self.class_names}; "
                 "declare data.init_args.classes in the order of training"
             )
-        if problems := misfit(self, checkpoint["state_dict"]):
-            raise UserError(
-                f"the checkpoint does not fit the recipe's student and head: {problems}; "
-                "use the recipe it was trained with"
-            )
+        self.require_same_parts(checkpoint, "student and head")
+        self.require_same_teacher(checkpoint)

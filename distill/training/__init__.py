@@ -1,1 +1,1 @@
-"""Optimizing: schedule, averages, precision, and what is checked at each step."""
+"""Optimizer and schedule, weight averaging, precision, and checks of each step."""

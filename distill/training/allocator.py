@@ -1,4 +1,4 @@
-"""Keeps freed memory in the process, where glibc returns large blocks to the system, which clears every page again."""
+"""Keeps freed memory in the process: glibc returns large blocks to the system, which clears their pages again."""
 
 import ctypes
 import platform

@@ -11,13 +11,13 @@ from distill.errors import UserError
 
 
 class EMA(WeightAveraging):
-    """Averages the weights of the last 1 / (1 - decay) steps or so, whatever the length of the run.
+    """Averages weights over about the last 1 / (1 - decay) steps.
 
-    The decay of step n is at most (1 + n) / (10 + n), as in timm's `ModelEmaV3`: with a constant 0.999, the average of
-    a run of a few hundred steps is still mostly its initial weights. Buffers are those of the last step.
+    The decay at step n is min(decay, (1 + n) / (10 + n)), as in timm's `ModelEmaV3`: with a constant 0.999, the average
+    of a run of a few hundred steps would still be mostly the initial weights. Buffers are not averaged.
 
     Args:
-        decay: Decay once the run is long enough.
+        decay: Highest decay, in [0, 1).
 
     Raises:
         UserError: A decay outside [0, 1).

@@ -1,4 +1,4 @@
-"""Every run ends with a validation, whatever its interval."""
+"""A validation at the end of every run, whatever its interval."""
 
 from typing import Any
 
@@ -6,10 +6,10 @@ import pytorch_lightning as pl
 
 
 class FinalValidation(pl.Callback):
-    """Lets Lightning validate after the last step as it does after any other.
+    """Makes Lightning validate after the last step.
 
-    Its intervals alone leave a run unvalidated that is shorter than `val_check_interval`, and the last steps of one
-    that is no multiple of it. A run that is told to stop validates before it does, so the last step tells it.
+    By its intervals alone, a run shorter than `val_check_interval` would not be validated, nor the last steps of a run
+    that is no multiple of it. Lightning validates before it stops on `should_stop`, so the last step sets that.
     """
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:

@@ -1,10 +1,11 @@
-"""A run that has diverged stops before its weights are lost."""
+"""Stops a run whose gradients are not finite, before its weights are lost."""
 
 import math
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.plugins.precision import FSDPPrecision, MixedPrecision
 from torch import Tensor
 
 from distill.errors import UserError
@@ -34,7 +35,9 @@ class FiniteGradients(pl.LightningModule):
             UserError: A gradient is infinite or NaN, as it is wherever the loss is.
         """
         parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-        if getattr(self.trainer.precision_plugin, "scaler", None) is not None or not parameters:
+        plugin = self.trainer.precision_plugin
+        scaled = isinstance(plugin, MixedPrecision | FSDPPrecision) and plugin.scaler is not None
+        if scaled or not parameters:
             self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
             return
         norm = torch.nn.utils.get_total_norm([p.grad for p in parameters])

@@ -1,4 +1,4 @@
-"""AdamW with the decay kept off what must not shrink, slower lower layers, and a warm-up followed by a cosine."""
+"""AdamW, layer-wise learning-rate decay, warm-up, cosine annealing."""
 
 import logging
 import math
@@ -29,9 +29,9 @@ class OptimSettings:
             state-space parameters A_log and D are never decayed.
         betas: AdamW's two momenta.
         warmup_steps: Steps of linear warm-up from 0.
-        final_lr: Learning rate that the cosine ends at, one step behind the last.
+        final_lr: Learning rate that the cosine reaches one step after the last.
         student_lr_factor: Learning rate of the student as a fraction of `lr`. Below 1 in fine-tuning, where the head
-            starts from nothing and the student from something.
+            is random and the student pretrained.
         layer_decay: Factor from each block of the student to the one below it, 1 for none; the last block is one step
             below the head. 0.65 to 0.9 where the student was pretrained.
     """
@@ -48,7 +48,7 @@ class OptimSettings:
         """Checks the ranges.
 
         Raises:
-            UserError: A learning rate or a number of steps that cannot be.
+            UserError: A learning rate, decay or number of steps out of its range.
         """
         if self.lr <= 0:
             raise UserError(f"model.optim.lr is {self.lr}; it must be positive")

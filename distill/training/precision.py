@@ -1,16 +1,16 @@
-"""Which precisions of the trainer the tasks take."""
+"""Checks `trainer.precision`."""
 
-from typing import Any
+import pytorch_lightning as pl
 
 from distill.errors import UserError
 
 
-def require_precision(trainer: Any, float32_only: str | None) -> None:
-    """Refuses a trainer that casts all weights to a precision in which training cannot work.
+def require_precision(trainer: pl.Trainer, float32_only: str | None) -> None:
+    """Refuses a precision of all weights in which training cannot work.
 
     Args:
-        trainer: A Lightning trainer.
-        float32_only: What in the task needs weights in float32, for the message; None if nothing does.
+        trainer: The trainer of the run.
+        float32_only: The part that needs weights in float32, for the message; None if there is none.
 
     Raises:
         UserError: `trainer.precision` casts weights to float16, or to bfloat16 or float64 where something needs

@@ -1,4 +1,4 @@
-"""Who is taken for whom, in one image laid out by hand."""
+"""The confusion matrix of one image laid out by hand."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ def instance(category: int, left: int, side: int = 10, score: float = 0.9, crowd
     return {"category_id": category, "segmentation": rle.encode(mask), "score": score, "iscrowd": crowd}
 
 
-def test_hit_mix_up_miss_and_invention() -> None:
+def test_hit_mix_up_miss_and_false_positive() -> None:
     objects = [instance(7, 0), instance(7, 20), instance(3, 40)]
     found = [instance(7, 1), instance(3, 20), instance(3, 80)]
     assert count_confusions(objects, found, LABELS).tolist() == [[1, 1, 0], [0, 0, 1], [0, 1, 0]]

@@ -74,7 +74,7 @@ def test_counts_and_scores_are_scikit_learns(given: tuple[str, str], dtype: torc
 
 
 def test_by_class_by_hand() -> None:
-    """IoU 1/3 with the invented class c, which counts as 0; d, which is nowhere, enters no mean."""
+    """IoU 1/3 with class c, all false positives, which counts as 0; d, which is nowhere, enters no mean."""
     confusion = PixelConfusion(NAMES[:4])
     predicted, labels = torch.tensor([[[0, 0, 2, 1, 3]]]), torch.tensor([[[0, 1, 1, 1, IGNORE]]]).to(torch.uint8)
     confusion.update(predicted, labels)

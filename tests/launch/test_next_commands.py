@@ -75,7 +75,7 @@ def test_what_follows_a_distillation(name: str, labelled: Path, tmp_path: Path) 
     student = STUDENTS[name]()
     folder = written(tmp_path / "a run", student)
     cli = built(next_command(folder, "distil", student, 64), YOUR_DATA=labelled)
-    cli.model.build_head(cli.datamodule.class_names)
+    cli.model.build(cli.datamodule.class_names)
     assert type(cli.model.student) is type(student)
     expected = student.state_dict()
     assert all(torch.equal(tensor, expected[key]) for key, tensor in cli.model.student.state_dict().items())
@@ -86,7 +86,7 @@ def test_what_follows_a_distillation(name: str, labelled: Path, tmp_path: Path) 
     # The same key in a recipe of land cover.
     words = f"--data.root {labelled} --model.student {shlex.quote(str(folder))}"
     pixels = built(f"distill fit recipes/landcover/lale_s1_cpu.yaml {words}").model
-    pixels.build_head(["land", "water"])
+    pixels.build(["land", "water"])
     assert type(pixels.student) is type(student)
 
 

@@ -52,7 +52,7 @@ def supervised(student: Any, head: Case) -> FineTuningModule | SegmentationModul
     factory = partial(_head, head)
     built: Any = _head(head, student.feature_info, list(CLASSES))
     task = (FineTuningModule if hasattr(built, "predict") else SegmentationModule)(student, factory)
-    task.build_head(list(CLASSES))
+    task.build(list(CLASSES))
     return task
 
 

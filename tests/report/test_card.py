@@ -1,9 +1,32 @@
+"""The card: of a real run, and of scores that are rare in one."""
+
 import json
 from pathlib import Path
 
 import yaml
 
+from distill.cli import main
 from distill.report.card import write_card
+
+
+def test_the_card_of_a_run_says_what_the_run_says(finetune_recipe: Path, tmp_path: Path) -> None:
+    content = yaml.safe_load(finetune_recipe.read_text())
+    content["model"]["init_args"]["head"] = {"class_path": "heads.DenseMasks"}
+    finetune_recipe.write_text(yaml.safe_dump(content))
+    steps = ["--trainer.max_steps=1", "--trainer.limit_val_batches=0", "--trainer.logger=false"]
+    assert main(["fit", str(finetune_recipe), *steps]) == 0
+    run = tmp_path / "run"
+    summary = json.loads((run / "summary.json").read_text())
+    text = (run / "card.md").read_text()
+    assert f"| parameters of the student | {summary['params']:,} |" in text
+    assert "| head | DenseMasks |" in text
+    assert "none was run: `trainer.limit_val_batches` is 0" in text
+    assert f'load_student("{run}/student.safetensors")' in text
+    assert "## Test" not in text
+    assert main(["test", str(run), "--trainer.logger=false"]) == 0
+    text = (run / "card.md").read_text()
+    assert "## Test\n\n`last.ckpt`, step 1, 4 images\n\n| % | AP | AP50 |" in text
+    assert "![Labels and predictions](test_predictions.png)" in text
 
 
 def write_run(folder: Path, checkpoint: str | None = None, **trainer: object) -> None:

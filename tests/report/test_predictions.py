@@ -7,11 +7,11 @@ import pytest
 import torch
 from matplotlib.colors import to_rgb
 
+from distill.colours import class_rgb
 from distill.contracts import Prediction
 from distill.data import CocoInstances
 from distill.data.class_table import IGNORE
 from distill.evaluation.coco import CocoEvaluator
-from distill.report.figures import class_colour
 from distill.report.predictions import choose, coloured, instances_figure
 
 
@@ -57,5 +57,5 @@ def test_images_that_show_new_classes_come_first() -> None:
 
 def test_colours_of_labels() -> None:
     shown = coloured(np.array([[0, 1], [IGNORE, 1]], np.uint8), 2)
-    assert np.allclose(shown[0], [to_rgb(class_colour(0)), to_rgb(class_colour(1))])
+    assert np.allclose(shown[0], class_rgb(2))
     assert np.allclose(shown[1, 0], to_rgb("#404040"))

@@ -2,107 +2,24 @@
 
 import json
 import os
-import struct
-import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pytest
-import pytorch_lightning as pl
 
 from distill.cli import main
-from distill.report import wandb as ours
+from distill.report import wandb as dashboard
 
 wandb = pytest.importorskip("wandb")
-pb = pytest.importorskip("wandb.proto.wandb_internal_pb2")
+written = pytest.importorskip("tests.report.wandb_files").written
 
 ONE_STEP = ["--trainer.max_steps=1", "--trainer.limit_val_batches=0"]
-
-
-class Failing(pl.Callback):
-    """Ends a fit with an error in its second step."""
-
-    def on_train_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
-        if trainer.global_step == 1:
-            raise ConnectionAbortedError
-
-
-@dataclass
-class Written:
-    """One offline file."""
-
-    id: str = ""
-    name: str = ""
-    group: str = ""
-    job_type: str = ""
-    exit_code: int | None = None
-    config: dict[str, Any] = field(default_factory=dict)
-    history: list[dict[str, Any]] = field(default_factory=list)
-    summary: dict[str, Any] = field(default_factory=dict)
-
-
-def records(path: Path) -> Iterator[Any]:
-    """The records of a file: blocks of 32 KiB, in them pieces of crc32, length, type (whole, first, middle, last)."""
-    data, position, parts = path.read_bytes(), 7, b""
-    while position + 7 <= len(data):
-        left = 32768 - position % 32768
-        if left < 7:
-            position += left
-            continue
-        length, kind = struct.unpack_from("<HB", data, position + 4)
-        parts += data[position + 7 : position + 7 + length]
-        position += 7 + length
-        if kind in (1, 4):
-            yield pb.Record.FromString(parts)
-            parts = b""
-
-
-def key_of(item: Any) -> str:
-    return ".".join(item.nested_key) or item.key
-
-
-def read(path: Path) -> Written:
-    found = Written()
-    for record in records(path):
-        kind = record.WhichOneof("record_type")
-        if kind == "run":
-            run = record.run
-            found.id, found.name, found.group, found.job_type = (
-                run.run_id,
-                run.display_name,
-                run.run_group,
-                run.job_type,
-            )
-            found.config |= {key_of(item): json.loads(item.value_json) for item in run.config.update}
-        elif kind == "config":
-            found.config |= {key_of(item): json.loads(item.value_json) for item in record.config.update}
-        elif kind == "history":
-            found.history.append({key_of(item): json.loads(item.value_json) for item in record.history.item})
-        elif kind == "summary":
-            found.summary |= {key_of(item): json.loads(item.value_json) for item in record.summary.update}
-        elif kind == "exit":
-            found.exit_code = record.exit.exit_code
-    return found
-
-
-def written(folder: Path) -> list[Written]:
-    """What the run folder holds for W&B, in the order of starts; another process ends the files."""
-    paths = sorted((folder / "wandb").glob("offline-run-*/*.wandb"))
-    for _ in range(50):
-        found = [read(path) for path in paths]
-        if all(run.exit_code is not None for run in found):
-            break
-        time.sleep(0.1)
-    return found
 
 
 @pytest.fixture(autouse=True)
 def _offline(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("WANDB_MODE", "WANDB_API_KEY"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(ours, "_unusable", False)
+    monkeypatch.setattr(dashboard, "_unusable", False)
 
 
 def test_stages_of_one_process_are_runs_of_their_own(
@@ -150,7 +67,7 @@ def test_a_run_keeps_its_id_through_failure_resumption_and_validation(distill_re
     fit = ["fit", str(distill_recipe), "--trainer.max_steps=2", "--trainer.val_check_interval=2"]
     fit += ["--run.checkpoint_every=1"]
     with pytest.raises(ConnectionAbortedError):
-        main([*fit, "--trainer.callbacks+=tests.report.test_wandb.Failing"])
+        main([*fit, "--trainer.callbacks+=tests.report.wandb_files.Failing"])
     assert main([*fit, "--ckpt_path=last"]) == 0
     assert main(["validate", str(tmp_path / "run")]) == 0
     failed, resumed, validated = written(tmp_path / "run")
@@ -190,13 +107,13 @@ def test_without_a_way_to_the_server_a_run_is_written_offline(
         if value:
             monkeypatch.setenv(name, value)
     for scores in ({"test/mask/AP": 0.25}, {"val/l1": 0.5}):  # the second does not wait for the server again
-        ours.log_scores(tmp_path, "run", "group", {"student": "RS4D tiny"}, scores)
+        dashboard.log_scores(tmp_path, "run", "group", {"student": "RS4D tiny"}, scores)
     first, second = written(tmp_path)
     assert first.id == second.id
     assert second.summary["test_mask_AP"] == 0.25
     assert second.summary["val_l1"] == 0.5
     assert second.config["student"] == "RS4D tiny"
-    (line,) = [record.getMessage() for record in caplog.records if record.name == ours.__name__]
+    (line,) = [record.getMessage() for record in caplog.records if record.name == dashboard.__name__]
     assert "cannot be used online" in line
     assert "\n" not in line
     assert not list((tmp_path / "wandb").glob("run-*"))

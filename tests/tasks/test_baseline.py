@@ -34,7 +34,7 @@ def test_what_ignores_the_image_scores_one(kind: str, images: int, places: bool)
     statistics = TargetStatistics.of(calibration.split(3), images)
     for maps, found, known in (
         (validation, best, statistics),
-        (_scored(validation, statistics), _scored(best, statistics), statistics.standardized()),
+        (statistics.z_scores(validation), statistics.z_scores(best), statistics.standardized()),
     ):
         ratio = (maps - found).abs().mean() / known.baseline_l1(maps)
         assert ratio.item() == pytest.approx(1, abs=0.01)
@@ -43,7 +43,7 @@ def test_what_ignores_the_image_scores_one(kind: str, images: int, places: bool)
 
 
 def test_few_images_and_dead_channels_are_survived() -> None:
-    """A channel without a spread of its own must not outweigh the others."""
+    """A channel that hardly varies must not outweigh the others."""
     torch.manual_seed(0)
     maps = torch.randn(8, 5, 6, 6)
     maps[:, 0] = 2.0
@@ -51,7 +51,7 @@ def test_few_images_and_dead_channels_are_survived() -> None:
     statistics = TargetStatistics.of([maps], 8)
     assert statistics.std[:2].tolist() == pytest.approx([0.1 * float(maps.std((0, 2, 3)).median())] * 2)
     assert torch.equal(statistics.std[2:], maps.std((0, 2, 3))[2:])
-    assert _scored(maps + 0.5 * torch.randn_like(maps), statistics).abs().max() < 30
+    assert statistics.z_scores(maps + 0.5 * torch.randn_like(maps)).abs().max() < 30
     assert statistics.unbias.isfinite().all()
     single = TargetStatistics.of([maps], 1)
     assert single.unbias.tolist() == [1.0] * 5
@@ -64,10 +64,6 @@ def test_statistics_of_older_checkpoints_are_not_corrected() -> None:
     stored = {name: value for name, value in vars(TargetStatistics.of([maps], 5)).items() if name != "unbias"}
     statistics = TargetStatistics(**stored)
     torch.testing.assert_close(statistics.baseline_l1(maps), (maps - stored["median"]).abs().mean())
-
-
-def _scored(maps: torch.Tensor, statistics: TargetStatistics) -> torch.Tensor:
-    return (maps - statistics.mean[:, None, None]) / statistics.std[:, None, None]
 
 
 def test_the_median_is_the_best_content_free_prediction_under_l1() -> None:

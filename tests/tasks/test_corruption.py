@@ -32,7 +32,7 @@ def test_sets_differ_between_images_and_repeat_with_the_seed() -> None:
     assert not torch.equal(first[0], first[1])
 
 
-def test_token_noise_follows_each_tokens_own_spread() -> None:
+def test_token_noise_follows_each_tokens_own_standard_deviation() -> None:
     torch.manual_seed(0)
     tokens = torch.randn(1, 2000, 64)
     tokens[:, 1000:] *= 10
@@ -45,7 +45,7 @@ def test_token_noise_follows_each_tokens_own_spread() -> None:
     assert difference["batch"] == pytest.approx(1, rel=0.05)
 
 
-def test_adaptive_ratio_grows_as_the_student_leaves_the_trivial_solution() -> None:
+def test_adaptive_ratio_grows_as_the_student_leaves_the_baseline() -> None:
     corruption = Corruption(4, CorruptionSettings(noise=0.4, mask=0.4, ratio="adaptive", goal=0.5))
     tokens = torch.randn(1, 100, 4)
     assert corruption(tokens)[1].sum() == 0

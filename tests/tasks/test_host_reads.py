@@ -92,7 +92,7 @@ def test_distillation(
 
 def test_dense_masks(batch: dict[str, Any]) -> None:
     task = FineTuningModule(RS4D("tiny", SIDE, 8), heads.DenseMasks)
-    task.build_head(NAMES)
+    task.build(NAMES)
     step(task, batch)
 
 
@@ -100,7 +100,7 @@ def test_dense_masks(batch: dict[str, Any]) -> None:
 def test_segmentation(weights: list[float] | None, batch: dict[str, Any]) -> None:
     loss = SegmentationLossSettings(dict.fromkeys(TERMS, 1.0), class_weights=weights)
     task = SegmentationModule(LALE(), heads.LALEDecoder, loss=loss)
-    task.build_head(NAMES)
+    task.build(NAMES)
     step(task, batch)
 
 
@@ -117,7 +117,7 @@ def test_records_of_mmdetection(batch: dict[str, Any]) -> None:
 
 
 def test_gradients_are_read_when_a_step_is_logged() -> None:
-    task = FineTuningModule(nn.Linear(2, 2), lambda info, names: nn.Identity()).to("meta")
+    task = FineTuningModule(RS4D("tiny", SIDE, 8), heads.DenseMasks).to("meta")
     trainer = SimpleNamespace(precision_plugin=None, global_step=0, log_every_n_steps=3, gradient_clip_val=1.0)
     object.__setattr__(task, "_trainer", trainer)
     optimizer = torch.optim.AdamW(task.parameters())
@@ -132,7 +132,7 @@ def test_gradients_are_read_when_a_step_is_logged() -> None:
 
 
 def test_the_average_is_updated_without_a_look_at_the_device() -> None:
-    model = FineTuningModule(nn.Linear(2, 2), nn.Identity)
+    model = FineTuningModule(RS4D("tiny", SIDE, 8), heads.DenseMasks)
     callback = EMA(0.99)
     callback._average_model = AveragedModel(model, use_buffers=False, **callback._kwargs)
     callback.on_fit_start(None, model.to("meta"))  # type: ignore[arg-type]

@@ -12,6 +12,7 @@ from pytorch_lightning import Trainer
 from torch import Tensor, nn
 
 from distill.cli import main
+from distill.contracts import HeadBase
 from distill.data import CocoInstances
 from distill.tasks.instances import FineTuningModule
 from distill.training.optim import OptimSettings
@@ -39,7 +40,7 @@ class Student(nn.Module):
         return [self.norm(self.patch(images))]
 
 
-class Head(nn.Module):
+class Head(HeadBase):
     """Learns which pixels belong to an object; its loss is a mean over images."""
 
     def __init__(self, feature_info: Any, class_names: list[str]) -> None:

@@ -13,9 +13,9 @@ from PIL import Image
 from torch import Tensor, nn
 
 from distill.cli import main
+from distill.contracts import DecoderBase
 from distill.data.class_table import IGNORE
 from distill.errors import UserError
-from distill.evaluation.segmentation import PixelConfusion
 from distill.tasks.losses.segmentation import SegmentationLossSettings
 from distill.tasks.segmentation import SegmentationModule
 from distill.weights import read_state_dict
@@ -128,7 +128,7 @@ class Student(nn.Module):
         return [images]
 
 
-class Decoder(nn.Module):
+class Decoder(DecoderBase):
     """Classes by colour, pixel by pixel."""
 
     def __init__(self, feature_info: Any, class_names: list[str]) -> None:
@@ -142,7 +142,7 @@ class Decoder(nn.Module):
 def module(**settings: Any) -> SegmentationModule:
     torch.manual_seed(0)
     built = SegmentationModule(Student(), Decoder, **settings)
-    built.build_head(["a", "b", "c"])
+    built.build(["a", "b", "c"])
     return built
 
 
@@ -156,10 +156,10 @@ def test_windows_change_nothing_for_a_pixelwise_decoder() -> None:
 
 def test_scores_are_at_the_resolution_of_the_labels() -> None:
     segmenter = module()
-    segmenter.confusion = PixelConfusion(["a", "b", "c"])
+    segmenter.on_validation_epoch_start()
     labels = torch.zeros(1, 40, 60, dtype=torch.uint8)
     segmenter.validation_step([{"image": torch.rand(1, 3, 20, 30), "label": labels}], 0)
-    assert int(segmenter.confusion.counts.sum()) == 40 * 60
+    assert int(segmenter._confusion.counts.sum()) == 40 * 60
 
 
 @pytest.mark.parametrize(

@@ -111,7 +111,7 @@ def checkpoint(tmp_path: Path) -> dict[str, Any]:
     """What a run saves."""
     torch.manual_seed(0)
     module = SegmentationModule(BACKBONES["resnet"](), HEADS["lale"])
-    module.build_head(NAMES)
+    module.build(NAMES)
     return {"state_dict": module.state_dict(), "class_names": NAMES, "global_step": 3}
 
 
@@ -175,7 +175,7 @@ def test_is_named_after_its_parts(checkpoint: dict[str, Any], tmp_path: Path) ->
     teacher = Segmenter(BACKBONES["resnet"], HEADS["lale"], str(tmp_path / "last.ckpt"))
     assert teacher.name == "TimmStudent test_resnet under LALEDecoder"
     module = SegmentationModule(EfficientViT("b0"), SegHead)
-    module.build_head(NAMES[:2])
+    module.build(NAMES[:2])
     torch.save({"state_dict": module.state_dict(), "class_names": NAMES[:2], "global_step": 0}, tmp_path / "b0.ckpt")
     other = Segmenter(partial(EfficientViT, "b0"), SegHead, str(tmp_path / "b0.ckpt"))
     assert other.name == "EfficientViT b0 under SegHead"

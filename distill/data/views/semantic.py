@@ -74,8 +74,7 @@ class SemanticViews(Dataset[Sample]):
         _, (pixels, labels) = self.broken.read(index, self._read)
         height, width = labels.shape
         if isinstance(draw, int):
-            sides = [max(1, round(side * self.zoom)) for side in (height, width)]
-            return {"image": F.resize(pixels, sides, antialias=True).float() / 255, "label": labels}
+            return {"image": zoomed(pixels, self.zoom), "label": labels}
         # The window's random factor counts from the zoom at which the long side fills the view.
         fit = self.zoom * max(height, width) / self.image_size
         factors = self.scale[0] * fit, self.scale[1] * fit
@@ -96,6 +95,12 @@ class SemanticViews(Dataset[Sample]):
                 * self.reader.was_turned(index)
             )
         return pixels, labels
+
+
+def zoomed(pixels: Tensor, zoom: float) -> Tensor:
+    """A whole image as evaluation sees it: float32 (3, h, w) in [0, 1] of uint8 (3, H, W), `zoom` times as large."""
+    sides = [max(1, round(side * zoom)) for side in pixels.shape[-2:]]
+    return F.resize(pixels, sides, antialias=True).float() / 255
 
 
 def _show(crop: Tensor, labels: Tensor, window: Window, size: int) -> Sample:

@@ -1,4 +1,4 @@
-"""What it costs the student to differ from the teacher. Terms are combined by name in the recipe.
+"""Feature-distillation losses, combined by name in the recipe.
 
 Axes: B batch, C channels, H W the teacher's grid.
 """
@@ -63,25 +63,39 @@ class LossSettings:
             raise UserError(f"model.loss.corrupted_weight is {self.corrupted_weight}; a weight cannot be negative")
 
 
-def combine(settings: LossSettings, estimate: Tensor, target: Tensor, corrupted: Tensor | None) -> dict[str, Tensor]:
-    """Evaluates the terms in fp32.
+def position_losses(settings: LossSettings, estimate: Tensor, target: Tensor) -> dict[str, Tensor]:
+    """Evaluates the terms at every position, in fp32.
+
+    Args:
+        settings: Names of the terms.
+        estimate: The student's aligned map (B, C, H, W).
+        target: The teacher's map (B, C, H, W).
+
+    Returns:
+        (B, H, W) of each term by name, and of "l1" in any case: the corruption's control follows it.
+    """
+    estimate, target = estimate.float(), target.float()
+    return {name: TERMS[name](estimate, target) for name in {**settings.terms, "l1": None}}
+
+
+def combine(settings: LossSettings, maps: dict[str, Tensor], corrupted: Tensor | None) -> dict[str, Tensor]:
+    """Averages the terms over positions, and sums them.
 
     Args:
         settings: Names and weights.
-        estimate: The student's aligned map (B, C, H, W).
-        target: The teacher's map (B, C, H, W).
+        maps: From `position_losses`.
         corrupted: Fraction of each position that was corrupted (B, H, W), or None.
 
     Returns:
         Scalars: every term by name, unweighted by `terms`, and their weighted sum as "loss".
     """
-    estimate, target = estimate.float(), target.float()
     weight = None
     if corrupted is not None and settings.corrupted_weight != 1:
         weight = 1 + corrupted * (settings.corrupted_weight - 1)
-    values = {}
-    for name in settings.terms:
-        position = TERMS[name](estimate, target)
-        values[name] = position.mean() if weight is None else (position * weight).sum() / weight.sum()
-    values["loss"] = sum((settings.terms[name] * values[name] for name in settings.terms), start=estimate.new_zeros(()))
+    values = {
+        name: maps[name].mean() if weight is None else (maps[name] * weight).sum() / weight.sum()
+        for name in settings.terms
+    }
+    zero = maps["l1"].new_zeros(())
+    values["loss"] = sum((settings.terms[name] * values[name] for name in settings.terms), start=zero)
     return values

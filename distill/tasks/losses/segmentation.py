@@ -1,4 +1,4 @@
-"""What it costs to give pixels the wrong class. Terms are combined by name in the recipe.
+"""Segmentation losses, combined by name in the recipe.
 
 Axes: B batch, K classes, H W pixels.
 """

@@ -1,4 +1,4 @@
-"""What it costs to give pixels other class probabilities than a teacher does: distillation by logits.
+"""Per-pixel KL distillation of a teacher's class probabilities.
 
 Axes: B batch, K classes, H W pixels.
 """

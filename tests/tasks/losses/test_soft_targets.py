@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
+from distill.contracts import DecoderBase, TeacherBase
 from distill.data.class_table import IGNORE
 from distill.errors import UserError
 from distill.tasks.losses.segmentation import SegmentationLossSettings
@@ -98,7 +99,7 @@ class Student(nn.Module):
         return [self.mix(images)]
 
 
-class Decoder(nn.Module):
+class Decoder(DecoderBase):
     """Classes by colour, at half the resolution."""
 
     def __init__(self, feature_info: Any, class_names: list[str]) -> None:
@@ -109,30 +110,27 @@ class Decoder(nn.Module):
         return self.score(features[0])
 
 
-class Teacher(nn.Module):
-    """Logits at a quarter of the resolution; it counts what it saw, and could learn if it were let."""
+class Teacher(TeacherBase):
+    """Logits at a quarter of the resolution; it counts what it saw, and would learn if the task did not freeze it."""
 
-    digest = "abc"
+    digest = "abc"  # type: ignore[assignment]
 
     def __init__(self, class_names: list[str] | None = None) -> None:
         super().__init__()
         self.class_names = class_names or NAMES
-        self.channels = {"logits": len(self.class_names)}
+        self.channels: dict[str, int] = {"logits": len(self.class_names)}
         self.score = nn.Conv2d(3, len(self.class_names), 4, stride=4)
         self.seen: list[Tensor] = []
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         self.seen.append(images)
-        return {"logits": self.score(images).detach()}
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> "Teacher":
-        return self
+        return {"logits": self.score(images)}
 
 
 def module(**settings: Any) -> SegmentationModule:
     torch.manual_seed(0)
     built = SegmentationModule(Student(), Decoder, **settings)
-    built.build_head(NAMES)
+    built.build(NAMES)
     built.log_dict = built.log = lambda *_, **__: None  # type: ignore[method-assign, assignment]
     return built
 

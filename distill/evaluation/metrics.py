@@ -1,0 +1,84 @@
+"""Every metric that is logged of a validation or a test: its name, unit, better direction and meaning.
+
+Logging, progress, tables, cards and dashboards read this table, and docs/evaluation.md prints it.
+
+A full name is `<split>/<metric>` or `<split>/<metric>/<class>`: `val/mIoU`, `test/mask/AP/ship`.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+KINDS = ("box", "mask", "boundary")  # of average precision
+_SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class Metric:
+    """How a metric is read and shown.
+
+    Attributes:
+        meaning: What it says, in a phrase.
+        better: "max" or "min": which values are better; None where that is not said.
+        unit: "%" for fractions that people are shown in percent, else "".
+        digits: Decimals that people are shown, in the unit.
+    """
+
+    meaning: str
+    better: Literal["max", "min"] | None = None
+    unit: Literal["%", ""] = ""
+    digits: int = 4
+
+
+def _percentage(meaning: str) -> Metric:
+    return Metric(meaning, "max", "%", 1)
+
+
+def _average_precisions(kind: str, overlap: str) -> dict[str, Metric]:
+    named = {
+        "AP": f"average precision, mean over {overlap} IoU 0.50 to 0.95",
+        "AP50": f"average precision at {overlap} IoU 0.50",
+        "AP75": f"average precision at {overlap} IoU 0.75",
+        "AP_small": "AP of objects below 32 x 32 px",
+        "AP_medium": "AP of objects from 32 x 32 to 96 x 96 px",
+        "AP_large": "AP of objects above 96 x 96 px",
+        "AR": f"highest recall, mean over {overlap} IoU 0.50 to 0.95",
+    }
+    return {f"{kind}/{name}": _percentage(meaning) for name, meaning in named.items()}
+
+
+METRICS: dict[str, Metric] = {
+    **_average_precisions("box", "box"),
+    **_average_precisions("mask", "mask"),
+    **_average_precisions("boundary", "boundary"),
+    "mIoU": _percentage("mean of IoU over classes"),
+    "macro_F1": _percentage("mean of F1 over classes"),
+    "accuracy": _percentage("share of the labelled pixels that are right"),
+    "IoU": _percentage("intersection over union of a class"),
+    "F1": _percentage("harmonic mean of precision and recall of a class"),
+    "l1": Metric("mean absolute difference from the target", "min"),
+    "cosine": Metric("mean cosine between the student's and the target's channel vectors", "max"),
+    "trivial_l1": Metric("`l1` of the image-independent baseline on the same images"),
+    "l1_ratio": Metric("`l1` over `trivial_l1`; 1 for a student that ignores the image", "min"),
+}
+_OTHER = Metric("")
+
+
+def bare(name: str) -> str:
+    """A metric's name without the split that it was taken on: `box/AP` of `test/box/AP`."""
+    split, _, rest = name.partition("/")
+    return rest if split in _SPLITS else name
+
+
+def metric_of(name: str) -> Metric:
+    """The metric of a name with or without split and class; one without direction and unit where it is not known."""
+    parts = bare(name).split("/")
+    known = (METRICS.get("/".join(parts[:length])) for length in range(len(parts), 0, -1))
+    return next((metric for metric in known if metric is not None), _OTHER)
+
+
+def markdown_table() -> str:
+    """The table for docs/evaluation.md."""
+    rows = [("metric", "meaning", "unit", "better"), ("---",) * 4]
+    words = {"max": "higher", "min": "lower", None: ""}
+    rows += [(f"`{name}`", m.meaning, m.unit, words[m.better]) for name, m in METRICS.items()]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows) + "\n"

@@ -1,0 +1,107 @@
+"""`distill.load`: a run folder becomes a model that is ready for use."""
+
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.plugins.precision import Precision
+
+from distill.errors import UserError, unknown_name
+from distill.launch.predictors import InstancePredictor, Predictor, SemanticPredictor, StudentPredictor
+from distill.launch.quiet import quiet
+from distill.launch.stored_run import StoredRun
+from distill.plain_student import as_student
+from distill.tasks.instances import FineTuningModule
+from distill.tasks.segmentation import SegmentationModule
+from distill.tasks.supervised import SupervisedModule
+from distill.weights import load_matching, load_student, read_training_checkpoint
+
+PARTS = ("model", "student")
+
+
+def load(
+    run: str | PathLike[str],
+    *,
+    part: str = "model",
+    checkpoint: str | PathLike[str] | None = None,
+    device: torch.device | str | None = None,
+) -> Predictor:
+    """Loads the model of a run in eval mode, with its own preprocessing.
+
+    The model is built as recipe.yaml says, without the data set, the teacher and the files of initial weights, which
+    need not exist any more. The weights are those that validation and `distill test` use: the averaged ones where the
+    run averages them.
+
+    Args:
+        run: A run folder, or a student.safetensors of this project.
+        part: "model" for the whole model, or "student" for the backbone alone. A distillation has only the student.
+        checkpoint: "best", "last" or the path of a training checkpoint. By default "last", as in `distill test`; for a
+            student, student.safetensors, which a finished run has written. A student that comes from a checkpoint of
+            a distillation with `model.loss.standardize` emits standardised maps; student.safetensors emits the
+            teacher's.
+        device: Where the model computes; by default the GPU if PyTorch sees one, else the CPU.
+
+    Returns:
+        An object whose `predict(image)` returns `Instances` for instance segmentation, a `ClassMap` for semantic
+        segmentation, and a list of feature maps for a student.
+
+    Raises:
+        UserError: There is no such run or checkpoint, or the checkpoint does not fit the recipe.
+    """
+    if part not in PARTS:
+        raise unknown_name("part", part, PARTS)
+    place, path = _device(device), Path(run)
+    if path.is_file():
+        if checkpoint is not None:
+            raise UserError(f"{path} is a file of weights; leave out checkpoint, which is {str(checkpoint)!r}")
+        return StudentPredictor(as_student(load_student(path)), device=place)
+    stored = StoredRun(path)
+    settings: dict[str, Any] = {"device": place, "bands": stored.data.get("bands")}
+    settings["batch_size"] = stored.data.get("batch_size") or 1
+    if part == "student" or not issubclass(stored.task_class, SupervisedModule):
+        return StudentPredictor(stored.student(checkpoint), **settings)
+    task = _trained(stored, stored.checkpoint(checkpoint or "last"))
+    settings |= {"class_names": task.class_names, "precision": _precision(stored.precision, place)}
+    if isinstance(task, SegmentationModule):
+        return SemanticPredictor(task, stored.data.get("zoom", 1.0), **settings)
+    if not isinstance(task, FineTuningModule):
+        raise UserError(f"{path} is a run of {stored.task_class.__name__}, whose results are unknown; load its student")
+    return InstancePredictor(task, stored.image_size, **settings)
+
+
+def _trained(run: StoredRun, path: Path) -> Any:
+    """The task with its head for the classes of a checkpoint, and the weights of it."""
+    content = read_training_checkpoint(path)
+    if "class_names" not in content:
+        raise UserError(f"checkpoint {str(path)!r} is not one of a fine-tuning run; pass one of the run's own")
+    task = run.task()
+    task.build(content["class_names"])
+    load_matching(task, content["state_dict"], path)
+    return task
+
+
+def _device(given: torch.device | str | None) -> torch.device:
+    try:
+        device = torch.device(given or ("cuda" if torch.cuda.is_available() else "cpu"))
+    except RuntimeError as error:
+        raise UserError(f"device is {given!r}; give cpu, cuda or cuda:0") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise UserError(f"device is {str(given)!r}, but PyTorch {torch.__version__} sees no GPU; give cpu")
+    return device
+
+
+def _precision(given: Any, device: torch.device) -> Precision:
+    """What Lightning's trainer computes in on this device, with this `trainer.precision`."""
+    gpu = device.type == "cuda"
+    with quiet():
+        return pl.Trainer(
+            accelerator="gpu" if gpu else device.type,
+            devices=[device.index or 0] if gpu else 1,
+            precision=given,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        ).precision_plugin

@@ -1,0 +1,136 @@
+"""What a run folder holds for loading: the recipe, the components that it names, and the checkpoints."""
+
+from collections.abc import Mapping
+from os import PathLike
+from pathlib import Path
+from pkgutil import resolve_name
+from typing import Any
+
+import pytorch_lightning as pl
+from jsonargparse import ArgumentError, ArgumentParser
+from torch import nn
+
+from distill.contracts import StudentBase
+from distill.errors import UserError
+from distill.launch.initial_weights import without_initial_weights
+from distill.plain_student import as_student
+from distill.recipe.check import read_recipe
+from distill.recipe.errors import hidden_user_error
+from distill.runs.checkpoint_io import last_checkpoint
+from distill.runs.moved import RECIPE
+from distill.weights import load_matching, read_state_dict, read_training_checkpoint
+
+CHECKPOINTS, STUDENT = "checkpoints", "student.safetensors"
+NAMED = ("best", "last")  # checkpoints that need no path
+
+
+class StoredRun:
+    """A run folder, read without the data set, the teacher and files of initial weights.
+
+    Attributes:
+        recipe: The recipe of the run with every default filled in.
+        task_class: The class of its task.
+
+    Args:
+        folder: The run folder.
+
+    Raises:
+        UserError: It is no run folder, or the class of its task is not installed.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        if not (folder / RECIPE).is_file():
+            seen = f"is no run folder: it has no {RECIPE}" if folder.is_dir() else "does not exist"
+            raise UserError(f"run {str(folder)!r} {seen}; pass the folder that `distill fit` wrote, or a {STUDENT}")
+        if seeds := sorted(path.parent.name for path in folder.glob(f"seed*/{RECIPE}")):
+            raise UserError(f"{folder} holds the runs of several seeds; load one, for example {folder / seeds[0]}")
+        self.recipe = read_recipe(folder / RECIPE)
+        self._model = self._component(self.recipe, "model")
+        try:
+            self.task_class: Any = resolve_name(self._model["class_path"])
+        except (ImportError, AttributeError, ValueError) as error:
+            raise UserError(f"model of {folder / RECIPE}: {error}; put its package on PYTHONPATH") from error
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """Arguments of the data module."""
+        return self._component(self.recipe, "data").get("init_args") or {}
+
+    @property
+    def image_size(self) -> int:
+        """Side of the views, in pixels.
+
+        Raises:
+            UserError: The recipe does not say it: the data module is one of the user's that fixes it.
+        """
+        if "image_size" not in self.data:
+            raise UserError(f"{self.folder / RECIPE} has no data.init_args.image_size; add the side of the views to it")
+        return int(self.data["image_size"])
+
+    @property
+    def precision(self) -> Any:
+        """`trainer.precision`; None if the recipe leaves it to the trainer."""
+        return (self.recipe.get("trainer") or {}).get("precision")
+
+    def checkpoint(self, given: str | PathLike[str]) -> Path:
+        """The file that "best", "last" or a path names.
+
+        Raises:
+            UserError: There is no such file.
+        """
+        folder = self.folder / CHECKPOINTS
+        path = folder / f"{given}.ckpt" if given in NAMED else Path(given)
+        if given == "last":
+            path = last_checkpoint(folder) or path
+        if not path.is_file():
+            there = ", ".join(sorted(file.stem for file in folder.glob("[!.]*.ckpt")))
+            way_out = f"there are {there}" if there else "the run has written none: run `distill fit` again"
+            raise UserError(f"there is no checkpoint {path}; {way_out}")
+        return path
+
+    def task(self) -> Any:
+        """The task with random weights, without what only training needs.
+
+        Raises:
+            UserError: The recipe does not fit the classes that are installed.
+        """
+        return self._built("model", pl.LightningModule, self._model, self.task_class.training_only)
+
+    def student(self, checkpoint: str | PathLike[str] | None) -> StudentBase:
+        """The backbone with its weights, from a training checkpoint; by default from the exported file if there is one.
+
+        Raises:
+            UserError: There is no such file, or it does not fit; see `task`.
+        """
+        given = self._component(self._model.get("init_args") or {}, "student")
+        student = as_student(self._built("student", nn.Module, given))
+        exported = self.folder / STUDENT
+        if checkpoint is None and exported.is_file():
+            load_matching(student, read_state_dict(exported), exported)
+            return student
+        path = self.checkpoint(checkpoint or "last")
+        state = read_training_checkpoint(path)["state_dict"]
+        own = {name.removeprefix("student."): value for name, value in state.items() if name.startswith("student.")}
+        load_matching(student, own, path)
+        return student
+
+    def _component(self, tree: Mapping[str, Any], key: str) -> dict[str, Any]:
+        found = tree.get(key)
+        if not isinstance(found, dict) or "class_path" not in found:
+            raise UserError(f"{self.folder / RECIPE} has no {key} with a class_path; use it as `distill fit` wrote it")
+        return found
+
+    def _built(self, key: str, base: type, given: Mapping[str, Any], unneeded: tuple[str, ...] = ()) -> Any:
+        """A component as the parser of recipes builds it, but for the arguments `unneeded`."""
+        parser = ArgumentParser(exit_on_error=False)
+        parser.add_subclass_arguments(base, key)
+        try:
+            parsed = parser.parse_object({key: given})
+            parsed[key] = without_initial_weights(parsed[key])
+            for name in unneeded:
+                parsed[key].init_args[name] = None
+            return parser.instantiate_classes(parsed)[key]
+        except (ArgumentError, ValueError) as error:
+            reason = " ".join(str(hidden_user_error(error) or error).split())
+            raise UserError(f"{key} of {self.folder / RECIPE} cannot be built: {reason}") from error
