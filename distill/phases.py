@@ -1,17 +1,19 @@
 """Says what a run is doing before and after its steps, so that minutes without output are never silent.
 
-On a terminal a phase has a spinner or a bar and leaves one line; in a log it has a line when it starts, one every half
-minute where its length is known, and one at its end if it took long.
+On a terminal and in a notebook a phase has a spinner or a bar and leaves one line; in a log it has a line when it
+starts, one every half minute where its length is known, and one at its end if it took long.
 """
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import TypeVar
 
-from pytorch_lightning.utilities import rank_zero_only
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+
+from distill.rank import is_rank_zero
 
 _EVERY = 30.0  # seconds between two lines in a log
 _LONG = 5.0  # seconds from which a log says how long a phase took
@@ -25,6 +27,11 @@ def line_console() -> Console:
     console = Console(highlight=False)
     console.soft_wrap = not console.is_terminal
     return console
+
+
+def shows_bars(console: Console) -> bool:
+    """Whether the output can be drawn over: on a terminal, and in a notebook that has the widgets it takes."""
+    return console.is_terminal or (console.is_jupyter and find_spec("ipywidgets") is not None)
 
 
 def seconds_left(elapsed: float, done: int, total: int) -> float:
@@ -41,10 +48,10 @@ def phase(what: str, total: int | None = None) -> Iterator[Advance]:
         total: How much there is to count, if that is known.
     """
     console = line_console()
-    if getattr(rank_zero_only, "rank", 0) != 0:  # of several processes, one speaks
+    if not is_rank_zero():  # of several processes, one speaks
         yield lambda count: None
-    elif console.is_terminal:
-        yield from _on_terminal(console, what, total)
+    elif shows_bars(console):
+        yield from _with_bar(console, what, total)
     else:
         yield from _in_log(console, what, total)
 
@@ -70,7 +77,7 @@ def tracked(what: str, items: Iterable[T], total: int) -> Iterator[T]:
     yield item
 
 
-def _on_terminal(console: Console, what: str, total: int | None) -> Iterator[Advance]:
+def _with_bar(console: Console, what: str, total: int | None) -> Iterator[Advance]:
     count = [] if total is None else [BarColumn(20), MofNCompleteColumn(), TimeRemainingColumn(compact=True)]
     start = time.perf_counter()
     with Progress(SpinnerColumn(), TextColumn("{task.description}"), *count, console=console, transient=True) as bar:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from distill import phases
+from distill import phases, rank
 from distill.phases import phase, tracked
 
 
@@ -59,7 +59,7 @@ def test_tracking_ends_with_the_batch_that_completes_it(clock: list[float], caps
 
 
 def test_other_processes_are_silent(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(phases.rank_zero_only, "rank", 1)
+    monkeypatch.setattr(rank.rank_zero_only, "rank", 1)
     with phase("calibrating", 10) as advance:
         advance(10)
     assert capsys.readouterr().out == ""

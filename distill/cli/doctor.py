@@ -10,11 +10,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from distill.cli.console import table_console
-from distill.runs.folder import environment
+from distill.runs.metadata import environment
 
 
 def diagnose() -> list[tuple[str, str, str]]:
-    """Rows of (subject, state, why or how to mend); a state that starts with "problem" needs the user."""
+    """Rows of (subject, state, why or how to fix it); a state that starts with "problem" needs the user."""
     rows: list[tuple[str, str, str]] = []
     facts = environment()
     rows.append(("python", facts["python"], facts["platform"]))

@@ -18,11 +18,10 @@ from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from distill.data.records import REQUIRED, tidied
 from distill.errors import UserError
 from distill.files import write_atomically, write_json
+from distill.launch.parse import Recipe
 from distill.launch.quiet import quiet
-from distill.launch.run import TRAINER_DEFAULTS, RecipeCLI
-from distill.recipe.check import check
-from distill.recipe.errors import explain, hidden_user_error
-from distill.recipe.find import find
+from distill.recipe.check import TRAINER_DEFAULTS, check
+from distill.recipe.find import RUN_RECIPE, find
 from distill.recipe.overrides import expand
 from distill.runs.moved import moved_paths, words_for
 
@@ -44,23 +43,15 @@ _SCORED_KEYS = {"id", "category_id", "bbox", "area", "segmentation", "iscrowd"} 
 _AUTOCAST = {"32-true": None, "32": None, "bf16-mixed": "bfloat16", "16-mixed": "float16"}
 
 
-class _Recipe(RecipeCLI):
-    """Stops once model and data are built."""
+class _Recipe(Recipe):
+    """A fine-tuning recipe, of which model and data are built."""
 
-    def before_instantiate_classes(self) -> None:
-        """Refuses recipes without a head before anything of them is loaded; no run folder is needed."""
-        module, _, name = self.config["fit"].model.class_path.rpartition(".")
-        if getattr(import_module(module), name).kind != "fine-tune":
-            raise UserError(
-                f"{self.recipe} trains no head, so there is no detector to describe; name a fine-tuning recipe"
-            )
-
-    def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
-        """A trainer that trains nothing."""
-        return pl.Trainer(accelerator="cpu", barebones=True)
-
-    def _run_subcommand(self, subcommand: str) -> None:
-        pass
+    def __init__(self, source: Path, words: list[str]) -> None:
+        super().__init__("fit", source, [*words, "--run.seeds=null"])  # a config: one run
+        if self.task_class.kind != "fine-tune":
+            raise UserError(f"{source} trains no head, so there is no detector to describe; name a fine-tuning recipe")
+        built = self.build()
+        self.model, self.datamodule = built.task, built.data
 
 
 def run(words: list[str]) -> None:
@@ -74,23 +65,15 @@ def run(words: list[str]) -> None:
     parser.add_argument("--output", type=Path, help="the file to write; by default RECIPE.py here")
     arguments, overrides = parser.parse_known_args(words[1:])
     recipe = find(arguments.recipe)
-    name = recipe.parent.name if recipe.name == "recipe.yaml" else recipe.stem
+    name = recipe.parent.name if recipe.name == RUN_RECIPE else recipe.stem
     output = arguments.output or Path(f"{name}.py")
     if output.suffix != ".py" or output.is_dir():
         raise UserError(
             f"--output is {output}; MMDetection reads configs from files in .py: name one, such as {name}.py"
         )
-    overrides = [*words_for(moved_paths(recipe)), *overrides]
-    check("fit", recipe, expand(overrides))
-    try:
-        with quiet():
-            cli = _Recipe(recipe, ["fit", "--config", str(recipe), *overrides, "--run.seeds=null"])  # a config: one run
-    except (argparse.ArgumentError, ValueError) as error:
-        if hidden := hidden_user_error(error):
-            raise hidden from None
-        if isinstance(error, argparse.ArgumentError):
-            raise explain(str(error)) from error
-        raise
+    check("fit", recipe, expand([*words_for(moved_paths(recipe)), *overrides]))
+    with quiet():
+        cli = _Recipe(recipe, overrides)
     export = import_module("heads.mmdet.config")  # by name: `distill` knows contracts, not components
     detector, schedule = _detector(cli), _schedule(cli, export)
     config = export.mmdet_config(name, _backbone(cli, export), detector, _data(cli, export, output), schedule)
@@ -175,7 +158,7 @@ def _is_plain(section: str, record: Any) -> bool:
 
 
 def _schedule(cli: _Recipe, export: Any) -> Any:
-    trainer, optim = cli.config["fit"].trainer, cli.model.optim_settings
+    trainer, optim = cli.config.trainer, cli.model.optim_settings
     known = {field.name for field in dataclasses.fields(export.Schedule)}
     for field in dataclasses.fields(optim):
         if field.name not in known and getattr(optim, field.name) != field.default:
@@ -211,12 +194,12 @@ def _schedule(cli: _Recipe, export: Any) -> Any:
         clip_norm=trainer.gradient_clip_val or None,
         accumulate=accumulate,
         autocast=_AUTOCAST[precision],
-        seed=cli.config["fit"].seed_everything or 0,
+        seed=cli.config.seed_everything or 0,
     )
 
 
 def _arguments(cli: _Recipe, key: str) -> Any:
-    return cli.config["fit"][key].init_args
+    return cli.config[key].init_args
 
 
 def _defaults(owner: type) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """`distill fit|validate|test RECIPE [--key value]`: looks at the words first, then imports what runs the recipe."""
 
-from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from distill.errors import UserError
 from distill.recipe.check import check
@@ -9,29 +10,49 @@ from distill.recipe.help import help_text
 from distill.recipe.overrides import expand
 from distill.runs.moved import moved_paths, words_for
 
+if TYPE_CHECKING:
+    from distill.launch.parse import Recipe
+
+_HELP = ("-h", "--help")
+
 
 def run(words: list[str]) -> None:
     """Runs `distill fit|validate|test RECIPE [--key value]`.
 
     Raises:
-        UserError: Anything the user can mend.
+        UserError: Anything the user can fix.
     """
     stage, *rest = words
     recipe, overrides = split(rest)
-    if recipe is None:
-        if {"-h", "--help"} & set(rest):
-            print(help_text(stage))
-            return
-        if "--help-all" not in rest:
-            raise UserError(
-                f"`distill {stage}` needs a recipe; `distill recipes` lists those that come with the package"
-            )
-    elif {"-h", "--help"} & set(overrides):
-        print(help_text(stage, recipe, expand([word for word in overrides if word not in ("-h", "--help")])))
-        return
-    elif "--help-all" not in overrides:
+    if "--help-all" in rest:
+        from distill.launch.parse import recipe_parser
+
+        recipe_parser(stage)[0].print_help()
+    elif set(_HELP) & set(overrides):
+        asked = expand([word for word in overrides if word not in _HELP])
+        print(help_text(stage, recipe, asked) if recipe is not None else help_text(stage))
+    elif recipe is None:
+        raise UserError(f"`distill {stage}` needs a recipe; `distill recipes` lists those that come with the package")
+    else:
         shown = any(word.startswith("--print_config") for word in overrides)
         check(stage, recipe, expand([*words_for(moved_paths(recipe)), *overrides]), complete=not shown)
-    if "--help-all" in rest:
-        words = [stage, *rest[: rest.index("--help-all")], "--help"]
-    import_module("distill.launch.run").run(words)
+        _start(_parsed(stage, recipe, overrides))
+
+
+def _parsed(stage: str, recipe: Path, overrides: list[str]) -> "Recipe":
+    from distill.launch.parse import Recipe
+    from distill.launch.quiet import quiet
+
+    with quiet():
+        return Recipe(stage, recipe, overrides)
+
+
+def _start(recipe: "Recipe") -> None:
+    from distill.launch.api import start_fit, start_scoring
+    from distill.launch.next_steps import print_next_steps
+
+    if recipe.stage != "fit":
+        start_scoring(recipe)
+        return
+    for fitted in start_fit(recipe)[:1]:  # of several seeds, what follows the first follows each
+        print_next_steps(fitted)

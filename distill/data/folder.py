@@ -8,7 +8,7 @@ import logging
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from pytorch_lightning import LightningDataModule
@@ -162,6 +162,9 @@ class ImageFolder(LightningDataModule):
     Raises:
         UserError: A folder is missing or holds no image, or an argument is out of its range.
     """
+
+    class_names: ClassVar[list[str]] = []
+    selects_on_test = False
 
     def __init__(
         self,

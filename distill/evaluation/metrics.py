@@ -69,6 +69,12 @@ def bare(name: str) -> str:
     return rest if split in _SPLITS else name
 
 
+def is_metric(name: str) -> bool:
+    """Whether this is the name of a metric, which begins with the split that it was taken on, and not of a fact."""
+    split, separator, _ = name.partition("/")
+    return bool(separator) and split in _SPLITS
+
+
 def metric_of(name: str) -> Metric:
     """The metric of a name with or without split and class; one without direction and unit where it is not known."""
     parts = bare(name).split("/")

@@ -1,13 +1,13 @@
 """Third-party messages that no user of a run can act on; everything else is shown, in one line each."""
 
 import logging
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 _MESSAGES = (
     # Of PyTorch Lightning.
-    ".*args parameter is intended to run.*",  # said of every call from Python, ours included
     ".*does not have many workers.*",
     "Total length of `list` across ranks is zero.*",  # said of a run that validates on nothing, which it announces
     ".*treespec, LeafSpec.*",
@@ -25,18 +25,34 @@ _LOGGERS = ("pytorch_lightning", "lightning_fabric")
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Inside, those messages are not shown, and warnings take one line."""
-    for name in _LOGGERS:
-        logging.getLogger(name).setLevel(logging.WARNING)
-    formatted = warnings.formatwarning
+    """Inside, those messages are not shown, and warnings take one line that begins with "warning:"."""
+    loggers = [logging.getLogger(name) for name in _LOGGERS]
+    levels = [logger.level for logger in loggers]
+    formatted, last_resort = warnings.formatwarning, logging.lastResort
     with warnings.catch_warnings():
         for message in _MESSAGES:
             warnings.filterwarnings("ignore", message=message)
         warnings.formatwarning = _in_one_line
+        for logger in loggers:
+            logger.setLevel(logging.WARNING)
+        logging.lastResort = _WithLevel()  # of records that nobody has set up logging for
         try:
             yield
         finally:
-            warnings.formatwarning = formatted
+            warnings.formatwarning, logging.lastResort = formatted, last_resort
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
+
+
+class _WithLevel(logging.Handler):
+    """Prints warnings of this project as those of others are printed."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Prints a record."""
+        print(f"{record.levelname.lower()}: {record.getMessage()}", file=sys.stderr)
 
 
 def _in_one_line(

@@ -10,14 +10,14 @@ from distill.data.coco import CocoInstances
 from distill.data.semantic import SemanticImages
 from distill.errors import UserError
 from distill.recipe.check import read_recipe
-from distill.recipe.find import find, shipped
+from distill.recipe.find import RUN_RECIPE, find, shipped
 from distill.runs.moved import moved_paths
 
 
 def is_recipe(name: str) -> bool:
     """Whether a name is that of a recipe file, a run folder or a shipped recipe."""
     path = Path(name)
-    return path.suffix in (".yaml", ".yml") or (path / "recipe.yaml").is_file() or name in shipped()
+    return path.suffix in (".yaml", ".yml") or (path / RUN_RECIPE).is_file() or name in shipped()
 
 
 def data_module(recipe: str, root: Path | None) -> CocoInstances | SemanticImages:

@@ -17,10 +17,9 @@ from distill.plain_student import as_student
 from distill.recipe.check import read_recipe
 from distill.recipe.errors import hidden_user_error
 from distill.runs.checkpoint_io import last_checkpoint
-from distill.runs.moved import RECIPE
+from distill.runs.folder import RunFolder
 from distill.weights import load_matching, read_state_dict, read_training_checkpoint
 
-CHECKPOINTS, STUDENT = "checkpoints", "student.safetensors"
 NAMED = ("best", "last")  # checkpoints that need no path
 
 
@@ -39,18 +38,20 @@ class StoredRun:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        if not (folder / RECIPE).is_file():
-            seen = f"is no run folder: it has no {RECIPE}" if folder.is_dir() else "does not exist"
-            raise UserError(f"run {str(folder)!r} {seen}; pass the folder that `distill fit` wrote, or a {STUDENT}")
-        if seeds := sorted(path.parent.name for path in folder.glob(f"seed*/{RECIPE}")):
+        self.folder = RunFolder(folder)
+        recipe = self.folder.recipe
+        if not recipe.is_file():
+            seen = f"is no run folder: it has no {recipe.name}" if folder.is_dir() else "does not exist"
+            name = self.folder.student.name
+            raise UserError(f"run {str(folder)!r} {seen}; pass the folder that `distill fit` wrote, or a {name}")
+        if seeds := sorted(path.parent.name for path in folder.glob(f"seed*/{recipe.name}")):
             raise UserError(f"{folder} holds the runs of several seeds; load one, for example {folder / seeds[0]}")
-        self.recipe = read_recipe(folder / RECIPE)
+        self.recipe = read_recipe(recipe)
         self._model = self._component(self.recipe, "model")
         try:
             self.task_class: Any = resolve_name(self._model["class_path"])
         except (ImportError, AttributeError, ValueError) as error:
-            raise UserError(f"model of {folder / RECIPE}: {error}; put its package on PYTHONPATH") from error
+            raise UserError(f"model of {recipe}: {error}; put its package on PYTHONPATH") from error
 
     @property
     def data(self) -> dict[str, Any]:
@@ -65,7 +66,7 @@ class StoredRun:
             UserError: The recipe does not say it: the data module is one of the user's that fixes it.
         """
         if "image_size" not in self.data:
-            raise UserError(f"{self.folder / RECIPE} has no data.init_args.image_size; add the side of the views to it")
+            raise UserError(f"{self.folder.recipe} has no data.init_args.image_size; add the side of the views to it")
         return int(self.data["image_size"])
 
     @property
@@ -79,7 +80,7 @@ class StoredRun:
         Raises:
             UserError: There is no such file.
         """
-        folder = self.folder / CHECKPOINTS
+        folder = self.folder.checkpoints
         path = folder / f"{given}.ckpt" if given in NAMED else Path(given)
         if given == "last":
             path = last_checkpoint(folder) or path
@@ -105,7 +106,7 @@ class StoredRun:
         """
         given = self._component(self._model.get("init_args") or {}, "student")
         student = as_student(self._built("student", nn.Module, given))
-        exported = self.folder / STUDENT
+        exported = self.folder.student
         if checkpoint is None and exported.is_file():
             load_matching(student, read_state_dict(exported), exported)
             return student
@@ -118,7 +119,7 @@ class StoredRun:
     def _component(self, tree: Mapping[str, Any], key: str) -> dict[str, Any]:
         found = tree.get(key)
         if not isinstance(found, dict) or "class_path" not in found:
-            raise UserError(f"{self.folder / RECIPE} has no {key} with a class_path; use it as `distill fit` wrote it")
+            raise UserError(f"{self.folder.recipe} has no {key} with a class_path; use it as `distill fit` wrote it")
         return found
 
     def _built(self, key: str, base: type, given: Mapping[str, Any], unneeded: tuple[str, ...] = ()) -> Any:
@@ -133,4 +134,4 @@ class StoredRun:
             return parser.instantiate_classes(parsed)[key]
         except (ArgumentError, ValueError) as error:
             reason = " ".join(str(hidden_user_error(error) or error).split())
-            raise UserError(f"{key} of {self.folder / RECIPE} cannot be built: {reason}") from error
+            raise UserError(f"{key} of {self.folder.recipe} cannot be built: {reason}") from error

@@ -16,7 +16,7 @@ from distill.recipe.signatures import OWN, Parameter, Type, class_names, method_
 
 GROUPS = ("model", "data", "trainer", "run", "seed_everything")
 TRAINER = "pytorch_lightning.Trainer"
-RUN = "distill.runs.folder.RunSettings"
+RUN = "distill.runs.settings.RunSettings"
 WAY_OUT = "see `distill fit RECIPE --print_config` for keys and types"
 # Arguments of the trainer's methods that LightningCLI supplies.
 _SUPPLIED = {"model", "train_dataloaders", "val_dataloaders", "dataloaders", "datamodule"}

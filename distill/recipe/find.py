@@ -6,6 +6,9 @@ from pathlib import Path
 
 from distill.errors import UserError, did_you_mean
 
+RUN_RECIPE = "recipe.yaml"  # under which a run folder holds the recipe of its run
+RUN_STUDENT = "student.safetensors"  # and the student that it trained
+
 
 def shipped() -> dict[str, Path]:
     """Every installed recipe by its name, for example "finetune/nwpu_mask_rcnn"."""
@@ -21,9 +24,9 @@ def find(name: str) -> Path:
     """
     path = Path(name)
     if path.is_dir():
-        if not (path / "recipe.yaml").is_file():
-            raise UserError(f"{name} is a folder without recipe.yaml; pass a run folder or a recipe file")
-        return path / "recipe.yaml"
+        if not (path / RUN_RECIPE).is_file():
+            raise UserError(f"{name} is a folder without {RUN_RECIPE}; pass a run folder or a recipe file")
+        return path / RUN_RECIPE
     if path.is_file():
         try:
             path.read_text(encoding="utf-8")

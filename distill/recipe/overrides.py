@@ -9,6 +9,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from distill.errors import UserError
+from distill.recipe.find import RUN_STUDENT
 
 _NESTED = re.compile(r"--(?P<key>\w+(\.\w+){2,})(=(?P<value>.*))?", re.DOTALL)
 _STUDENT = re.compile(r"--(?P<key>model\.(init_args\.)?student)(=(?P<value>.*))?", re.DOTALL)
@@ -103,5 +104,5 @@ def _weights(value: str) -> Path | None:
     path = Path(value)
     if path.suffix == ".safetensors":
         return path
-    weights = path / "student.safetensors"
+    weights = path / RUN_STUDENT
     return weights if value and weights.is_file() else None

@@ -18,12 +18,13 @@ from distill.report.detection_report import instance_tables, write_details
 from distill.report.figures import save
 from distill.report.predictions import instances_figure, labels_figure
 from distill.report.segmentation_report import pixel_tables, write_pixel_details
-from distill.runs.folder import loading_lines, ours
+from distill.runs.folder import RunFolder
+from distill.runs.loading import loading_lines
 
 
 def report_scores(
     folder: Path, stage: str, model: Any, data: Any, logged: Mapping[str, float], facts: Mapping[str, object]
-) -> None:
+) -> dict[str, float]:
     """Prints the scores of a run and writes them into its folder.
 
     Args:
@@ -33,6 +34,9 @@ def report_scores(
         data: What it was scored on.
         logged: Its metrics, which Lightning rounds to float32; the files hold the evaluation's own digits.
         facts: What was scored: checkpoint, its step, and settings that scores depend on.
+
+    Returns:
+        The metrics in the evaluation's own digits.
     """
     exact, found = model.scores(), model.evaluation
     metrics = {key: exact.get(key.partition("/")[2], value) for key, value in logged.items()}
@@ -57,7 +61,7 @@ def report_scores(
         images = f", {counted(int(str(facts['images'])), 'image')}"
     write_json(folder / f"{stage}_facts.json", facts)
     if (folder / "summary.json").is_file():  # else training has not come to its end, and there is no card
-        write_card(folder, loading_lines(folder, ours(model.student)))
+        write_card(folder, loading_lines(RunFolder(folder), model.student))
         details.append("card.md")
     console = line_console()
     console.print(f"\n{folder} ({stage}: {facts['checkpoint']}, step {facts['step']}{images})\n", markup=False)
@@ -65,6 +69,7 @@ def report_scores(
         console.print(table)
         console.print()
     console.print(f"Wrote {folder}/: {', '.join([f'{stage}.json', *details])}", markup=False)
+    return metrics
 
 
 def metric_table(metrics: Mapping[str, float]) -> Table:

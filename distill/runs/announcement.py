@@ -4,9 +4,9 @@ import logging
 
 import pytorch_lightning as pl
 
-from distill.training.optim import total_steps
-from distill.phases import line_console
 from distill.evaluation.units import counted
+from distill.phases import line_console
+from distill.training.optim import total_steps
 
 logger = logging.getLogger(__name__)
 

@@ -8,13 +8,12 @@ from typing import Any
 import torch
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
-from distill.files import write_atomically
-from distill.weights import read_training_step
 from distill.errors import UserError
+from distill.files import write_atomically
+from distill.runs.folder import RunFolder
+from distill.weights import read_training_step
 
 logger = logging.getLogger(__name__)
-
-LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -42,7 +41,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             except RuntimeError as error:  # of its writer, which cannot end the file after a failure
                 raise (error.__context__ if isinstance(error.__context__, OSError) else error) from None
             # The same step once more, after its validation, does not push out an earlier one.
-            if path.name == LAST and path.is_file() and self._steps.get(path) != step:
+            if path.name == RunFolder.LAST and path.is_file() and self._steps.get(path) != step:
                 _keep(path)
 
         for stale in path.parent.glob(f".{path.name}.*"):  # of a process that was killed while it wrote
@@ -53,7 +52,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 def _keep(path: Path) -> None:
     """Gives `last.ckpt` its second name, under which it stays when the first one moves on."""
-    previous = path.with_name(PREVIOUS)
+    previous = path.with_name(RunFolder.PREVIOUS)
     previous.unlink(missing_ok=True)
     try:
         previous.hardlink_to(path)
@@ -70,7 +69,7 @@ def last_checkpoint(folder: Path) -> Path | None:
     Raises:
         UserError: Both are damaged.
     """
-    last, previous = folder / LAST, folder / PREVIOUS
+    last, previous = folder / RunFolder.LAST, folder / RunFolder.PREVIOUS
     if not last.is_file() and not previous.is_file():
         return None
     try:

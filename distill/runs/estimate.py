@@ -1,5 +1,6 @@
 """What a run will take, said after its first steps: time, memory, and where it is long, a smaller run."""
 
+import math
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -68,12 +69,27 @@ def validations_left(trainer: pl.Trainer, step: int, total: int) -> int:
     """How many validations are still to come after optimizer step `step` of `total`, the one at the end included."""
     if step >= total or not trainer.enable_validation:
         return 0
-    every = trainer.val_check_batch
-    if not isinstance(every, int):  # once an epoch
-        every = int(trainer.num_training_batches)
-    every *= trainer.check_val_every_n_epoch or 1
-    done, batches = (steps * trainer.accumulate_grad_batches for steps in (step, total))
-    return batches // every - done // every + (batches % every > 0)
+    done, batches = _batches(trainer, step), _batches(trainer, total)
+    at_end = _validations(trainer, batches) == _validations(trainer, batches - 1)  # else the interval ends there, too
+    return _validations(trainer, batches) - _validations(trainer, done) + at_end
+
+
+def _batches(trainer: pl.Trainer, steps: int) -> int:
+    """Batches that so many optimizer steps take; the last step of an epoch may take fewer than the others."""
+    length = int(trainer.num_training_batches)
+    epochs, rest = divmod(steps, math.ceil(length / trainer.accumulate_grad_batches))
+    return epochs * length + rest * trainer.accumulate_grad_batches
+
+
+def _validations(trainer: pl.Trainer, batches: int) -> int:
+    """How many intervals end within the first `batches` of a run."""
+    length, every = int(trainer.num_training_batches), trainer.val_check_batch
+    every = every if isinstance(every, int) else length  # once an epoch
+    if trainer.check_val_every_n_epoch is None:  # the interval counts on over epochs
+        return batches // every
+    epochs, rest = divmod(batches, length)
+    validated = (epochs + 1) % trainer.check_val_every_n_epoch == 0
+    return epochs // trainer.check_val_every_n_epoch * (length // every) + (rest // every if validated else 0)
 
 
 def _gib(size: float) -> str:

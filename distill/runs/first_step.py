@@ -8,12 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-from pytorch_lightning.loggers import Logger
 
-from distill.runs.loggers import WaitingLogger
+from distill.runs.folder import RunFolder
+from distill.runs.metadata import environment
 from distill.runs.replacement import discard_staged, replace, staged
-from distill.files import write_json, write_text
-from distill.runs.folder import clear_scores, environment, holds_run
 
 
 class FirstStep(pl.Callback):
@@ -28,16 +26,25 @@ class FirstStep(pl.Callback):
         folder: The run folder.
         recipe: The resolved recipe as YAML.
         resumed: Whether the run in the folder goes on.
-        loggers: Opens the loggers; None for none.
+        save: Writes the training state to a path, see `distill.runs.last_checkpoint`.
+        open_loggers: Opens the loggers, whose files are in the folder.
     """
 
-    def __init__(self, folder: Path, recipe: str, resumed: bool, loggers: Callable[[], list[Logger]] | None) -> None:
+    def __init__(
+        self,
+        folder: RunFolder,
+        recipe: str,
+        resumed: bool,
+        save: Callable[[pl.Trainer, Path], None],
+        open_loggers: Callable[[pl.Trainer], None],
+    ) -> None:
         self.folder = folder
         self.recipe = recipe
         self.resumed = resumed
-        self.loggers = loggers
-        self.taken = False
-        self._replaces = not resumed and holds_run(folder)
+        self.save = save
+        self.open_loggers = open_loggers
+        self._opened = False
+        self._replaces = not resumed and folder.holds_weights
         self._start = 0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -48,40 +55,35 @@ class FirstStep(pl.Callback):
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
         """Opens the folder once a step is complete."""
-        if self.taken or trainer.global_step == self._start:
+        if self._opened or trainer.global_step == self._start:
             return
         if self._replaces:
-            trainer.save_checkpoint(staged(self.folder))
+            self.save(trainer, staged(self.folder))
         self.open(trainer)
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         """Leaves nothing behind, and says so where the user stopped the run."""
-        if self.taken or not trainer.is_global_zero:
+        if self._opened or not trainer.is_global_zero:
             return
         discard_staged(self.folder)
-        empty = not any(self.folder.iterdir())
+        empty = not any(self.folder.path.iterdir())
         if empty:
-            self.folder.rmdir()
+            self.folder.path.rmdir()
         if isinstance(exception, KeyboardInterrupt):
             left = "nothing was written" if empty else f"{self.folder} is as it was"
             exception.args = (f"stopped before the first step; {left}",)
 
     def open(self, trainer: pl.Trainer) -> None:
         """Opens the folder, where that has not been done."""
-        if self.taken:
+        if self._opened:
             return
-        self.taken = True
+        self._opened = True
         if trainer.is_global_zero and self.resumed:
-            clear_scores(self.folder)
+            self.folder.clear_scores()
             self._write()
         elif trainer.is_global_zero:
             replace(self.folder, self._write)
-        if self.loggers is not None:
-            early = [logger for logger in trainer.loggers if isinstance(logger, WaitingLogger)]
-            trainer.loggers = self.loggers()
-            for logger in early:
-                logger.pass_on(trainer.loggers)
+        self.open_loggers(trainer)
 
     def _write(self) -> None:
-        write_text(self.folder / "recipe.yaml", self.recipe)
-        write_json(self.folder / "environment.json", environment() | {"started_in": str(Path.cwd())})
+        self.folder.open(self.recipe, environment())

@@ -1,270 +1,265 @@
-"""The run folder: recipe.yaml, environment.json, metrics.csv, checkpoints/, student.safetensors, summary.json, card.md.
+"""The run folder: the names of everything in it, the states it can be in, and how its files are read.
 
 It can be read, compared and reported without W&B and without a network.
 """
 
 import json
-import math
-import platform
-import shlex
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
+from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-import pytorch_lightning as pl
-import torch
-from pytorch_lightning.callbacks import WeightAveraging
-from rich.console import Console
+import yaml  # type: ignore[import-untyped]
 
-from distill.weights import write_weights
 from distill.errors import UserError
-from distill.files import write_json
-from distill.report.card import write_card
+from distill.evaluation.metrics import is_metric
+from distill.files import write_json, write_text
+from distill.recipe.find import RUN_RECIPE, RUN_STUDENT
 
-PACKAGES = (
-    "distill-rs",
-    "torch",
-    "torchvision",
-    "timm",
-    "pytorch-lightning",
-    "mmdet",
-    "mmengine",
-    "mmcv-lite",
-    "numpy",
-)
+STAGES = ("validate", "test")
 
 
-# What `distill validate` and `distill test` write.
-SCORES = [
-    f"{stage}{kind}"
-    for stage in ("validate", "test")
-    for kind in (
-        ".json",
-        "_facts.json",
-        "_predictions.json",
-        "_classes.csv",
-        "_precision_recall.png",
-        "_confusion.png",
-        "_predictions.png",
-    )
-]
+class RunState(Enum):
+    """How far the run of a folder has come."""
+
+    FRESH = "fresh"  # there is nothing to go on from
+    INTERRUPTED = "interrupted"  # it can be resumed
+    FINISHED = "finished"  # student.safetensors and summary.json are written
+    SEVERAL_SEEDS = "several seeds"  # the folder holds a run folder for each seed
 
 
-@dataclass
-class RunSettings:
-    """Where a run writes, and what it belongs to.
+@dataclass(frozen=True)
+class RunFolder:
+    """Everything that a run writes, by name.
 
     Args:
-        dir: The run folder; by default runs/ and the recipe's name.
-        overwrite: Start over in a folder that already holds a run.
-        experiment: Name that groups runs for comparison; by default the recipe's name.
-        checkpoint_every: Optimizer steps between two writes of checkpoints/last.ckpt.
-        seeds: A run for each of these seeds, in folders seed0, seed1, ... inside the run folder, then mean and spread
-            of their scores. `seed_everything` has no say then.
+        path: The folder, which need not exist yet.
     """
 
-    dir: str | None = None
-    overwrite: bool = False
-    experiment: str | None = None
-    checkpoint_every: int = 200
-    seeds: list[int] | None = None
+    path: Path
 
+    SUMMARY: ClassVar = "summary.json"
+    CARD: ClassVar = "card.md"
+    METRICS: ClassVar = "metrics.csv"
+    ENVIRONMENT: ClassVar = "environment.json"
+    CHECKPOINTS: ClassVar = "checkpoints"
+    LAST: ClassVar = "last.ckpt"
+    PREVIOUS: ClassVar = "previous.ckpt"  # what last.ckpt held before
+    BEST: ClassVar = "best.ckpt"
+    WANDB: ClassVar = "wandb"
+    WANDB_IDENTITY: ClassVar = "wandb.json"
 
-def environment() -> dict[str, Any]:
-    """Versions and hardware that a run's numbers depend on."""
-    versions = {}
-    for package in PACKAGES:
+    def __fspath__(self) -> str:
+        return str(self.path)
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    @property
+    def name(self) -> str:
+        """Name of the run."""
+        return self.path.name
+
+    @property
+    def recipe(self) -> Path:
+        """The resolved recipe."""
+        return self.path / RUN_RECIPE
+
+    @property
+    def environment(self) -> Path:
+        """Versions, hardware, and the folder that the run was started in."""
+        return self.path / self.ENVIRONMENT
+
+    @property
+    def metrics(self) -> Path:
+        """Metrics by step."""
+        return self.path / self.METRICS
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of training checkpoints."""
+        return self.path / self.CHECKPOINTS
+
+    @property
+    def last(self) -> Path:
+        """The training state from which the run goes on."""
+        return self.checkpoints / self.LAST
+
+    @property
+    def best(self) -> Path:
+        """The training checkpoint with the best validation score."""
+        return self.checkpoints / self.BEST
+
+    @property
+    def student(self) -> Path:
+        """The exported student."""
+        return self.path / RUN_STUDENT
+
+    @property
+    def summary(self) -> Path:
+        """What the run is made of, what its student costs, and its last metrics; a finished run has it."""
+        return self.path / self.SUMMARY
+
+    @property
+    def card(self) -> Path:
+        """The summary for people."""
+        return self.path / self.CARD
+
+    def scores(self, stage: str) -> Path:
+        """Scores of "validate" or "test"."""
+        return self.path / f"{stage}.json"
+
+    def facts(self, stage: str) -> Path:
+        """What exactly was scored: checkpoint, step and settings."""
+        return self.path / f"{stage}_facts.json"
+
+    def predictions(self, stage: str) -> Path:
+        """Instances in COCO's result format."""
+        return self.path / f"{stage}_predictions.json"
+
+    def class_scores(self, stage: str) -> Path:
+        """Scores of each class."""
+        return self.path / f"{stage}_classes.csv"
+
+    def figure(self, stage: str, what: str) -> Path:
+        """A picture of scores: "precision_recall", "confusion" or "predictions"."""
+        return self.path / f"{stage}_{what}.png"
+
+    def seed(self, seed: int) -> "RunFolder":
+        """The run of one of several seeds."""
+        return RunFolder(self.path / f"seed{seed}")
+
+    def seed_scores(self, stage: str) -> Path:
+        """Mean and standard deviation over several seeds."""
+        return self.path / f"{stage}_seeds.json"
+
+    def written_by_scoring(self) -> list[Path]:
+        """Everything that `distill validate` and `distill test` write, whether it exists or not."""
+        return [
+            path
+            for stage in STAGES
+            for path in (
+                self.scores(stage),
+                self.facts(stage),
+                self.predictions(stage),
+                self.class_scores(stage),
+                *(self.figure(stage, what) for what in ("precision_recall", "confusion", "predictions")),
+            )
+        ]
+
+    def written(self) -> list[Path]:
+        """Everything that a run writes, whether it exists or not; anything else in the folder is the user's."""
+        of_fit = [self.checkpoints, self.student, self.summary, self.card, self.metrics, self.recipe, self.environment]
+        dashboard = [self.path / self.WANDB, self.path / self.WANDB_IDENTITY]
+        return [*of_fit, *dashboard, *self.written_by_scoring()]
+
+    @property
+    def state(self) -> RunState:
+        """How far the run has come."""
+        if any(self.path.glob(f"seed*/{RUN_RECIPE}")):
+            return RunState.SEVERAL_SEEDS
+        if self.summary.is_file():
+            return RunState.FINISHED
+        if any((self.checkpoints / name).is_file() for name in (self.LAST, self.PREVIOUS)):
+            return RunState.INTERRUPTED
+        return RunState.FRESH
+
+    @property
+    def holds_weights(self) -> bool:
+        """Whether there are trained weights, which a fit must not replace unasked."""
+        checkpoints = self.checkpoints.glob("*.ckpt")  # hidden ones are of a process that was killed while it wrote
+        return self.student.exists() or any(path.name[0] != "." for path in checkpoints)
+
+    def read_recipe(self) -> dict[str, Any]:
+        """The resolved recipe.
+
+        Raises:
+            UserError: There is none.
+        """
+        if not self.recipe.is_file():
+            raise UserError(f"{self} is no run folder: it has no {RUN_RECIPE}; give folders that `distill fit` wrote")
+        content: dict[str, Any] = yaml.safe_load(self.recipe.read_text(encoding="utf-8"))
+        return content
+
+    def read_summary(self) -> tuple[dict[str, Any], dict[str, float | None]]:
+        """Facts about the run, and its last metrics; a metric that is not defined is None."""
+        content = _read(self.summary)
+        facts = {key: value for key, value in content.items() if key.isidentifier()}  # not learning rates of older runs
+        return facts, {key: value for key, value in content.items() if is_metric(key)}
+
+    def read_scores(self, stage: str) -> dict[str, float | None]:
+        """Scores of "validate" or "test".
+
+        Raises:
+            UserError: The run has not been scored.
+        """
+        if not self.scores(stage).is_file():
+            raise UserError(f"{self} has no {self.scores(stage).name}; run `distill {stage} {self}` first")
+        return _read(self.scores(stage))
+
+    def read_facts(self, stage: str) -> dict[str, Any]:
+        """What exactly was scored; empty for runs of early versions."""
+        return _read(self.facts(stage)) if self.facts(stage).is_file() else {}
+
+    def read_environment(self) -> dict[str, Any]:
+        """Versions and hardware; empty where the file is missing."""
+        return _read(self.environment) if self.environment.is_file() else {}
+
+    def open(self, recipe: str, environment: Mapping[str, Any]) -> None:
+        """Writes what a run begins with.
+
+        Args:
+            recipe: The resolved recipe as YAML.
+            environment: See `distill.runs.metadata.environment`.
+        """
+        write_text(self.recipe, recipe)
+        write_json(self.environment, {**environment, "started_in": str(Path.cwd())})
+
+    def finish(self, facts: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
+        """Writes the summary, which makes the run a finished one."""
+        write_json(self.summary, {**facts, **metrics})
+
+    def clear_scores(self) -> None:
+        """Removes scores, which are those of other weights once training goes on."""
+        for path in self.written_by_scoring():
+            path.unlink(missing_ok=True)
+
+    def require_fresh(self, overwrite: bool, resuming: bool) -> None:
+        """Refuses to mix two runs.
+
+        Raises:
+            UserError: The folder holds a run and neither resuming nor overwriting was asked for, or it holds the runs
+                of several seeds.
+        """
+        if self.state is RunState.SEVERAL_SEEDS:
+            raise UserError(
+                f"{self} holds the runs of several seeds; add one with --run.seeds, or choose another folder with "
+                "--run.dir"
+            )
+        if self.holds_weights and not overwrite and not resuming:
+            raise UserError(
+                f"{self} already holds a run; resume it with --ckpt_path last, start over with --run.overwrite true, "
+                "or choose another folder with --run.dir"
+            )
+
+    def require_writable(self) -> None:
+        """Makes the folder.
+
+        Raises:
+            UserError: It cannot be made, or not be written.
+        """
         try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            versions[package] = "not installed"
-    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    return {
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "cpu": cpu_name(),
-        "threads": torch.get_num_threads(),
-        "gpus": gpus,
-        "versions": versions,
-    }
+            self.path.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.path):
+                pass
+        except OSError as error:
+            raise UserError(
+                f"run.dir {self} cannot be written ({error.strerror}); name another with --run.dir"
+            ) from error
 
 
-def cpu_name() -> str:
-    """The processor's marketing name where the system tells it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
-
-
-def holds_run(folder: Path) -> bool:
-    """Whether there are trained weights in a folder."""
-    checkpoints = (folder / "checkpoints").glob("*.ckpt")  # hidden ones are of a process that was killed while it wrote
-    return (folder / "student.safetensors").exists() or any(path.name[0] != "." for path in checkpoints)
-
-
-def require_fresh(folder: Path, overwrite: bool, resuming: bool) -> None:
-    """Refuses to mix two runs.
-
-    Raises:
-        UserError: The folder holds a run and neither resuming nor overwriting was asked for.
-    """
-    if holds_run(folder) and not overwrite and not resuming:
-        raise UserError(
-            f"{folder} already holds a run; resume it with --ckpt_path last, start over with --run.overwrite true, "
-            "or choose another folder with --run.dir"
-        )
-
-
-def require_writable(folder: Path) -> None:
-    """Makes the run folder.
-
-    Raises:
-        UserError: It cannot be made, or not be written.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise UserError(
-            f"run.dir {folder} cannot be written ({error.strerror}); name another with --run.dir"
-        ) from error
-
-
-def clear_scores(folder: Path) -> None:
-    """Removes scores, which are those of other weights once training goes on."""
-    for name in SCORES:
-        (folder / name).unlink(missing_ok=True)
-
-
-class RunFolder(pl.Callback):
-    """Writes what a finished fit leaves: the exported student, the summary and the card.
-
-    Args:
-        folder: The run folder.
-        name: Name of the run, for the card.
-        facts: Components and costs, see `distill.runs.metadata`.
-        opening: Opens the folder, unless the first step has, see `distill.runs.first_step`.
-    """
-
-    def __init__(
-        self, folder: Path, name: str, facts: Mapping[str, Any], opening: Callable[[pl.Trainer], None]
-    ) -> None:
-        self.folder = folder
-        self.name = name
-        self.facts = dict(facts)
-        self.opening = opening
-        self._metrics: dict[str, float] = {}
-        self._trained = False
-
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Keeps the final training state. Runs before EMA, which then puts the averaged weights in place."""
-        trainer.save_checkpoint(self.folder / "checkpoints" / "last.ckpt")
-        self._trained = True
-
-    def on_save_checkpoint(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
-        """Stores the last metrics, which a run that is cut off after its last step still has to report."""
-        checkpoint["metrics"] = self._metrics | _metrics(trainer)
-
-    def on_load_checkpoint(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
-        """Restores them."""
-        self._metrics = checkpoint.get("metrics", {})
-
-    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Exports the student and writes the card; averaged weights are in place by now."""
-        self.opening(trainer)
-        if not self._trained:  # resumed after its last step: training did not end here
-            for callback in trainer.callbacks:  # type: ignore[attr-defined]
-                if isinstance(callback, WeightAveraging):
-                    callback.on_train_end(trainer, pl_module)
-            pl_module.on_train_end()
-        if not trainer.is_global_zero:
-            return
-        task: Any = pl_module
-        student, said = task.exported_student()
-        metadata: dict[str, object] = {
-            "class": f"students.{type(student).__name__}" if ours(student) else type(student).__module__,
-            "init_args": getattr(student, "init_args", {}),
-            "run": self.name,
-            **said,
-            **{key: str(self.facts[key]) for key in ("teacher", "teacher_digest") if key in self.facts},
-        }
-        write_weights(student, self.folder / "student.safetensors", metadata)
-        metrics = self._metrics | _metrics(trainer)
-        facts = self.facts | {key: said[key] for key in ("last_map",) if key in said}
-        write_json(self.folder / "summary.json", facts | {"steps": trainer.global_step} | metrics)
-        write_card(self.folder, loading_lines(self.folder, ours(student)))
-
-
-def ours(student: object) -> bool:
-    """Whether `load_student` can rebuild it: it comes from this project's package."""
-    return type(student).__module__.split(".")[0] == "students"
-
-
-def loading_lines(folder: Path, rebuildable: bool) -> str:
-    """Three lines of Python that load the run's student."""
-    if not rebuildable:
-        return (
-            "from distill.weights import read_state_dict\n"
-            "student = ...  # your own class, built as in recipe.yaml\n"
-            f'student.load_state_dict(read_state_dict("{folder}/student.safetensors"))'
-        )
-    return (
-        "from distill import load_student\n"
-        f'student = load_student("{folder}/student.safetensors")\n'
-        "maps = student(images)  # images: (B, 3, H, W), normalised with student.mean and student.std"
-    )
-
-
-def say_goodbye(folder: Path, kind: str, wait: float, skipped: Sequence[str], student: object, image_size: int) -> None:
-    """Tells what a fit wrote, which broken images it skipped, and what to type next.
-
-    Args:
-        folder: The run folder.
-        kind: "distil" or "fine-tune".
-        wait: Share of the training time that was spent waiting for data.
-        skipped: Names of the broken images.
-        student: The run's student.
-        image_size: Side of its views, in pixels.
-    """
-    console = Console(soft_wrap=True, highlight=False)
-    written = [entry.name for entry in sorted(folder.iterdir()) if not entry.name.startswith(".")]
-    console.print(f"\nWrote {folder}/: {', '.join(written)}")
-    console.print(f"Waiting for data took {wait:.0%} of the training time.")
-    if skipped:
-        console.print(f"Skipped {len(skipped)} broken images: {', '.join(skipped[:10])}{' ...' * (len(skipped) > 10)}")
-    console.print(f"Next:\n  {next_command(folder, kind, student, image_size)}", markup=False)
-    console.print("In Python:")
-    console.print("\n".join(f"  {line}" for line in loading_lines(folder, ours(student)).splitlines()), markup=False)
-
-
-def next_command(folder: Path, kind: str, student: object, image_size: int) -> str:
-    """What to type after a fit: score it, or fine-tune the student that was distilled.
-
-    Args:
-        folder: The run folder.
-        kind: "distil" or "fine-tune".
-        student: The run's student.
-        image_size: Side of its views, in pixels, which are a size that it takes.
-    """
-    if kind == "fine-tune":
-        return f"distill test {shlex.quote(str(folder))}"
-    recipe = "nwpu_mask_rcnn" if torch.cuda.is_available() else "nwpu_mask_rcnn_cpu"
-    weights = shlex.quote(str(folder / "student.safetensors"))
-    if not ours(student):  # whose arguments the file does not hold
-        weights = f"{type(student).__module__}.{type(student).__name__} --model.student.checkpoint {weights}"
-    data = f"--data.root YOUR_DATA --data.image_size {image_size}"
-    return f"distill fit recipes/finetune/{recipe}.yaml {data} --model.student {weights}"
-
-
-def _metrics(trainer: pl.Trainer) -> dict[str, float]:
-    return {key: float(value) for key, value in trainer.callback_metrics.items() if "/" in key}
+def _read(path: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return content

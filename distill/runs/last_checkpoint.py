@@ -1,4 +1,4 @@
-"""checkpoints/last.ckpt, from which a run goes on as if it had never stopped."""
+"""checkpoints/last.ckpt, from which a run goes on as if it had never stopped. Nothing else writes it."""
 
 import signal
 import threading
@@ -9,35 +9,45 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Checkpoint
 
 from distill.errors import Stopped
-from distill.runs.checkpoint_io import LAST
+from distill.runs.folder import RunFolder
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)  # Ctrl-C; Slurm and containers
 
 
 class LastCheckpoint(Checkpoint):
-    """Writes last.ckpt every so many optimizer steps, after every validation, and when the run is stopped.
+    """Writes last.ckpt every so many optimizer steps, after every validation, and when the run is stopped or ends.
 
     Only where an optimizer step is complete, and after the validation of a step that has one: a run that went on from
     before it would skip the validation, and take a worse model for its best. Must stand behind the callback that keeps
-    the best, whose state is in the file.
+    the best, whose state is in the file. At the end of training this is too late, since EMA has replaced the weights
+    by then; `FinishRun`, which comes first, calls `save` there.
 
-    A run that is told to stop finishes its step; told again, it stops at once. Of several
-    processes each would stop at a step of its own, so those stop at once.
+    A run that is told to stop finishes its step; told again, it stops at once. Of several processes each would stop at
+    a step of its own, so those stop at once.
 
     Args:
-        folder: Where checkpoints lie.
+        folder: The run folder.
         every: Optimizer steps between two writes.
     """
 
-    def __init__(self, folder: Path, every: int) -> None:
-        self.path = folder / LAST
+    def __init__(self, folder: RunFolder, every: int) -> None:
+        self.folder = folder
         self.every = every
         self._stopping = self._complete = False
         self._step = -1
         self._handlers: dict[int, Any] = {}
 
+    def save(self, trainer: pl.Trainer, path: Path | None = None) -> None:
+        """Writes the training state.
+
+        Args:
+            trainer: Training, or at the end of it.
+            path: The file; by default last.ckpt.
+        """
+        trainer.save_checkpoint(path or self.folder.last)
+
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Listens for the signals that stop a run."""
+        """Installs handlers of the signals that stop a run."""
         self._step = trainer.global_step
         if trainer.world_size == 1 and threading.current_thread() is threading.main_thread():
             self._handlers = {number: signal.signal(number, self._stop) for number in _SIGNALS}
@@ -59,19 +69,18 @@ class LastCheckpoint(Checkpoint):
             self._write(trainer)
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Listens no longer."""
+        """Restores signal handlers."""
         self._restore()
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Listens no longer."""
+        """Restores signal handlers."""
         self._restore()
 
     def _write(self, trainer: pl.Trainer) -> None:
-        trainer.save_checkpoint(self.path)
+        self.save(trainer)
         if self._stopping:
             raise Stopped(
-                f"stopped at step {trainer.global_step}; go on with: "
-                f"distill fit {self.path.parents[1]}/recipe.yaml --ckpt_path last"
+                f"stopped at step {trainer.global_step}; go on with: distill fit {self.folder.recipe} --ckpt_path last"
             )
 
     def _stop(self, number: int, frame: object) -> None:

@@ -1,15 +1,73 @@
-"""Where metrics go: always metrics.csv, and W&B offline when it is installed."""
+"""Where metrics go while a run trains: into metrics.csv, and wherever dashboards are."""
 
 import csv
-import json
-import os
 from collections.abc import Mapping, Sequence
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 from pytorch_lightning.loggers import CSVLogger, Logger
 from pytorch_lightning.utilities import rank_zero_only
+
+from distill.runs.folder import RunFolder
+
+
+class RunLogger(Logger):
+    """The one logger of a trainer: it keeps what is logged until the run folder is open, then hands it on.
+
+    Args:
+        folder: The run folder.
+    """
+
+    def __init__(self, folder: RunFolder) -> None:
+        super().__init__()
+        self._folder = folder
+        self._kept: list[tuple[dict[str, float], int | None]] = []
+        self._writers: Sequence[Logger] = ()
+
+    @property
+    def name(self) -> str:
+        """Empty: files lie in the run folder itself."""
+        return ""
+
+    @property
+    def version(self) -> str:
+        """Empty, too."""
+        return ""
+
+    @property
+    def save_dir(self) -> str:
+        """The run folder."""
+        return str(self._folder)
+
+    def open(self, writers: Sequence[Logger]) -> None:
+        """Hands on what was kept, and from now on whatever is logged.
+
+        Args:
+            writers: Loggers whose files are in the run folder.
+        """
+        self._writers = writers
+        for metrics, step in self._kept:
+            self.log_metrics(metrics, step)
+        self._kept = []
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Hands a row on, or keeps it."""
+        if not self._writers:
+            self._kept.append((dict(metrics), step))
+        for writer in self._writers:
+            writer.log_metrics(dict(metrics), step)
+
+    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
+        """No-op: hyperparameters are in recipe.yaml."""
+
+    def save(self) -> None:
+        """Writes what is buffered."""
+        for writer in self._writers:
+            writer.save()
+
+    def finalize(self, status: str) -> None:
+        """Ends all writers."""
+        for writer in self._writers:
+            writer.finalize(status)
 
 
 class RunCSVLogger(CSVLogger):
@@ -20,12 +78,11 @@ class RunCSVLogger(CSVLogger):
         keep_until: Step from which an interrupted run goes on; rows before it are kept. -1 starts afresh.
     """
 
-    def __init__(self, folder: Path, keep_until: int = -1) -> None:
-        super().__init__(folder, name="", version="", flush_logs_every_n_steps=20)
-        path = folder / "metrics.csv"
+    def __init__(self, folder: RunFolder, keep_until: int = -1) -> None:
+        super().__init__(folder.path, name="", version="", flush_logs_every_n_steps=20)
         rows: list[dict[str, Any]] = []
-        if keep_until >= 0 and path.is_file():
-            with path.open(encoding="utf-8", newline="") as file:
+        if keep_until >= 0 and folder.metrics.is_file():
+            with folder.metrics.open(encoding="utf-8", newline="") as file:
                 rows = [
                     {key: value for key, value in row.items() if value != ""}
                     for row in csv.DictReader(file)
@@ -44,88 +101,4 @@ class RunCSVLogger(CSVLogger):
         return writer
 
     def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
-        """Nothing: recipe.yaml holds them."""
-
-
-class WaitingLogger(Logger):
-    """Keeps what is logged until there are loggers to write it.
-
-    Args:
-        folder: The run folder, where callbacks ask for it.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__()
-        self._folder = folder
-        self._rows: list[tuple[dict[str, float], int | None]] = []
-
-    @property
-    def name(self) -> str:
-        """As that of `RunCSVLogger`."""
-        return ""
-
-    @property
-    def version(self) -> str:
-        """As that of `RunCSVLogger`."""
-        return ""
-
-    @property
-    def save_dir(self) -> str:
-        """As that of `RunCSVLogger`."""
-        return str(self._folder)
-
-    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Keeps a row."""
-        self._rows.append((dict(metrics), step))
-
-    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
-        """Nothing: recipe.yaml holds them."""
-
-    def pass_on(self, loggers: Sequence[Logger]) -> None:
-        """Hands the rows over."""
-        for metrics, step in self._rows:
-            for logger in loggers:
-                logger.log_metrics(metrics, step)
-
-
-def build_loggers(
-    folder: Path, name: str, experiment: str, kind: str, facts: Mapping[str, Any], keep: int
-) -> list[Logger]:
-    """The loggers of one fit.
-
-    Args:
-        folder: The run folder.
-        name: Name of the run.
-        experiment: Group of the run, so that W&B compares students side by side.
-        kind: "distil" or "fine-tune".
-        facts: Components, settings and costs, for W&B's config and summary.
-        keep: See `RunCSVLogger`.
-    """
-    loggers: list[Logger] = [RunCSVLogger(folder, keep)]
-    if wants_wandb():
-        from distill.report.wandb import RunWandbLogger
-
-        loggers.append(RunWandbLogger(folder, name, experiment, kind, facts))
-    return loggers
-
-
-def log_scores(folder: Path, name: str, experiment: str, facts: Mapping[str, Any], stage: str) -> None:
-    """Adds what a test or a validation wrote to the run's dashboard.
-
-    Args:
-        folder: The run folder.
-        name: Name of the run.
-        experiment: Group of the run.
-        facts: Components and settings.
-        stage: "test" or "validate".
-    """
-    if wants_wandb():
-        from distill.report import wandb
-
-        scores = json.loads((folder / f"{stage}.json").read_text(encoding="utf-8"))
-        wandb.log_scores(folder, name, experiment, facts, scores)
-
-
-def wants_wandb() -> bool:
-    """Whether W&B is installed and not switched off."""
-    return find_spec("wandb") is not None and os.environ.get("WANDB_MODE") != "disabled"
+        """No-op: hyperparameters are in recipe.yaml."""

@@ -1,42 +1,98 @@
 """What a run is made of and what its student costs, in the words that dashboards and cards compare by."""
 
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 
+from distill.contracts import StudentBase
 from distill.evaluation.cost import cost
+from distill.plain_student import PlainStudent
+
+PACKAGES = (
+    "distill-rs",
+    "torch",
+    "torchvision",
+    "timm",
+    "pytorch-lightning",
+    "mmdet",
+    "mmengine",
+    "mmcv-lite",
+    "numpy",
+)
+_TELLING = ("variant", "name")  # attributes, or arguments, that tell components of one class apart
+
+
+def environment() -> dict[str, Any]:
+    """Versions and hardware that a run's numbers depend on."""
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpu": cpu_name(),
+        "threads": torch.get_num_threads(),
+        "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+        "versions": {package: _version(package) for package in PACKAGES},
+    }
+
+
+def cpu_name() -> str:
+    """The processor's marketing name where the system tells it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
 def label(component: object) -> str:
-    """Short name of a student, teacher or data module: its class, and the variant or name it was built with."""
-    arguments = getattr(component, "init_args", {})
-    detail = arguments.get("variant") or arguments.get("name") or getattr(component, "name", None)
-    return f"{type(component).__name__} {detail}" if isinstance(detail, str) else type(component).__name__
+    """Short name of a student, teacher, head or data module: its class, and the variant or name it was built with."""
+    known = {**vars(component), **(component.init_args if isinstance(component, StudentBase) else {})}
+    detail = next((known[key] for key in _TELLING if isinstance(known.get(key), str)), None)
+    return " ".join(filter(None, (_unwrapped(component).__name__, detail)))
 
 
-def run_kind(module: Any, stage: str) -> str:
-    """Type of a run, by its module or the module's class: "distil" (no labels), "fine-tune", or "test"."""
-    if stage != "fit":
-        return "test"
-    return str(module.kind)
-
-
-def components(module: Any, data: pl.LightningDataModule, image_size: int) -> dict[str, Any]:
+def components(task: Any, data: pl.LightningDataModule, image_size: int) -> dict[str, Any]:
     """What a run is made of: student, teacher, head, data (labels) and the recipe's image size."""
-    facts: dict[str, Any] = {"student": label(module.student), "data": label(data), "image_size": image_size}
-    if getattr(module, "teacher", None) is not None:
-        facts |= {"teacher": label(module.teacher), "teacher_digest": module.teacher.digest}
-    if getattr(module, "head", None) is not None:
-        facts["head"] = label(module.head)
+    facts: dict[str, Any] = {"student": label(task.student), "data": label(data), "image_size": image_size}
+    if task.teacher is not None:
+        facts |= {"teacher": label(task.teacher), "teacher_digest": task.teacher.digest}
+    if task.head is not None:
+        facts["head"] = label(task.head)
     return facts
 
 
-def run_facts(module: Any, data: pl.LightningDataModule, image_size: int) -> dict[str, Any]:
+def run_facts(task: Any, data: pl.LightningDataModule, image_size: int) -> dict[str, Any]:
     """The `components`, and the student's cost at the recipe's image size.
 
     Returns:
         The components, and params, executed macs and cpu_latency_ms of the student for one image.
     """
-    spent = cost(module.student, image_size)
+    spent = cost(task.student, image_size)
     costs = {"params": spent.params, "macs": spent.macs, "cpu_latency_ms": round(spent.latency_ms, 1)}
-    return components(module, data, image_size) | costs
+    return components(task, data, image_size) | costs
+
+
+def class_path(student: object) -> str:
+    """What a recipe names as the class of this student: `students.RS4D`, or a class of the user's own package."""
+    own = _unwrapped(student)
+    return f"students.{own.__name__}" if is_project_student(student) else f"{own.__module__}.{own.__name__}"
+
+
+def is_project_student(student: object) -> bool:
+    """Whether `load_student` can rebuild it: it comes from this project's package."""
+    return _unwrapped(student).__module__.split(".")[0] == "students"
+
+
+def _unwrapped(component: object) -> type:
+    """Its class, or that of the plain model that it adapts."""
+    return type(component.model if isinstance(component, PlainStudent) else component)
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from distill.recipe.check import read_recipe
 from distill.errors import UserError
+from distill.recipe.check import read_recipe
+from distill.recipe.find import RUN_RECIPE
+from distill.runs.folder import RunFolder
 
-RECIPE = "recipe.yaml"
 _PATH = re.compile(r"(.+_)?(root|checkpoint)|.+_(images|annotations)")
 
 
@@ -42,7 +43,7 @@ def moved_paths(recipe: Path) -> list[Moved]:
     Args:
         recipe: A recipe; of one that is not in a run folder there are none.
     """
-    starts = started_in(recipe.parent) if recipe.name == RECIPE else []
+    starts = started_in(RunFolder(recipe.parent)) if recipe.name == RUN_RECIPE else []
     if not starts or starts[0] == Path.cwd():
         return []
     content = read_recipe(recipe)
@@ -73,18 +74,18 @@ def explain_missing(error: UserError, moved: list[Moved]) -> UserError:
     return error
 
 
-def started_in(run: Path) -> list[Path]:
+def started_in(run: RunFolder) -> list[Path]:
     """Folders that a run may have been started in, the likeliest first.
 
     Args:
         run: The run folder, or one that holds the runs of several seeds.
     """
-    notes = [place / "environment.json" for place in (run, *sorted(run.glob("seed*")))]
-    facts = [json.loads(note.read_text(encoding="utf-8")) for note in notes if note.is_file()]
+    each = (run, *(RunFolder(path) for path in sorted(run.path.glob("seed*"))))
+    facts = [one.read_environment() for one in each if one.environment.is_file()]
     stored = [Path(fact["started_in"]) for fact in facts[:1] if "started_in" in fact]
     # Of a run that was moved with its project, or that an earlier version wrote: as far up as its run.dir goes down.
-    below = Path(str((read_recipe(run / RECIPE).get("run") or {}).get("dir") or "")).parts
-    place = run.resolve().parts
+    below = Path(str((read_recipe(run.recipe).get("run") or {}).get("dir") or "")).parts
+    place = run.path.resolve().parts
     moved = [Path(*place[: -len(below)])] if below and place[-len(below) :] == below else []
     return [*stored, *moved]
 

@@ -1,4 +1,4 @@
-"""Progress of a run: a bar on a terminal, plain lines in a log, and the share of time spent waiting for data."""
+"""What is known of a run while it goes on: its step, pace, scores, and the time it will take."""
 
 import math
 import time
@@ -8,55 +8,15 @@ from collections.abc import Callable
 from typing import Any
 
 import pytorch_lightning as pl
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn
-from rich.table import Column
 
-from distill.phases import line_console, seconds_left
+from distill.evaluation.units import counted, shown
+from distill.phases import line_console
+from distill.runs.data_wait import DataWait
 from distill.runs.estimate import Estimate, first_estimate, validations_left
-from distill.evaluation.units import bare, counted, duration, shown
 
 _RECENT = 20  # steps that the pace is the mean of
-_LINES = 20  # of a run in a log, at least
-_EVERY = 60.0  # seconds between two lines in a log, at most
-_EVERY_SCORING = 30.0  # the same during a validation or a test
-_LONG = 10.0  # seconds from which a log announces each validation
 _STEPS_TO_ESTIMATE = 3
 _SECONDS_TO_ESTIMATE = 60.0
-
-
-class DataWait(pl.Callback):
-    """Measures which share of the training time the loop waits for batches, and logs it as `data_wait`."""
-
-    def __init__(self) -> None:
-        self.waited = 0.0
-        self.worked = 0.0
-        self._mark: float | None = None
-
-    @property
-    def share(self) -> float:
-        """Waiting over all training time so far, 0 to 1."""
-        return self.waited / max(self.waited + self.worked, 1e-9)
-
-    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, index: int) -> None:
-        """The batch is here."""
-        now = time.perf_counter()
-        if self._mark is not None:
-            self.waited += now - self._mark
-        self._mark = now
-
-    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
-        """The step is done."""
-        now = time.perf_counter()
-        assert self._mark is not None
-        self.worked += now - self._mark
-        self._mark = now
-        pl_module.log("data_wait", self.share)
-
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Validation is not waiting for training data."""
-        if self._mark is not None:
-            self._mark = time.perf_counter()
 
 
 class RunProgress(pl.Callback):
@@ -225,138 +185,3 @@ def images_to_score(trainer: pl.Trainer, loaders: Any, batches: list[int | float
     """
     each = zip(loaders if isinstance(loaders, list) else [loaders], batches, strict=True)
     return sum(min(len(loader.dataset), int(count) * loader.batch_size * trainer.world_size) for loader, count in each)
-
-
-class TerminalProgress(RunProgress):
-    """One line that stays at the bottom: the step of the run, loss, last score, images per second, time left."""
-
-    def __init__(self, wait: DataWait, suggest: Callable[[], str]) -> None:
-        super().__init__(wait, suggest)
-        self._bar: Progress | None = None
-        self._run: TaskID | None = None
-        self._scoring: TaskID | None = None
-
-    def show_start(self, trainer: pl.Trainer) -> None:
-        """Draws the line."""
-        self._run = self._open().add_task("step", total=self.total, completed=self.step, numbers="", left="")
-
-    def show_step(self, trainer: pl.Trainer) -> None:
-        """Updates it."""
-        numbers = [f"loss {self.loss:.4f}", *main_score(self.scores), f"{rate(self.images_per_second)} img/s"]
-        left = f"{duration(self.seconds_left(trainer))} left"
-        assert self._run is not None
-        self._open().update(self._run, completed=self.step, numbers="  ".join(numbers), left=left)
-
-    def show_scoring(self, what: str) -> None:
-        """Draws a second line."""
-        bar = self._open()
-        if self._scoring is None:
-            self._scoring = bar.add_task("scoring", total=self._to_score, numbers="", left="")
-        left = ""
-        if 0 < self._scored < self._to_score:
-            seconds = seconds_left(time.perf_counter() - self._scoring_start, self._scored, self._to_score)
-            left = f"{duration(seconds)} left"
-        bar.update(self._scoring, completed=min(self._scored, self._to_score), numbers="images", left=left)
-
-    def show_scored(self) -> None:
-        """Removes it."""
-        if self._bar is not None and self._scoring is not None:
-            self._bar.remove_task(self._scoring)
-            self._scoring = None
-            if self._run is None:
-                self.close()
-
-    def close(self) -> None:
-        """Leaves the last state on the screen."""
-        if self._bar is not None:
-            self._bar.stop()
-        self._bar = self._run = self._scoring = None
-
-    def _open(self) -> Progress:
-        if self._bar is None:
-            self._bar = Progress(
-                TextColumn("{task.description} {task.completed:.0f}/{task.total:.0f}", table_column=_unbroken()),
-                BarColumn(None),
-                TextColumn("{task.fields[numbers]}", table_column=_unbroken()),
-                TextColumn("{task.fields[left]}", table_column=_unbroken()),
-                console=self.console,
-                expand=True,
-                refresh_per_second=4,
-            )
-            self._bar.start()
-        return self._bar
-
-
-def _unbroken() -> Column:
-    return Column(no_wrap=True)
-
-
-class PlainProgress(RunProgress):
-    """Lines for logs and pipes: the first step, every twentieth of the run, at least one a minute, each validation."""
-
-    def __init__(self, wait: DataWait, suggest: Callable[[], str]) -> None:
-        super().__init__(wait, suggest)
-        self._shown_at = 0.0
-        self._first_scoring = True
-
-    def show_start(self, trainer: pl.Trainer) -> None:
-        """Says that training begins."""
-        after = f" after step {self.step}" if self.step else ""
-        self._say(f"training: {counted(self.total - self.step, 'step')}{after}")
-
-    def show_step(self, trainer: pl.Trainer) -> None:
-        """Prints a line where it is time."""
-        now = time.perf_counter()
-        first = self.step == self._first_step + 1
-        due = self.step % math.ceil(self.total / _LINES) == 0 or self.step == self.total
-        if first or due or now - self._shown_at >= _EVERY:
-            self._shown_at = now
-            self._say(
-                "  ".join(
-                    [
-                        f"step {self.step}/{self.total}",
-                        f"loss {self.loss:.4f}",
-                        f"{self.pace:.2f} s/step",
-                        f"{rate(self.images_per_second)} images/s",
-                        f"data wait {self.wait.share:.0%}",
-                        f"{duration(self.seconds_left(trainer))} left",
-                    ]
-                )
-            )
-
-    def show_scoring(self, what: str) -> None:
-        """Says how many images are scored where that takes long, and how far it is."""
-        now = time.perf_counter()
-        if self._scored == 0:
-            if self._first_scoring or (self._validation_seconds or 0.0) > _LONG:
-                self._say(f"scoring {what}")
-            self._first_scoring, self._shown_at = False, now
-        elif now - self._shown_at >= _EVERY_SCORING and self._scored < self._to_score:
-            self._shown_at = now
-            left = seconds_left(now - self._scoring_start, self._scored, self._to_score)
-            self._say(f"scored {what}, {duration(left)} left")
-
-    def show_scored(self) -> None:
-        """Nothing."""
-
-    def close(self) -> None:
-        """Nothing."""
-
-
-def rate(images_per_second: float) -> str:
-    """With one decimal, or where that says little, two digits."""
-    return f"{images_per_second:.1f}" if images_per_second >= 1 else f"{images_per_second:.2g}"
-
-
-def main_score(scores: dict[str, float]) -> list[str]:
-    """The one score that fits a bar: the last that a module shows, without the split and `box/` or `mask/`.
-
-    A distillation shows `val/l1_ratio`, instances `val/mask/AP`, land cover `val/mIoU`.
-    """
-    wanted = [name for name in ("val/mask/AP", "val/mIoU", "val/l1_ratio") if name in scores] or list(scores)[:1]
-    return [f"{bare(name).removeprefix('mask/')} {shown(name, scores[name])}" for name in wanted[:1]]
-
-
-def progress_display(wait: DataWait, suggest: Callable[[], str]) -> RunProgress:
-    """The display that fits where the output goes."""
-    return (TerminalProgress if Console().is_terminal else PlainProgress)(wait, suggest)

@@ -5,10 +5,11 @@ from typing import Any
 
 import yaml  # type: ignore[import-untyped]
 
-from distill.weights import read_training_checkpoint
-from distill.runs.moved import is_path
-from distill.cli.seeds import differing
 from distill.errors import UserError
+from distill.runs.differences import differing
+from distill.runs.folder import RunFolder, RunState
+from distill.runs.moved import is_path
+from distill.weights import read_training_checkpoint
 
 # What may change in the middle of a run: how long it is, how it is watched, and where it runs and reads.
 _FREE = (
@@ -18,7 +19,7 @@ _FREE = (
 )
 
 
-def require_same_recipe(folder: Path, recipe: str) -> None:
+def require_same_recipe(folder: RunFolder, recipe: str) -> None:
     """Refuses to resume a run with other settings than it began with, which its checkpoint would partly override.
 
     Args:
@@ -28,10 +29,10 @@ def require_same_recipe(folder: Path, recipe: str) -> None:
     Raises:
         UserError: A key differs that is not free to change.
     """
-    stored = _stored(folder)
+    begun = _stored(folder)
     changed = [
         key
-        for key in (differing([stored, yaml.safe_load(recipe)]) if stored else ())
+        for key in (differing([begun, yaml.safe_load(recipe)]) if begun else ())
         if not f"{key}.".startswith(tuple(f"{free}." for free in _FREE)) and not is_path(key)
     ]
     if changed:
@@ -41,7 +42,7 @@ def require_same_recipe(folder: Path, recipe: str) -> None:
         )
 
 
-def require_same_selection(folder: Path, data: Any) -> None:
+def require_same_selection(folder: RunFolder, data: Any) -> None:
     """Refuses to score a run on another division of the images than it was trained and selected with.
 
     Args:
@@ -61,7 +62,7 @@ def require_same_selection(folder: Path, data: Any) -> None:
             )
 
 
-def require_steps_to_go(folder: Path, checkpoint: Path, max_steps: int, max_epochs: int | None) -> None:
+def require_steps_to_go(folder: RunFolder, checkpoint: Path, max_steps: int, max_epochs: int | None) -> None:
     """Refuses to resume a finished run that has nothing left to do.
 
     A run without a summary was cut off after its last step: resuming it writes what is missing.
@@ -69,7 +70,7 @@ def require_steps_to_go(folder: Path, checkpoint: Path, max_steps: int, max_epoc
     Raises:
         UserError: The run is finished, and its checkpoint stands at or beyond `max_steps` or `max_epochs`.
     """
-    if not (folder / "summary.json").is_file():
+    if folder.state is not RunState.FINISHED:
         return
     content = read_training_checkpoint(checkpoint)
     done = {
@@ -85,7 +86,6 @@ def require_steps_to_go(folder: Path, checkpoint: Path, max_steps: int, max_epoc
             raise UserError(f"{folder} is already at {unit} {reached} of {limit}; raise {key}")
 
 
-def _stored(folder: Path) -> dict[str, Any]:
+def _stored(folder: RunFolder) -> dict[str, Any]:
     """The recipe that the run began with; empty if there is none."""
-    path = folder / "recipe.yaml"
-    return yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return folder.read_recipe() if folder.recipe.is_file() else {}

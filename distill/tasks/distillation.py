@@ -92,6 +92,9 @@ class DistillationModule(TaskBase):
         self._statistics_step = -1  # at which batch norms were estimated
         self._training_statistics: dict[str, Tensor] = {}  # of the batch norms, before
 
+    def build(self, class_names: list[str]) -> None:
+        """Nothing: no part depends on classes."""
+
     def estimate(self, images: Tensor, corrupted: bool = False) -> tuple[Tensor, Tensor | None]:
         """The student's last map for RGB images in [0, 1].
 

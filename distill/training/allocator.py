@@ -4,10 +4,11 @@ import ctypes
 import platform
 
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # parameters of mallopt(3)
+_DEFAULT_TRIM_THRESHOLD, _DEFAULT_MMAP_MAX = 128 * 1024, 65536
 
 
 def keep_freed_memory() -> bool:
-    """Tells glibc's malloc to reuse freed blocks of any size, for the rest of the process.
+    """Tells glibc's malloc to reuse freed blocks of any size, until `return_freed_memory`.
 
     A training step then finds the pages of its feature maps again. The process keeps its peak of memory until it ends.
 
@@ -18,3 +19,14 @@ def keep_freed_memory() -> bool:
         return False
     libc = ctypes.CDLL(None)
     return bool(libc.mallopt(_MMAP_MAX, 0) and libc.mallopt(_TRIM_THRESHOLD, -1))
+
+
+def return_freed_memory() -> None:
+    """Tells glibc's malloc to return large freed blocks to the system again, those that are free now included.
+
+    Call it only after `keep_freed_memory` returned True.
+    """
+    libc = ctypes.CDLL(None)
+    libc.mallopt(_MMAP_MAX, _DEFAULT_MMAP_MAX)
+    libc.mallopt(_TRIM_THRESHOLD, _DEFAULT_TRIM_THRESHOLD)
+    libc.malloc_trim(0)

@@ -8,13 +8,14 @@ import pytorch_lightning as pl
 class FinalValidation(pl.Callback):
     """Makes Lightning validate after the last step.
 
-    By its intervals alone, a run shorter than `val_check_interval` would not be validated, nor the last steps of a run
-    that is no multiple of it. Lightning validates before it stops on `should_stop`, so the last step sets that.
+    Its intervals alone leave a run unvalidated that is shorter than `val_check_interval`, and the last steps of one
+    that is no multiple of it. A run that is told to stop validates before it does, so the last step tells it. Must
+    stand behind the timer of `trainer.max_time`, which tells it, too.
     """
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
         """Asks for the validation when the run is complete."""
-        if is_complete(trainer):
+        if is_complete(trainer) or trainer.should_stop:
             trainer.check_val_every_n_epoch = None  # or the last epoch might not be one of those
             trainer.should_stop = True
 

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from distill.cli import main
-from distill.cli.seeds import differing
+from distill.runs.differences import differing
 
 
 def write_run(folder: Path, seed: int, scores: dict[str, float | None], **model: Any) -> str:

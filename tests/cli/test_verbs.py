@@ -1,19 +1,50 @@
 import json
+import re
 from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
-from distill.cli import doctor, main
+from distill.cli import VERBS, doctor, main
 from distill.recipe.find import shipped, summary
 from distill.weights import read_state_dict
 
 
-def test_help_names_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
+def code_of(*words: str) -> object:
+    """The exit code of a command; some are argparse's."""
+    try:
+        return main(words)
+    except SystemExit as ending:
+        return ending.code
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_is_listed_and_says_how_it_is_used(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 0
-    out = capsys.readouterr().out
-    for verb in ("fit", "validate", "test", "demo", "doctor", "recipes"):
-        assert f"  {verb}" in out
+    assert re.search(rf"^  {verb} +\w", capsys.readouterr().out, re.MULTILINE)
+    assert code_of(verb, "--help") == 0
+    assert capsys.readouterr().out.startswith(f"usage: distill {verb}")
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_refuses_bad_input(verb: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With exit code 2 and one line of the error stream that begins with the program's name."""
+    words = {"demo": ["--seed", "many"], "doctor": ["--yaml"], "data": ["verify", str(tmp_path / "none")]}
+    assert code_of(verb, *words.get(verb, [str(tmp_path / "none")])) == 2
+    assert capsys.readouterr().err.splitlines()[-1].startswith("distill")
+
+
+def test_all_keys_of_lightning_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fit", "--help-all"]) == 0
+    assert "--trainer.overfit_batches" in capsys.readouterr().out
+
+
+def test_the_whole_recipe_is_printed(distill_recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ending:
+        main(["fit", str(distill_recipe), "--trainer.max_steps=3", "--print_config"])
+    assert not ending.value.code
+    assert yaml.safe_load(capsys.readouterr().out)["trainer"]["max_steps"] == 3
 
 
 def test_doctor_says_which_kernels_are_active_and_why(capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from distill.cli.demo import compare
+from distill.launch.demo import compare
 from distill.report.comparison import rich_table
 
 SEEDS = (3, 4, 5)

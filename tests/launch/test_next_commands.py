@@ -3,18 +3,20 @@
 import shlex
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
-import pytorch_lightning as pl
 import torch
 import yaml
 from torch import nn
 
 from distill.cli import main
-from distill.cli.demo import next_commands
-from distill.launch.run import RecipeCLI
+from distill.launch.demo import next_commands
+from distill.launch.fit import Fitted
+from distill.launch.next_steps import next_command, print_next_steps
+from distill.launch.parse import Recipe
 from distill.recipe.find import split
-from distill.runs.folder import next_command, say_goodbye
+from distill.runs.folder import RunFolder
 from distill.weights import load_student, write_weights
 from students import LALE, RS4D, EfficientViT, EfficientViTSAM, TimmStudent
 
@@ -28,28 +30,15 @@ STUDENTS = {
 }
 
 
-class Built(RecipeCLI):
-    """Stops once model and data are built."""
-
-    def before_instantiate_classes(self) -> None:
-        pass
-
-    def instantiate_trainer(self, **kwargs: object) -> pl.Trainer:
-        return pl.Trainer(accelerator="cpu", barebones=True)
-
-    def _run_subcommand(self, subcommand: str) -> None:
-        pass
-
-
-def built(command: str, **stands_for: Path) -> Built:
-    """What a printed command builds, with the user's own paths put in."""
+def parsed(command: str, **stands_for: Path) -> Recipe:
+    """What a printed command parses to, with the user's own paths put in."""
     for placeholder, path in stands_for.items():
         command = command.replace(placeholder, str(path))
     program, verb, *words = shlex.split(command)
     assert (program, verb) == ("distill", "fit")
     recipe, overrides = split(words)
     assert recipe is not None
-    return Built(recipe, ["fit", "--config", str(recipe), *overrides])
+    return Recipe("fit", recipe, overrides)
 
 
 @pytest.fixture(scope="module")
@@ -74,18 +63,18 @@ def written(folder: Path, student: nn.Module) -> Path:
 def test_what_follows_a_distillation(name: str, labelled: Path, tmp_path: Path) -> None:
     student = STUDENTS[name]()
     folder = written(tmp_path / "a run", student)
-    cli = built(next_command(folder, "distil", student, 64), YOUR_DATA=labelled)
-    cli.model.build(cli.datamodule.class_names)
-    assert type(cli.model.student) is type(student)
+    built = parsed(next_command(RunFolder(folder), "distil", student, 64), YOUR_DATA=labelled).build()
+    built.task.build(built.data.class_names)
+    assert type(built.task.student) is type(student)
     expected = student.state_dict()
-    assert all(torch.equal(tensor, expected[key]) for key, tensor in cli.model.student.state_dict().items())
-    size = cli.datamodule.image_size
+    assert all(torch.equal(tensor, expected[key]) for key, tensor in built.task.student.state_dict().items())
+    size = built.data.image_size
     with torch.no_grad():
-        maps = cli.model.eval().features(torch.zeros(1, 3, size, size))
+        maps = built.task.eval().features(torch.zeros(1, 3, size, size))
     assert [m.shape[1] for m in maps] == list(student.feature_info.channels())
     # The same key in a recipe of land cover.
     words = f"--data.root {labelled} --model.student {shlex.quote(str(folder))}"
-    pixels = built(f"distill fit recipes/landcover/lale_s1_cpu.yaml {words}").model
+    pixels = parsed(f"distill fit recipes/landcover/lale_s1_cpu.yaml {words}").build().task
     pixels.build(["land", "water"])
     assert type(pixels.student) is type(student)
 
@@ -93,19 +82,21 @@ def test_what_follows_a_distillation(name: str, labelled: Path, tmp_path: Path) 
 def test_what_follows_the_training_of_a_head(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name, student in STUDENTS.items():
         folder = tmp_path / f"a run of {name}"
-        assert next_command(folder, "fine-tune", student(), 64) == f"distill test '{folder}'"
+        assert next_command(RunFolder(folder), "fine-tune", student(), 64) == f"distill test '{folder}'"
     student = STUDENTS["LALE"]()
-    say_goodbye(written(tmp_path / "run", student), "distil", 0.0, [], student, 512)
+    run = RunFolder(written(tmp_path / "run", student))
+    task, data = SimpleNamespace(kind="distil", student=student), SimpleNamespace(skipped=[], image_size=512)
+    print_next_steps(Fitted(run, task, data, 0.0))
     lines = capsys.readouterr().out.splitlines()
-    assert f"  {next_command(tmp_path / 'run', 'distil', student, 512)}" in lines
+    assert f"  {next_command(run, 'distil', student, 512)}" in lines
     assert "RS4D" not in " ".join(lines)
 
 
 def test_arguments_of_the_recipe_that_the_file_does_not_hold_stay(tmp_path: Path, labelled: Path) -> None:
     weights = written(tmp_path, STUDENTS["RS4D"]()) / "student.safetensors"
     command = "distill fit finetune/nwpu_mask_rcnn_cpu --data.root DATA --model.student.frozen_layers 2 --model.student"
-    cli = built(f"{command}={weights} --model.student.checkpointing true", DATA=labelled)
-    student = cli.config["fit"].model.init_args.student.init_args
+    recipe = parsed(f"{command}={weights} --model.student.checkpointing true", DATA=labelled)
+    student = recipe.config.model.init_args.student.init_args
     assert (student.frozen_layers, student.checkpointing) == (2, True)
     assert (student.image_size, student.patch_size, student.checkpoint) == (64, 8, str(weights))
 
@@ -131,9 +122,9 @@ def test_what_follows_the_demo(
     shutil.copy(finetune_recipe, demo / "distilled" / "recipe.yaml")
     test, longer, mine, sam = (command for _, command in next_commands(demo))
     assert shlex.split(test) == ["distill", "test", str(demo / "distilled")]
-    assert built(longer).config["fit"].trainer.max_steps == 1600
-    assert built(longer).config["fit"].run.dir == str(demo / "longer")
-    teacher = built(mine, YOUR_IMAGES=scenes / "train" / "images").model.teacher
+    assert parsed(longer).config.trainer.max_steps == 1600
+    assert parsed(longer).config.run.dir == str(demo / "longer")
+    teacher = parsed(mine, YOUR_IMAGES=scenes / "train" / "images").build().task.teacher
     expected = load_student(vit_weights).state_dict()
     assert all(torch.equal(t, expected[f"model.model.{key}"]) for key, t in teacher.encoder.named_parameters())
     assert "--model.teacher.checkpoint sam_vit_b_01ec64.pth" in sam

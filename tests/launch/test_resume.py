@@ -1,64 +1,18 @@
 """A run that was cut off and resumed ends with the weights of one that never stopped."""
 
 import json
-import os
 import signal
 from pathlib import Path
-from typing import Any
 
 import pytest
-import pytorch_lightning as pl
 import torch
 
 from distill.cli import main
 from distill.runs.last_checkpoint import LastCheckpoint
 from distill.weights import read_state_dict
+from tests.launch.resuming import assert_same_weights, cut_and_resume
 
 EMA = "--trainer.callbacks+=distill.EMA"
-
-
-class PowerCut(pl.Callback):
-    """Ends the process's work before step `step`, as a crash would."""
-
-    def __init__(self, step: int) -> None:
-        self.step = step
-
-    def on_train_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
-        if trainer.global_step == self.step:
-            raise ConnectionAbortedError
-
-
-class Interrupt(pl.Callback):
-    """Sends the process a signal during step `step`, as Ctrl-C or a job queue would."""
-
-    def __init__(self, step: int, number: int) -> None:
-        self.step, self.number = step, number
-
-    def on_train_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
-        if trainer.global_step == self.step:
-            os.kill(os.getpid(), self.number)
-
-
-def assert_same_weights(first: Path, second: Path) -> None:
-    """Checkpoints of the two runs hold the same bits."""
-    for name in ("last", "best"):
-        states = [
-            torch.load(folder / "checkpoints" / f"{name}.ckpt", weights_only=True)["state_dict"]
-            for folder in (first, second)
-            if (folder / "checkpoints" / f"{name}.ckpt").exists()
-        ]
-        assert len(states) in ((2,) if name == "last" else (0, 2)), "one run has a best checkpoint, the other has not"
-        for key, tensor in states[0].items() if states else ():
-            assert torch.equal(tensor, states[1][key]), f"{name}: {key}"
-
-
-def cut_and_resume(recipe: Path, folder: Path, *extra: str, cut: int = 6) -> dict[str, torch.Tensor]:
-    """Weights of a run cut off at step `cut` and resumed from its last checkpoint."""
-    arguments = ["fit", str(recipe), f"--run.dir={folder}", *extra]
-    with pytest.raises(ConnectionAbortedError):
-        main([*arguments, "--trainer.callbacks+=tests.launch.test_resume.PowerCut", f"--trainer.callbacks.step={cut}"])
-    assert main([*arguments, "--ckpt_path=last"]) == 0
-    return read_state_dict(folder / "student.safetensors")
 
 
 AVERAGED = [EMA, "--trainer.callbacks.decay=0.9"]
@@ -95,21 +49,6 @@ def test_resumed_distillation_equals_uninterrupted(
     assert_same_weights(whole, tmp_path / "cut")
 
 
-class LateCut(pl.Callback):
-    """Ends the process's work after the last step: before its validation, or before the student is exported."""
-
-    def __init__(self, hook: str) -> None:
-        self.hook = hook
-
-    def on_validation_start(self, trainer: pl.Trainer, *_: Any) -> None:
-        if self.hook == "validation":
-            raise ConnectionAbortedError
-
-    def on_train_end(self, *_: Any) -> None:
-        if self.hook == "export":
-            raise ConnectionAbortedError
-
-
 @pytest.mark.parametrize("hook", ["validation", "export"])
 def test_a_run_cut_off_after_its_last_step_ends_as_it_would_have(
     distill_recipe: Path, tmp_path: Path, straight: Path, hook: str
@@ -121,7 +60,7 @@ def test_a_run_cut_off_after_its_last_step_ends_as_it_would_have(
         assert main(["fit", str(distill_recipe), *extra, f"--run.dir={whole}"]) == 0
     fit = ["fit", str(distill_recipe), *extra, f"--run.dir={run}"]
     with pytest.raises(ConnectionAbortedError):
-        main([*fit, "--trainer.callbacks+=tests.launch.test_resume.LateCut", f"--trainer.callbacks.hook={hook}"])
+        main([*fit, "--trainer.callbacks+=tests.launch.resuming.LateCut", f"--trainer.callbacks.hook={hook}"])
     assert main([*fit, "--ckpt_path=last"]) == 0
     assert_same_weights(whole, run)
     resumed = read_state_dict(run / "student.safetensors")
@@ -159,7 +98,7 @@ def test_a_stopped_run_goes_on(
 ) -> None:
     fit = ["fit", str(finetune_recipe), "--trainer.max_steps=4", "--trainer.limit_val_batches=0"]
     assert main(fit) == 0
-    cut = ["--trainer.callbacks+=tests.launch.test_resume.Interrupt", "--trainer.callbacks.step=1"]
+    cut = ["--trainer.callbacks+=tests.launch.resuming.Interrupt", "--trainer.callbacks.step=1"]
     run = tmp_path / "cut"
     assert main([*fit, f"--run.dir={run}", *cut, f"--trainer.callbacks.number={int(number)}"]) == 130
     assert f"stopped at step 2; go on with: distill fit {run}/recipe.yaml --ckpt_path last" in capsys.readouterr().err

@@ -12,7 +12,7 @@ import yaml
 from distill.cli import main
 from distill.recipe.find import shipped
 from tests.data.published import SHARED
-from tests.launch.test_resume import cut_and_resume
+from tests.launch.resuming import cut_and_resume
 from tests.recipes.test_landcover_recipes import SMALL
 
 LANDCOVER = SHARED / "landcover"

@@ -10,6 +10,7 @@ from jsonargparse import Namespace
 
 from distill.cli import main
 from distill.launch.initial_weights import without_initial_weights
+from distill.runs.folder import RunFolder
 from distill.runs.moved import moved_paths, started_in
 from distill.weights import write_weights
 from students import RS4D
@@ -129,7 +130,7 @@ def test_where_a_run_was_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     }
     (run / "recipe.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
     # A run of an earlier version does not say it; its run.dir does.
-    assert started_in(run) == [tmp_path / "project"]
+    assert started_in(RunFolder(run)) == [tmp_path / "project"]
     monkeypatch.chdir(tmp_path)
     [moved] = moved_paths(run / "recipe.yaml")
     assert (moved.key, moved.given, moved.path) == ("data.init_args.root", "images", tmp_path / "project" / "images")

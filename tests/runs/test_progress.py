@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import logging
 import re
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,8 +13,10 @@ import torch
 from rich.console import Console
 
 from distill.cli import main
+from distill.launch.quiet import quiet
+from distill.runs.data_wait import DataWait
+from distill.runs.displays import PlainProgress, TerminalProgress, progress_display
 from distill.runs.estimate import Estimate, first_estimate, validations_left
-from distill.runs.progress import DataWait, PlainProgress, TerminalProgress
 
 
 def steps_with(metric: str, run: Path) -> list[int]:
@@ -59,6 +62,8 @@ def test_a_log_tells_every_phase_and_the_run_ends_with_a_validation(
         (["--trainer.max_epochs=3", "--trainer.check_val_every_n_epoch=2", "--trainer.val_check_interval=1.0"], [3, 5]),
         (["--trainer.max_steps=3", "--trainer.accumulate_grad_batches=2"], [1, 2]),  # the interval counts batches
         (["--trainer.max_steps=2", "--trainer.limit_val_batches=0"], []),
+        # Stopped by time after its first step, in an epoch that is not validated by itself.
+        (["--trainer.max_time=00:00:00:00", "--trainer.check_val_every_n_epoch=5", "--trainer.max_steps=9"], [0]),
     ],
 )
 def test_the_last_step_is_validated_once(
@@ -101,7 +106,7 @@ def test_the_bar_is_one_line_of_the_whole_run(width: int) -> None:
 def test_a_log_has_the_first_step_then_lines_by_time_and_by_fraction(monkeypatch: pytest.MonkeyPatch) -> None:
     shown, written = display(PlainProgress)
     now = [0.0]
-    monkeypatch.setattr("distill.runs.progress.time.perf_counter", lambda: now[0])
+    monkeypatch.setattr("distill.runs.displays.time.perf_counter", lambda: now[0])
     trainer = SimpleNamespace(enable_validation=False)
     for shown.step in range(1, 2501):
         now[0] += 26.5 if shown.step <= 6 else 0.001
@@ -126,13 +131,39 @@ def test_a_long_run_is_told_of_a_smaller_one() -> None:
     assert estimate(1, 50000, "cuda").is_long
 
 
-def test_validations_that_are_left() -> None:
-    trainer = SimpleNamespace(
-        enable_validation=True, accumulate_grad_batches=1, val_check_batch=500, check_val_every_n_epoch=None
-    )
-    assert validations_left(trainer, 0, 25000) == 50
-    assert validations_left(trainer, 3, 7) == 1
-    assert validations_left(trainer, 499, 1001) == 3
-    assert validations_left(trainer, 1000, 1000) == 0
-    trainer.accumulate_grad_batches = 2
-    assert validations_left(trainer, 0, 500) == 2
+@pytest.mark.parametrize(
+    ("settings", "step", "total", "left"),
+    [
+        ({}, 0, 25000, 50),
+        ({}, 3, 7, 1),
+        ({}, 499, 1001, 3),
+        ({}, 1000, 1000, 0),
+        ({"accumulate_grad_batches": 2}, 0, 500, 2),
+        # Epochs of 12 batches, in each of which an interval counts anew.
+        ({"num_training_batches": 12, "val_check_batch": 5, "check_val_every_n_epoch": 1}, 0, 36, 7),
+        ({"num_training_batches": 12, "val_check_batch": 5, "check_val_every_n_epoch": 1}, 10, 36, 5),
+        ({"num_training_batches": 12, "val_check_batch": 4, "check_val_every_n_epoch": 2}, 0, 48, 6),
+        ({"num_training_batches": 12, "val_check_batch": 12, "check_val_every_n_epoch": 2}, 0, 36, 2),
+        ({"num_training_batches": 3, "val_check_batch": 6, "accumulate_grad_batches": 2}, 0, 4, 1),
+        ({"enable_validation": False}, 0, 1000, 0),
+    ],
+)
+def test_validations_that_are_left(settings: dict[str, object], step: int, total: int, left: int) -> None:
+    trainer = {"enable_validation": True, "accumulate_grad_batches": 1, "num_training_batches": 10**6}
+    trainer |= {"val_check_batch": 500, "check_val_every_n_epoch": None}
+    assert validations_left(SimpleNamespace(**trainer | settings), step, total) == left
+
+
+def test_a_notebook_with_widgets_has_a_bar_and_one_without_has_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    console = Console(force_jupyter=True)
+    monkeypatch.setattr("distill.runs.displays.line_console", lambda: console)
+    for widgets, expected in ((True, TerminalProgress), (False, PlainProgress)):
+        monkeypatch.setattr("distill.phases.find_spec", lambda name, found=widgets: object() if found else None)
+        assert type(progress_display(DataWait(), str)) is expected
+
+
+def test_warnings_say_that_they_are(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])  # of pytest; nobody has set up logging
+    with quiet():
+        logging.getLogger("distill.runs.announcement").warning("the run has %d steps", 3)
+    assert capsys.readouterr().err == "warning: the run has 3 steps\n"

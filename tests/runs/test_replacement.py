@@ -12,7 +12,7 @@ import pytorch_lightning as pl
 
 from distill.cli import main
 from distill.runs import replacement
-from distill.runs.folder import SCORES
+from distill.runs.folder import RunFolder
 from distill.tasks.distillation import TargetStatistics
 
 
@@ -64,7 +64,12 @@ def test_the_old_run_goes_with_the_first_step_of_the_new_one(
 
     with pytest.raises(ConnectionAbortedError):
         main([*anew, *cut(1)])
-    assert not {"student.safetensors", "summary.json", "card.md", *SCORES} & {path.name for path in run.iterdir()}
+    assert not {
+        "student.safetensors",
+        "summary.json",
+        "card.md",
+        *(path.name for path in RunFolder(run).written_by_scoring()),
+    } & {path.name for path in run.iterdir()}
     assert "0.001" in (run / "recipe.yaml").read_text()
     assert main([*anew, "--run.overwrite=false", "--ckpt_path=last"]) == 0
     assert json.loads((run / "summary.json").read_text())["steps"] == 2
@@ -103,17 +108,17 @@ def test_a_killed_process_leaves_one_of_the_two_runs(tmp_path: Path, killed_agai
         for name in names:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_text("old")
-        replacement.staged(folder).parent.mkdir()
-        replacement.staged(folder).write_text("new")
+        replacement.staged(RunFolder(folder)).parent.mkdir()
+        replacement.staged(RunFolder(folder)).write_text("new")
 
         def begin(folder: Path = folder) -> None:
-            replacement.replace(folder, lambda: [(folder / "recipe.yaml").write_text("new")][0])
+            replacement.replace(RunFolder(folder), lambda: [(folder / "recipe.yaml").write_text("new")][0])
 
         killed = killed_within(calls, begin)
         if killed_again:
-            killed_within(2, lambda folder=folder: replacement.recover(folder))  # type: ignore[misc]
-        replacement.recover(folder)
-        replacement.discard_staged(folder)
+            killed_within(2, lambda folder=folder: replacement.recover(RunFolder(folder)))  # type: ignore[misc]
+        replacement.recover(RunFolder(folder))
+        replacement.discard_staged(RunFolder(folder))
         found = {name: content.decode() for name, content in contents(folder).items()}
         assert found.pop("mine.txt") == "old"
         assert found in (

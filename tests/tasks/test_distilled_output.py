@@ -13,6 +13,7 @@ from torch.optim.swa_utils import update_bn
 import students
 from distill import EMA, load_student
 from distill.data import ImageFolder
+from distill.runs.finish import FinishRun
 from distill.runs.folder import RunFolder
 from distill.tasks.corruption import CorruptionSettings
 from distill.tasks.distillation import DistillationModule
@@ -187,8 +188,8 @@ def test_a_run_that_was_cut_off_after_its_last_step_exports_statistics_of_clean_
     noisy = torch.load(path, weights_only=True)["training_statistics"]
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "recipe.yaml").write_text("{model: {}, trainer: {}}")
-    folder = RunFolder(tmp_path / "run", "run", {}, lambda _: None)
-    fit(students.EfficientViT("b0"), teacher, scenes, False, folder, steps=2, ckpt_path=path)
+    finish = FinishRun(RunFolder(tmp_path / "run"), {}, lambda _: None, lambda _: None)
+    fit(students.EfficientViT("b0"), teacher, scenes, False, finish, steps=2, ckpt_path=path)
     exported = read_state_dict(tmp_path / "run" / "student.safetensors")
     means = [name for name in noisy if name.endswith("running_mean")]
     assert means

@@ -19,7 +19,7 @@ from distill.errors import UserError
 from distill.tasks.losses.segmentation import SegmentationLossSettings
 from distill.tasks.segmentation import SegmentationModule
 from distill.weights import read_state_dict
-from tests.launch.test_resume import cut_and_resume
+from tests.launch.resuming import cut_and_resume
 
 NAMES = ["bright", "dark"]
 

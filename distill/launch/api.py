@@ -1,0 +1,169 @@
+"""`distill.fit`, `distill.validate` and `distill.test`: the command line's verbs as Python functions."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from os import PathLike
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import yaml  # type: ignore[import-untyped]
+
+from distill.errors import UserError
+from distill.files import write_text
+from distill.launch.fit import Fitted, fit_one
+from distill.launch.parse import Recipe
+from distill.launch.process import contained
+from distill.launch.score import Scores, score_one
+from distill.launch.seeds import fit_seeds, score_seeds
+from distill.recipe.check import GROUPS, check
+from distill.recipe.find import find
+from distill.recipe.overrides import expand
+from distill.runs.folder import RunFolder
+from distill.runs.moved import moved_paths, words_for
+
+RecipeLike = str | PathLike[str] | Mapping[str, Any]
+
+
+def fit(recipe: RecipeLike, **overrides: Any) -> RunFolder:
+    """Trains what a recipe describes, as `distill fit` does: distils a student, or fine-tunes it under a head.
+
+    Progress is shown on a terminal, in a notebook (with ipywidgets as a bar, else as lines) and in a log. In a script,
+    call it below `if __name__ == "__main__":`, because data loaders may start processes that import the script. Random
+    generators are left as the run left them; nothing else of the process is changed.
+
+    Args:
+        recipe: A recipe file, the name of a recipe that comes with the package, a run folder, or the content of a
+            recipe as nested mappings, which needs `run.dir`.
+        **overrides: Keys of the recipe with dots, as on the command line, or whole groups:
+            `distill.fit("rs4d_small", **{"trainer.max_steps": 10, "data.root": "images"})` and
+            `distill.fit("rs4d_small", trainer={"max_steps": 10}, data={"root": "images"})` are the same. Of a group,
+            only the keys that are given change. `ckpt_path="last"` goes on with an interrupted run.
+
+    Returns:
+        The run folder: `run.student` is the exported student, `run.read_summary()` has facts and last metrics.
+
+    Raises:
+        UserError: Bad input, in one line: what was given, what is allowed, and how to fix it.
+        Stopped: The user stopped the run; the message says how it goes on.
+
+    Example:
+        >>> run = distill.fit("recipes/rs4d_small.yaml", data={"root": "images"}, run={"dir": "runs/mine"})
+        >>> distill.validate(run)["val/l1_ratio"]
+    """
+    with python_recipe("fit", recipe, overrides) as parsed:
+        start_fit(parsed)
+    return parsed.folder
+
+
+def validate(run: RecipeLike, **overrides: Any) -> Scores:
+    """Scores a run on its validation images, as `distill validate` does, and stores the scores in its folder.
+
+    Args:
+        run: The run that `fit` returned, a run folder, or the recipe that it was fitted from.
+        **overrides: See `fit`. `ckpt_path` is "last", "best" or a file; by default "last".
+
+    Returns:
+        Scores by metric, for example "val/mask/AP", as fractions; NaN where one is not defined. Of a run of several
+        seeds, their means.
+
+    Raises:
+        UserError: See `fit`; also a run without a checkpoint.
+        Stopped: The user stopped it.
+    """
+    with python_recipe("validate", run, overrides) as parsed:
+        return start_scoring(parsed)
+
+
+def test(run: RecipeLike, **overrides: Any) -> Scores:
+    """Scores a run on its test images, as `distill test` does, and stores scores and predictions in its folder.
+
+    Args:
+        run: See `validate`.
+        **overrides: See `validate`.
+
+    Returns:
+        Scores by metric, for example "test/mask/AP" or "test/mIoU"; see `validate`.
+
+    Raises:
+        UserError: See `validate`; also a distillation, which has no test images.
+        Stopped: The user stopped it.
+    """
+    with python_recipe("test", run, overrides) as parsed:
+        return start_scoring(parsed)
+
+
+def start_fit(recipe: Recipe) -> list[Fitted]:
+    """Fits what a parsed recipe describes: one run, or one for each of its seeds.
+
+    Returns:
+        The runs that were trained just now; none in a process that is not the one that reports.
+
+    Raises:
+        UserError: See `fit`.
+        Stopped: See `fit`.
+    """
+    with contained(), recipe.explained():
+        if recipe.settings.seeds is not None:
+            return fit_seeds(recipe)
+        fitted = fit_one(recipe)
+        return [] if fitted is None else [fitted]
+
+
+def start_scoring(recipe: Recipe) -> Scores:
+    """Scores what a parsed recipe describes: one run, or that of each of its seeds.
+
+    Raises:
+        UserError: See `validate`.
+        Stopped: See `validate`.
+    """
+    with contained(), recipe.explained():
+        return score_one(recipe) if recipe.settings.seeds is None else score_seeds(recipe)
+
+
+@contextmanager
+def python_recipe(stage: str, recipe: RecipeLike, overrides: Mapping[str, Any]) -> Iterator[Recipe]:
+    """The recipe that a caller in Python gave, checked and parsed.
+
+    Args:
+        stage: "fit", "validate" or "test".
+        recipe: See `fit`.
+        overrides: See `fit`.
+
+    Raises:
+        UserError: A key, a class or a value that cannot be.
+    """
+    words = as_words(overrides)
+    with TemporaryDirectory() as folder:
+        if isinstance(recipe, Mapping):
+            source = Path(folder) / "recipe given in Python.yaml"
+            if not (recipe.get("run") or {}).get("dir") and not any(w.startswith("--run.dir=") for w in words):
+                raise UserError("a recipe that is given as a mapping has no name for its folder; set run.dir")
+            write_text(source, yaml.safe_dump(json.loads(json.dumps(recipe, default=str)), sort_keys=False))
+        else:
+            source = find(str(Path(recipe)))
+        with contained():
+            check(stage, source, expand([*words_for(moved_paths(source)), *words]))
+            parsed = Recipe(stage, source, words)
+        yield parsed
+
+
+def as_words(overrides: Mapping[str, Any]) -> list[str]:
+    """Overrides as the command line has them; a group of the recipe is taken key by key."""
+    words = []
+    for key, value in overrides.items():
+        if key in GROUPS and isinstance(value, Mapping) and "class_path" not in value:
+            words += as_words({f"{key}.{name}": each for name, each in value.items()})
+        elif isinstance(value, Mapping):
+            words.append(f"--config={json.dumps({key: value}, default=str)}")
+        else:
+            words.append(f"--{key}={_text(value)}")
+    return words
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, str | PathLike):
+        return str(value)
+    listed = list(value) if isinstance(value, Sequence) else value
+    return json.dumps(listed, default=str)

@@ -1,0 +1,171 @@
+"""Fits one run: reads everything that it needs, builds its trainer once, trains, and writes the card."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint, Timer
+
+from distill.errors import UserError
+from distill.launch.checkpoints import StoredState, stored_state
+from distill.launch.initial_weights import require_teacher
+from distill.launch.loggers import build_loggers
+from distill.launch.parse import Built, Recipe, arguments_of
+from distill.launch.process import memory_kept
+from distill.launch.smaller import smaller_run
+from distill.launch.trainer import build_trainer, recipe_callbacks, require_device
+from distill.phases import phase
+from distill.report.card import write_card
+from distill.runs.announcement import announce
+from distill.runs.data_wait import DataWait
+from distill.runs.displays import progress_display
+from distill.runs.finish import FinishRun
+from distill.runs.first_step import FirstStep
+from distill.runs.folder import RunFolder
+from distill.runs.last_checkpoint import LastCheckpoint
+from distill.runs.loading import loading_lines
+from distill.runs.loggers import RunLogger
+from distill.runs.metadata import run_facts
+from distill.runs.replacement import recover
+from distill.runs.resume_checks import require_same_recipe, require_steps_to_go
+from distill.training.final_validation import FinalValidation
+from distill.training.optim import batches_per_epoch
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A run that was fitted just now.
+
+    Attributes:
+        folder: The run folder.
+        task: The trained module.
+        data: What it was trained on.
+        data_wait: Share of the training time that was spent waiting for data.
+    """
+
+    folder: RunFolder
+    task: Any
+    data: Any
+    data_wait: float
+
+
+def fit_one(recipe: Recipe) -> Fitted | None:
+    """Fits the run that a recipe for "fit" describes, or goes on with it.
+
+    Returns:
+        The run; None in a process that is not the one that reports.
+
+    Raises:
+        UserError: Bad input.
+    """
+    with recipe.explained(), memory_kept(recipe.config.trainer):
+        recover(recipe.folder)
+        state = _state(recipe)
+        _require_possible(recipe, state)
+        built = recipe.build(weights_stored=state is not None)
+        with phase("reading the data's index"):
+            built.data.setup("fit")
+        built.task.build(built.data.class_names)
+        size = built.data.image_size
+        with phase(f"measuring what the student costs at {size} px"):
+            facts = run_facts(built.task, built.data, size)
+        wait = DataWait()
+        logger = RunLogger(recipe.folder) if recipe.wants_logger else None
+        callbacks = _callbacks(recipe, built, state, facts, wait, logger)
+        trainer = build_trainer(built.trainer | {"max_time": None}, recipe.folder, callbacks, logger)
+        # As `Trainer.fit` will: several processes share an epoch, and its length is asked for before.
+        trainer.datamodule, built.data.trainer = built.data, trainer  # type: ignore[attr-defined]
+        _require_interval_in_epoch(trainer, built.data)
+        announce(trainer, built.data)
+        recipe.folder.require_writable()
+        path = None if state is None else str(state.path)
+        trainer.fit(built.task, datamodule=built.data, **{**built.arguments, "ckpt_path": path})
+    if not trainer.is_global_zero:
+        return None
+    write_card(recipe.folder.path, loading_lines(recipe.folder, built.task.student))
+    return Fitted(recipe.folder, built.task, built.data, wait.share)
+
+
+def _callbacks(
+    recipe: Recipe,
+    built: Built,
+    state: StoredState | None,
+    facts: dict[str, Any],
+    wait: DataWait,
+    logger: RunLogger | None,
+) -> list[pl.Callback]:
+    """All callbacks in order. Lightning moves those that write checkpoints to the end; here they stand there already.
+
+    At the end of training the first one has the training state saved, before EMA among those of the recipe puts the
+    averaged weights in its place.
+    """
+    folder, resumed = recipe.folder, state is not None and state.own
+    keep = state.step if state is not None and resumed else -1
+
+    def open_loggers(trainer: pl.Trainer) -> None:
+        if logger is not None:
+            known = facts | settings_of_interest(recipe) | {"lr": trainer.optimizers[0].defaults["lr"]}
+            logger.open(build_loggers(folder, recipe.settings.experiment, built.task.kind, known, keep))
+
+    last = LastCheckpoint(folder, recipe.settings.checkpoint_every)
+    first_step = FirstStep(folder, recipe.text(), resumed, last.save, open_loggers)
+    callbacks = [FinishRun(folder, facts, last.save, first_step.open), *recipe_callbacks(built.trainer)]
+    callbacks.append(first_step)  # before the wait for data is measured, of which opening the folder is no part
+    callbacks += [wait, progress_display(wait, lambda: smaller_run(recipe.source, recipe.config.as_dict()))]
+    if built.trainer.get("max_time") is not None:
+        callbacks.append(Timer(built.trainer["max_time"]))  # else Lightning appends it
+    callbacks.append(FinalValidation())  # asks the timer whether the run ends
+    if logger is not None:
+        callbacks.append(LearningRateMonitor(logging_interval="step"))
+    monitor, mode = built.task.monitor
+    best = ModelCheckpoint(
+        folder.checkpoints, folder.best.stem, monitor=monitor, mode=mode, enable_version_counter=False
+    )
+    return [*callbacks, best, last]  # last.ckpt holds the state of `best`
+
+
+def settings_of_interest(recipe: Recipe) -> dict[str, Any]:
+    """Settings that dashboards compare runs by."""
+    batch_size = arguments_of(recipe.config.data).get("batch_size")
+    return {"seed": recipe.config.seed_everything, "batch_size": batch_size}
+
+
+def _state(recipe: Recipe) -> StoredState | None:
+    given = recipe.config.ckpt_path
+    return None if given is None else stored_state(recipe.folder, given, recipe.source)
+
+
+def _require_possible(recipe: Recipe, state: StoredState | None) -> None:
+    """Refuses what cannot work before anything is built."""
+    config, folder, limits = recipe.config, recipe.folder, recipe.config.trainer
+    if state is not None:
+        require_teacher(config.model, "resuming")
+    counts = {
+        "trainer.max_steps": limits.max_steps,
+        "trainer.val_check_interval": limits.val_check_interval,
+        "run.checkpoint_every": config.run.checkpoint_every,
+    }
+    for key, count in counts.items():
+        if count == 0:
+            raise UserError(f"{key} is 0; it must be above 0")
+    folder.require_fresh(config.run.overwrite, resuming=state is not None and state.own)
+    if state is not None and state.own:
+        require_same_recipe(folder, recipe.text())
+        require_steps_to_go(folder, Path(state.path), limits.max_steps, limits.max_epochs)
+    if limits.max_steps == -1 and limits.max_epochs in (-1, None):
+        raise UserError("the recipe sets neither trainer.max_steps nor trainer.max_epochs; set one of them")
+    require_device(limits)
+
+
+def _require_interval_in_epoch(trainer: pl.Trainer, data: Any) -> None:
+    """Refuses what Lightning would refuse only once the run folder is there."""
+    every = trainer.val_check_interval
+    if trainer.check_val_every_n_epoch is None or not isinstance(every, int):
+        return
+    batches = batches_per_epoch(trainer, data)
+    if every > batches and trainer.limit_val_batches:
+        raise UserError(
+            f"trainer.val_check_interval is {every} batches, but an epoch has {batches}; with "
+            "trainer.check_val_every_n_epoch null it counts on over epochs"
+        )

@@ -1,0 +1,48 @@
+"""What to type after a fit, and after the demo."""
+
+import shlex
+
+import torch
+from rich.console import Console
+
+from distill.launch.fit import Fitted
+from distill.runs.folder import RunFolder
+from distill.runs.loading import loading_lines
+from distill.runs.metadata import class_path, is_project_student
+
+_SHOWN = 10  # broken images that are named
+
+
+def print_next_steps(fitted: Fitted) -> None:
+    """Prints what a fit wrote, which broken images it skipped, and what to type next."""
+    folder, student, skipped = fitted.folder, fitted.task.student, fitted.data.skipped
+    console = Console(soft_wrap=True, highlight=False)
+    written = [entry.name for entry in sorted(folder.path.iterdir()) if not entry.name.startswith(".")]
+    console.print(f"\nWrote {folder}/: {', '.join(written)}")
+    console.print(f"Waiting for data took {fitted.data_wait:.0%} of the training time.")
+    if skipped:
+        more = " ..." * (len(skipped) > _SHOWN)
+        console.print(f"Skipped {len(skipped)} broken images: {', '.join(skipped[:_SHOWN])}{more}")
+    command = next_command(folder, fitted.task.kind, student, fitted.data.image_size)
+    console.print(f"Next:\n  {command}", markup=False)
+    console.print("In Python:")
+    console.print("\n".join(f"  {line}" for line in loading_lines(folder, student).splitlines()), markup=False)
+
+
+def next_command(folder: RunFolder, kind: str, student: object, image_size: int) -> str:
+    """What to type after a fit: score it, or fine-tune the student that was distilled.
+
+    Args:
+        folder: The run folder.
+        kind: "distil" or "fine-tune".
+        student: The run's student.
+        image_size: Side of its views, in pixels, which are a size that it takes.
+    """
+    if kind == "fine-tune":
+        return f"distill test {shlex.quote(str(folder))}"
+    recipe = "nwpu_mask_rcnn" if torch.cuda.is_available() else "nwpu_mask_rcnn_cpu"
+    weights = shlex.quote(str(folder.student))
+    if not is_project_student(student):  # whose arguments the file does not hold
+        weights = f"{class_path(student)} --model.student.checkpoint {weights}"
+    data = f"--data.root YOUR_DATA --data.image_size {image_size}"
+    return f"distill fit recipes/finetune/{recipe}.yaml {data} --model.student {weights}"

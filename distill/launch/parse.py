@@ -1,0 +1,176 @@
+"""From a recipe and what overrides it to a validated recipe with every default filled in, and to what it describes."""
+
+import argparse
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from pkgutil import resolve_name
+from typing import Any, Union
+
+import pytorch_lightning as pl
+from jsonargparse import ActionConfigFile, Namespace
+from pytorch_lightning.cli import LightningArgumentParser
+
+from distill.errors import UserError
+from distill.launch.initial_weights import without_initial_weights
+from distill.phases import phase
+from distill.recipe.check import GROUPS, TRAINER_DEFAULTS
+from distill.recipe.errors import explain, hidden_user_error
+from distill.recipe.find import RUN_RECIPE
+from distill.recipe.overrides import expand
+from distill.runs.folder import RunFolder
+from distill.runs.moved import explain_missing, moved_paths, words_for
+from distill.runs.settings import RunSettings
+
+# Arguments of the trainer's methods that are built from the recipe.
+_BUILT = {"model", "train_dataloaders", "val_dataloaders", "dataloaders", "datamodule"}
+
+
+@dataclass(frozen=True)
+class Built:
+    """What a recipe describes.
+
+    Attributes:
+        task: The Lightning module.
+        data: The data module.
+        trainer: Arguments of the trainer, its callbacks built.
+        arguments: Arguments of the trainer's method.
+    """
+
+    task: Any
+    data: Any
+    trainer: dict[str, Any]
+    arguments: dict[str, Any]
+
+
+class Recipe:
+    """A parsed recipe; nothing of it is built.
+
+    Args:
+        stage: "fit", "validate" or "test".
+        source: The recipe file; of a run, the one in its folder.
+        words: Overrides as on the command line, pairs `--key value`.
+
+    Attributes:
+        config: The recipe with every default and override filled in: model, data, trainer, run, seed_everything.
+        folder: Where the run writes.
+
+    Raises:
+        UserError: A key, a class or a value that cannot be.
+    """
+
+    def __init__(self, stage: str, source: Path, words: Sequence[str] = ()) -> None:
+        self.stage = stage
+        self.source = source
+        self.words = list(words)
+        self._moved = moved_paths(source)
+        self._parser, self._method_keys = recipe_parser(stage)
+        with self.explained():
+            self.config: Any = self._parser.parse_args(
+                expand(["--config", str(source), *words_for(self._moved), *self.words])
+            )
+        seed = self.config.seed_everything
+        if not isinstance(seed, bool) and not 0 <= seed < 2**32:  # as NumPy wants it
+            raise UserError(f"seed_everything is {seed}; it must lie in 0 to {2**32 - 1}")
+        self.folder = self._folder()
+        self.config.run.dir = str(self.folder)
+        self.config.run.experiment = self.config.run.experiment or self.folder.name
+
+    def _folder(self) -> RunFolder:
+        given = any(word.partition("=")[0] == "--run.dir" for word in self.words)
+        if self.source.name == RUN_RECIPE and not given:  # a run folder, which may have been moved
+            return RunFolder(self.source.parent)
+        return RunFolder(Path(self.config.run.dir) if self.config.run.dir else Path("runs") / self.source.stem)
+
+    @property
+    def settings(self) -> Any:
+        """The `run` group."""
+        return self.config.run
+
+    @property
+    def task_class(self) -> Any:
+        """The class of the task that the recipe names."""
+        return resolve_name(self.config.model.class_path)
+
+    @property
+    def wants_logger(self) -> bool:
+        """Whether metrics are written."""
+        return self.config.trainer.logger is not False
+
+    def again(self, stage: str, *words: str) -> "Recipe":
+        """The same recipe with further overrides."""
+        return Recipe(stage, self.source, [*self.words, *words])
+
+    def text(self) -> str:
+        """The resolved recipe as YAML, as a run folder holds it."""
+        config = self.config.clone()
+        for key in list(config.keys()):
+            if key.split(".")[0] not in GROUPS:
+                config.pop(key, None)
+        config.run.overwrite = False
+        return str(self._parser.dump(config, skip_none=False, skip_validation=True))
+
+    def build(self, weights_stored: bool = False) -> Built:
+        """Seeds all random numbers, and builds model, data and callbacks.
+
+        Args:
+            weights_stored: Whether a checkpoint will be loaded, so that files of initial weights are not needed.
+
+        Raises:
+            UserError: A component refuses its arguments.
+        """
+        if self.config.seed_everything is not False:
+            given = None if self.config.seed_everything is True else self.config.seed_everything
+            self.config.seed_everything = pl.seed_everything(given, workers=True)
+        config = self.config.clone()
+        if weights_stored:
+            config.model = without_initial_weights(config.model)
+        with phase("building the model"), self.explained():
+            built = self._parser.instantiate_classes(config)
+        arguments = {key: built[key] for key in self._method_keys}
+        return Built(built.model, built.data, dict(vars(built.trainer)), arguments)
+
+    @contextmanager
+    def explained(self) -> Iterator[None]:
+        """Turns what the parser and the components say of bad input into one line each."""
+        try:
+            yield
+        except UserError as error:
+            raise explain_missing(error, self._moved) from None
+        except (argparse.ArgumentError, ValueError) as error:
+            if hidden := hidden_user_error(error):
+                raise explain_missing(hidden, self._moved) from None
+            if isinstance(error, argparse.ArgumentError):
+                raise explain(str(error)) from error
+            raise
+
+
+def recipe_parser(stage: str) -> tuple[LightningArgumentParser, list[str]]:
+    """The parser of recipes, and which keys are arguments of the trainer's method.
+
+    Args:
+        stage: "fit", "validate" or "test".
+    """
+    parser = LightningArgumentParser(
+        prog=f"distill {stage}",
+        description="Runs a recipe.",
+        exit_on_error=False,
+        allow_abbrev=False,  # a misspelt key must not pass as the abbreviation of another one
+        dump_header=[f"pytorch_lightning=={pl.__version__}"],
+    )
+    parser.add_argument("-c", "--config", action=ActionConfigFile, help="a recipe file, or JSON")
+    seed_type = Union[bool, int]  # noqa: UP007  # of which the parser tries the first one first
+    parser.add_argument("--seed_everything", type=seed_type, default=0, help="seed of the run; true for a random one")
+    parser.add_lightning_class_args(pl.Trainer, "trainer")
+    parser.set_defaults({f"trainer.{key}": value for key, value in TRAINER_DEFAULTS.items()})
+    parser.add_lightning_class_args(pl.LightningModule, "model", subclass_mode=True)
+    parser.add_lightning_class_args(pl.LightningDataModule, "data", subclass_mode=True)
+    parser.add_class_arguments(RunSettings, "run")
+    return parser, parser.add_method_arguments(pl.Trainer, stage, skip=set(_BUILT))
+
+
+def arguments_of(config: Namespace) -> Namespace:
+    """The `init_args` of a group."""
+    found: Namespace = config.get("init_args", Namespace())
+    return found

@@ -1,0 +1,63 @@
+"""A run leaves the process that it is started from as it found it, and ends it in no other way than by an exception."""
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from distill.errors import Stopped
+from distill.launch.quiet import quiet
+from distill.training.allocator import keep_freed_memory, return_freed_memory
+
+_VARIABLES = ("PL_GLOBAL_SEED", "PL_SEED_WORKERS")  # which `seed_everything` sets
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)  # whose handlers the trainer changes
+
+
+@contextmanager
+def contained() -> Iterator[None]:
+    """Inside, a run may change what it needs to.
+
+    Random generators stay as the run left them; environment, signal handlers and warning filters are restored.
+
+    Raises:
+        Stopped: The user stopped the run.
+    """
+    before = {name: os.environ.get(name) for name in _VARIABLES}
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    handlers: dict[int, Any] = {number: signal.getsignal(number) for number in _SIGNALS if in_main_thread}
+    try:
+        with quiet():
+            yield
+    except KeyboardInterrupt as error:
+        raise Stopped(str(error) or "stopped") from None
+    except SystemExit as ending:
+        if isinstance(ending.__context__, KeyboardInterrupt):  # which the trainer turns into an exit
+            raise Stopped(str(ending.__context__) or "stopped") from None
+        raise
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
+
+
+@contextmanager
+def memory_kept(trainer: Any) -> Iterator[None]:
+    """Inside, freed memory stays with the process where that makes steps faster, on a CPU.
+
+    Args:
+        trainer: The recipe's group.
+    """
+    on_cpu = trainer.accelerator == "cpu" or not torch.cuda.is_available()
+    kept = on_cpu and keep_freed_memory()
+    try:
+        yield
+    finally:
+        if kept:
+            return_freed_memory()

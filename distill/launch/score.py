@@ -1,0 +1,83 @@
+"""Scores one run on its validation or test images."""
+
+from typing import Any
+
+from distill.errors import UserError
+from distill.evaluation.metrics import is_metric
+from distill.launch.checkpoints import StoredState, stored_state
+from distill.launch.fit import settings_of_interest
+from distill.launch.initial_weights import require_teacher
+from distill.launch.loggers import log_scores
+from distill.launch.parse import Built, Recipe
+from distill.launch.process import memory_kept
+from distill.launch.trainer import build_trainer, recipe_callbacks, require_device
+from distill.phases import phase
+from distill.report.write_scores import report_scores
+from distill.runs.data_wait import DataWait
+from distill.runs.displays import progress_display
+from distill.runs.metadata import components
+from distill.runs.replacement import recover
+from distill.runs.resume_checks import require_same_selection
+
+Scores = dict[str, float]
+
+
+def score_one(recipe: Recipe) -> Scores:
+    """Scores the run that a recipe for "validate" or "test" describes; prints and stores what it finds.
+
+    Returns:
+        The scores by metric, NaN where one is not defined; nothing in a process that is not the one that reports.
+
+    Raises:
+        UserError: Bad input.
+    """
+    with recipe.explained(), memory_kept(recipe.config.trainer):
+        recover(recipe.folder)
+        if recipe.stage not in recipe.task_class.stages:
+            raise UserError(f"a distillation run has no {recipe.stage} split; use `distill validate`")
+        state = stored_state(recipe.folder, recipe.config.ckpt_path or "last", recipe.source)
+        for argument in recipe.task_class.training_only:
+            recipe.config.model.init_args[argument] = None  # a teacher's file may be gone by now
+        require_teacher(recipe.config.model, "scoring a distillation")
+        require_device(recipe.config.trainer)
+        built = recipe.build(weights_stored=True)
+        require_same_selection(recipe.folder, recipe.config.data)
+        _require_other_images(recipe, built, state)
+        with phase("reading the data's index"):
+            built.data.setup(recipe.stage)
+        built.task.build(built.data.class_names)
+        wait = DataWait()
+        display = progress_display(wait, lambda: "")
+        trainer = build_trainer(built.trainer, recipe.folder, [*recipe_callbacks(built.trainer), wait, display])
+        run = {"validate": trainer.validate, "test": trainer.test}[recipe.stage]
+        # Not verbose: a table of this project's own follows.
+        run(built.task, datamodule=built.data, **{**built.arguments, "ckpt_path": str(state.path), "verbose": False})
+        if not trainer.is_global_zero:
+            return {}
+        logged = {name: float(value) for name, value in trainer.callback_metrics.items() if is_metric(name)}
+        return _report(recipe, built, state, logged)
+
+
+def _report(recipe: Recipe, built: Built, state: StoredState, logged: dict[str, float]) -> Scores:
+    size = built.data.image_size
+    facts: dict[str, Any] = {"checkpoint": state.name, "step": state.step, "image_size": size}
+    scores = report_scores(recipe.folder.path, recipe.stage, built.task, built.data, logged, facts)
+    if recipe.wants_logger:
+        known = components(built.task, built.data, size) | settings_of_interest(recipe)
+        log_scores(recipe.folder, recipe.settings.experiment, known, recipe.stage)
+    return scores
+
+
+def _require_other_images(recipe: Recipe, built: Built, state: StoredState) -> None:
+    """Refuses to report a checkpoint on the images that it was chosen on."""
+    if recipe.stage != "test" or state.path.name != recipe.folder.BEST or not built.data.selects_on_test:
+        return
+    way_out = (
+        "with test images of their own in data.test_images and data.test_annotations"
+        if built.data.val_fraction
+        else "with --data.val_fraction 0.1, which holds out a part of the training images to choose on"
+    )
+    raise UserError(
+        "best.ckpt was chosen by its score on the very images that `distill test` reports; test the last checkpoint "
+        f"(--ckpt_path last), or fit again {way_out}"
+    )

@@ -1,0 +1,65 @@
+"""The trainer of a run: the recipe's settings with checkpoints, progress and logs of this project."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.loggers import Logger
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
+
+from distill.errors import UserError
+from distill.runs.checkpoint_io import AtomicCheckpointIO
+from distill.runs.folder import RunFolder
+
+
+def build_trainer(
+    settings: Mapping[str, Any], folder: RunFolder, callbacks: Sequence[pl.Callback], logger: Logger | None = None
+) -> pl.Trainer:
+    """Builds the trainer.
+
+    Args:
+        settings: Arguments of `pl.Trainer` from the recipe.
+        folder: The run folder.
+        callbacks: All callbacks, those of the recipe included, in order; Lightning moves those that write checkpoints
+            to the end, and keeps their order.
+        logger: Where metrics go, if anywhere.
+
+    Raises:
+        UserError: The trainer refuses its settings.
+    """
+    plugins = settings.get("plugins") or []
+    plugins = [*(plugins if isinstance(plugins, list) else [plugins]), AtomicCheckpointIO()]
+    ours = {
+        "callbacks": list(callbacks),
+        "plugins": plugins,
+        "logger": logger or False,
+        "default_root_dir": str(folder),
+        "enable_progress_bar": False,  # Lightning's
+    }
+    try:
+        return pl.Trainer(**{**settings, **ours})
+    except (MisconfigurationException, ValueError) as error:
+        raise UserError(f"the trainer refuses its settings: {error}; correct the keys under trainer") from error
+
+
+def recipe_callbacks(settings: Mapping[str, Any]) -> list[pl.Callback]:
+    """Callbacks that the recipe names."""
+    given = settings.get("callbacks") or []
+    return list(given) if isinstance(given, list) else [given]
+
+
+def require_device(settings: Any) -> None:
+    """Refuses to look for a GPU where there is none.
+
+    Args:
+        settings: The `trainer` group.
+
+    Raises:
+        UserError: The recipe asks for a GPU.
+    """
+    if settings.accelerator in ("gpu", "cuda") and not torch.cuda.is_available():
+        raise UserError(
+            f"trainer.accelerator is {settings.accelerator!r}, but PyTorch {torch.__version__} sees no GPU; "
+            "use --trainer.accelerator cpu, or see `distill doctor`"
+        )

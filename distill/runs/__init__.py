@@ -1,0 +1,1 @@
+"""A run while it goes on, and the folder that it leaves."""

@@ -1,0 +1,86 @@
+"""What a finished fit leaves beside its checkpoints: the exported student and the summary."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import WeightAveraging
+
+from distill.contracts import StudentBase
+from distill.evaluation.metrics import is_metric
+from distill.runs.folder import RunFolder
+from distill.runs.metadata import class_path
+from distill.weights import write_weights
+
+
+class FinishRun(pl.Callback):
+    """Ends a run: its last training state, then the exported student and the summary.
+
+    Must be the first callback: at the end of training it has the training state written before EMA puts the averaged
+    weights in its place.
+
+    Args:
+        folder: The run folder.
+        facts: Components and costs, see `distill.runs.metadata`.
+        save: Writes the training state, see `distill.runs.last_checkpoint`.
+        open_folder: Opens the folder, unless the first step has, see `distill.runs.first_step`.
+    """
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        facts: Mapping[str, Any],
+        save: Callable[[pl.Trainer], None],
+        open_folder: Callable[[pl.Trainer], None],
+    ) -> None:
+        self.folder = folder
+        self.facts = dict(facts)
+        self.save = save
+        self.open_folder = open_folder
+        self._metrics: dict[str, float] = {}
+        self._trained = False
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Keeps the final training state."""
+        self.save(trainer)
+        self._trained = True
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Stores the last metrics, which a run that is cut off after its last step still has to report."""
+        checkpoint["metrics"] = self._metrics | _metrics(trainer)
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Restores them."""
+        stored: dict[str, float] = checkpoint.get("metrics", {})
+        self._metrics = {name: value for name, value in stored.items() if is_metric(name)}
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Exports the student and writes the summary; averaged weights are in place by now."""
+        self.open_folder(trainer)
+        if not self._trained:  # resumed after its last step: training did not end here
+            for callback in trainer.callbacks:  # type: ignore[attr-defined]
+                if isinstance(callback, WeightAveraging):
+                    callback.on_train_end(trainer, pl_module)
+            pl_module.on_train_end()
+        if not trainer.is_global_zero:
+            return
+        task: Any = pl_module
+        student, said = task.exported_student()
+        metadata: dict[str, object] = {
+            "class": class_path(student),
+            "init_args": dict(student.init_args) if isinstance(student, StudentBase) else {},
+            "run": self.folder.name,
+            **said,
+            **{key: str(self.facts[key]) for key in ("teacher", "teacher_digest") if key in self.facts},
+        }
+        write_weights(student, self.folder.student, metadata)
+        facts = self.facts | {key: said[key] for key in ("last_map",) if key in said}
+        self.folder.finish(facts | {"steps": trainer.global_step}, self._metrics | _metrics(trainer))
+
+
+def _metrics(trainer: pl.Trainer) -> dict[str, float]:
+    return {name: float(value) for name, value in trainer.callback_metrics.items() if is_metric(name)}

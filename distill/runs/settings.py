@@ -1,0 +1,23 @@
+"""The `run` group of a recipe."""
+
+from dataclasses import dataclass
+
+
+@dataclass
+class RunSettings:
+    """Where a run writes, and what it belongs to.
+
+    Args:
+        dir: The run folder; by default runs/ and the recipe's name.
+        overwrite: Start over in a folder that already holds a run.
+        experiment: Name that groups runs for comparison; by default the recipe's name.
+        checkpoint_every: Optimizer steps between two writes of checkpoints/last.ckpt.
+        seeds: A run for each of these seeds, in folders seed0, seed1, ... inside the run folder, then mean and spread
+            of their scores. `seed_everything` has no say then.
+    """
+
+    dir: str | None = None
+    overwrite: bool = False
+    experiment: str | None = None
+    checkpoint_every: int = 200
+    seeds: list[int] | None = None
