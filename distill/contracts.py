@@ -14,6 +14,7 @@ import torch
 from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor, nn
 
+from distill.discovery import public_path
 from distill.errors import UserError
 from distill.instance_masks import InstanceMasks
 from distill.weights import digest
@@ -36,12 +37,32 @@ class Component(nn.Module):
 
     @classmethod
     def smoke_args(cls) -> dict[str, Any]:
-        """Arguments that make the smallest component of its kind, for the contract tests."""
+        """Arguments that make the smallest component of its kind, for the contract tests.
+
+        Heads and decoders leave out `feature_info` and `class_names`, which the tests supply.
+        """
         return {}
 
+    @property
+    def label(self) -> str:
+        """Short name for tables and cards: the class, and where it has several variants, which one."""
+        return type(self).__name__
+
+    @property
+    def class_path(self) -> str:
+        """How a recipe names the class, for example "students.RS4D"."""
+        return public_path(type(self))
+
     def no_weight_decay(self) -> set[str]:
-        """Names of its own parameters, beside vectors and scalars, that weight decay would harm."""
-        return set()
+        """Names of its parameters, beside vectors and scalars, that weight decay would harm.
+
+        By default those that models of timm inside it list, such as position embeddings.
+        """
+        found: set[str] = set()
+        for prefix, module in self.named_modules():
+            if prefix and hasattr(module, "no_weight_decay"):  # timm's models have the method or lack it
+                found |= {f"{prefix}.{name}" for name in module.no_weight_decay()}
+        return found
 
 
 class StudentBase(Component):
@@ -54,7 +75,8 @@ class StudentBase(Component):
         feature_info: Channels and stride of each map.
         mean: Mean of the RGB channels that images are normalised with; ImageNet's by default.
         std: Standard deviation of the RGB channels; ImageNet's by default.
-        init_args: Arguments that build the same architecture again, without weights.
+        init_args: Arguments that build the same architecture again, without weights. They go into the exported file;
+            "variant" or "name", if there, is part of the `label`.
         token_channels: Channels C of the tokens that `forward_corrupted` exposes; None where there are none.
     """
 
@@ -63,6 +85,17 @@ class StudentBase(Component):
     std: Sequence[float] = IMAGENET_DEFAULT_STD
     init_args: Mapping[str, Any] = MappingProxyType({})
     token_channels: int | None = None
+
+    @property
+    def label(self) -> str:
+        """The class, and the variant or name it was built with."""
+        detail = self.init_args.get("variant") or self.init_args.get("name")
+        return f"{super().label} {detail}" if detail else super().label
+
+    @property
+    def is_project_student(self) -> bool:
+        """Whether it comes from the package `students`, so that `distill.load_student` needs its file alone."""
+        return self.class_path.startswith("students.")
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Maps normalised images (B, 3, H, W), any H and W, to maps (B, C_i, H_i, W_i); the last is the deepest."""
@@ -82,6 +115,15 @@ class StudentBase(Component):
             NotImplementedError: The student has no tokens (`token_channels` is None).
         """
         raise NotImplementedError(f"{type(self).__name__} has no tokens")
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Turns gradient checkpointing on or off: training recomputes activations instead of keeping them.
+
+        Raises:
+            UserError: The student has none.
+        """
+        if enable:
+            raise UserError(f"student {self.label} has no gradient checkpointing; set its key checkpointing to false")
 
     def rescale_output(self, rms: float) -> bool:
         """Makes the last map start at a root mean square of `rms`, unless its scale was loaded or trained.
@@ -107,11 +149,18 @@ class TeacherBase(Component):
         channels: Channels C of each feature by name.
         reduction: Stride of each feature by name, against the image, in pixels.
         class_names: Classes of the feature "logits", in order; empty where there is none.
+        name: Which of its kind it is, such as timm's name of the model; empty if there is only one.
     """
 
     channels: dict[str, int]
     reduction: dict[str, int]
     class_names: Sequence[str] = ()
+    name: str = ""
+
+    @property
+    def label(self) -> str:
+        """The class and the name."""
+        return f"{super().label} {self.name}".strip()
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Maps RGB images in [0, 1] of shape (B, 3, H, W) to named features (B, C, H', W').

@@ -9,7 +9,10 @@ from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
+# With these a standard normal input of StarReLU keeps its mean of zero and its variance of one.
+STAR = (1.25**-0.5, -0.5 * 1.25**-0.5)
 _RADIUS = {"bilinear": 1, "bicubic": 2}  # of the filter, in its own unit
 _SLOPE, _ANTIALIASED_SLOPE = -0.75, -0.5  # of the cubic filter at distance 1, as PyTorch and Pillow choose them
 
@@ -42,6 +45,30 @@ class Normalize(nn.Module):
         return (images - self.mean) / self.std
 
 
+class StarReLU(nn.Module):
+    """`scale * relu(x)² + bias` with two learned scalars, computed in float32 at least.
+
+    timm's `StarReLU` (`timm.models.metaformer`) has the same weights and float32 values, but squares in the dtype of
+    its input, so that float16 activations above 255 overflow.
+
+    Args:
+        scale: Initial scale.
+        bias: Initial bias.
+
+    Source: Yu et al., MetaFormer baselines for vision (https://arxiv.org/abs/2210.13452).
+    """
+
+    def __init__(self, scale: float = STAR[0], bias: float = STAR[1]) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor([scale]))
+        self.bias = nn.Parameter(torch.tensor([bias]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps a tensor to one of the same shape and dtype."""
+        wide = x.to(torch.promote_types(x.dtype, torch.float32))
+        return F.relu(wide).square().mul(self.scale).add_(self.bias).to(x.dtype)
+
+
 def resize(maps: Tensor, size: tuple[int, int] | torch.Size, mode: str, antialias: bool = False) -> Tensor:
     """`torch.nn.functional.interpolate(maps, size, mode=mode, antialias=antialias)` as two small matrix products.
 
@@ -67,6 +94,11 @@ def resize(maps: Tensor, size: tuple[int, int] | torch.Size, mode: str, antialia
             for source, target in zip(maps.shape[-2:], size, strict=True)
         )
         return (rows @ (maps.to(dtype) @ columns.T)).to(maps.dtype)
+
+
+def match_grid(maps: Tensor, grid: tuple[int, int] | torch.Size, mode: str) -> Tensor:
+    """Maps (B, C, H, W) on another grid by `resize`; the same tensor where they are on it already."""
+    return maps if maps.shape[-2:] == grid else resize(maps, grid, mode)
 
 
 def _weights(source: int, target: int, mode: str, antialias: bool, dtype: torch.dtype, device: torch.device) -> Tensor:

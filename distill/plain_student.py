@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from distill.contracts import StudentBase
+from distill.discovery import public_path
 from distill.errors import UserError
 
 
@@ -27,6 +28,7 @@ class PlainStudent(StudentBase):
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
+        # The one place that asks what a model has: it promises nothing.
         known: dict[str, Any] = {name: getattr(model, name) for name in ("mean", "std") if hasattr(model, name)}
         if not hasattr(model, "feature_info"):
             raise UserError(
@@ -38,6 +40,16 @@ class PlainStudent(StudentBase):
         vars(self).update(known)
         self.register_state_dict_post_hook(_without_prefix)
         self.register_load_state_dict_pre_hook(_with_prefix)
+
+    @property
+    def label(self) -> str:
+        """The model's class."""
+        return type(self.model).__name__
+
+    @property
+    def class_path(self) -> str:
+        """That of the model."""
+        return public_path(type(self.model))
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Maps normalised images (B, 3, H, W) to the model's maps (B, C_i, H_i, W_i)."""

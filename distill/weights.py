@@ -4,9 +4,9 @@ import hashlib
 import json
 import pickle
 import warnings
-from collections.abc import Iterator, Mapping
-from importlib import import_module
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 import torch
@@ -115,7 +115,7 @@ def _read(path: Path) -> Any:
         raise UserError(f"checkpoint {str(path)!r} cannot be read ({reason}); copy or download it again") from error
 
 
-def misfit(module: nn.Module, state: Mapping[str, Tensor]) -> str | None:
+def state_dict_mismatch(module: nn.Module, state: Mapping[str, Tensor]) -> str | None:
     """Why `state` is not that of `module`: names missing or left over, the first other shape; None if it is."""
     own = module.state_dict()
     missing = [name for name in own if name not in state]
@@ -181,7 +181,7 @@ def load_matching(module: nn.Module, state: Mapping[str, Tensor], source: str | 
     """
     own = module.state_dict()
     prefix, part = part_of(state, own, source)
-    if problems := misfit(module, part):
+    if problems := state_dict_mismatch(module, part):
         where = f", of which the part under {prefix!r} is nearest," if prefix else ""
         firsts = sorted({f"{name.split('.')[0]}." for name in state if "." in name})
         if own.keys().isdisjoint(part) and firsts:
@@ -207,30 +207,35 @@ def read_metadata(path: str | Path) -> dict[str, str]:
 
 def write_weights(module: nn.Module, path: str | Path, metadata: Mapping[str, object]) -> None:
     """Writes the module's state dict as safetensors; metadata values that are not text become JSON."""
-    text = {key: value if isinstance(value, str) else json.dumps(value) for key, value in metadata.items()}
+    # JSON knows no mappings but dict, which the empty `init_args` of the contract is not.
+    text = {key: x if isinstance(x, str) else json.dumps(x, default=dict) for key, x in metadata.items()}
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
     write_atomically(path, lambda temporary: save_file(tensors, temporary, text))
 
 
-def load_student(path: str | Path) -> nn.Module:
-    """Rebuilds a student from a `student.safetensors` of this project, architecture and weights, in eval mode.
+def load_student(path: str | Path, build: Callable[..., nn.Module] | None = None) -> nn.Module:
+    """Rebuilds a student from a `student.safetensors`, architecture and weights, in eval mode.
+
+    Args:
+        path: The file.
+        build: The student's class, or a function that builds it, called with the `init_args` that the file holds. Only
+            needed for a student that is not of the package `students`: a file does not choose which code is imported.
 
     Raises:
-        UserError: The file does not say which student it holds, or does not fit it.
+        UserError: The file holds no student of this project and `build` is not given, it cannot be built, or the
+            weights do not fit it.
     """
     state = read_state_dict(path)
     metadata = read_metadata(path)
     class_path = metadata.get("class", "")
-    # Only our own package: a file must not choose which code is imported.
-    if not class_path.startswith("students."):
-        raise UserError(
-            f"{str(path)!r} does not say which student it holds; build the student yourself and pass checkpoint={path}"
-        )
-    module_name, _, class_name = class_path.rpartition(".")
+    if build is None and not class_path.startswith("students."):
+        held = f"holds {class_path}, a class that is not of this project" if class_path else "does not say its class"
+        raise UserError(f"{str(path)!r} {held}; pass the class: load_student(path, YourStudent)")
     try:
-        student: nn.Module = getattr(import_module(module_name), class_name)(**json.loads(metadata["init_args"]))
-    except (ImportError, AttributeError, KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{str(path)!r} names a student that cannot be built: {error}; update distill") from error
+        made: Callable[..., nn.Module] = resolve_name(class_path) if build is None else build
+        student = made(**json.loads(metadata.get("init_args", "{}")))
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
+        raise UserError(f"{str(path)!r} holds a {class_path} that cannot be built: {error}; update distill") from error
     load_matching(student, state, path)
     return student.eval()
 

@@ -1,10 +1,12 @@
-"""A mask for every pixel, instances as its connected regions: the cheapest mask head, and the one that learns fastest.
+"""Per-pixel class masks whose connected regions are the instances: the cheapest head, and the one that learns fastest.
 
-Trains a backbone from random weights within minutes, where a two-stage detector needs hours, because every pixel of
-every image is a label. Objects of one class that touch become one instance.
+It trains a backbone from random weights within minutes, where a two-stage detector needs hours, because every pixel of
+every image is a label. Touching objects of one class become one instance.
 
 Axes: B batch, C channels, K classes, h w grid of the student, H W pixels, N instances.
 """
+
+from typing import Any
 
 import cv2
 import numpy as np
@@ -18,7 +20,7 @@ from distill.errors import UserError
 
 
 def dense_mask_losses(logits: Tensor, targets: list[Target], stride: int) -> dict[str, Tensor]:
-    """How far per-pixel class masks are from the instances, in float32.
+    """Losses of per-pixel class masks, in float32.
 
     Binary cross-entropy, tenfold because most pixels are easy, plus the Dice loss of V-Net
     (https://arxiv.org/abs/1606.04797), averaged over classes. Crowd regions are left out.
@@ -53,7 +55,8 @@ def dense_mask_losses(logits: Tensor, targets: list[Target], stride: int) -> dic
 class DenseMasks(HeadBase):
     """Per-pixel class masks decoded from each token of the last map; connected regions are the instances.
 
-    Each token predicts the pixels of its own patch (a linear map and depth-to-space), so the backbone does the work.
+    Each token predicts the pixels of its own patch (a linear map and depth-to-space):
+    nearly all of the computation is the backbone's.
     For the loss see `dense_mask_losses`.
 
     Args:
@@ -78,6 +81,11 @@ class DenseMasks(HeadBase):
         self.decode = nn.Conv2d(channels, self.classes * self.stride**2, 1)
         with torch.no_grad():  # objects are rare: starting near "none" spares the first steps
             self.decode.bias.fill_(-2.0)  # type: ignore[union-attr]
+
+    @classmethod
+    def smoke_args(cls) -> dict[str, Any]:
+        """See `distill.contracts.Component`."""
+        return {}
 
     def forward(self, features: list[Tensor]) -> Tensor:
         """Logits (B, K, h * stride, w * stride) from the last map (B, C, h, w)."""

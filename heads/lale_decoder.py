@@ -7,6 +7,7 @@ Axes: B batch, C channels, D decoder channels, K classes, M maps, H W pixels, h 
 """
 
 from functools import reduce
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,28 +15,8 @@ from torch.nn import functional as F
 
 from distill.contracts import DecoderBase, FeatureInfo
 from distill.errors import UserError
+from distill.layers import STAR, StarReLU
 from distill.weights import load_matching, read_state_dict
-
-
-class StarReLU(nn.Module):
-    """`scale * relu(x)² + bias` with two learned scalars, computed in float32 at least; see `students.lale.StarReLU`.
-
-    Written here again because heads and students do not import each other.
-
-    Args:
-        scale: Initial scale.
-        bias: Initial bias.
-    """
-
-    def __init__(self, scale: float, bias: float) -> None:
-        super().__init__()
-        self.scale = nn.Parameter(torch.tensor([scale]))
-        self.bias = nn.Parameter(torch.tensor([bias]))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Maps a tensor to one of the same shape and dtype."""
-        wide = x.to(torch.promote_types(x.dtype, torch.float32))
-        return F.relu(wide).square().mul(self.scale).add_(self.bias).to(x.dtype)
 
 
 class LALEDecoder(DecoderBase):
@@ -63,8 +44,8 @@ class LALEDecoder(DecoderBase):
         channels: int = 128,
         dropout: float = 0.1,
         checkpoint: str | None = None,
-        star_scale: float = 1.25**-0.5,
-        star_bias: float = -0.5 * 1.25**-0.5,
+        star_scale: float = STAR[0],
+        star_bias: float = STAR[1],
     ) -> None:
         super().__init__()
         if not class_names:
@@ -86,6 +67,11 @@ class LALEDecoder(DecoderBase):
         self.apply(_initialise)
         if checkpoint is not None:
             load_matching(self, read_state_dict(checkpoint), checkpoint)
+
+    @classmethod
+    def smoke_args(cls) -> dict[str, Any]:
+        """See `distill.contracts.Component`."""
+        return {"channels": 32}
 
     def forward(self, features: list[Tensor]) -> Tensor:
         """Maps M features (B, C_i, h_i, w_i), the finest first, to logits (B, K, h, w) on the finest grid.
@@ -109,7 +95,7 @@ class LALEDecoder(DecoderBase):
         return reduce(Tensor.add_, (_resize(F.conv2d(project(x), weight), grid) for project, x, weight in levels))
 
     def fuse_as_published(self, features: list[Tensor]) -> Tensor:
-        """The slow twin of `fuse`: upsamples, concatenates, then mixes."""
+        """Reference implementation of `fuse`: upsamples, concatenates, then mixes."""
         grid = features[0].shape[-2:]
         projected = [project(feature) for project, feature in zip(self.project, features, strict=True)]
         fused: Tensor = self.mix(torch.cat([_resize(p, grid) for p in projected], dim=1))

@@ -2,12 +2,12 @@
 
 from typing import Any
 
-from heads.two_stage import TwoStageHead
-from heads.two_stage_config import (
+from heads.mmdet.two_stage import TwoStageHead
+from heads.mmdet.two_stage_config import (
     TwoStageSettings,
+    assigner_cfg,
     box_head,
     mask_head,
-    matching,
     region_extractors,
     rpn_head,
     test_cfg,
@@ -33,9 +33,9 @@ class MaskRCNN(TwoStageHead):
             "roi_head": {
                 "type": "StandardRoIHead",
                 **region_extractors(settings),
-                "bbox_head": box_head(settings, spread=0.1, class_agnostic=False),
+                "bbox_head": box_head(settings, target_std=0.1, class_agnostic=False),
                 "mask_head": mask_head(settings),
             },
-            "train_cfg": train_cfg(settings, matching(0.5, settings, low_quality=True)),
+            "train_cfg": train_cfg(settings, assigner_cfg(0.5, settings, low_quality=True)),
             "test_cfg": test_cfg(settings),
         }

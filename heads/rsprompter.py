@@ -4,17 +4,17 @@ from importlib import import_module
 from typing import Any
 
 from distill.contracts import FeatureInfo
-from heads.ranges import require_at_least
-from heads.two_stage import TwoStageHead
-from heads.two_stage_config import (
+from heads.mmdet.two_stage import TwoStageHead
+from heads.mmdet.two_stage_config import (
     TwoStageSettings,
+    assigner_cfg,
     box_head,
-    matching,
     region_extractors,
     rpn_head,
     test_cfg,
     train_cfg,
 )
+from heads.parts.ranges import require_at_least
 
 
 class RSPrompter(TwoStageHead):
@@ -93,7 +93,7 @@ class RSPrompter(TwoStageHead):
         overrides: dict[str, Any] | None = None,
     ) -> None:
         require_at_least(2, mask_points=mask_points)
-        import_module("heads.prompt_roi_head")  # registers the parts; here, because it imports MMDetection's models
+        import_module("heads.mmdet.registered")  # here and not above, because it imports MMDetection
         keys = {
             "prompts": prompts,
             "prompt_sine": prompt_sine,
@@ -122,18 +122,24 @@ class RSPrompter(TwoStageHead):
             overrides=own | (overrides or {}),
         )
 
+    @classmethod
+    def smoke_args(cls) -> dict[str, Any]:
+        """See `distill.contracts.Component`."""
+        shared = {key: value for key, value in super().smoke_args().items() if key != "mask_convs"}
+        return shared | {"decoder_channels": 32, "mask_points": 256}
+
     def sections(self, settings: TwoStageSettings) -> dict[str, Any]:
         """See `TwoStageHead.sections`."""
         proposing = rpn_head(settings) | {"type": "DistillRPNHead"}
         proposing["anchor_generator"]["scales"] = [settings.anchor_scale / 2, settings.anchor_scale]
-        trained = matching(0.5, settings, low_quality=True)
+        trained = assigner_cfg(0.5, settings, low_quality=True)
         del trained["mask_size"]  # of masks in the frame of a region
         return {
             "rpn_head": proposing,
             "roi_head": {
                 "type": "DistillPromptRoIHead",
                 **region_extractors(settings),
-                "bbox_head": box_head(settings, spread=0.1, class_agnostic=False),
+                "bbox_head": box_head(settings, target_std=0.1, class_agnostic=False),
                 "mask_head": self._mask_head(settings),
                 "positional_encoding": {
                     "type": "SinePositionalEncoding",

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from distill.contracts import DecoderBase, FeatureInfo
 from distill.errors import UserError, unknown_name
-from distill.layers import resize
+from distill.layers import match_grid
 from distill.weights import load_matching, read_state_dict
 
 _ACTIVATIONS = {"hardswish": nn.Hardswish, "gelu": GELUTanh}
@@ -57,8 +57,8 @@ RELEASED = {
 class SegHead(DecoderBase):
     """Projects the last three maps to one width, sums them on the finest grid, and decodes that.
 
-    The maps are resampled to the grid they meet on, not by their stride: equal on multiples of the deepest stride, and
-    defined for every other size.
+    The maps are resampled, bicubic and in float32 as released, to the grid they meet on, not by their stride: equal on
+    multiples of the deepest stride, and defined for every other size.
 
     Args:
         feature_info: Channels and strides of the student's maps; the last three are read, or all where there are
@@ -121,6 +121,11 @@ class SegHead(DecoderBase):
         if checkpoint is not None:
             load_matching(self, read_state_dict(checkpoint), checkpoint)
 
+    @classmethod
+    def smoke_args(cls) -> dict[str, Any]:
+        """See `distill.contracts.Component`."""
+        return {}
+
     def forward(self, features: list[Tensor]) -> Tensor:
         """Maps (B, C_i, h_i, w_i), the deepest last, to logits (B, K, H / stride, W / stride).
 
@@ -129,10 +134,5 @@ class SegHead(DecoderBase):
         finest, *deeper = features[-len(self.project) :]
         grid = finest.shape[-2:]
         maps = [*reversed(deeper), finest]
-        projected = [_resize(project(x), grid) for project, x in zip(self.project, maps, strict=True)]
+        projected = [match_grid(project(x), grid, "bicubic") for project, x in zip(self.project, maps, strict=True)]
         return self.classifier(self.dropout(self.expand(self.middle(reduce(torch.add, projected)))))
-
-
-def _resize(x: Tensor, grid: torch.Size) -> Tensor:
-    """Bicubic, in float32, as released."""
-    return x if x.shape[-2:] == grid else resize(x, grid, "bicubic")

@@ -14,6 +14,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
@@ -186,6 +187,15 @@ class EfficientViT(StudentBase):
         )
         if checkpoint is not None:
             self._load(checkpoint)
+
+    @classmethod
+    def smoke_args(cls) -> dict[str, Any]:
+        """The smallest variant."""
+        return {"variant": "b0"}
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Of every block."""
+        self.checkpointing = enable
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Maps normalised images (B, 3, H, W), any H and W, to maps (B, C_i, ceil(H / s_i), ceil(W / s_i))."""

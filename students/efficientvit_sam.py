@@ -9,6 +9,7 @@ Axes: B batch, C channels, H W pixels, h w grid.
 
 from dataclasses import dataclass
 from functools import partial, reduce
+from typing import Any
 
 import torch
 from timm.layers import GELUTanh
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from distill.errors import unknown_name
-from distill.layers import resize
+from distill.layers import match_grid
 from distill.weights import load_matching, part_of, read_state_dict
 from students.efficientvit import SAM_NORM_EPS, EfficientViT, run_blocks
 from students.output_scale import AffineOutputScale
@@ -67,7 +68,9 @@ class _Neck(nn.Module):
     def forward(self, maps: list[Tensor]) -> Tensor:
         """Maps (B, C_i, h_i, w_i), the finest first, to (B, 256, h_0, w_0)."""
         grid = maps[0].shape[-2:]
-        projected = [_resize(project(x), grid) for project, x in zip(self.project, reversed(maps), strict=True)]
+        projected = [
+            match_grid(project(x), grid, "bicubic") for project, x in zip(self.project, reversed(maps), strict=True)
+        ]
         return self.output(run_blocks(self.middle, reduce(torch.add, projected), self.checkpointing))
 
 
@@ -133,6 +136,16 @@ class EfficientViTSAM(AffineOutputScale):
         if checkpoint is not None:
             self._load(checkpoint)
 
+    @classmethod
+    def smoke_args(cls) -> dict[str, Any]:
+        """The smallest variant, at the stride of SAM."""
+        return {"variant": "l0", "half_resolution": True}
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Of every block of backbone and neck."""
+        self.backbone.set_grad_checkpointing(enable)
+        self.neck.checkpointing = enable
+
     def forward(self, images: Tensor) -> list[Tensor]:
         """Maps normalised images (B, 3, H, W), any H and W, to [(B, 256, ceil(H / stride), ceil(W / stride))]."""
         if self.half_resolution:
@@ -148,8 +161,3 @@ class EfficientViTSAM(AffineOutputScale):
         parts = split_released_efficientvit(state)
         backbone = {f"backbone.{name}": tensor for name, tensor in parts.get("backbone", {}).items()}
         load_matching(self, backbone | parts.get("sam", {}), path)
-
-
-def _resize(x: Tensor, grid: torch.Size) -> Tensor:
-    """Bicubic, in float32, as released."""
-    return x if x.shape[-2:] == grid else resize(x, grid, "bicubic")

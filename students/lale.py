@@ -20,8 +20,9 @@ from torch.utils.checkpoint import checkpoint as recompute_in_backward
 
 from distill.contracts import Corrupt
 from distill.errors import UserError, unknown_name
+from distill.layers import STAR, StarReLU
 from distill.weights import load_matching, read_state_dict
-from students.lale_blocks import STAR, ConvMixerBlock, RMSNorm2d, StarReLU, TransformerBlock
+from students.lale_blocks import ConvMixerBlock, RMSNorm2d, TransformerBlock
 from students.output_scale import OutputScale
 
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -91,6 +92,11 @@ class LALE(OutputScale):
         if checkpoint is not None:
             load_matching(self, read_state_dict(checkpoint), checkpoint)
 
+    @classmethod
+    def smoke_args(cls) -> dict[str, Any]:
+        """The smallest variant."""
+        return {"variant": "S1"}
+
     def forward(self, images: Tensor) -> list[Tensor]:
         """Maps normalised images (B, 3, H, W), any H and W, to maps (B, C_i, h_i, w_i), h_i = ceil(H / stride_i)."""
         return self._maps(images)[0]
@@ -112,6 +118,10 @@ class LALE(OutputScale):
             x = self._run(stage, x)
             maps.append(norm(x))
         return (list(_Together.apply(*maps)) if self.training else maps), touched
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Of the stem and every stage."""
+        self.checkpointing = enable
 
     def output_norm(self) -> RMSNorm2d:
         """The norm that the last map leaves."""

@@ -1,4 +1,4 @@
-"""What LALE is built of: RMSNorm, StarReLU, ConvMixer blocks and transformer blocks, on maps.
+"""What LALE is built of: RMSNorm, ConvMixer blocks and transformer blocks, on maps.
 
 Source: M. Çağlar, A. Temizel, LALE, ICMV 2026 (https://arxiv.org/abs/2606.02092). A reconstruction, see
 `students.lale`; that both blocks norm the input of each residual branch is part of it.
@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-# With these a standard normal input of StarReLU keeps its mean of zero and its variance of one.
-STAR = (1.25**-0.5, -0.5 * 1.25**-0.5)
+from distill.layers import StarReLU
+
 _EXPANSION, _HEAD_CHANNELS = 4, 32
 
 
@@ -37,27 +37,6 @@ class RMSNorm2d(nn.Module):
         wide = x.to(torch.promote_types(x.dtype, torch.float32))
         wide = wide * torch.rsqrt(wide.square().mean(1, keepdim=True) + self.eps)
         return (wide * self.weight[:, None, None]).to(x.dtype)
-
-
-class StarReLU(nn.Module):
-    """`scale * relu(x)² + bias` with two learned scalars, computed in float32 at least.
-
-    Args:
-        scale: Initial scale.
-        bias: Initial bias.
-
-    Source: Yu et al., MetaFormer baselines for vision (https://arxiv.org/abs/2210.13452).
-    """
-
-    def __init__(self, scale: float = STAR[0], bias: float = STAR[1]) -> None:
-        super().__init__()
-        self.scale = nn.Parameter(torch.tensor([scale]))
-        self.bias = nn.Parameter(torch.tensor([bias]))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Maps a tensor to one of the same shape and dtype."""
-        wide = x.to(torch.promote_types(x.dtype, torch.float32))
-        return F.relu(wide).square().mul(self.scale).add_(self.bias).to(x.dtype)
 
 
 class ConvMixerBlock(nn.Module):

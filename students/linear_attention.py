@@ -44,7 +44,7 @@ def linear_attention(q: Tensor, k: Tensor, v: Tensor, eps: float = 1e-15) -> Ten
 
 
 def quadratic_attention(q: Tensor, k: Tensor, v: Tensor, eps: float = 1e-15) -> Tensor:
-    """The slow twin of `linear_attention`, at a cost of N² d: every similarity of two tokens, then the mean."""
+    """Reference implementation of `linear_attention`, at a cost of N² d: all similarities, then the mean."""
     dtype = torch.promote_types(v.dtype, torch.float32)
     similarity = k.relu().to(dtype).transpose(-1, -2) @ q.relu().to(dtype)
     weights = similarity / (similarity.sum(-2, keepdim=True) + eps)

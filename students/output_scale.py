@@ -3,6 +3,7 @@
 Axes: C channels.
 """
 
+from abc import ABC
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 from distill.contracts import StudentBase
 
 
-class OutputScale(StudentBase):
+class OutputScale(StudentBase, ABC):
     """Base of students whose last map leaves a norm with a gain for each channel.
 
     Such a student knows whether its scale was loaded. What counts is the norm's own gain: a file that holds it keeps
@@ -47,7 +48,7 @@ class OutputScale(StudentBase):
         return fresh
 
 
-class AffineOutputScale(OutputScale):
+class AffineOutputScale(OutputScale, ABC):
     """Base of students whose last norm has a bias (C,), too."""
 
     @torch.no_grad()

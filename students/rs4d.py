@@ -16,6 +16,7 @@ Axes: B batch, C embedding channels, E inner channels, N states, R rank of Δ, L
 import math
 from contextlib import nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from timm.layers import trunc_normal_
@@ -35,6 +36,7 @@ from students.scan import bidirectional_conv1d, selective_scan_2d
 from students.scan.backends import NAMES as SCAN_BACKENDS
 
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_UNDECAYED = ("A_log", "D", "dt_proj.bias")  # of a mixer
 
 
 @dataclass(frozen=True)
@@ -88,8 +90,6 @@ class BidirectionalMixer(nn.Module):
             low, high = (math.log(bound) for bound in self._DELTA_RANGE)
             delta = torch.empty(inner).uniform_(low, high).exp()
             self.dt_proj.bias.copy_(delta + torch.log(-torch.expm1(-delta)))  # softplus of it is delta
-        for parameter in (self.A_log, self.D, self.dt_proj.bias):
-            parameter._no_weight_decay = True  # type: ignore[attr-defined]
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Maps tokens (B, L, C) to tokens (B, L, C)."""
@@ -184,7 +184,6 @@ class RS4D(AffineOutputScale):
         self.patch_embed = nn.Conv2d(3, config.dim, patch_size, patch_size, bias=False)
         self.pos_embed = nn.Parameter(torch.empty(1, config.dim, image_size // patch_size, image_size // patch_size))
         trunc_normal_(self.pos_embed, std=0.02)
-        self.pos_embed._no_weight_decay = True  # type: ignore[attr-defined]
         self.pre_norm = nn.LayerNorm(config.dim, eps=1e-6)
         self.layers = nn.ModuleList(
             BidirectionalMixer(config.dim, config.inner, config.states, config.rank, config.layers, scan_backend)
@@ -194,6 +193,11 @@ class RS4D(AffineOutputScale):
         if checkpoint is not None:
             self._load(checkpoint)
         self._freeze()
+
+    @classmethod
+    def smoke_args(cls) -> dict[str, Any]:
+        """A tiny one on small images."""
+        return {"variant": "tiny", "image_size": 64, "patch_size": 8}
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Maps normalised images (B, 3, H, W) to maps (B, C, h, w), h = ceil(H / patch_size): the taps, then the last.
@@ -235,7 +239,12 @@ class RS4D(AffineOutputScale):
 
     def no_weight_decay(self) -> set[str]:
         """Names of the parameters that weight decay would harm: the position embedding, A_log, D and the bias of Δ."""
-        return {name for name, parameter in self.named_parameters() if hasattr(parameter, "_no_weight_decay")}
+        mixers = (f"layers.{index}.{name}" for index in range(len(self.layers)) for name in _UNDECAYED)
+        return {"pos_embed", *mixers}
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Of every trained layer."""
+        self.checkpointing = enable
 
     def output_norm(self) -> nn.LayerNorm:
         """The norm that the last map leaves."""

@@ -8,7 +8,8 @@ from typing import Any
 import timm
 import torch
 from timm.models import FeatureInfo
-from torch import Tensor, nn
+from timm.models._features import FeatureGetterNet
+from torch import Tensor
 
 from distill.contracts import StudentBase
 from distill.errors import UserError, unknown_name
@@ -70,16 +71,32 @@ class TimmStudent(StudentBase):
         config = self.model.pretrained_cfg
         self.mean, self.std = tuple(config["mean"]), tuple(config["std"])
         self.feature_info = self.model.feature_info
-        inner = getattr(self.model, "model", None)
-        self.weights_prefix = "model.model." if isinstance(inner, nn.Module) else "model."
+        self.weights_prefix = "model.model." if isinstance(self.model, FeatureGetterNet) else "model."
         if checkpointing:
-            blocks: Any = inner if isinstance(inner, nn.Module) else self.model  # the wrapper of `inner` has no switch
-            try:
-                blocks.set_grad_checkpointing(True)
-            except (AssertionError, AttributeError) as error:
-                raise UserError(f"timm has no checkpointing for {name!r}; set checkpointing to false") from error
+            self.set_grad_checkpointing()
         if checkpoint is not None:
             self._load(name, checkpoint)
+
+    @classmethod
+    def smoke_args(cls) -> dict[str, Any]:
+        """A small ResNet whose residual branches do not start at zero."""
+        return {"name": "resnet10t", "out_indices": [1, 2, 3, 4], "options": {"zero_init_last": False}}
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Of the blocks or stages that timm divides the model into.
+
+        Raises:
+            UserError: timm has none for this model.
+        """
+        # The wrapper of a transformer has no switch, the model inside has.
+        blocks: Any = self.model.model if isinstance(self.model, FeatureGetterNet) else self.model
+        try:
+            blocks.set_grad_checkpointing(enable)
+        except (AssertionError, AttributeError) as error:
+            name = self.init_args["name"]
+            raise UserError(
+                f"timm has no gradient checkpointing for {name!r}; set the student's checkpointing to false"
+            ) from error
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Maps normalised images (B, 3, H, W) to maps (B, C_i, H_i, W_i), the deepest last."""

@@ -93,12 +93,17 @@ class CNN(FrozenTeacher):
         )
         self.stages = indices
 
+    @classmethod
+    def smoke_args(cls) -> dict[str, Any]:
+        """timm's test model with random weights, two of its maps."""
+        return {"name": "test_convnext", "stages": [1, 3], "pretrained": False}
+
     def features(self, images: Tensor) -> dict[str, Tensor]:
         """The selected stages, each (B, C, h, w)."""
         from timm.layers.format import Format
 
         maps = self.encoder(images)
-        last = getattr(self.encoder, "output_fmt", None) == Format.NHWC  # Swin
+        last = getattr(self.encoder, "output_fmt", None) == Format.NHWC  # Swin's extractor; others do not say
         return {f"stage_{i}": maps[i].permute(0, 3, 1, 2) if last else maps[i] for i in self.stages}
 
 
@@ -143,6 +148,7 @@ def _load(encoder: Any, state: dict[str, Tensor], whole: Any, source: str | Path
 
 def _in_timms_layout(state: dict[str, Tensor], whole: Any) -> dict[str, Tensor]:
     """The state of a release, converted where timm knows how."""
+    # Some of timm's modules have such a function.
     convert = getattr(sys.modules[type(whole).__module__], "checkpoint_filter_fn", None)
     try:
         return convert(state, whole) if convert else state

@@ -4,6 +4,7 @@ Axes: B batch, C channels, H W pixels, h w patches.
 """
 
 import logging
+from abc import ABC
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,7 +18,7 @@ from distill.errors import UserError
 logger = logging.getLogger(__name__)
 
 
-class FrozenTeacher(TeacherBase):
+class FrozenTeacher(TeacherBase, ABC):
     """Base of the teachers: a frozen encoder between normalisation and named features.
 
     Parameters need no gradient, `train()` keeps eval mode, and `forward` records no graph, while its features may still

@@ -97,6 +97,11 @@ class SAM(FrozenTeacher):
         super().__init__(name, encoder, _PATCH, statistics["mean"], statistics["std"], channels)
         self.blocks = indices
 
+    @classmethod
+    def smoke_args(cls) -> dict[str, Any]:
+        """The base model with random weights, for small images."""
+        return {"image_size": 64, "blocks": [0], "pretrained": False}
+
     def features(self, images: Tensor) -> dict[str, Tensor]:
         """The neck (B, 256, h, w) and the selected blocks (B, C, h, w)."""
         if not self.blocks:
@@ -126,7 +131,7 @@ def _resize_positions(state: dict[str, Tensor], encoder: Any) -> dict[str, Tenso
     for i, block in enumerate(encoder.blocks):
         for axis in "hw" if block.window_size == 0 else "":
             key = f"blocks.{i}.attn.rel_pos_{axis}"
-            own = getattr(block.attn, f"rel_pos_{axis}")
+            own = block.attn.get_parameter(f"rel_pos_{axis}")
             if key in state and state[key].shape[0] != own.shape[0]:
                 state[key] = F.interpolate(state[key].T[None], size=own.shape[0], mode="linear")[0].T  # (T, C)
     return state

@@ -8,11 +8,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor, nn
 
 from distill.contracts import DecoderBase, FeatureInfo
 from distill.errors import UserError
+from distill.plain_student import as_student
 from distill.weights import load_matching, read_training_checkpoint
 from teachers.frozen import FrozenTeacher
 
@@ -52,9 +52,9 @@ class Segmenter(FrozenTeacher):
             )
         names = list(content["class_names"])
         with torch.random.fork_rng(devices=[]):  # the student's initialisation must not depend on the teacher's
-            student: Any = backbone()
+            student = as_student(backbone())
             decoder: Any = head(student.feature_info, names)
-        title = f"{_label(student)} under {type(decoder).__name__}"
+        title = f"{student.label} under {type(decoder).__name__}"
         if not isinstance(decoder, DecoderBase):
             raise UserError(
                 f"teacher {title} gives no logits of pixels; set model.teacher.init_args.head to a decoder, such as "
@@ -68,8 +68,8 @@ class Segmenter(FrozenTeacher):
             title,
             nn.ModuleDict({"student": student, "head": decoder}),
             math.lcm(*strides, decoder.stride),
-            getattr(student, "mean", IMAGENET_DEFAULT_MEAN),
-            getattr(student, "std", IMAGENET_DEFAULT_STD),
+            student.mean,
+            student.std,
             {"logits": len(names), "map": widths[-1]},
             {"logits": decoder.stride, "map": strides[-1]},
         )
@@ -79,12 +79,6 @@ class Segmenter(FrozenTeacher):
         """The logits (B, K, h, w), and the student's last map (B, C, h, w)."""
         maps = list(self.encoder["student"](images))
         return {"logits": self.encoder["head"](maps), "map": maps[-1]}
-
-
-def _label(student: nn.Module) -> str:
-    """Class and variant or name, as run cards print it."""
-    arguments = getattr(student, "init_args", {})
-    return " ".join([type(student).__name__, *filter(None, (arguments.get(key) for key in ("variant", "name")))])
 
 
 def _load(module: nn.Module, part: str, key: str, state: Mapping[str, Tensor], checkpoint: str) -> None:

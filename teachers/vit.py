@@ -68,6 +68,12 @@ class ViT(FrozenTeacher):
         super().__init__(name, encoder, patch, statistics["mean"], statistics["std"], channels)
         self.blocks = indices
 
+    @classmethod
+    def smoke_args(cls) -> dict[str, Any]:
+        """Two narrow blocks with random weights."""
+        narrow = {"img_size": 64, "patch_size": 16, "embed_dim": 32, "depth": 2, "num_heads": 2}
+        return {"name": "vit_tiny_patch16_224", "blocks": [1], "options": narrow, "pretrained": False}
+
     def features(self, images: Tensor) -> dict[str, Tensor]:
         """The embedding and the selected blocks, each (B, C, h, w)."""
         if self.blocks:

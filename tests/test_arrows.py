@@ -10,7 +10,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 COMPONENTS = ("students", "teachers", "heads")
-SHARED = ("distill.contracts", "distill.errors", "distill.weights", "distill.layers")
+LEAVES = ("contracts", "discovery", "errors", "layers", "parameter_groups", "plain_student", "weights")
+SHARED = tuple(f"distill.{leaf}" for leaf in LEAVES)
 ALLOWED_OF_DISTILL = {
     "students": SHARED,
     "teachers": SHARED,

@@ -11,7 +11,10 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
+from distill.discovery import names_in
+
 OWN = ("distill", "students", "teachers", "heads")  # packages whose classes are read
+OFFERING = (*OWN, "distill.data")  # packages whose classes recipes name by the package alone
 _BUILTIN = {"int", "float", "bool", "str", "list", "tuple", "dict", "None"}
 _NAMED = {"Sequence": "list", "Iterable": "list", "Mapping": "dict"}
 
@@ -56,9 +59,8 @@ def class_names(module: str) -> list[str] | None:
     tree = _parse(module)
     if tree is None:
         return None
-    for node in tree.body:
-        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
-            return [name for name in ast.literal_eval(node.value) if name[0].isupper()]
+    if module in OFFERING and (names := names_in(module)):
+        return [name for name in sorted(names) if name[0].isupper()]
     return [node.name for node in tree.body if isinstance(node, ast.ClassDef)]
 
 
@@ -242,7 +244,8 @@ def _find(module: str, name: str) -> tuple[str, ast.ClassDef | ast.expr] | None:
             for alias in node.names:
                 if (alias.asname or alias.name) == name:
                     return _find(node.module, alias.name)
-    return None
+    home = names_in(module).get(name) if module in OFFERING else None
+    return None if home is None else _find(home, name)
 
 
 @cache

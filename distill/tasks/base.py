@@ -18,7 +18,7 @@ from distill.seeding import seed_step
 from distill.training.gradient_check import FiniteGradients
 from distill.training.optim import OptimSettings, build_optimizer, total_steps
 from distill.training.precision import require_precision
-from distill.weights import misfit
+from distill.weights import state_dict_mismatch
 
 
 class TaskBase(FiniteGradients):
@@ -149,7 +149,7 @@ class TaskBase(FiniteGradients):
         Raises:
             UserError: Names or shapes differ.
         """
-        if problems := misfit(self, checkpoint["state_dict"]):
+        if problems := state_dict_mismatch(self, checkpoint["state_dict"]):
             raise UserError(
                 f"the checkpoint does not fit the recipe's {parts}: {problems}; use the recipe it was trained with"
             )

@@ -1,4 +1,4 @@
-"""MMDetection's parts, built and initialised."""
+"""Builds and initialises parts of MMDetection."""
 
 from typing import Any
 

@@ -4,15 +4,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-# What registers our parts.
-_IMPORTS = [
-    "heads.mmdet.student",
-    "heads.mmdet.optim",
-    "heads.mmdet.runner_float32",
-    "heads.mmdet.loading",
-    "heads.prompt_roi_head",
-]
-
 
 @dataclass(frozen=True)
 class Backbone:
@@ -102,7 +93,7 @@ def mmdet_config(
         schedule: The optimizer and its schedule.
     """
     return {
-        "custom_imports": {"imports": _IMPORTS, "allow_failed_imports": False},
+        "custom_imports": {"imports": ["heads.mmdet.registered"], "allow_failed_imports": False},
         "default_scope": "mmdet",
         "model": _model(backbone, detector, data.image_size),
         **_data(data, validate=schedule.val_every is not None),

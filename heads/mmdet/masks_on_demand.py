@@ -1,4 +1,4 @@
-"""Masks of an image in MMDetection's terms, made dense only where regions ask for them.
+"""MMDetection's `BitmapMasks`, made dense only for the instances that are asked for.
 
 Axes: N instances, H W pixels, R regions.
 """

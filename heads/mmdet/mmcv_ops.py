@@ -1,8 +1,11 @@
-"""MMCV's compiled operators: found, or stood in for by torchvision.
+"""MMCV's compiled operators, or stand-ins computed by torchvision.
 
 MMDetection's two-stage heads need three of them: NMS, soft-NMS and RoIAlign. `mmcv-lite` has wheels for every
 platform but no compiled module `mmcv._ext`, without which `mmcv.ops` does not import. The stand-in takes its place with
 the same signatures and the same numbers; every operator it lacks raises when called, never when imported.
+
+The stand-in has to be an entry of `sys.modules` before MMDetection is imported: `mmcv.ops` imports `mmcv._ext` by that
+name, checks it for some fifty operators, and every model of MMDetection imports `mmcv.ops`.
 
 Axes: N boxes or regions, C channels, H W grid. Boxes are (x1, y1, x2, y2) in pixels.
 """
@@ -105,7 +108,7 @@ def _import_yapf() -> None:
 
 
 def explain_mmcv_ops() -> list[tuple[str, bool, str]]:
-    """Rows for `distill doctor`: a part of the MMDetection stack, whether it is active, and why or how to mend it."""
+    """Rows for `distill doctor`: a part of the MMDetection stack, whether it is active, and why or how to fix it."""
     providers = packages_distributions()
     rows = []
     for package in ("mmdet", "mmengine", "mmcv"):

@@ -9,7 +9,7 @@ from distill.errors import UserError, unknown_name
 from heads.mmdet.mmcv_ops import ensure_mmcv_ops
 
 _DELETE = "_delete_"
-_SUPPRESSION = ("split_thr", "class_agnostic")  # read by mmcv.ops.batched_nms, which passes on the rest
+_BATCHED_NMS = ("split_thr", "class_agnostic")  # read by mmcv.ops.batched_nms, which passes on the rest
 
 
 def apply_overrides(config: dict[str, Any], overrides: dict[str, Any], owner: str) -> dict[str, Any]:
@@ -114,8 +114,8 @@ def _accepted(kind: Any) -> list[str] | None:
     with DefaultScope.overwrite_default_scope("mmdet"):
         found = MODELS.get(kind) or TASK_UTILS.get(kind)
     if found is None:
-        operator = getattr(mmcv.ops, kind, None)
-        return None if operator is None else [*inspect.signature(operator).parameters, *_SUPPRESSION]
+        operator = vars(mmcv.ops).get(kind)
+        return None if operator is None else [*inspect.signature(operator).parameters, *_BATCHED_NMS]
     names: dict[str, None] = {}
     for base in inspect.getmro(found):
         if "__init__" not in vars(base):

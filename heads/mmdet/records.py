@@ -1,4 +1,4 @@
-"""Targets in MMDetection's records.
+"""Targets as MMDetection's records.
 
 Axes: N instances, H W pixels. Boxes are (x1, y1, x2, y2) in pixels.
 """
@@ -12,7 +12,7 @@ from distill.contracts import Target
 
 
 def image_record(target: Target) -> Any:
-    """An image without ground truth: of the target, `image_id`, `size` and `original_size` are read."""
+    """Record of an image without ground truth; `image_id`, `size` and `original_size` of the target are read."""
     from mmdet.structures import DetDataSample
 
     (height, width), (original_height, original_width) = target.size, target.original_size
@@ -27,7 +27,7 @@ def image_record(target: Target) -> Any:
 
 
 def proposal_record(target: Target, padded: tuple[int, int]) -> Any:
-    """What trains the proposals: boxes of a single class, "object".
+    """Record that trains the proposals: boxes of a single class, "object".
 
     Args:
         target: Ground truth of the image.
@@ -42,7 +42,7 @@ def proposal_record(target: Target, padded: tuple[int, int]) -> Any:
 
 
 def region_record(target: Target, padded: tuple[int, int]) -> Any:
-    """What trains the second stage: boxes, classes and masks.
+    """Record that trains the second stage: boxes, classes and masks.
 
     Args:
         target: Ground truth of the image.

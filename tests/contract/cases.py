@@ -1,4 +1,4 @@
-"""Every student, teacher and head as small as it comes. A component of the registries without a case fails the suite.
+"""Every student, teacher and head as small as it comes: those that the packages hold, built with their `smoke_args`.
 
 Cases say what a component may do that others may not, and why; everything else is demanded of all alike.
 """
@@ -6,7 +6,6 @@ Cases say what a component may do that others may not, and why; everything else 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from inspect import signature
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -19,12 +18,11 @@ from torch import Tensor, nn
 import heads
 import students
 import teachers
-from distill.contracts import FeatureInfo
+from distill.contracts import Component, DecoderBase, FeatureInfo, HeadBase, StudentBase, TeacherBase
 from students import efficientvit
 
 CLASSES = ("ship", "plane", "tank")
 NARROW_SAM = {"embed_dim": 32, "depth": 2, "num_heads": 2, "global_attn_indexes": (1,)}
-NARROW_VIT = {"img_size": 64, "patch_size": 16, "embed_dim": 32, "depth": 2, "num_heads": 2}
 _VIT_STUDENT = {"img_size": 64, "patch_size": 16, "depth": 3, "dynamic_img_size": True, "dynamic_img_pad": True}
 
 
@@ -47,34 +45,60 @@ class Case:
     reads: int = 0
 
 
-STUDENTS = {
-    "RS4D": Case("RS4D", {"variant": "tiny", "image_size": 64, "patch_size": 8}, freezing={"frozen_layers": 3}),
-    "LALE": Case("LALE", {"variant": "S1"}, of_one_map=("norms.0.", "norms.1.", "norms.2.", "norms.3.")),
-    "EfficientViT": Case("EfficientViT", {"variant": "b0"}),
-    "EfficientViT, two maps, half precision": Case(
-        "EfficientViT", {"variant": "b0", "out_indices": [1, 2], "norm_eps": 1e-3, "attention_precision": "input"}
-    ),
-    "EfficientViTSAM": Case("EfficientViTSAM", {"variant": "l0", "half_resolution": True}),
-    # timm starts residual branches at zero, and what lies behind a zero has no gradient in the first step.
-    "convolutions of timm": Case(
-        "TimmStudent", {"name": "resnet10t", "out_indices": [1, 2, 3, 4], "options": {"zero_init_last": False}}
-    ),
-    # Without padding timm's transformers take whole patches alone.
-    "transformer of timm": Case("TimmStudent", {"name": "vit_tiny_patch16_224", "options": _VIT_STUDENT}),
-}
-TEACHERS = {
-    "CNN": Case("CNN", {"name": "test_convnext", "stages": [1, 3]}),
-    "SAM": Case("SAM", {"image_size": 64, "blocks": [0]}),
-    # Without the teacher's padding this student would drop the rest of a division.
-    "Segmenter": Case(
-        "Segmenter",
-        {
-            "backbone": partial(students.TimmStudent, "test_convnext"),
-            "head": partial(heads.LALEDecoder, channels=16),
-        },
-    ),
-    "ViT": Case("ViT", {"name": "vit_tiny_patch16_224", "blocks": [1], "options": NARROW_VIT}),
-}
+def components(package: ModuleType) -> dict[str, type[Component]]:
+    """The component classes of a package."""
+    members = {name: getattr(package, name) for name in package.__all__}
+    return {name: member for name, member in members.items() if isinstance(member, type)}
+
+
+def with_smoke_args(package: ModuleType, special: dict[str, Case]) -> dict[str, Case]:
+    """A case for every component of a package: those in `special`, the others with their own `smoke_args`.
+
+    Raises:
+        LookupError: A component has no case and defines no `smoke_args`.
+    """
+    cases = dict(special)
+    for name, component in components(package).items():
+        if any(case.name == name for case in special.values()):
+            continue
+        if not any("smoke_args" in vars(parent) for parent in component.__mro__ if parent not in _CONTRACTS):
+            raise LookupError(
+                f"{package.__name__}.{name} has no smoke_args: give the class a classmethod smoke_args that returns "
+                "the arguments of a small one, so that tests/contract can build it"
+            )
+        cases[name] = Case(name, component.smoke_args())
+    return cases
+
+
+_CONTRACTS = (Component, StudentBase, TeacherBase, HeadBase, DecoderBase)
+STUDENTS = with_smoke_args(
+    students,
+    {
+        "RS4D": Case("RS4D", students.RS4D.smoke_args(), freezing={"frozen_layers": 3}),
+        "LALE": Case("LALE", students.LALE.smoke_args(), of_one_map=("norms.0.", "norms.1.", "norms.2.", "norms.3.")),
+        "EfficientViT": Case("EfficientViT", students.EfficientViT.smoke_args()),
+        "EfficientViT, two maps, half precision": Case(
+            "EfficientViT", {"variant": "b0", "out_indices": [1, 2], "norm_eps": 1e-3, "attention_precision": "input"}
+        ),
+        "convolutions of timm": Case("TimmStudent", students.TimmStudent.smoke_args()),
+        # Without padding timm's transformers take whole patches alone.
+        "transformer of timm": Case("TimmStudent", {"name": "vit_tiny_patch16_224", "options": _VIT_STUDENT}),
+    },
+)
+TEACHERS = with_smoke_args(
+    teachers,
+    {
+        # It is built from a run: `build_teacher` writes one. Without the teacher's padding this student would drop the
+        # rest of a division.
+        "Segmenter": Case(
+            "Segmenter",
+            {
+                "backbone": partial(students.TimmStudent, "test_convnext"),
+                "head": partial(heads.LALEDecoder, channels=16),
+            },
+        ),
+    },
+)
 _TWO_STAGE = {
     "neck_channels": 32,
     "fc_channels": 64,
@@ -83,62 +107,51 @@ _TWO_STAGE = {
     "score_threshold": 0.0,
     "max_detections": 10,
 }
-HEADS = {
-    "CascadeMaskRCNN": Case("CascadeMaskRCNN", {**_TWO_STAGE, "mask_convs": 1}),
-    "DenseMasks": Case("DenseMasks", {}, reads=1),
-    "FPNDecoder": Case("FPNDecoder", {"channels": 32, "segmentation_channels": 32}),
-    "LALEDecoder": Case("LALEDecoder", {"channels": 32}),
-    "MaskRCNN": Case("MaskRCNN", {**_TWO_STAGE, "mask_convs": 1}),
-    "RSPrompter": Case("RSPrompter", {**_TWO_STAGE, "decoder_channels": 32, "mask_points": 256}),
-    "SegHead": Case("SegHead", {}, reads=3),
-    "UPerNet": Case("UPerNet", {"channels": 16}),
-}
+HEADS = with_smoke_args(
+    heads,
+    {
+        "CascadeMaskRCNN": Case("CascadeMaskRCNN", {**_TWO_STAGE, "mask_convs": 1}),
+        "DenseMasks": Case("DenseMasks", {}, reads=1),
+        "FPNDecoder": Case("FPNDecoder", {"channels": 32, "segmentation_channels": 32}),
+        "LALEDecoder": Case("LALEDecoder", {"channels": 32}),
+        "MaskRCNN": Case("MaskRCNN", {**_TWO_STAGE, "mask_convs": 1}),
+        "RSPrompter": Case("RSPrompter", {**_TWO_STAGE, "decoder_channels": 32, "mask_points": 256}),
+        "SegHead": Case("SegHead", {}, reads=3),
+        "UPerNet": Case("UPerNet", {"channels": 16}),
+    },
+)
 
 
-def components(package: ModuleType) -> dict[str, type[nn.Module]]:
-    """The classes of a registry."""
-    members = {name: getattr(package, name) for name in package.__all__}
-    return {name: member for name, member in members.items() if isinstance(member, type)}
+def overriding(method: str) -> list[str]:
+    """Cases of students whose class does what `StudentBase` only does for those that cannot."""
+    default = getattr(StudentBase, method)
+    return [name for name, case in STUDENTS.items() if getattr(getattr(students, case.name), method) is not default]
 
 
-def names_without_a_case() -> set[str]:
-    """Components that no case stands for."""
-    registries = ((students, STUDENTS), (teachers, TEACHERS), (heads, HEADS))
-    return {
-        f"{package.__name__}.{name}"
-        for package, cases in registries
-        for name in components(package).keys() - {case.name for case in cases.values()}
-    }
-
-
-def having(method: str, argument: str = "") -> list[str]:
-    """Cases of students that have a method, and whose method has an argument that starts like this."""
-    return [
-        name
-        for name, case in STUDENTS.items()
-        if (function := getattr(getattr(students, case.name), method, None))
-        and any(parameter.startswith(argument) for parameter in signature(function).parameters)
-    ]
-
-
-def build_student(case: Case, seed: int = 0, **arguments: Any) -> nn.Module:
+def build_student(case: Case, seed: int = 0, **arguments: Any) -> StudentBase:
     """The student of a case in eval mode."""
     torch.manual_seed(seed)
-    student: nn.Module = getattr(students, case.name)(**case.arguments, **arguments)
+    student: StudentBase = getattr(students, case.name)(**case.arguments, **arguments)
     return student.eval()
 
 
-def build_head(case: Case, info: FeatureInfo, seed: int = 0, class_names: Sequence[str] = CLASSES) -> nn.Module:
+def build_head(case: Case, info: FeatureInfo, seed: int = 0, class_names: Sequence[str] = CLASSES) -> Any:
     """The head of a case in eval mode."""
     torch.manual_seed(seed)
-    head: nn.Module = getattr(heads, case.name)(info, list(class_names), **case.arguments)
+    head: HeadBase | DecoderBase = getattr(heads, case.name)(info, list(class_names), **case.arguments)
     return head.eval()
 
 
-def build_teacher(case: Case, folder: Path, seed: int = 0) -> nn.Module:
+def build_teacher(case: Case, folder: Path, seed: int = 0) -> TeacherBase:
     """The teacher of a case on random weights, all of which matter; needs the fixture `narrow`."""
     torch.manual_seed(seed)
     encoder: Any
+    if case.name not in ("CNN", "SAM", "Segmenter", "ViT"):
+        other: TeacherBase = getattr(teachers, case.name)(**case.arguments)
+        with torch.no_grad():
+            for parameter in other.parameters():
+                parameter.add_(0.2 * torch.randn_like(parameter))
+        return other
     if case.name == "SAM":
         encoder = timm.create_model("samvit_base_patch16", num_classes=0, img_size=case.arguments["image_size"])
     elif case.name == "Segmenter":
@@ -153,7 +166,7 @@ def build_teacher(case: Case, folder: Path, seed: int = 0) -> nn.Module:
     if case.name == "Segmenter":
         content = {"state_dict": content, "class_names": list(CLASSES), "global_step": 1}
     torch.save(content, folder / f"{seed}.pth")
-    teacher: nn.Module = getattr(teachers, case.name)(**case.arguments, checkpoint=str(folder / f"{seed}.pth"))
+    teacher: TeacherBase = getattr(teachers, case.name)(**case.arguments, checkpoint=str(folder / f"{seed}.pth"))
     return teacher
 
 

@@ -1,8 +1,8 @@
 """Narrow variants for the whole suite, and the student of a case."""
 
 import pytest
-from torch import nn
 
+from distill.contracts import StudentBase
 from tests.contract.cases import STUDENTS, Case, build_student, narrow
 
 
@@ -17,6 +17,6 @@ def student_case(request: pytest.FixtureRequest) -> Case:
 
 
 @pytest.fixture
-def student(student_case: Case) -> nn.Module:
+def student(student_case: Case) -> StudentBase:
     """In eval mode."""
     return build_student(student_case)

@@ -11,10 +11,11 @@ import pytest
 import pytorch_lightning as pl
 import torch
 import yaml
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
+from distill.contracts import TeacherBase
 from distill.recipe.find import shipped
 from distill.tasks.corruption import CorruptionSettings
 from distill.tasks.distillation import DistillationModule
@@ -35,10 +36,8 @@ def distillations() -> dict[str, dict[str, Any]]:
 RECIPES = distillations()
 
 
-class Stripes(nn.Module):
+class Stripes(TeacherBase):
     """A teacher of one map, functions of each patch's mean."""
-
-    digest = "0"
 
     def __init__(self, target: str, channels: int) -> None:
         super().__init__()
@@ -68,7 +67,7 @@ def test_takes_a_step(name: str, student_case: Case) -> None:
     given, trainer = recipe["model"]["init_args"], recipe["trainer"]
     student = build_student(student_case).train()
     corruption = CorruptionSettings(**given["corruption"])
-    if not hasattr(student, "embed_dim"):
+    if student.token_channels is None:
         corruption.level = "image"
     module = DistillationModule(
         Stripes(given["target"], CHANNELS[given["teacher"]["class_path"]]),

@@ -1,6 +1,7 @@
-"""Every component has a case, and a constructor that a recipe can call."""
+"""Every component that the packages hold is found, and has a constructor that a recipe can call."""
 
 import inspect
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -9,7 +10,10 @@ from torch import nn
 import heads
 import students
 import teachers
-from tests.contract.cases import components, names_without_a_case
+from distill.contracts import Component, DecoderBase, HeadBase, StudentBase, TeacherBase
+from distill.discovery import classes_in
+from distill.errors import UserError
+from tests.contract.cases import components, with_smoke_args
 
 EVERY = [
     pytest.param(member, id=f"{package.__name__}.{name}")
@@ -18,8 +22,42 @@ EVERY = [
 ]
 
 
-def test_every_component_has_a_case() -> None:
-    assert not names_without_a_case(), "add it to tests/contract/cases.py"
+def test_a_component_without_smoke_args_is_named() -> None:
+    class Bare(StudentBase):
+        pass
+
+    package = ModuleType("mine")
+    vars(package).update(__all__=["Bare"], Bare=Bare)
+    with pytest.raises(LookupError, match=r"mine\.Bare has no smoke_args"):
+        with_smoke_args(package, {})
+
+
+@pytest.mark.parametrize(
+    ("package", "bases"), [(students, StudentBase), (teachers, TeacherBase), (heads, (HeadBase, DecoderBase))]
+)
+def test_what_reading_the_sources_finds_are_the_components(
+    package: ModuleType, bases: type[Component] | tuple[type[Component], ...]
+) -> None:
+    assert all(issubclass(component, bases) for component in components(package).values())
+
+
+def test_components_are_found_in_the_files_of_a_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "mine"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "shared.py").write_text("class Shared(contracts.StudentBase, ABC):\n    pass\n", encoding="utf-8")
+    (package / "one.py").write_text("class One(Shared):\n    pass\nclass _Part(Shared):\n    pass\n", encoding="utf-8")
+    (package / "_old.py").write_text("class Old(StudentBase):\n    pass\n", encoding="utf-8")
+    (package / "two.py").write_text("class Two(One):\n    pass\nclass Other(Module):\n    pass\n", encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    find = classes_in.__wrapped__
+    assert find("mine", "StudentBase") == {"One": "mine.one", "Two": "mine.two"}
+    (package / "three.py").write_text("class One(StudentBase):\n    pass\n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"mine\.one and mine\.three both define One"):
+        find("mine", "StudentBase")
+    (package / "three.py").write_text("class One(:\n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"three\.py, line 1, is not valid Python"):
+        find("mine", "StudentBase")
 
 
 @pytest.mark.parametrize("package", [students, teachers, heads])

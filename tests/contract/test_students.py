@@ -15,7 +15,7 @@ from distill.contracts import StudentBase
 from distill.errors import UserError
 from distill.evaluation.cost import count_macs
 from distill.weights import load_student, write_weights
-from tests.contract.cases import STUDENTS, Case, assert_reached, build_student, distance, having, images
+from tests.contract.cases import STUDENTS, Case, assert_reached, build_student, distance, images, overriding
 
 SIZES = [(64, 96), (33, 50), (70, 41), (1, 1)]
 ODD = (50, 37)
@@ -39,7 +39,7 @@ def weighted_sum(maps: list[Tensor]) -> Tensor:
 
 
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
-def test_maps_are_what_feature_info_announces(student: nn.Module, size: tuple[int, int]) -> None:
+def test_maps_are_what_feature_info_announces(student: StudentBase, size: tuple[int, int]) -> None:
     """At any size; grids round up."""
     assert isinstance(student, StudentBase)
     strides = list(student.feature_info.reduction())
@@ -53,14 +53,14 @@ def test_maps_are_what_feature_info_announces(student: nn.Module, size: tuple[in
     assert all(feature.dtype == torch.float32 and feature.isfinite().all() for feature in maps)
 
 
-def test_statistics(student: nn.Module) -> None:
+def test_statistics(student: StudentBase) -> None:
     """Whoever calls a student normalises with these."""
     for statistics in (student.mean, student.std):
         assert len(statistics) == 3
         assert all(0 < value < 1 for value in statistics)
 
 
-def test_training_and_eval_mode(student: nn.Module) -> None:
+def test_training_and_eval_mode(student: StudentBase) -> None:
     """Eval mode repeats itself and changes nothing; without batch norms, training mode is the same."""
     normed = any(isinstance(module, _BatchNorm) for module in student.modules())
     before = {name: tensor.clone() for name, tensor in student.state_dict().items()}
@@ -77,19 +77,19 @@ def test_training_and_eval_mode(student: nn.Module) -> None:
 
 @pytest.mark.parametrize("training", [False, True], ids=["eval", "training"])
 @pytest.mark.parametrize("autocast", [False, True], ids=["float32", "bfloat16"])
-def test_a_gradient_reaches_every_parameter(student: nn.Module, autocast: bool, training: bool) -> None:
+def test_a_gradient_reaches_every_parameter(student: StudentBase, autocast: bool, training: bool) -> None:
     with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
         loss = weighted_sum(student.train(training)(images()))
     loss.backward()
     assert_reached(student)
 
 
-def test_nothing_of_a_frozen_student_is_in_the_graph(student: nn.Module) -> None:
+def test_nothing_of_a_frozen_student_is_in_the_graph(student: StudentBase) -> None:
     student.requires_grad_(False)
     assert not any(feature.requires_grad for feature in student(images()))
 
 
-@pytest.mark.parametrize("name", having("__init__", "frozen"))
+@pytest.mark.parametrize("name", [name for name, case in STUDENTS.items() if case.freezing])
 def test_frozen_parts_stay(name: str) -> None:
     student = build_student(STUDENTS[name], **STUDENTS[name].freezing)
     before = {name: parameter.clone() for name, parameter in student.named_parameters()}
@@ -103,7 +103,7 @@ def test_frozen_parts_stay(name: str) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16], ids=["double", "bfloat16"])
-def test_weights_of_another_precision(student: nn.Module, dtype: torch.dtype) -> None:
+def test_weights_of_another_precision(student: StudentBase, dtype: torch.dtype) -> None:
     expected = student(images())
     maps = student.to(dtype)(images().to(dtype))
     for one, other in zip(maps, expected, strict=True):
@@ -111,7 +111,7 @@ def test_weights_of_another_precision(student: nn.Module, dtype: torch.dtype) ->
         assert distance(one, other) < (1e-4 if dtype == torch.float64 else 0.1)
 
 
-def test_bfloat16_autocast(student: nn.Module) -> None:
+def test_bfloat16_autocast(student: StudentBase) -> None:
     expected = student(images())
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         maps = student(images())
@@ -120,7 +120,7 @@ def test_bfloat16_autocast(student: nn.Module) -> None:
         assert distance(one, other) < 0.05
 
 
-def test_a_state_dict_is_all_of_the_student(student_case: Case, student: nn.Module) -> None:
+def test_a_state_dict_is_all_of_the_student(student_case: Case, student: StudentBase) -> None:
     student.train()(images())  # moves what batch norms remember
     expected = student.eval()(images())
     other = build_student(student_case, seed=9)
@@ -129,7 +129,7 @@ def test_a_state_dict_is_all_of_the_student(student_case: Case, student: nn.Modu
     assert_equal(other(images()), expected)
 
 
-def test_an_exported_file_rebuilds_the_student(student_case: Case, student: nn.Module, tmp_path: Path) -> None:
+def test_an_exported_file_rebuilds_the_student(student_case: Case, student: StudentBase, tmp_path: Path) -> None:
     student.train()(images())
     expected = student.eval()(images())
     path = tmp_path / "student.safetensors"
@@ -147,7 +147,9 @@ def test_an_exported_file_rebuilds_the_student(student_case: Case, student: nn.M
 
 
 @pytest.mark.parametrize("prefix", ["student.", "model.student.", "_orig_mod."])
-def test_weights_are_found_under_prefixes(student_case: Case, student: nn.Module, prefix: str, tmp_path: Path) -> None:
+def test_weights_are_found_under_prefixes(
+    student_case: Case, student: StudentBase, prefix: str, tmp_path: Path
+) -> None:
     """Of a training state of this project, which holds the adapter too, of others and of `torch.compile`."""
     moved = {f"{prefix}{name}": tensor for name, tensor in student.state_dict().items()}
     moved |= {"adapter.projection.weight": torch.zeros(3, 3)} if prefix != "_orig_mod." else {}
@@ -164,28 +166,28 @@ def test_the_seed_determines_the_weights(student_case: Case) -> None:
     assert not all(torch.equal(first[name], other[name]) for name in first)
 
 
-def test_compiles_in_one_graph(student: nn.Module) -> None:
+def test_compiles_in_one_graph(student: StudentBase) -> None:
     torch._dynamo.reset()
     compiled = torch.compile(student, backend="aot_eager", fullgraph=True)
     with torch.no_grad():
         assert_close(compiled(images(*ODD)), student(images(*ODD)))
 
 
-def test_channels_last(student: nn.Module) -> None:
+def test_channels_last(student: StudentBase) -> None:
     expected = student(images(*ODD))
     lasting = images(*ODD).contiguous(memory_format=torch.channels_last)
     assert_close(student(lasting), expected)
     assert_close(student.to(memory_format=torch.channels_last)(lasting), expected)
 
 
-def test_images_of_a_batch_do_not_see_each_other(student: nn.Module) -> None:
+def test_images_of_a_batch_do_not_see_each_other(student: StudentBase) -> None:
     both = student(images(*ODD))
     for index in range(2):
         alone = student(images(*ODD)[index : index + 1])
         assert_close([feature[index : index + 1] for feature in both], alone)
 
 
-@pytest.mark.parametrize("name", having("__init__", "checkpointing"))
+@pytest.mark.parametrize("name", overriding("set_grad_checkpointing"))
 def test_checkpointing_changes_memory_alone(name: str) -> None:
     def trained(checkpointing: bool) -> tuple[list[Tensor], list[Tensor], int]:
         """Maps, gradients, and the bytes that autograd keeps for them."""
@@ -196,7 +198,8 @@ def test_checkpointing_changes_memory_alone(name: str) -> None:
             kept += tensor.nbytes
             return tensor
 
-        student = build_student(STUDENTS[name], checkpointing=checkpointing).train()
+        student = build_student(STUDENTS[name]).train()
+        student.set_grad_checkpointing(checkpointing)
         with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
             maps = student(images())
         return maps, list(torch.autograd.grad(weighted_sum(maps), list(student.parameters()))), kept
@@ -206,39 +209,55 @@ def test_checkpointing_changes_memory_alone(name: str) -> None:
     for one, other in zip(lean[1], plain[1], strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
     assert lean[2] < 0.8 * plain[2]
-    student = build_student(STUDENTS[name], checkpointing=True)
+    student = build_student(STUDENTS[name])
+    student.set_grad_checkpointing()
     with torch.no_grad():
         assert_equal(student(images()), build_student(STUDENTS[name])(images()))
 
 
-@pytest.mark.parametrize("name", having("forward", "corrupt"))
+@pytest.mark.parametrize("name", overriding("forward_corrupted"))
 def test_tokens_can_be_corrupted(name: str) -> None:
     """Handed back as they are, nothing changes."""
     student, seen = build_student(STUDENTS[name]), []
 
-    def look(tokens: Tensor) -> Tensor:
+    def look(tokens: Tensor) -> tuple[Tensor, Tensor]:
         seen.append(tokens)
-        return tokens
+        return tokens, torch.arange(tokens[..., 0].numel()).view(tokens.shape[:2]) % 2 == 0
+
+    def erase(tokens: Tensor) -> tuple[Tensor, Tensor]:
+        return torch.zeros_like(tokens), torch.ones(tokens.shape[:2], dtype=torch.bool)
 
     expected = student(images(*ODD))
-    assert_close(student(images(*ODD), corrupt=look), expected)
+    maps, touched = student.forward_corrupted(images(*ODD), look)
+    assert_close(maps, expected)
     assert seen[0].ndim == 3
     assert seen[0].shape[::2] == (2, student.token_channels)
-    assert not torch.allclose(student(images(*ODD), corrupt=torch.zeros_like)[-1], expected[-1], atol=1e-3)
+    assert torch.equal(touched, look(seen[0])[1])
+    assert not torch.allclose(student.forward_corrupted(images(*ODD), erase)[0][-1], expected[-1], atol=1e-3)
 
 
-def test_only_students_with_tokens_name_their_channels(student_case: Case, student: nn.Module) -> None:
-    assert hasattr(student, "embed_dim") == (student_case in [STUDENTS[name] for name in having("forward", "corrupt")])
+def test_only_students_with_tokens_name_their_channels(student_case: Case, student: StudentBase) -> None:
+    with_tokens = [STUDENTS[name] for name in overriding("forward_corrupted")]
+    assert (student.token_channels is not None) == (student_case in with_tokens)
+    if student.token_channels is None:
+        with pytest.raises(NotImplementedError, match="has no tokens"):
+            student.forward_corrupted(images(), lambda tokens: (tokens, tokens[..., 0] > 0))
 
 
-@pytest.mark.parametrize("name", having("rescale_output"))
+def test_a_recipe_can_name_it(student_case: Case, student: StudentBase) -> None:
+    assert student.class_path == f"students.{student_case.name}"
+    assert student.is_project_student
+    assert student.label.startswith(student_case.name)
+
+
+@pytest.mark.parametrize("name", overriding("rescale_output"))
 def test_output_starts_at_the_scale_it_is_told(name: str) -> None:
     student = build_student(STUDENTS[name])
     student.rescale_output(0.16)
     assert student(images())[-1].square().mean().sqrt().item() == pytest.approx(0.16, rel=1e-3)
 
 
-@pytest.mark.parametrize("name", having("no_weight_decay"))
+@pytest.mark.parametrize("name", overriding("no_weight_decay"))
 def test_parameters_without_decay_exist(name: str) -> None:
     student = build_student(STUDENTS[name])
     assert student.no_weight_decay()

@@ -30,7 +30,7 @@ def case(request: pytest.FixtureRequest) -> Case:
 
 
 @pytest.fixture
-def teacher(case: Case, tmp_path: Path) -> nn.Module:
+def teacher(case: Case, tmp_path: Path) -> TeacherBase:
     return build_teacher(case, tmp_path)
 
 
@@ -41,11 +41,10 @@ def assert_close(features: dict[str, Tensor], expected: dict[str, Tensor]) -> No
 
 
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
-def test_features_are_what_it_announces(teacher: nn.Module, size: tuple[int, int]) -> None:
+def test_features_are_what_it_announces(teacher: TeacherBase, size: tuple[int, int]) -> None:
     """At any size; grids round up."""
     assert isinstance(teacher, TeacherBase)
     features = teacher(pixels(*size))
-    assert len(features) == 2
     assert {name: tuple(feature.shape) for name, feature in features.items()} == {
         name: (2, channels, -(-size[0] // teacher.reduction[name]), -(-size[1] // teacher.reduction[name]))
         for name, channels in teacher.channels.items()
@@ -53,14 +52,14 @@ def test_features_are_what_it_announces(teacher: nn.Module, size: tuple[int, int
     assert all(feature.dtype == torch.float32 and feature.isfinite().all() for feature in features.values())
 
 
-def test_never_trains(teacher: nn.Module) -> None:
+def test_never_trains(teacher: TeacherBase) -> None:
     parent = nn.Sequential(teacher).train()
     assert parent.training
     assert not any(part.training for part in teacher.modules())
     assert not any(parameter.requires_grad for parameter in teacher.parameters())
 
 
-def test_is_a_constant_in_the_graph(teacher: nn.Module) -> None:
+def test_is_a_constant_in_the_graph(teacher: TeacherBase) -> None:
     inputs, weight = pixels().requires_grad_(), torch.ones((), requires_grad=True)
     for feature in teacher(inputs).values():
         assert not feature.requires_grad
@@ -70,14 +69,14 @@ def test_is_a_constant_in_the_graph(teacher: nn.Module) -> None:
     assert inputs.grad is None
 
 
-def test_is_shared_by_deep_copies(teacher: nn.Module) -> None:
+def test_is_shared_by_deep_copies(teacher: TeacherBase) -> None:
     parent = nn.Sequential(teacher, nn.Linear(1, 1))
     twin = copy.deepcopy(parent)
     assert twin[0] is teacher
     assert twin[1] is not parent[1]
 
 
-def test_repeats_itself_and_changes_nothing(teacher: nn.Module) -> None:
+def test_repeats_itself_and_changes_nothing(teacher: TeacherBase) -> None:
     before = teacher.digest
     first, second = teacher(pixels()), teacher(pixels())
     assert all(torch.equal(first[name], second[name]) for name in first)
@@ -90,7 +89,8 @@ def test_building_leaves_random_numbers_alone(case: Case, tmp_path: Path) -> Non
     torch.manual_seed(7)
     expected = torch.rand(3)
     torch.manual_seed(7)
-    getattr(teachers, case.name)(**case.arguments, checkpoint=str(tmp_path / "0.pth"))
+    checkpoint = {"checkpoint": str(tmp_path / "0.pth")} if (tmp_path / "0.pth").exists() else {}
+    getattr(teachers, case.name)(**case.arguments, **checkpoint)
     assert torch.equal(torch.rand(3), expected)
 
 
@@ -105,7 +105,7 @@ def test_the_digest_names_the_weights(case: Case, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("prefix", ["teacher.", "module.teacher.backbone.", "_orig_mod.", "model."])
-@pytest.mark.parametrize("name", [name for name in TEACHERS if name != "Segmenter"])  # it reads whole training states
+@pytest.mark.parametrize("name", ["CNN", "SAM", "ViT"])  # a Segmenter reads whole training states
 def test_weights_are_found_under_prefixes(name: str, prefix: str, tmp_path: Path) -> None:
     """Beside a head, and a network of another width."""
     first = build_teacher(TEACHERS[name], tmp_path)
@@ -122,7 +122,7 @@ def test_weights_are_found_under_prefixes(name: str, prefix: str, tmp_path: Path
     assert "\n" not in str(caught.value)
 
 
-def test_bfloat16_autocast(teacher: nn.Module) -> None:
+def test_bfloat16_autocast(teacher: TeacherBase) -> None:
     expected = teacher(pixels())
     with torch.autocast("cpu", torch.bfloat16):
         features = teacher(pixels())
@@ -131,18 +131,18 @@ def test_bfloat16_autocast(teacher: nn.Module) -> None:
         assert distance(feature, expected[name]) < 0.05
 
 
-def test_compiles_in_one_graph(teacher: nn.Module) -> None:
+def test_compiles_in_one_graph(teacher: TeacherBase) -> None:
     torch._dynamo.reset()
     compiled = torch.compile(teacher, backend="aot_eager", fullgraph=True)
     assert_close(compiled(pixels(*ODD)), teacher(pixels(*ODD)))
 
 
-def test_channels_last(teacher: nn.Module) -> None:
+def test_channels_last(teacher: TeacherBase) -> None:
     expected = teacher(pixels(*ODD))
     assert_close(teacher(pixels(*ODD).contiguous(memory_format=torch.channels_last)), expected)
 
 
-def test_images_of_a_batch_do_not_see_each_other(teacher: nn.Module) -> None:
+def test_images_of_a_batch_do_not_see_each_other(teacher: TeacherBase) -> None:
     both = teacher(pixels(*ODD))
     for index in range(2):
         alone = teacher(pixels(*ODD)[index : index + 1])
@@ -154,6 +154,6 @@ def test_images_of_a_batch_do_not_see_each_other(teacher: nn.Module) -> None:
     [torch.rand(1, 4, 64, 64), torch.rand(3, 64, 64), torch.zeros(1, 3, 64, 64, dtype=torch.uint8)],
     ids=["four bands", "no batch", "bytes"],
 )
-def test_refuses_anything_but_float_rgb(teacher: nn.Module, images: Tensor) -> None:
+def test_refuses_anything_but_float_rgb(teacher: TeacherBase, images: Tensor) -> None:
     with pytest.raises(UserError, match=r"takes float RGB images in \[0, 1\]"):
         teacher(images)

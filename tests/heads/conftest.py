@@ -1,4 +1,4 @@
-"""A student of a few convolutions, small heads, and images of coloured rectangles that they can learn by heart."""
+"""A student of a few convolutions, small heads, and images of coloured rectangles that they can overfit."""
 
 from collections.abc import Callable
 

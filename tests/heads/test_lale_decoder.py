@@ -11,10 +11,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from distill.errors import UserError
 from distill.evaluation.cost import count_macs
+from distill.layers import StarReLU
 from distill.weights import write_weights
-from heads.lale_decoder import LALEDecoder, StarReLU
+from heads import LALEDecoder
 from students import LALE, RS4D
-from students.lale_blocks import StarReLU as EncoderStarReLU
 
 CLASSES = ["tree", "shrub", "grass", "crop", "built-up", "barren", "water"]
 PARAMETERS = {"S1": 1_567_461, "S2": 2_612_685, "S3": 3_657_909, "S4": 4_703_133}
@@ -123,7 +123,7 @@ def test_layers_behind_the_fusion() -> None:
     projected = [F.conv2d(x, state[f"project.{i}.weight"], state[f"project.{i}.bias"]) for i, x in enumerate(maps)]
     grown = [F.interpolate(p, (13, 10), mode="bilinear", align_corners=False) for p in projected]
     mixed = F.conv2d(torch.cat(grown, 1), state["mix.weight"]) / (1 + 1e-5) ** 0.5  # as a fresh batch norm does
-    expected = F.conv2d(EncoderStarReLU()(mixed), state["classify.weight"], state["classify.bias"])
+    expected = F.conv2d(StarReLU()(mixed), state["classify.weight"], state["classify.bias"])
     torch.testing.assert_close(decoder(maps), expected, rtol=1e-4, atol=1e-5)
 
 
@@ -140,14 +140,6 @@ def test_maps_of_one_stride() -> None:
     logits = decoder(student(torch.randn(2, 3, 33, 40)))
     assert logits.shape == (2, 2, 5, 5)
     assert decoder.stride == 8
-
-
-def test_star_relu_is_the_encoders() -> None:
-    x = torch.randn(5, 7)
-    assert torch.equal(StarReLU(2.0, -1.0)(x), EncoderStarReLU(2.0, -1.0)(x))
-    assert build().activation.state_dict() == EncoderStarReLU().state_dict()
-    low = StarReLU(1e-3, 0.0)(torch.tensor([300.0], dtype=torch.float16))  # its square is beyond float16
-    assert low.item() == pytest.approx(90, rel=1e-3)
 
 
 def test_compiles_with_the_encoder() -> None:
@@ -176,7 +168,7 @@ def test_bad_arguments(maps: Any) -> None:
         LALEDecoder(maps([8, 8], [8, 4]), CLASSES)
 
 
-def test_learns_two_images_by_heart() -> None:
+def test_overfits_two_images() -> None:
     torch.manual_seed(0)
     model, images = Segmenter().train(), torch.randn(2, 3, 32, 32)
     truth = F.interpolate(torch.randint(7, (2, 1, 4, 4)).float(), scale_factor=8)[:, 0].long()

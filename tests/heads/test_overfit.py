@@ -1,4 +1,4 @@
-"""Study: each head learns eight real images by heart. An untrained or mis-wired part cannot reach the bar.
+"""Overfitting check: each head on eight real images. An untrained or mis-wired part cannot reach the bar.
 
 Runs the shipped CPU recipes end to end, `distill fit` then `distill test`, on a subset that is its own test set.
 Run with `pytest -m slow tests/heads/test_overfit.py -n 0 -s`; needs NWPU VHR-10.
@@ -45,7 +45,7 @@ def largest_objects(content: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def learn_by_heart(name: str, folder: Path, steps: int) -> dict[str, float]:
+def overfit(name: str, folder: Path, steps: int) -> dict[str, float]:
     """Scores of the recipe `name` after `steps` steps on the eight images, scored on them."""
     subset = folder / "eight.json"
     subset.write_text(json.dumps(largest_objects(json.loads((NWPU_ROOT / "annotations/train.json").read_text()))))
@@ -76,7 +76,7 @@ def learn_by_heart(name: str, folder: Path, steps: int) -> dict[str, float]:
 @pytest.mark.slow
 @pytest.mark.skipif(not NWPU_ROOT.is_dir(), reason="needs NWPU VHR-10 in ../shared/data/nwpu")
 @pytest.mark.parametrize("name", ["nwpu_mask_rcnn_cpu", "nwpu_cascade_cpu", "nwpu_prompt_cpu"])
-def test_eight_images_are_learned_by_heart(name: str, tmp_path: Path) -> None:
-    scores = learn_by_heart(name, tmp_path, STEPS)
+def test_eight_images_are_overfitted(name: str, tmp_path: Path) -> None:
+    scores = overfit(name, tmp_path, STEPS)
     print(name, {key: round(scores[key], 3) for key in ("test/box/AP", "test/mask/AP")})
     assert scores["test/mask/AP"] >= 0.9

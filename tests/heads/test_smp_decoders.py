@@ -15,7 +15,7 @@ from torch.nn import functional as F
 import heads
 from distill.errors import UserError
 from distill.weights import write_weights
-from heads.smp_decoders import FPNDecoder, UPerNet
+from heads import FPNDecoder, UPerNet
 from students import TimmStudent
 
 CLASSES = ["water", "grass", "road"]
@@ -98,7 +98,7 @@ def test_upernet_of_any_size_is_smps(size: tuple[int, int]) -> None:
 def test_fpn_of_any_size_is_smps_with_other_resizing(
     maps: Callable, monkeypatch: pytest.MonkeyPatch, maps_of: Any, size: tuple[int, int], training: bool
 ) -> None:
-    """The slow twin is SMP's own forward, in which every doubling is replaced by resizing to the grid that follows."""
+    """The reference is SMP's own forward, in which every doubling is replaced by resizing to the grid that follows."""
     torch.manual_seed(0)
     head = FPNDecoder(maps(*maps_of), CLASSES, channels=48, segmentation_channels=32).train(training)
     inputs = [x.requires_grad_() for x in features(*maps_of, *size)]

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from distill.cli import main
 from distill.errors import UserError
 from distill.evaluation.cost import count_macs
-from distill.training.optim import layer_depths
+from distill.parameter_groups import layer_depths
 from distill.weights import load_student
 from students import LALE, TimmStudent
 from students.lale_blocks import Attention, ConvMixerBlock, RMSNorm2d, StarReLU, TransformerBlock

@@ -1,12 +1,9 @@
-from collections.abc import Callable
-
 import pytest
 import torch
 from torch import nn
 
 from distill.errors import UserError
-from distill.training.optim import OptimSettings, build_optimizer, layer_depths, lr_factor, parameter_groups
-from students import RS4D, TimmStudent
+from distill.training.optim import OptimSettings, build_optimizer, lr_factor
 
 
 class Toy(nn.Module):
@@ -20,21 +17,6 @@ class Toy(nn.Module):
 
     def no_weight_decay(self) -> set[str]:
         return {"position"}
-
-
-def test_norms_biases_positions_and_state_space_parameters_are_not_decayed() -> None:
-    toy = nn.Sequential(Toy())
-    decayed, undecayed = parameter_groups(toy, 0.05)
-    assert [id(p) for p in decayed["params"]] == [id(toy[0].linear.weight)]
-    assert decayed["weight_decay"] == 0.05
-    assert len(undecayed["params"]) == 5
-    assert undecayed["weight_decay"] == 0
-
-
-def test_frozen_parameters_are_in_no_group() -> None:
-    toy = Toy()
-    toy.linear.weight.requires_grad_(False)
-    assert not parameter_groups(toy, 0.05)[0]["params"]
 
 
 def test_schedule_warms_up_peaks_and_ends_at_the_final_rate() -> None:
@@ -69,32 +51,6 @@ class Deep(nn.Module):
             for _ in range(2)
         )
         self.norm = nn.LayerNorm(2)
-
-
-def test_depth_grows_from_the_stem_to_the_last_block() -> None:
-    deep = Deep()
-    depths = dict(zip([name for name, _ in deep.named_parameters()], layer_depths(deep), strict=True))
-    assert depths["position"] == depths["stem.0.weight"] == 0
-    assert [depths[f"stages.0.{part}.weight"] for part in ("downsample", "blocks.0", "blocks.1")] == [1, 2, 3]
-    assert [depths[f"stages.1.{part}.weight"] for part in ("downsample", "blocks.0", "blocks.1")] == [4, 5, 6]
-    assert depths["norm.weight"] == 6
-
-
-@pytest.mark.parametrize(
-    ("student", "blocks"),
-    [
-        (lambda: RS4D("tiny", image_size=32), 6),
-        (lambda: TimmStudent("vit_tiny_patch16_224"), 12),
-        (lambda: TimmStudent("resnet18"), 8),
-        (lambda: TimmStudent("efficientvit_b0"), 10),
-        (lambda: TimmStudent("regnety_002"), 13),
-    ],
-    ids=["RS4D", "ViT", "ResNet", "EfficientViT", "RegNet"],
-)
-def test_students_have_their_blocks(student: Callable[[], nn.Module], blocks: int) -> None:
-    depths = layer_depths(student())
-    assert depths == sorted(depths)
-    assert set(depths) >= set(range(blocks + 1))
 
 
 def test_learning_rates_decay_by_layer() -> None:

@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from distill.errors import UserError
-from heads.mmdet.runner_float32 import Float32Hook
-from heads.mmdet.student import DistillStudent
+from heads.mmdet.registered.float32_hook import Float32Hook
+from heads.mmdet.registered.student import DistillStudent
 
 CONFIG = """
-custom_imports = dict(imports=["heads.mmdet.student"], allow_failed_imports=False)
+custom_imports = dict(imports=["heads.mmdet.registered.student"], allow_failed_imports=False)
 default_scope = "mmdet"
 model = dict(
     data_preprocessor=dict(

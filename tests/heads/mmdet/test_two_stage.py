@@ -1,4 +1,4 @@
-"""What Mask R-CNN and Cascade Mask R-CNN have in common."""
+"""What all two-stage heads have in common."""
 
 import subprocess
 import sys
@@ -109,7 +109,7 @@ def test_bfloat16_autocast_changes_little(student, head_class, small, target):
     assert totals[True].item() == pytest.approx(totals[False].item(), rel=0.05)
 
 
-def test_learns_two_images_by_heart_and_predicts_in_the_file_frame(student, head, target, image_of):
+def test_overfits_two_images_and_predicts_in_the_file_frame(student, head, target, image_of):
     """Non-square scaling and padding: the file is 96 x 192, read at 48 x 64 into a 64 x 64 input."""
     frame = {"size": (48, 64), "original_size": (96, 192)}
     targets = [

@@ -5,9 +5,9 @@ import torch.nn.functional as F
 from timm.layers import LayerNorm2d
 
 from distill.errors import UserError
-from heads.aggregator import FeatureAggregator
-from heads.neck import Neck
-from heads.pyramids import SimpleFPN
+from heads.parts.aggregator import FeatureAggregator
+from heads.parts.neck import Neck
+from heads.parts.pyramids import SimpleFPN
 
 
 @pytest.mark.parametrize("norm", ["layer", "group", "batch", "none"])

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from heads.mmdet.building import build
-from heads.norms import layer_norm, mmcv_norm
+from heads.parts.norms import layer_norm, mmcv_norm
 
 
 class SimpleFPN(nn.Module):
@@ -70,7 +70,7 @@ def top_down_fpn(
         in_channels: Channels of the student's maps, finest first.
         channels: Channels of every level.
         levels: Number of levels; those beyond the student's are subsampled from its coarsest.
-        norm: See `heads.norms.build_norm`.
+        norm: See `heads.parts.norms.build_norm`.
         path_aggregation: Whether a bottom-up path follows the top-down one.
 
     Raises:

@@ -1,4 +1,4 @@
-"""A mask head that asks SAM's decoder: the features of a region become prompts, and prompts a mask of the whole image.
+"""Mask head with SAM's decoder: the features of a region become prompts, and prompts a mask of the whole image.
 
 Axes: B images, R regions, K prompts of a region, C channels, h w grid of the image map, H W pixels.
 """
@@ -6,21 +6,17 @@ Axes: B images, R regions, K prompts of a region, C channels, h w grid of the im
 from typing import Any
 
 import torch
+from mmdet.registry import MODELS
+from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from distill.errors import UserError
-from heads.mmdet.mmcv_ops import ensure_mmcv_ops
-from heads.norms import layer_norm
-from heads.prompt_mask_loss import RegionMasks, way_of_comparing
-from heads.ranges import require_at_least
-from heads.sam_mask_decoder import MaskDecoder
-
-ensure_mmcv_ops()  # before MMDetection and MMEngine
-
-from mmdet.registry import MODELS  # noqa: E402
-from mmengine.model import BaseModule  # noqa: E402
+from heads.mmdet.mask_samplers import RegionMasks, mask_sampler
+from heads.parts.norms import layer_norm
+from heads.parts.ranges import require_at_least
+from heads.parts.sam_mask_decoder import MaskDecoder
 
 _UPSCALING = 4  # cells of the decoder's logits per cell of the image map
 _RESIZED = 2**24  # pixels resized at once in a prediction, 64 MiB
@@ -83,12 +79,12 @@ class PromptMaskHead(BaseModule):
         decoder_recompute: Whether training computes the decoder again in the backward pass instead of keeping what is
             in it: up to a third slower, in the memory of one chunk.
         decoder_chunk: Regions that the decoder takes at once.
-        mask_loss: Where masks are compared with the truth: "points", "grid" or "pixels".
+        mask_loss: The mask sampler: "points", "grid" or "pixels", see `heads.mmdet.mask_samplers`.
         loss_mask: Of each compared place, in MMDetection's notation.
         loss_dice: Of each region, likewise.
 
     Raises:
-        UserError: A checkpoint that does not fit, no such way to compare masks, a number out of range, or a map whose
+        UserError: A checkpoint that does not fit, no such mask sampler, a number out of range, or a map whose
             stride the decoder's upscaling does not divide.
     """
 
@@ -117,7 +113,7 @@ class PromptMaskHead(BaseModule):
                 "let the student emit another map last (`out_indices`), or take heads.MaskRCNN"
             )
         self.image_stride, self.recompute, self.chunk = image_stride, decoder_recompute, decoder_chunk
-        self.compare = way_of_comparing(mask_loss)
+        self.sample = mask_sampler(mask_loss)
         self.embed = PromptEmbedding(in_channels, roi_feat_size, decoder_channels, prompts, prompt_sine)
         same = image_channels == decoder_channels
         self.adapt = nn.Identity() if same else nn.Conv2d(image_channels, decoder_channels, 1)
@@ -177,7 +173,7 @@ class PromptMaskHead(BaseModule):
             instances.append(F.pad(masks, (0, width - masks.shape[2], 0, height - masks.shape[1])))
             matched.append(position)
         truth = RegionMasks(instances, matched)
-        logits, values = self.compare(mask_preds, truth, rcnn_train_cfg)
+        logits, values = self.sample(mask_preds, truth, rcnn_train_cfg)
         only_class = torch.zeros(len(logits), dtype=torch.int64, device=logits.device)
         losses = {
             "loss_mask": self.loss_mask(logits[:, None], values, only_class),

@@ -1,10 +1,10 @@
-"""Whether a number that a recipe gives to a head can be."""
+"""Range checks of the numbers that a recipe gives to a head."""
 
 from distill.errors import UserError
 
 
 def require_at_least(least: float, **given: float) -> None:
-    """Refuses numbers below `least`, and those that are none.
+    """Refuses numbers below `least`, and NaN.
 
     Args:
         least: The smallest that is allowed.

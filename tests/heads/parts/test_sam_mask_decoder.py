@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from distill.errors import UserError
-from distill.training.optim import parameter_groups
-from heads.sam_mask_decoder import MaskDecoder
+from distill.parameter_groups import parameter_groups
+from heads.parts.sam_mask_decoder import MaskDecoder
 
 Official = tuple[Any, Any]
 GRIDS = [(8, 8), (5, 7), (1, 9), (16, 11)]

@@ -1,6 +1,6 @@
 """Mixed precision for MMEngine's runner: convolutions follow autocast, boxes and losses stay in float32.
 
-    custom_imports = dict(imports=["heads.mmdet.student", "heads.mmdet.runner_float32"])
+    custom_imports = dict(imports=["heads.mmdet.registered"])
     custom_hooks = [dict(type="DistillFloat32Hook")]
 
 belongs to `optim_wrapper = dict(type="AmpOptimWrapper", ...)`.
@@ -8,14 +8,11 @@ belongs to `optim_wrapper = dict(type="AmpOptimWrapper", ...)`.
 
 from typing import Any
 
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.registry import HOOKS
+
 from heads.mmdet.float32 import answer_in_float32
-from heads.mmdet.mmcv_ops import ensure_mmcv_ops
-
-ensure_mmcv_ops()  # before MMEngine
-
-from mmengine.hooks import Hook  # noqa: E402
-from mmengine.model import is_model_wrapper  # noqa: E402
-from mmengine.registry import HOOKS  # noqa: E402
 
 
 @HOOKS.register_module(name="DistillFloat32Hook")

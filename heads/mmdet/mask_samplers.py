@@ -1,4 +1,4 @@
-"""How far whole-image mask logits are from the instances: at some points, on the logits' own grid, or at every pixel.
+"""Mask samplers: the places of a whole-image mask that are compared with the truth, as points, cells or pixels.
 
 Axes: R regions, G instances of one image, P places compared, h w grid of the logits, H W pixels of the network's input.
 """
@@ -83,29 +83,29 @@ def on_grid(logits: Tensor, truth: RegionMasks, settings: Any) -> Pairs:
 
 
 def at_pixels(logits: Tensor, truth: RegionMasks, settings: Any) -> Pairs:
-    """Logits and truth (R, H W) at every pixel of the input: RSPrompter's way, and the slow twin of the others."""
+    """Logits and truth (R, H W) at every pixel of the input, as RSPrompter does; the reference for the others."""
     size = truth.instances[0].shape[1:]
     masks = torch.cat([masks[index] for masks, index in zip(truth.instances, truth.matched, strict=True)])
     resized = F.interpolate(logits, size, mode="bilinear", align_corners=False)
     return resized.flatten(1), masks.flatten(1).to(logits.dtype)
 
 
-_WAYS: dict[str, Callable[[Tensor, RegionMasks, Any], Pairs]] = {
+_SAMPLERS: dict[str, Callable[[Tensor, RegionMasks, Any], Pairs]] = {
     "points": at_points,
     "grid": on_grid,
     "pixels": at_pixels,
 }
 
 
-def way_of_comparing(name: str) -> Callable[[Tensor, RegionMasks, Any], Pairs]:
-    """The function that pairs logits with truth.
+def mask_sampler(name: str) -> Callable[[Tensor, RegionMasks, Any], Pairs]:
+    """The function that samples logits and truth at the same places.
 
     Args:
         name: "points", "grid" or "pixels".
 
     Raises:
-        UserError: There is no such way.
+        UserError: There is no such sampler.
     """
-    if name not in _WAYS:
-        raise unknown_name("mask_loss of the prompt head", name, _WAYS)
-    return _WAYS[name]
+    if name not in _SAMPLERS:
+        raise unknown_name("mask_loss of the prompt head", name, _SAMPLERS)
+    return _SAMPLERS[name]

@@ -1,26 +1,19 @@
 """Proposals and regions where a map of the whole image follows the pyramid: RSPrompter-anchor's parts for MMDetection.
 
-    custom_imports = dict(imports=["heads.mmdet.student", "heads.prompt_roi_head"])
-
-registers `DistillRPNHead`, `DistillPromptRoIHead` and `DistillPromptMaskHead`; `DistillNeck(image_map=True)` gives the
-levels that they expect. Axes: B batch, C channels, H W the grid of a level, R regions.
+In a config: `DistillRPNHead`, `DistillPromptRoIHead` and `DistillPromptMaskHead`, on the levels that
+`DistillNeck(image_map=True)` gives. Axes: B batch, C channels, H W the grid of a level, R regions.
 """
 
 from typing import Any
 
 import torch
+from mmdet.models.dense_heads import RPNHead
+from mmdet.models.roi_heads import StandardRoIHead
+from mmdet.registry import MODELS
 from torch import Tensor
 from torch.nn import functional as F
 
-from heads.mmdet.mmcv_ops import ensure_mmcv_ops
-
-ensure_mmcv_ops()  # before MMDetection's models, which import mmcv's operators
-
-from mmdet.models.dense_heads import RPNHead  # noqa: E402
-from mmdet.models.roi_heads import StandardRoIHead  # noqa: E402
-from mmdet.registry import MODELS  # noqa: E402
-
-from heads.prompt_mask_head import PromptMaskHead  # noqa: E402
+from heads.mmdet.registered.prompt_mask_head import PromptMaskHead
 
 __all__ = ["PromptMaskHead", "PromptRoIHead", "PyramidRPNHead"]
 
@@ -39,12 +32,12 @@ class PyramidRPNHead(RPNHead):
 class PromptRoIHead(StandardRoIHead):
     """MMDetection's `StandardRoIHead` whose mask head sees the whole image.
 
-    Levels carry a code of the place, so that the features of a region say where it is: without, prompts cannot point.
+    A positional encoding is added to the levels, so that the features of a region say where it lies in the image.
 
     Source: RSPrompter-anchor.
 
     Args:
-        positional_encoding: The code, in MMDetection's notation; as wide as the levels.
+        positional_encoding: In MMDetection's notation; as wide as the levels.
         kwargs: Of `StandardRoIHead`.
     """
 
@@ -74,7 +67,7 @@ class PromptRoIHead(StandardRoIHead):
         return {"mask_preds": self.mask_head(regions, x[-1], rois[:, 0]), "mask_feats": regions}
 
     def _placed(self, x: list[Tensor]) -> list[Tensor]:
-        """Levels (B, C, H, W) with the code of their places; the image map, last, as it is."""
+        """Levels (B, C, H, W) with positional encoding; the image map, last, as it is."""
         *levels, image_map = x
         height, width = levels[0].shape[2:]
         code = self.positional_encoding(torch.zeros(1, height, width, dtype=torch.bool, device=image_map.device))

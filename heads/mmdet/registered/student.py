@@ -1,6 +1,6 @@
 """Students inside plain MMDetection: a backbone and a neck for its registry.
 
-    custom_imports = dict(imports=["heads.mmdet.student"])
+    custom_imports = dict(imports=["heads.mmdet.registered"])
     model = dict(
         type="MaskRCNN",
         backbone=dict(
@@ -12,22 +12,19 @@
 
 `in_channels` and `strides` are what the student's `feature_info` says; the heads follow as in any other config, with
 anchor strides from a quarter to four times the student's. `distill mmdet-config RECIPE` writes such a config whole.
-Any `Student` works, timm's `features_only` models included. Axes: B batch, C channels, H W grid or pixels.
+Any student works, timm's `features_only` models included. Axes: B batch, C channels, H W grid or pixels.
 """
 
-from importlib import import_module
+from pkgutil import resolve_name
 from typing import Any
 
+from mmdet.registry import MODELS
+from mmengine.model import BaseModule
 from torch import Tensor
 
 from distill.errors import UserError
-from heads.mmdet.mmcv_ops import ensure_mmcv_ops
-from heads.neck import Neck
-
-ensure_mmcv_ops()  # before MMDetection and MMEngine
-
-from mmdet.registry import MODELS  # noqa: E402
-from mmengine.model import BaseModule  # noqa: E402
+from distill.plain_student import as_student
+from heads.parts.neck import Neck
 
 
 @MODELS.register_module(name="DistillStudent")
@@ -39,20 +36,19 @@ class DistillStudent(BaseModule):
         init_args: Its keyword arguments; distilled weights are named here, not in MMDetection's `init_cfg`.
 
     Raises:
-        UserError: Nothing to import at `class_path`.
+        UserError: Nothing to import at `class_path`, or what is there builds no student.
     """
 
     def __init__(self, class_path: str, init_args: dict[str, Any] | None = None) -> None:
         super().__init__()
-        module, _, name = class_path.rpartition(".")
         try:
-            factory = getattr(import_module(module), name)
+            factory = resolve_name(class_path)
         except (ImportError, AttributeError, ValueError) as error:
             raise UserError(
                 f"backbone.class_path {class_path!r} cannot be imported ({error}); give the dotted path of a student "
                 "class, such as 'students.RS4D'"
             ) from error
-        self.student = factory(**(init_args or {}))
+        self.student = as_student(factory(**(init_args or {})))
 
     def init_weights(self) -> None:
         """Keeps the student's weights.
@@ -69,7 +65,7 @@ class DistillStudent(BaseModule):
 
 @MODELS.register_module(name="DistillNeck")
 class DistillNeck(BaseModule):
-    """`heads.neck.Neck` as an MMDetection neck.
+    """`heads.parts.neck.Neck` as an MMDetection neck.
 
     Args:
         in_channels: Channels of each map of the student.

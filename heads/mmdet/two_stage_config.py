@@ -1,17 +1,17 @@
-"""MMDetection's configuration of a two-stage detector with masks: the parts that all our detectors share."""
+"""Sections of MMDetection's configuration that all two-stage heads share."""
 
 from dataclasses import dataclass
 from typing import Any
 
 from distill.errors import UserError, unknown_name
-from heads.ranges import require_at_least
+from heads.parts.ranges import require_at_least
 
-_SUPPRESSIONS = ("nms", "soft_nms")  # those of mmcv that take boxes without angles
+NMS_TYPES = ("nms", "soft_nms")  # those of mmcv that take boxes without angles
 
 
 @dataclass(frozen=True)
 class TwoStageSettings:
-    """What the recipe and the student decide.
+    """Settings that come from the recipe and the student.
 
     Args:
         classes: Number of classes, background not counted.
@@ -43,7 +43,7 @@ class TwoStageSettings:
     def __post_init__(self) -> None:
         """Checks the ranges."""
         for key in ("fc_channels", "anchor_scale", "roi_samples", "max_detections", "proposals"):
-            require_at_least(1, **{key: getattr(self, key)})
+            require_at_least(1, **{key: vars(self)[key]})
         require_at_least(0, mask_convs=self.mask_convs)
         if not 0 <= self.score_threshold <= 1:
             raise UserError(f"model.head.score_threshold is {self.score_threshold}; it must be in [0, 1]")
@@ -83,13 +83,13 @@ def region_extractors(settings: TwoStageSettings) -> dict[str, Any]:
     return {"bbox_roi_extractor": extractor(7), "mask_roi_extractor": extractor(14)}
 
 
-def box_head(settings: TwoStageSettings, spread: float, class_agnostic: bool) -> dict[str, Any]:
+def box_head(settings: TwoStageSettings, target_std: float, class_agnostic: bool) -> dict[str, Any]:
     """Two fully connected layers, then a class and a box.
 
     Args:
         settings: Of the detector.
-        spread: Standard deviation of the centre's offset, in box sides, by which targets are divided; that of the size
-            is twice as large.
+        target_std: Standard deviation of the centre's offset, in box sides, by which targets are divided; that of the
+            size is twice as large.
         class_agnostic: One box for all classes rather than one for each.
     """
     return {
@@ -100,7 +100,7 @@ def box_head(settings: TwoStageSettings, spread: float, class_agnostic: bool) ->
         "num_classes": settings.classes,
         "bbox_coder": {
             "type": "DeltaXYWHBBoxCoder",
-            "target_stds": [spread, spread, 2 * spread, 2 * spread],
+            "target_stds": [target_std, target_std, 2 * target_std, 2 * target_std],
         },
         "reg_class_agnostic": class_agnostic,
         "loss_cls": {"type": "CrossEntropyLoss", "use_sigmoid": False},
@@ -120,7 +120,7 @@ def mask_head(settings: TwoStageSettings) -> dict[str, Any]:
     }
 
 
-def matching(overlap: float, settings: TwoStageSettings, low_quality: bool) -> dict[str, Any]:
+def assigner_cfg(overlap: float, settings: TwoStageSettings, low_quality: bool) -> dict[str, Any]:
     """Which regions train a second stage, and as what.
 
     Args:
@@ -128,21 +128,21 @@ def matching(overlap: float, settings: TwoStageSettings, low_quality: bool) -> d
         settings: Of the detector.
         low_quality: Whether the best region of an object is positive from that IoU on even if it fits another better.
     """
-    sampled = _matching(overlap, overlap, settings.roi_samples, 0.25, low_quality, add_ground_truth=True)
+    sampled = _assigner_cfg(overlap, overlap, settings.roi_samples, 0.25, low_quality, add_ground_truth=True)
     return sampled | {"mask_size": 28}
 
 
 def train_cfg(settings: TwoStageSettings, rcnn: Any) -> dict[str, Any]:
     """`train_cfg` with the second stage's part, one dictionary or one for each of its steps."""
     return {
-        "rpn": _matching(0.7, 0.3, 256, 0.5, low_quality=True, add_ground_truth=False) | {"allowed_border": -1},
+        "rpn": _assigner_cfg(0.7, 0.3, 256, 0.5, low_quality=True, add_ground_truth=False) | {"allowed_border": -1},
         "rpn_proposal": _proposing(2 * settings.proposals, settings.proposals),
         "rcnn": rcnn,
     }
 
 
 def test_cfg(settings: TwoStageSettings) -> dict[str, Any]:
-    """`test_cfg`: suppression and thresholds."""
+    """`test_cfg`: NMS and thresholds."""
     return {
         "rpn": _proposing(settings.proposals, settings.proposals),
         "rcnn": {
@@ -154,23 +154,23 @@ def test_cfg(settings: TwoStageSettings) -> dict[str, Any]:
     }
 
 
-def require_suppression(sections: dict[str, Any], owner: str) -> None:
-    """Checks the kinds of suppression, which MMDetection itself looks up only in the first validation.
+def require_nms_types(sections: dict[str, Any], owner: str) -> None:
+    """Checks the types of NMS, which MMDetection itself looks up only in the first validation.
 
     Args:
         sections: `train_cfg` and `test_cfg` among them.
         owner: The head, for messages.
 
     Raises:
-        UserError: There is no such kind.
+        UserError: There is no such type.
     """
     for stage, part in (("train_cfg", "rpn_proposal"), ("test_cfg", "rpn"), ("test_cfg", "rcnn")):
         kind = sections[stage][part]["nms"].get("type", "nms")
-        if kind not in _SUPPRESSIONS:
-            raise unknown_name(f"type in overrides of heads.{owner}, section {stage}.{part}.nms", kind, _SUPPRESSIONS)
+        if kind not in NMS_TYPES:
+            raise unknown_name(f"type in overrides of heads.{owner}, section {stage}.{part}.nms", kind, NMS_TYPES)
 
 
-def _matching(
+def _assigner_cfg(
     positive: float, negative: float, samples: int, fraction: float, low_quality: bool, add_ground_truth: bool
 ) -> dict[str, Any]:
     return {
@@ -194,5 +194,5 @@ def _matching(
 
 
 def _proposing(ranked: int, kept: int) -> dict[str, Any]:
-    suppression = {"type": "nms", "iou_threshold": 0.7}
-    return {"nms_pre": ranked, "max_per_img": kept, "nms": suppression, "min_bbox_size": 0}
+    nms = {"type": "nms", "iou_threshold": 0.7}
+    return {"nms_pre": ranked, "max_per_img": kept, "nms": nms, "min_bbox_size": 0}

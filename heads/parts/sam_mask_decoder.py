@@ -3,7 +3,7 @@
 Axes: R prompts, K tokens of a prompt, T all tokens, C channels, h w grid of the image embedding, M masks of a prompt.
 
 Source: Kirillov et al., "Segment Anything" (https://arxiv.org/abs/2304.02643), appendix A, and the layout of the
-weights in facebookresearch/segment-anything. Own code; `tests/heads/test_sam_mask_decoder.py` holds both together.
+weights in facebookresearch/segment-anything. Own code; `tests/heads/parts/test_sam_mask_decoder.py` compares both.
 """
 
 import math
@@ -12,21 +12,22 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from distill.contracts import Component
 from distill.errors import UserError
 from distill.weights import load_matching, read_state_dict
-from heads.norms import layer_norm
-from heads.sam_transformer import TwoWayTransformer
+from heads.parts.norms import layer_norm
+from heads.parts.sam_transformer import TwoWayTransformer
 
 _MASKS = 4  # one for an unambiguous prompt, and three for whole, part and subpart
 _DECODER = "mask_decoder."
-# Of the prompt encoder, what prompts need that are embedded elsewhere: the official name, and ours.
+# Parts of the prompt encoder that belong to this decoder: the official name, and the name here.
 _PROMPT_ENCODER = {
     "prompt_encoder.pe_layer.positional_encoding_gaussian_matrix": "frequencies",
     "prompt_encoder.no_mask_embed.weight": "no_mask_embed.weight",
 }
 
 
-class MaskDecoder(nn.Module):
+class MaskDecoder(Component):
     """Masks of prompts on one image, at a quarter of the image embedding's stride, and an estimate of their IoU.
 
     Its names are those of `mask_decoder` in the official checkpoints; the two parts of `prompt_encoder` that every
@@ -66,11 +67,11 @@ class MaskDecoder(nn.Module):
         self.register_buffer("frequencies", torch.randn(2, channels // 2))
 
     def no_weight_decay(self) -> set[str]:
-        """Tokens and embeddings, which stand for things and scale nothing."""
+        """Tokens and embeddings: they are inputs, not weights of a linear map."""
         return {"iou_token.weight", "mask_tokens.weight", "no_mask_embed.weight"}
 
     def train_single_mask_only(self) -> None:
-        """Freezes what single masks never reach: the perceptrons of the other three, and the estimate of the IoU."""
+        """Freezes what a single mask does not use: the perceptrons of the other three masks and the IoU estimate."""
         self.output_hypernetworks_mlps[1:].requires_grad_(False)
         self.iou_prediction_head.requires_grad_(False)
 

@@ -1,4 +1,4 @@
-"""The norms that a recipe can choose for a neck, as modules and in MMCV's notation.
+"""Norms of a neck, as modules and in MMCV's notation.
 
 Axes: C channels.
 """

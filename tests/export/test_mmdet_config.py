@@ -9,49 +9,85 @@ import numpy as np
 import pytest
 import rasterio
 import torch
-from mmengine.config import Config
 from PIL import Image
 
 from distill.cli import main
 from distill.training.optim import OptimSettings, build_optimizer, lr_factor
+from heads.mmdet.mmcv_ops import ensure_mmcv_ops
 from students import RS4D
 
-HEADS = ["MaskRCNN", "CascadeMaskRCNN", "RSPrompter"]
+ensure_mmcv_ops()  # before MMEngine
+
+from mmengine.config import Config  # noqa: E402
+
+# What configs of version 0.1.0 import.
+OLD_IMPORTS = [
+    "heads.mmdet_student",
+    "heads.mmdet_optim",
+    "heads.mmdet_float32",
+    "heads.mmdet_loading",
+    "heads.prompt_roi_head",
+]
 QUICK = ["--trainer.max_steps=1", "--trainer.val_check_interval=1"]
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 
 
 def write(recipe: Path, output: Path, *overrides: str) -> int:
     return main(["mmdet-config", str(recipe), "--output", str(output), *overrides])
 
 
-@pytest.mark.parametrize(
-    ("head", "precision"), [*((head, "32-true") for head in HEADS), ("CascadeMaskRCNN", "bf16-mixed")]
-)
-def test_the_runner_trains_and_validates_one_step(
-    head: str, precision: str, finetune_recipe: Path, tmp_path: Path
-) -> None:
+def test_the_runner_trains_and_validates_one_step(finetune_recipe: Path, tmp_path: Path) -> None:
     """In a process of its own, as a user starts it: MMEngine's runner changes settings of the process.
 
-    Its autocast is for GPUs alone; without it the hook that belongs to it is built and called all the same.
+    Its autocast is for GPUs alone; without it the hook that belongs to it is built and called all the same. The first
+    config names the modules that configs of version 0.1.0 import, before anything has imported the present ones.
     """
-    output = tmp_path / "config.py"
-    arguments = [f"--model.head.class_path=heads.{head}", "--model.head.init_args.score_threshold=0.0", *QUICK]
-    assert write(finetune_recipe, output, *arguments, f"--trainer.precision={precision}") == 0
+    cases = {
+        "old": ("RSPrompter", "bf16-mixed"),
+        "autocast": ("CascadeMaskRCNN", "bf16-mixed"),
+        "cascade": ("CascadeMaskRCNN", "32-true"),
+        "mask_rcnn": ("MaskRCNN", "32-true"),
+    }
+    for name, (head, precision) in cases.items():
+        arguments = [f"--model.head.class_path=heads.{head}", "--model.head.init_args.score_threshold=0.0", *QUICK]
+        assert write(finetune_recipe, tmp_path / f"{name}.py", *arguments, f"--trainer.precision={precision}") == 0
+    old = (tmp_path / "old.py").read_text()
+    assert old.count("'heads.mmdet.registered'") == 1
+    (tmp_path / "old.py").write_text(old.replace("'heads.mmdet.registered'", str(OLD_IMPORTS).strip("[]")))
     code = (
-        "from mmengine.config import Config; from mmengine.runner import Runner; "
-        f"config = Config.fromfile({str(output)!r}); "
-        "config.optim_wrapper.pop('dtype', None); config.optim_wrapper.type = 'OptimWrapper'; "
-        "Runner.from_cfg(config).train()"
+        "from mmengine.config import Config\nfrom mmengine.runner import Runner\n"
+        f"for name in {list(cases)}:\n"
+        "    config = Config.fromfile(f'{name}.py')\n"
+        "    config.optim_wrapper.pop('dtype', None)\n"
+        "    config.optim_wrapper.type, config.work_dir = 'OptimWrapper', name\n"
+        "    Runner.from_cfg(config).train()\n"
     )
     environment = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "PATH": "/usr/bin:/bin"}
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    log = done.stdout + done.stderr
-    assert "coco/segm_mAP:" in log
-    assert list((tmp_path / "work_dirs").rglob("iter_1.pth"))
+    assert (done.stdout + done.stderr).count("coco/segm_mAP:") == len(cases)
+    assert all((tmp_path / name / "iter_1.pth").is_file() for name in cases)
+
+
+@pytest.mark.parametrize("names", [["heads.mmdet_student"], OLD_IMPORTS])
+def test_a_config_with_the_old_module_names_loads(names: list[str], tmp_path: Path) -> None:
+    from mmdet.registry import MODELS, TRANSFORMS
+    from mmengine.registry import HOOKS, OPTIM_WRAPPER_CONSTRUCTORS
+
+    imports = f"custom_imports = dict(allow_failed_imports=False, imports={names})"
+    (tmp_path / "old.py").write_text(f"{imports}\ndefault_scope = 'mmdet'\n")
+    assert Config.fromfile(tmp_path / "old.py").custom_imports.imports == names
+    assert all(name in sys.modules for name in names)
+    for registry, name in (
+        (MODELS, "DistillStudent"),
+        (MODELS, "DistillPromptRoIHead"),
+        (TRANSFORMS, "DistillLoadImage"),
+        (HOOKS, "DistillFloat32Hook"),
+        (OPTIM_WRAPPER_CONSTRUCTORS, "DistillOptimWrapperConstructor"),
+    ):
+        assert registry.get(name) is not None, name
 
 
 def test_the_file_says_what_the_recipe_says(finetune_recipe: Path, tmp_path: Path, scenes: Path) -> None:
@@ -83,7 +119,7 @@ def test_the_file_says_what_the_recipe_says(finetune_recipe: Path, tmp_path: Pat
     wrapper = config.optim_wrapper
     assert (wrapper.type, wrapper.dtype, wrapper.accumulative_counts) == ("AmpOptimWrapper", "bfloat16", 4)
     assert (wrapper.clip_grad.max_norm, config.randomness.seed) == (1.0, 7)
-    assert config.custom_hooks == [{"type": "DistillFloat32Hook"}]  # what it does is in test_mmdet_student.py
+    assert config.custom_hooks == [{"type": "DistillFloat32Hook"}]  # what it does: tests/heads/mmdet/test_student.py
 
 
 def test_optimizer_and_schedule_are_ours_step_by_step(finetune_recipe: Path, tmp_path: Path) -> None:
@@ -229,7 +265,7 @@ def test_records_that_mmdetection_misreads_are_written_anew(
     ("overrides", "message"),
     [
         (["--model.head.dense_weight=1"], "set it to 0"),
-        (["--model.head=heads.DenseMasks"], "no head of MMDetection"),
+        (["--model.head=heads.DenseMasks"], "has no counterpart in MMDetection"),
         (["--data.oversample_threshold=0.5"], "add --data.oversample_threshold 0.0"),
         (["--model.optim.layer_decay=0.8"], "add --model.optim.layer_decay 1.0"),
         (["--trainer.precision=64-true"], "trainer.precision is 64-true"),

@@ -1,4 +1,4 @@
-"""Many maps of one stride into one: the first half of a columnar student's neck.
+"""Feature aggregator: merges maps of one stride into one, the first half of a columnar student's neck.
 
 Axes: B batch, C channels, H W the grid of the maps, L maps of the student.
 """
@@ -6,7 +6,7 @@ Axes: B batch, C channels, H W the grid of the maps, L maps of the student.
 from torch import Tensor, nn
 
 from distill.errors import UserError
-from heads.norms import build_norm
+from heads.parts.norms import build_norm
 
 
 def _conv_norm_relu(in_channels: int, out_channels: int, kernel: int, norm: str) -> nn.Sequential:

@@ -1,6 +1,6 @@
 """Images for MMDetection as `distill` reads them: bands, 16 bits, nodata, EXIF.
 
-    custom_imports = dict(imports=["heads.mmdet.loading"])
+    custom_imports = dict(imports=["heads.mmdet.registered"])
     pipeline = [dict(type="DistillLoadImage"), ...]
 
 in place of MMCV's `LoadImageFromFile`, which leaves 16-bit images nearly black and refuses most rasters.
@@ -9,14 +9,10 @@ in place of MMCV's `LoadImageFromFile`, which leaves 16-bit images nearly black 
 from typing import Any
 
 import numpy as np
+from mmcv.transforms import BaseTransform
+from mmdet.registry import TRANSFORMS
 
 from distill.data.images import read_image
-from heads.mmdet.mmcv_ops import ensure_mmcv_ops
-
-ensure_mmcv_ops()  # before mmcv
-
-from mmcv.transforms import BaseTransform  # noqa: E402
-from mmdet.registry import TRANSFORMS  # noqa: E402
 
 
 @TRANSFORMS.register_module(name="DistillLoadImage")

@@ -1,4 +1,4 @@
-"""What all two-stage detectors share: MMDetection's proposals and regions behind the Head contract.
+"""Base of the two-stage heads: MMDetection's proposals and regions behind the contract of a head.
 
 Axes: B batch, C channels, H W the grid of a map or pixels.
 """
@@ -17,9 +17,9 @@ from heads.mmdet.building import build
 from heads.mmdet.float32 import answer_in_float32, steps
 from heads.mmdet.overrides import apply_overrides
 from heads.mmdet.records import image_record, proposal_record, region_record
-from heads.neck import Neck
-from heads.ranges import require_at_least
-from heads.two_stage_config import TwoStageSettings, require_suppression
+from heads.mmdet.two_stage_config import TwoStageSettings, require_nms_types
+from heads.parts.neck import Neck
+from heads.parts.ranges import require_at_least
 
 
 class TwoStageHead(HeadBase):
@@ -116,9 +116,10 @@ class TwoStageHead(HeadBase):
             self.roi_head = build({**self._sections["roi_head"], "train_cfg": train["rcnn"], "test_cfg": test["rcnn"]})
         except (TypeError, KeyError, AssertionError) as error:
             raise UserError(f"MMDetection refuses the configuration of heads.{name} (overrides): {error}") from error
-        require_suppression(self._sections, name)
+        require_nms_types(self._sections, name)
         for part in (*steps(self.roi_head.bbox_head), *steps(self.roi_head.mask_head)):
-            if getattr(part, "num_classes", settings.classes) != settings.classes:
+            # Parts that know no classes, such as the prompt mask head, have no `num_classes`.
+            if vars(part).get("num_classes", settings.classes) != settings.classes:
                 raise UserError(
                     f"overrides of heads.{name} give {type(part).__name__} num_classes {part.num_classes}, but the "
                     f"data has {settings.classes} classes; leave num_classes out (data.classes chooses among them)"
@@ -127,6 +128,19 @@ class TwoStageHead(HeadBase):
 
         self._proposing = ConfigDict(train["rpn_proposal"])
         answer_in_float32(self.rpn_head, self.roi_head)
+
+    @classmethod
+    def smoke_args(cls) -> dict[str, Any]:
+        """See `distill.contracts.Component`."""
+        return {
+            "neck_channels": 32,
+            "fc_channels": 64,
+            "roi_samples": 32,
+            "mask_convs": 1,
+            "proposals": 64,
+            "score_threshold": 0.0,
+            "max_detections": 10,
+        }
 
     def sections(self, settings: TwoStageSettings) -> dict[str, Any]:
         """`rpn_head`, `roi_head`, `train_cfg` and `test_cfg` of the detector, before any override."""

@@ -10,9 +10,9 @@ from torch.nn import functional as F
 
 from distill.errors import UserError
 from heads import RSPrompter
-from heads.neck import Neck
-from heads.prompt_mask_loss import RegionMasks, at_pixels, at_points, on_grid
-from heads.sam_mask_decoder import MaskDecoder
+from heads.mmdet.mask_samplers import RegionMasks, at_pixels, at_points, on_grid
+from heads.parts.neck import Neck
+from heads.parts.sam_mask_decoder import MaskDecoder
 
 SMALL: dict[str, Any] = {"neck_channels": 16, "fc_channels": 32, "roi_samples": 16, "proposals": 32}
 SMALL |= {"decoder_channels": 32, "mask_points": 128}
@@ -311,7 +311,7 @@ def test_prediction_in_small_parts_is_the_same(student, monkeypatch):
     mask_head = built(student).roi_head.mask_head
     logits = torch.randn(5, 1, 12, 9)
     whole = mask_head._binary(logits, (20, 18), (31, 17), 0.5)
-    monkeypatch.setattr("heads.prompt_mask_head._RESIZED", 1)
+    monkeypatch.setattr("heads.mmdet.registered.prompt_mask_head._RESIZED", 1)
     assert torch.equal(mask_head._binary(logits, (20, 18), (31, 17), 0.5), whole)
 
 

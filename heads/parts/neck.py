@@ -1,4 +1,4 @@
-"""From a student's maps to a pyramid: what every multi-scale head starts from.
+"""The neck of the multi-scale heads: from a student's maps to a pyramid.
 
 Axes: B batch, C channels, H W the grid of one map, L maps of the student. Strides are pixels of the input per cell.
 """
@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from distill.contracts import FeatureInfo
 from distill.errors import UserError
-from heads.aggregator import FeatureAggregator
-from heads.pyramids import SimpleFPN, top_down_fpn
-from heads.ranges import require_at_least
+from heads.parts.aggregator import FeatureAggregator
+from heads.parts.pyramids import SimpleFPN, top_down_fpn
+from heads.parts.ranges import require_at_least
 
 _IMAGE_STRIDE = 16  # of the image embedding that SAM's mask decoder was trained on
 
@@ -26,7 +26,7 @@ class Neck(nn.Module):
             columnar student.
         image_channels: Channels of the image map.
         image_stride: Stride of the image map, in pixels.
-        mmdet_config: The same neck in MMDetection's notation, see `heads.mmdet.student.DistillNeck`.
+        mmdet_config: The same neck in MMDetection's notation, see `heads.mmdet.registered.student.DistillNeck`.
 
     Args:
         feature_info: Channels and strides of the student's maps.
@@ -67,7 +67,7 @@ class Neck(nn.Module):
                 FeatureAggregator(in_channels, channels, hidden_channels, norm, two_way),
                 SimpleFPN(channels, path_aggregation),
             )
-            self.pyramid.apply(_let_content_through)
+            self.pyramid.apply(_zero_mean_icnr)
         elif all(fine < coarse for fine, coarse in pairwise(reductions)):
             if two_way:
                 raise UserError(
@@ -115,13 +115,13 @@ def _level_of_stride(stride: int, strides: list[int]) -> int:
     return next(index for index, own in enumerate(strides) if own >= stride)
 
 
-def _let_content_through(module: nn.Module) -> None:
-    """Initial weights with which the pyramid shows what the student's maps show.
+def _zero_mean_icnr(module: nn.Module) -> None:
+    """Zero-mean and ICNR initialisation.
 
-    With PyTorch's, three quarters of each level's energy is constant over the image and nearly all of the rest a 2 x 2
-    pattern of the transposed convolutions, so that the head first has to unlearn its neck. Kernels that sum to zero
-    take away the constant, which is the mean that ReLUs add; equal kernels for the four pixels that a transposed
-    convolution makes of one take away the pattern (Aitken et al., https://arxiv.org/abs/1707.02937).
+    With PyTorch's initial weights, three quarters of each level's energy is constant over the image, and nearly all of
+    the rest is a 2 x 2 pattern of the transposed convolutions. Kernels that sum to zero remove the constant, which is
+    the mean that ReLUs add. Equal kernels for the four pixels of a transposed convolution remove the pattern (ICNR,
+    Aitken et al., https://arxiv.org/abs/1707.02937).
     """
     if not isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
         return

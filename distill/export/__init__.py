@@ -1,0 +1,1 @@
+"""What a run is handed on as, beside its own files."""
