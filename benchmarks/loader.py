@@ -30,7 +30,7 @@ from distill.training.optim import OptimSettings
 from heads import MaskRCNN
 from students import RS4D
 
-EVERYTHING = Augmentation(rotate=True, brightness=0.2, contrast=0.2, saturation=0.2, speckle=1.0)
+EVERYTHING = Augmentation(brightness=0.2, contrast=0.2, saturation=0.2, speckle=1.0)
 WARM_UP = 2  # batches, in which workers start
 
 
@@ -51,7 +51,8 @@ def main() -> None:
         name = "NWPU VHR-10" if arguments.root.is_dir() else "synthetic scenes of 512 px"
 
         def data(workers: int, augmentation: Augmentation | None = None) -> CocoInstances:
-            settings: dict[str, Any] = given | {"num_workers": workers, "augmentation": augmentation}
+            changes = {"augmentation": augmentation, "turns": augmentation is not None}
+            settings: dict[str, Any] = given | {"num_workers": workers} | changes
             return NWPU(str(arguments.root), **settings) if arguments.root.is_dir() else scenes(folder, settings)
 
         console.print(f"{name}, views of {arguments.image_size} px, batch {arguments.batch_size}")

@@ -37,6 +37,9 @@ class BrokenImages:
         self.on_error = on_error
         self._broken = torch.zeros(count, dtype=torch.bool).share_memory_()
 
+    def __len__(self) -> int:
+        return len(self._broken)
+
     @property
     def indices(self) -> list[int]:
         """The samples found broken so far."""

@@ -19,6 +19,17 @@ def at_least(key: str, value: int, minimum: int) -> int:
     return value
 
 
+def share(key: str, value: float) -> float:
+    """Returns `value`.
+
+    Raises:
+        UserError: It is not 0 or more and below 1; `key` names the argument at fault.
+    """
+    if not 0 <= value < 1:
+        raise UserError(f"{key} is {value}; it must be 0 or more and below 1")
+    return value
+
+
 def ordered_pair(key: str, pair: tuple[float, float], highest: float) -> tuple[float, float]:
     """Returns the range `pair`.
 

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 _SIDE = 32
@@ -93,7 +95,9 @@ def near_identical(first: Looks, second: Looks | None = None) -> list[Pair]:
     """
     other = first if second is None else second
     offset = 0 if second is None else len(first)
-    group = np.arange(offset + len(other))  # a number for each image, the same for those that pairs connect
+    # A number for each image, the same for those connected so far. Which pairs are kept depends on it while they are
+    # found, so `groups_of` comes too late here.
+    group = np.arange(offset + len(other))
     pairs = []
     for start, correlations, distances, turned in _compared(first, other, within=second is None):
         for row, of_row in enumerate(correlations):
@@ -107,6 +111,15 @@ def near_identical(first: Looks, second: Looks | None = None) -> list[Pair]:
                     correlation = round(float(of_row[j]), 4)
                     pairs.append(Pair(i, j, int(distances[row, j]), correlation, bool(turned[row, j])))
     return sorted(pairs, key=lambda pair: (-pair.correlation, pair.first, pair.second))
+
+
+def groups_of(pairs: Sequence[Pair], count: int) -> NDArray[np.int64]:
+    """The group (N,) of each of `count` images. Images that pairs connect share one: the index of the first of them."""
+    first, second = [pair.first for pair in pairs], [pair.second for pair in pairs]
+    graph = coo_array((np.ones(len(pairs), np.bool_), (first, second)), shape=(count, count))
+    _, labels = connected_components(graph, directed=False)
+    _, leaders = np.unique(labels, return_index=True)
+    return leaders[labels].astype(np.int64)
 
 
 _Block = tuple[int, NDArray[np.float32], NDArray[np.int8], NDArray[np.bool_]]

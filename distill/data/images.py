@@ -23,7 +23,16 @@ from distill.data.checks import existing_folder
 from distill.data.rasters import BrokenImage, Stored, choose_bands, read_raster, stretch, turn_upright
 from distill.errors import UserError
 
-__all__ = ["BrokenImage", "Decoded", "decode_image", "find_images", "read_image", "read_label", "read_mask"]
+__all__ = [
+    "BrokenImage",
+    "Decoded",
+    "decode_image",
+    "find_images",
+    "read_image",
+    "read_label",
+    "read_mask",
+    "size_fault",
+]
 
 SUFFIXES = (".bmp", ".img", ".jp2", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 _LEFTOVERS = ("__macosx", "desktop.ini", "readme.txt", "thumbs.db")
@@ -167,6 +176,22 @@ def _colours(stored: Stored) -> NDArray[Any]:
     if stored.palette is None:
         return stored.values
     return np.stack([channel.take(stored.values[0]) for channel in stored.palette.T])
+
+
+def size_fault(what: str, size: Sequence[int], other: str, expected: Sequence[int], turned: bool = False) -> str | None:
+    """What to say where two things that cover the same pixels differ in size; None where they do not.
+
+    Args:
+        what: The one, for example "image 'a.png'".
+        size: Its height and width.
+        other: Where the other size stands, for example "its mask is".
+        expected: Height and width of the other.
+        turned: Whether an EXIF orientation was applied to the first, which is said.
+    """
+    if tuple(size) == tuple(expected):
+        return None
+    upright = " once EXIF has turned it upright" if turned else ""
+    return f"{what} is {size[1]}x{size[0]}{upright}, but {other} {expected[1]}x{expected[0]}"
 
 
 def is_file(path: Path) -> bool:

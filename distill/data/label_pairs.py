@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from distill.data.datasets.folders import images_by_stem
 from distill.data.images import SUFFIXES
+from distill.data.listing import images_by_stem
 from distill.errors import UserError
 
 

@@ -11,49 +11,19 @@ the sampler before it takes the first batch, and then expects the remaining batc
 `FitLoop.on_advance_start`, pytorch-lightning 2.6).
 """
 
-import hashlib
-import struct
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from pytorch_lightning import Trainer
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
+from distill.data.sample_key import SampleKey
 from distill.data.selection import draw_repeats, epoch_size
 from distill.errors import UserError
 
 
-@dataclass(frozen=True)
-class Draw:
-    """One sample of one epoch; what a training dataset is indexed with."""
-
-    index: int
-    epoch: int
-    repeat: int = 0  # which time the sample is drawn in this epoch; each has its own random choices
-
-
-@contextmanager
-def randomness_of(seed: int, draw: Draw) -> Iterator[None]:
-    """Inside, torch's CPU random numbers depend on `seed` and `draw` alone; afterwards they go on as before.
-
-    `torch.manual_seed` is avoided on purpose: it would also reseed the accelerator, whose random numbers belong to
-    training, when samples are prepared in the main process.
-    """
-    numbers = [seed, draw.epoch, draw.index, *([draw.repeat] if draw.repeat else [])]
-    key = hashlib.blake2b(struct.pack(f"<{len(numbers)}q", *numbers), digest_size=8).digest()
-    generator = torch.default_generator
-    before = generator.get_state()
-    generator.manual_seed(int.from_bytes(key, "little", signed=True))
-    try:
-        yield
-    finally:
-        generator.set_state(before)
-
-
-class ResumableSampler(DistributedSampler[Draw]):
+class ResumableSampler(DistributedSampler[SampleKey]):
     """Shuffles by (seed, epoch), splits over processes, and can start inside an epoch.
 
     Being a `DistributedSampler` it is left in place by Lightning, which replaces any other kind when there are several
@@ -81,13 +51,13 @@ class ResumableSampler(DistributedSampler[Draw]):
         self.repeats = repeats
         self.start = 0
 
-    def __iter__(self) -> Iterator[Draw]:
-        """The draws of this epoch and process, from `start` on."""
+    def __iter__(self) -> Iterator[SampleKey]:
+        """The keys of this epoch and process, from `start` on."""
         indices = [int(index) for index in super().__iter__()]  # type: ignore[call-overload]
         if self.repeats is None:
-            return iter([Draw(index, self.epoch) for index in indices[self.start :]])
+            return iter([SampleKey(index, self.epoch) for index in indices[self.start :]])
         drawn = draw_repeats(self.repeats, self.seed + self.epoch)
-        return iter([Draw(drawn[i][0], self.epoch, drawn[i][1]) for i in indices[self.start :]])
+        return iter([SampleKey(drawn[i][0], self.epoch, drawn[i][1]) for i in indices[self.start :]])
 
 
 class OneLineErrorLoader(DataLoader[Any]):
@@ -136,7 +106,8 @@ class ResumableLoader(OneLineErrorLoader):
 
     def state_dict(self) -> dict[str, int]:
         """Epoch, batches handed out in it, and batches per epoch."""
-        epoch = getattr(self.sampler, "epoch", 0) if self._epoch is None else self._epoch
+        ahead = self.sampler.epoch if isinstance(self.sampler, ResumableSampler) else 0  # not in the overfit mode
+        epoch = ahead if self._epoch is None else self._epoch
         return {"epoch": epoch, "batches": self._batches, "length": len(self)}
 
     def load_state_dict(self, state: dict[str, int]) -> None:

@@ -1,22 +1,20 @@
-"""COCO segmentations and pixels: the only code that turns one into the other.
+"""COCO segmentations and pixels: the only code that turns one into the other, and the only use of `pycocotools.mask`.
 
-Outlines and run lengths are rasterised by pycocotools, as evaluation does; pixels are made only of the rectangle that
-an object fills, so that the cost is that of the objects and not of the image for each of them.
+Outlines and run lengths are rasterised by pycocotools, as COCO's evaluation does. `decode_patch` makes only the pixels
+of the rectangle that an object fills, so its cost depends on the object and not on the image.
 
-Axes: H W pixels of the image file. A segmentation is a list of polygons [x1, y1, x2, y2, ...], or a run-length encoding
-(RLE) with counts as list or as text.
+Axes: H W pixels of the image file, D detections, G objects. A segmentation is a list of polygons [x1, y1, x2, y2, ...],
+or a run-length encoding (RLE) with counts as a list or as text.
 """
 
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
 from distill.instance_masks import Patch
-
-_HALF = 128  # of 255: a pixel belongs to what covers half of it or more
-_BITS = 22  # after the point of a weight
 
 
 def to_rle(segmentation: Any, height: int, width: int) -> dict[str, Any]:
@@ -41,6 +39,29 @@ def encode_mask(mask: NDArray[Any]) -> dict[str, Any]:
     """A mask (H, W) as compressed RLE, ready for JSON."""
     rle = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
     return {"size": [int(side) for side in rle["size"]], "counts": rle["counts"].decode("ascii")}
+
+
+def mask_fields(mask: NDArray[Any]) -> dict[str, Any]:
+    """The fields of a COCO annotation that follow from its mask (H, W): RLE, area in pixels, box of the pixels."""
+    rle = encode_mask(mask)
+    return {"segmentation": rle, "area": float(mask.sum()), "bbox": extent_of(rle, *mask.shape)}
+
+
+def box_polygons(x1: float, y1: float, x2: float, y2: float) -> list[list[float]]:
+    """A box as polygons, for data sets that publish nothing finer."""
+    return [[x1, y1, x2, y1, x2, y2, x1, y2]]
+
+
+def mask_iou(found: Sequence[Any], objects: Sequence[Any], crowd: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Intersection over union (D, G) of the masks of detections and objects, all RLE of one image size.
+
+    Args:
+        found: RLE of D detections.
+        objects: RLE of G objects.
+        crowd: Bool (G,). Of a region to ignore, the area of the detection is taken in place of the union.
+    """
+    overlaps = coco_mask.iou(list(found), list(objects), crowd.astype(np.uint8))
+    return np.reshape(overlaps, (len(found), len(objects)))  # a plain list where one side is empty
 
 
 def area_of(segmentation: Any, height: int, width: int) -> float:
@@ -95,82 +116,3 @@ def decode_patch(segmentation: Any, height: int, width: int) -> Patch:
     lengths = np.diff(bounds, prepend=0, append=rows * columns)
     values = (np.arange(len(lengths)) & 1).astype(np.uint8)
     return Patch(top, left, np.repeat(values, lengths).reshape(columns, rows).T)
-
-
-class Zoom:
-    """What is seen of objects in a window of the image that is resized: the pixels that they cover by half or more.
-
-    The same bits as cropping the mask (H, W) to the window and resizing that, with 0 and 255 for its values, by Pillow
-    (bilinear, first the width, then the height), but only the pixels about the object are touched. torchvision, with
-    antialiasing, differs in one pixel of a million: its weights have fewer bits.
-
-    Args:
-        window: Top, left, height and width of the window in the image file.
-        size: Height and width that the window is resized to.
-    """
-
-    def __init__(self, window: tuple[int, int, int, int], size: tuple[int, int]) -> None:
-        self.top, self.left, self.height, self.width = window
-        self._rows, self._columns = _Taps.between(self.height, size[0]), _Taps.between(self.width, size[1])
-        self._resized = size != (self.height, self.width)
-
-    def __call__(self, patch: Patch) -> Patch | None:
-        """The object in pixels of the resized window; None if none of them is covered."""
-        top, left = patch.top - self.top, patch.left - self.left
-        y, x = max(top, 0), max(left, 0)
-        piece = patch.pixels[y - top : max(self.height - top, 0), x - left : max(self.width - left, 0)]
-        if not piece.size:
-            return None
-        if self._resized:
-            x, piece = self._columns.average(piece * np.uint8(255), x)
-            y, piece = self._rows.average(piece.T, y)
-            piece = (piece.T >= _HALF).astype(np.uint8)
-        return _trimmed(Patch(y, x, piece))
-
-
-class _Taps(NamedTuple):
-    """How the pixels along a resized axis average those of the source: `counts` from `starts` on, with `weights`.
-
-    Source: Pillow's `precompute_coeffs` and `ImagingResample`, which torch follows for images of uint8: a triangle as
-    wide as two resized pixels, or two source pixels where those are larger, in fixed point.
-    """
-
-    starts: NDArray[np.int64]  # (S,)
-    counts: NDArray[np.int64]  # (S,)
-    weights: NDArray[np.int32]  # (S, T)
-
-    @classmethod
-    def between(cls, size: int, resized: int) -> "_Taps":
-        step = size / resized
-        support = max(step, 1.0)
-        centres = (np.arange(resized) + 0.5) * step
-        starts = np.maximum((centres - support + 0.5).astype(np.int64), 0)
-        counts = np.minimum((centres + support + 0.5).astype(np.int64), size) - starts
-        taps = np.arange(counts.max())
-        distance = (taps + starts[:, None] - centres[:, None] + 0.5) * (1 / support)
-        weights = np.where(taps < counts[:, None], np.maximum(1 - np.abs(distance), 0), 0)
-        weights /= np.cumsum(weights, axis=1)[:, -1:]
-        return cls(starts, counts, (0.5 + weights * (1 << _BITS)).astype(np.int32))
-
-    def average(self, values: NDArray[np.uint8], start: int) -> tuple[int, NDArray[np.uint8]]:
-        """Resizes (R, s) along its second axis, which starts at `start` and has zeros on both sides; returns where the
-        result starts on the resized axis, too.
-        """
-        length = values.shape[1]
-        low = int(np.searchsorted(self.starts + self.counts, start, side="right"))
-        high = int(np.searchsorted(self.starts, start + length, side="left"))
-        between_zeros = np.pad(values, ((0, 0), (1, 1))).astype(np.int32)
-        total = np.full((len(values), high - low), 1 << (_BITS - 1), np.int32)
-        for tap, weights in enumerate(self.weights[low:high].T):
-            places = np.clip(self.starts[low:high] + (tap - start), -1, length) + 1
-            total += between_zeros[:, places] * weights
-        return low, (total >> _BITS).astype(np.uint8)
-
-
-def _trimmed(patch: Patch) -> Patch | None:
-    """Without empty rows and columns at its edges; None if it is empty."""
-    rows, columns = (np.flatnonzero(patch.pixels.any(axis=axis)) for axis in (1, 0))
-    if not len(rows):
-        return None
-    inner = patch.pixels[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    return Patch(patch.top + int(rows[0]), patch.left + int(columns[0]), inner)

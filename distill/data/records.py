@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from distill.data.masks import decode_counts, extent_of
+from distill.data.masks import box_polygons, decode_counts, extent_of
 
 REQUIRED = {
     "categories": ("id", "name"),
@@ -93,7 +93,7 @@ def tidied(section: str, record: Any) -> Any:
         tidy["segmentation"] = {key: _whole(value) for key, value in rle.items()}
     elif tidy.get("iscrowd") == 1 and "segmentation" not in tidy and _is_box(tidy.get("bbox")):
         x, y, width, height = tidy["bbox"]
-        tidy["segmentation"] = [[x, y, x + width, y, x + width, y + height, x, y + height]]
+        tidy["segmentation"] = box_polygons(x, y, x + width, y + height)
     return tidy
 
 

@@ -1,8 +1,10 @@
 """Which training images are held out, and how often each of the others is seen."""
 
+import hashlib
 import math
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TypeVar
 
 import torch
@@ -32,6 +34,37 @@ def hold_out(items: Sequence[T], fraction: float, seed: int) -> tuple[list[T], l
     chosen = set(order[:count].tolist())
     kept = [item for i, item in enumerate(items) if i not in chosen]
     return kept, [item for i, item in enumerate(items) if i in chosen]
+
+
+def hold_out_by_name(root: Path, paths: Sequence[Path], fraction: float) -> tuple[list[Path], list[Path]]:
+    """Splits files into those to train on, in their given order, and those held out, in the order of `by_name`.
+
+    A file is held out if a hash of its name, a number from 0 to 1, is below `fraction`: unlike under `hold_out`, it
+    stays where it is when other files come or go. Each part gets at least one file where there are two.
+
+    Args:
+        root: Folder that names are relative to.
+        paths: What is split.
+        fraction: Share that is held out, 0 to below 1.
+    """
+    ordered = by_name(root, paths)
+    if fraction == 0:
+        return list(paths), []
+    count = sum(_position(root, path) < fraction for path in ordered)
+    count = min(max(count, 1), len(ordered) - 1)
+    held_out = set(ordered[:count])
+    return [path for path in paths if path not in held_out], ordered[:count]
+
+
+def by_name(root: Path, paths: Sequence[Path]) -> list[Path]:
+    """Files by a hash of their names relative to `root`: a shuffle that does not depend on what else is there."""
+    return sorted(paths, key=lambda path: _position(root, path))
+
+
+def _position(root: Path, path: Path) -> float:
+    """A number in [0, 1) that depends on the relative name alone."""
+    name = path.relative_to(root).as_posix().encode()
+    return int.from_bytes(hashlib.blake2b(name, digest_size=6).digest(), "big") / 2**48
 
 
 def repeat_factors(classes: Sequence[set[int]], threshold: float) -> list[float]:

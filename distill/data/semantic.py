@@ -3,27 +3,21 @@
 Axes: B batch, S side of a training view, H W pixels of the file, h w of the zoomed file.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
-import torch
-from pytorch_lightning import LightningDataModule
-
-from distill.data.broken import POLICIES
-from distill.data.checks import at_least, band_numbers, ordered_pair, say_small_batches
+from distill.data.base import LabelledImages
 from distill.data.class_table import ClassTable, Value
-from distill.data.label_pairs import Pair
-from distill.data.loader import OneLineErrorLoader, ResumableLoader, evaluation_loader, train_loader
-from distill.data.reader import ImageReader
+from distill.data.label_pairs import Pair, pair_folders, read_names
 from distill.data.selection import hold_out
-from distill.data.views.augmentation import Augmentation
 from distill.data.views.semantic import SemanticViews, stack_by_size
-from distill.errors import UserError, unknown_name
-from distill.seeding import run_seed
+from distill.errors import UserError
 
-SPLITS = ("train", "val", "test")
+Parts = str | list[str]
 
 
-class SemanticImages(LightningDataModule):
+class SemanticImages(LabelledImages):
     """Images with masks. Layouts inherit from it and say which files belong to a split (`find`).
 
     A training batch is a dictionary: `image` (B, 3, S, S) float32 in [0, 1] and `label` (B, S, S) uint8, 255 where
@@ -33,23 +27,14 @@ class SemanticImages(LightningDataModule):
     Args:
         classes: Value of each class in the masks by name, in label order: an index, or a colour [red, green, blue].
         ignore: Values that mean "not labelled".
-        image_size: Side S of a training view in pixels.
-        batch_size: Images per batch and process.
-        num_workers: Processes that read images; 0 reads in the main process.
+        image_size: Side S of a training view in pixels; evaluation views are whole images.
         zoom: Pixels of the network for each pixel of the file, in training and evaluation. Scores are at the
             resolution of the file, whatever it is.
-        scale: Range of a random factor to `zoom` in training.
-        flip: Whether training views are mirrored, horizontally and vertically.
-        augmentation: Quarter turns, light and colour of training views; none by default.
-        bands: Numbers, from 1, of one to three bands of the images to show; by default red, green and blue where the
-            file says which they are, else its first three.
         val_fraction: Share of the training images that is held out and validated on, for layouts without images of
             their own for it; the `val` files are then tested on. Parts of one tile stay together.
-        val_seed: Decides which images that are; it is not the run's seed.
         on_error: "skip" replaces training files that cannot be decoded and names each once; "raise" stops at the first.
             A mask of another size or with an unknown value always stops, and so do validation and test.
-        train_limit: Train on this many images only, the first of a shuffle by `seed`.
-        seed: Seed of order, views and `train_limit`; by default that of the run.
+        **kwargs: Everything else that `LabelledImages` takes.
 
     Raises:
         UserError: An argument is out of its range, or the classes contradict each other (see `ClassTable`).
@@ -60,43 +45,16 @@ class SemanticImages(LightningDataModule):
         classes: Mapping[str, Value],
         ignore: Sequence[Value] = (),
         image_size: int = 512,
-        batch_size: int = 4,
-        num_workers: int = 2,
         zoom: float = 1.0,
-        scale: tuple[float, float] = (0.5, 2.0),
-        flip: bool = True,
-        augmentation: Augmentation | None = None,
-        bands: list[int] | None = None,
         val_fraction: float = 0.0,
-        val_seed: int = 0,
         on_error: str = "skip",
-        train_limit: int | None = None,
-        seed: int | None = None,
+        **kwargs: Any,
     ) -> None:
-        super().__init__()
-        if not 0 <= val_fraction < 1:
-            raise UserError(f"val_fraction is {val_fraction}; it must be 0 or more and below 1")
+        super().__init__(image_size=image_size, val_fraction=val_fraction, on_error=on_error, **kwargs)
         if not 0 < zoom <= 16:
             raise UserError(f"zoom is {zoom}; it must be above 0 and at most 16")
-        if on_error not in POLICIES:
-            raise unknown_name("on_error policy", on_error, POLICIES)
-        if train_limit is not None:
-            at_least("train_limit", train_limit, 1)
         self.table = ClassTable(classes, ignore)
-        self.image_size = at_least("image_size", image_size, 1)
-        self.batch_size = at_least("batch_size", batch_size, 1)
-        self.num_workers = at_least("num_workers", num_workers, 0)
         self.zoom = zoom
-        self.scale = ordered_pair("scale", scale, highest=16.0)
-        self.flip = flip
-        self.augmentation = augmentation
-        self.bands = band_numbers("bands", bands)
-        self.val_fraction = val_fraction
-        self.val_seed = val_seed
-        self.on_error = on_error
-        self.train_limit = train_limit
-        self.seed = run_seed() if seed is None else seed
-        self._sets: dict[str, SemanticViews] = {}
 
     def find(self, split: str) -> list[Pair]:
         """The files of "train", "val" or "test" as published.
@@ -120,79 +78,100 @@ class SemanticImages(LightningDataModule):
         """Whether validation looks at the test images, so that what it selects must not be reported on them."""
         return not self.val_fraction and self.find("val") == self.find("test")
 
-    def dataset(self, split: str) -> SemanticViews:
-        """The views of "train", "val" or "test", found when first asked for.
+    def views(self, split: str) -> SemanticViews:
+        """The images and masks of a split.
 
         Raises:
-            UserError: See `find`; or no such split, or one whose images are to be held out but cannot be.
+            UserError: See `find`; or its images are to be held out but cannot be.
         """
-        if split not in SPLITS:
-            raise unknown_name("split", split, SPLITS)
-        if split not in self._sets:
-            pairs = self._pairs(split)
-            before = next((data.reader for data in self._sets.values()), None)
-            reader = ImageReader(len(pairs), self.bands, before)
-            if split == "train":
-                say_small_batches(self.batch_size, len(pairs))
-                self._sets[split] = SemanticViews(
-                    pairs,
-                    self.table,
-                    self.on_error,
-                    self.zoom,
-                    self.image_size,
-                    self.scale,
-                    self.flip,
-                    self.augmentation,
-                    self.seed,
-                    reader,
-                )
-            else:
-                self._sets[split] = SemanticViews(pairs, self.table, "raise", self.zoom, reader=reader)
-        return self._sets[split]
+        pairs = self._pairs(split)
+        reader = self.reader(len(pairs))
+        if split != "train":
+            return SemanticViews(pairs, self.table, "raise", self.zoom, reader=reader)
+        return SemanticViews(
+            pairs,
+            self.table,
+            self.on_error,
+            self.zoom,
+            self.image_size,
+            self.scale_jitter,
+            self.flip,
+            self.turns,
+            self.augmentation,
+            self.seed,
+            reader,
+        )
 
-    @property
-    def skipped(self) -> list[str]:
-        """Names of the broken training images found so far."""
-        data = self._sets.get("train")
-        return [data.pairs[i].image.name for i in data.broken.indices] if data is not None else []
-
-    def setup(self, stage: str) -> None:
-        """Finds the files that `stage` needs, so that a missing one shows before training starts."""
-        for split in {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}.get(stage, ()):
-            self.dataset(split)
-
-    def train_dataloader(self) -> ResumableLoader:
-        """Random views, shuffled; resumable in the middle of an epoch."""
-        return train_loader(self.dataset("train"), self.batch_size, self.num_workers, self.seed, self.trainer)
-
-    def val_dataloader(self) -> OneLineErrorLoader:
-        """Whole validation images, in file order."""
-        return evaluation_loader(self.dataset("val"), self.batch_size, self.num_workers, stack_by_size)
-
-    def test_dataloader(self) -> OneLineErrorLoader:
-        """Whole test images, in file order."""
-        return evaluation_loader(self.dataset("test"), self.batch_size, self.num_workers, stack_by_size)
+    def collate(self, split: str) -> Callable[[list[Any]], Any] | None:
+        """Stacks whole images of equal sizes."""
+        return None if split == "train" else stack_by_size
 
     def _pairs(self, split: str) -> list[Pair]:
-        if not self.val_fraction or split == "test":
-            pairs = self.find(split)
-        else:
-            if self.find("val") != self.find("test"):
-                raise UserError(
-                    f"val_fraction is {self.val_fraction}, but there are validation images apart from the test images "
-                    "already; set val_fraction to 0"
-                )
-            published = self.find("train")
-            tiles = list(dict.fromkeys(map(self.tile_of, published)))
-            held_out = set(hold_out(tiles, self.val_fraction, self.val_seed)[1])
-            pairs = [pair for pair in published if (self.tile_of(pair) in held_out) == (split == "val")]
-        if split == "train" and self.train_limit is not None:
-            order = torch.randperm(len(pairs), generator=torch.Generator().manual_seed(self.seed))
-            pairs = [pairs[i] for i in order[: self.train_limit].tolist()]
-        return pairs
+        pairs = self.find(split) if not self.val_fraction or split == "test" else self._held_out(split)
+        return self.limited(pairs) if split == "train" else pairs
 
-    def teardown(self, stage: str) -> None:
-        """Says how many images were skipped or turned."""
-        for split, data in self._sets.items():
-            data.broken.report()
-            data.reader.report(split)
+    def _held_out(self, split: str) -> list[Pair]:
+        """Of the published training images, those to train on or those held out."""
+        if self.find("val") != self.find("test"):
+            raise UserError(
+                f"val_fraction is {self.val_fraction}, but there are validation images apart from the test images "
+                "already; set val_fraction to 0"
+            )
+        published = self.find("train")
+        tiles = list(dict.fromkeys(map(self.tile_of, published)))
+        held_out = set(hold_out(tiles, self.val_fraction, self.val_seed)[1])
+        return [pair for pair in published if (self.tile_of(pair) in held_out) == (split == "val")]
+
+
+class SemanticFolder(SemanticImages):
+    """Folders of images and of masks with the same names, suffixes apart.
+
+    A part of a split is a folder below `root` with images and masks in subfolders of their own (`train/images/`,
+    `train/masks/`), or a text file below `root` that names images of `<root>/images/`, one a line.
+
+    Args:
+        root: The data set's folder.
+        classes: Value of each class in the masks by name, in label order: an index, or a colour [red, green, blue].
+        ignore: Values that mean "not labelled".
+        train: Folder or text file of the training images, or several.
+        val: The same of the validation images.
+        test: The same of the test images; by default the validation images.
+        images: Name of the images' folders.
+        masks: Name of the masks' folders.
+        **kwargs: Everything else that `SemanticImages` takes.
+
+    Raises:
+        UserError: All cases of `SemanticImages`; on reading, a missing file, mask or folder.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        classes: dict[str, int | list[int]],
+        ignore: list[int | list[int]] | None = None,
+        train: Parts = "train",
+        val: Parts = "val",
+        test: Parts | None = None,
+        images: str = "images",
+        masks: str = "masks",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(classes=classes, ignore=ignore or (), **kwargs)
+        self.root = Path(root)
+        self.parts = {"train": train, "val": val, "test": val if test is None else test}
+        self.images, self.masks = images, masks
+
+    def find(self, split: str) -> list[Pair]:
+        """The files of a split.
+
+        Raises:
+            UserError: A folder, list, image or mask is missing.
+        """
+        parts = self.parts[split]
+        return [pair for part in ([parts] if isinstance(parts, str) else parts) for pair in self._part(part)]
+
+    def _part(self, part: str) -> list[Pair]:
+        place = self.root / part
+        if place.suffix.lower() == ".txt":
+            return pair_folders(self.root / self.images, self.root / self.masks, read_names(place))
+        return pair_folders(place / self.images, place / self.masks)

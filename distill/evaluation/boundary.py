@@ -13,8 +13,9 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from pycocotools import mask as rle
 from pycocotools.cocoeval import COCOeval
+
+from distill.data.masks import decode_mask, encode_mask, mask_iou
 
 BAND = 0.02  # of the image diagonal
 
@@ -56,13 +57,14 @@ class BoundaryEval(COCOeval):
             return overlaps
         objects = self._gts[imgId, catId]
         found = sorted(self._dts[imgId, catId], key=lambda d: -d["score"])[: len(overlaps)]
-        no_crowd = np.zeros(len(objects), np.uint8)
-        bands = rle.iou([_band(d) for d in found], [_band(g) for g in objects], no_crowd)
+        no_crowd = np.zeros(len(objects), np.bool_)
+        bands = mask_iou([_band(d) for d in found], [_band(g) for g in objects], no_crowd)
         ordinary = np.array([not g["iscrowd"] for g in objects])
         overlaps[:, ordinary] = np.minimum(overlaps, bands)[:, ordinary]
         return overlaps
 
 
-def _band(instance: dict[str, Any]) -> Any:
-    mask = rle.decode(instance["segmentation"])
-    return rle.encode(np.asfortranarray(boundary_band(mask, band_width(*mask.shape))))
+def _band(instance: dict[str, Any]) -> dict[str, Any]:
+    rle = instance["segmentation"]
+    mask = decode_mask(rle, *rle["size"])
+    return encode_mask(boundary_band(mask, band_width(*mask.shape)))

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pycocotools import mask as rle
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from distill.contracts import Prediction
+from distill.data.masks import encode_mask
 from distill.errors import UserError, unknown_name
 from distill.evaluation.boundary import BoundaryEval
 from distill.evaluation.confusion import count_confusions
@@ -147,14 +147,13 @@ class CocoEvaluator:
         boxes, scores, labels = prediction.boxes.tolist(), prediction.scores.tolist(), prediction.labels.tolist()
         instances = []
         for (x1, y1, x2, y2), score, label, mask in zip(boxes, scores, labels, masks, strict=True):
-            encoded = rle.encode(np.asfortranarray(mask, dtype=np.uint8))
             instances.append(
                 {
                     "image_id": prediction.image_id,
                     "category_id": self.category_ids[label],
                     "bbox": [x1, y1, x2 - x1, y2 - y1],
                     "score": score,
-                    "segmentation": {"size": list(encoded["size"]), "counts": encoded["counts"].decode()},
+                    "segmentation": encode_mask(mask),
                 }
             )
         return instances

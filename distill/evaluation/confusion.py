@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pycocotools import mask as rle
+
+from distill.data.masks import mask_iou
 
 IOU = 0.5
 # A matrix needs a set of instances where AP needs a ranking. Source: the default of MMDetection's confusion matrix.
@@ -34,11 +35,7 @@ def count_confusions(
     found = sorted((f for f in found if f["score"] >= SCORE), key=lambda f: -f["score"])
     crowd = np.array([bool(o["iscrowd"]) for o in objects], bool)
     free = ~crowd
-    # pycocotools answers with a list where one side is empty.
-    overlaps = np.reshape(
-        rle.iou([f["segmentation"] for f in found], [o["segmentation"] for o in objects], crowd.astype(np.uint8)),
-        (len(found), len(objects)),
-    )
+    overlaps = mask_iou([f["segmentation"] for f in found], [o["segmentation"] for o in objects], crowd)
     for instance, overlap in zip(found, overlaps, strict=True):
         predicted = labels[instance["category_id"]]
         taken = int(np.argmax(np.where(free, overlap, -1))) if free.any() else -1

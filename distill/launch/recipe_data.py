@@ -5,7 +5,6 @@ from typing import Any
 
 from pytorch_lightning import LightningDataModule
 
-from distill.curate.verify import Part
 from distill.data.coco import CocoInstances
 from distill.data.semantic import SemanticImages
 from distill.errors import UserError
@@ -57,14 +56,3 @@ def data_module(recipe: str, root: Path | None) -> CocoInstances | SemanticImage
     if not isinstance(module, CocoInstances | SemanticImages):
         raise UserError(f"the data of {recipe} has no labels to look at ({type(module).__name__})")
     return module
-
-
-def parts_of(module: CocoInstances) -> list[Part]:
-    """The annotation files of a data module for instances; splits of one file are one part."""
-    splits: dict[tuple[str, str], list[str]] = {}
-    for split, source in module.sources.items():
-        splits.setdefault(source, []).append(split)
-    return [
-        Part(", ".join(names), ".", Path(annotations), (), Path(images))
-        for (images, annotations), names in splits.items()
-    ]

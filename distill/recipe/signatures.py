@@ -101,6 +101,17 @@ def parameters(class_path: str) -> dict[str, Parameter] | None:
 
 
 @cache
+def lineage(class_path: str) -> list[str]:
+    """Where a class and its first bases are defined; of a class that cannot be read its path alone."""
+    found = _class(class_path)
+    if found is None:
+        return [class_path]
+    module, node = found
+    bases = [path for base in node.bases[:1] if (path := _path(module, base))]
+    return [f"{module}.{node.name}", *(path for base in bases for path in lineage(base))]
+
+
+@cache
 def method_parameters(class_path: str, name: str) -> list[str]:
     """Names of the parameters of a method."""
     found = _class(class_path)

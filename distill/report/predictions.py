@@ -32,7 +32,7 @@ def instances_figure(dataset: Any, evaluator: CocoEvaluator) -> Figure:
     nothing of a model that is not sure of itself yet.
 
     Args:
-        dataset: A `distill.data.coco.CocoViews` of whole images.
+        dataset: A `distill.data.views.instances.InstanceViews` of whole images.
         evaluator: With the predictions.
     """
     seen = set(evaluator.seen())

@@ -6,8 +6,10 @@ The canvas holds display colours in [0, 1]. Axes: S side of the scene in pixels.
 import cv2
 import numpy as np
 
+from distill.synthetic.buildings import draw_building
 from distill.synthetic.canvas import Canvas, Point, fractal_noise, offset, random_point, rectangle
-from distill.synthetic.structures import Setting, draw_building, draw_look_alike, draw_tree, draw_vehicle
+from distill.synthetic.setting import Setting
+from distill.synthetic.small_things import draw_look_alike, draw_tree, draw_vehicle
 
 _GROUNDS = np.array(
     [

@@ -1,9 +1,9 @@
-"""Synthetic but honest scenes, generated from a seed and written as an ordinary COCO data set.
+"""Synthetic scenes, drawn from a seed and written as an ordinary COCO data set.
 
 Half of the scenes are radar images of ships, half are aerial photographs of buildings and vehicles. Masks are exact:
-the pixels that an object covers by half or more and that nothing hides. Everything a detector meets outside is here
-too: objects of many scales, weak contrast, speckle and noise, clutter, occlusion, and look-alikes that are no objects.
-They need no download and no licence, so every recipe can be tried and every claim tested anywhere.
+the pixels that an object covers by half or more and that nothing hides. Scenes hold objects of many scales, weak
+contrast, speckle and noise, clutter, occlusion, and look-alikes that are no objects. They need no download and no
+licence, so every recipe can be tried anywhere.
 """
 
 import json
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from distill.data.checks import at_least
-from distill.data.masks import encode_mask, extent_of
+from distill.data.masks import mask_fields
 from distill.files import write_atomically
 from distill.synthetic.canvas import Canvas
 from distill.synthetic.optical import draw_optical_scene
@@ -113,14 +113,11 @@ def visible_objects(canvas: Canvas) -> list[tuple[str, NDArray[np.bool_]]]:
 
 
 def _annotation(number: int, image_id: int, category: str, mask: NDArray[np.bool_]) -> dict[str, Any]:
-    rle = encode_mask(mask)
     return {
         "id": number,
         "image_id": image_id,
         "category_id": CLASS_NAMES.index(category) + 1,
-        "segmentation": rle,
-        "area": float(mask.sum()),
-        "bbox": extent_of(rle, *mask.shape),
+        **mask_fields(mask),
         "iscrowd": 0,
     }
 

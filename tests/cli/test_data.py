@@ -9,8 +9,7 @@ import pytest
 from PIL import Image
 
 from distill.cli import main
-from distill.curate.preview import contact_sheet
-from distill.data.annotations import CocoAnnotations
+from tests.curate.checking import ship_images
 from tests.data.published import coco, hrsid_coco, nwpu_texts, save, scene, write_json
 
 
@@ -110,12 +109,7 @@ def test_preview_without_a_readable_image_and_of_an_unknown_part(
 
 @pytest.fixture
 def ships(tmp_path: Path) -> Path:
-    """Six images, each with one ship."""
-    names = [f"{number}.png" for number in range(6)]
-    for number, name in enumerate(names):
-        save(scene(number), tmp_path / "ships/images" / name)
-    write_json(coco(names, 1), tmp_path / "ships/annotations/instances_train_of_a_part_with_a_long_name.json")
-    return tmp_path / "ships"
+    return ship_images(tmp_path / "ships")
 
 
 def test_preview_of_chosen_images(ships: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -133,14 +127,6 @@ def test_preview_of_chosen_images(ships: Path, tmp_path: Path, capsys: pytest.Ca
     (ships / "images/3.png").write_bytes(b"")
     assert main([*preview, "--image", "3.png"]) == 2
     assert "3.png' is an empty file" in capsys.readouterr().err
-
-
-def test_chosen_images_are_drawn_with_the_ids_of_their_objects(ships: Path) -> None:
-    annotations = CocoAnnotations(next(ships.glob("annotations/*.json")))
-    chosen = contact_sheet(annotations, ships / "images", names=["4.png", "1.png"])
-    assert [axes.get_title() for axes in chosen.axes] == ["4.png: 1 object", "1.png: 1 object"]
-    assert [axes.texts[0].get_text() for axes in chosen.axes] == ["ship 5", "ship 2"]
-    assert {axes.texts[0].get_text() for axes in contact_sheet(annotations, ships / "images").axes} == {"ship"}
 
 
 def test_preview_names_what_it_passes_over(
@@ -172,24 +158,6 @@ def test_preview_into_a_place_that_cannot_be_written(
     assert error.count("\n") == 1
 
 
-@pytest.mark.parametrize(
-    ("box", "place", "side"),
-    [
-        ([4, 20, 17, 13], 20, "bottom"),  # above the box
-        ([4, 0, 17, 13], 13, "top"),  # no room above: below
-        ([4, -2, 17, 50], 0, "top"),  # nor below: within
-    ],
-)
-def test_labels_lie_beside_the_object(ships: Path, box: list[int], place: int, side: str) -> None:
-    content = coco(["0.png"], 1)
-    content["annotations"][0]["bbox"] = box
-    write_json(content, ships / "one.json")
-    (axes,) = contact_sheet(CocoAnnotations(ships / "one.json"), ships / "images").axes
-    (label,) = axes.texts
-    assert label.get_position()[1] == place
-    assert label.get_verticalalignment() == side
-
-
 def test_a_report_in_a_file_is_not_cut(ships: Path, capsys: pytest.CaptureFixture[str]) -> None:
     name = "instances_train_of_a_part_with_a_long_name"
     shutil.copy(ships / f"annotations/{name}.json", ships / f"annotations/{name}_as_well.json")
@@ -210,20 +178,6 @@ def test_files_make_one_report_and_folders_one_each(
     for report in (folder, together):
         assert len(report["parts"]) == 2
         assert [found["check"] for found in report["findings"] if found["check"] == "split overlap"]
-
-
-def test_the_help_says_what_overlaps_cost(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        main(["data", "verify", "--help"])
-    assert "a minute for 468 with 122" in " ".join(capsys.readouterr().out.split())
-
-
-def test_actions_are_named_in_the_help(capsys: pytest.CaptureFixture[str]) -> None:
-    for words in ([], ["prepare"], ["verify"], ["preview"]):
-        with pytest.raises(SystemExit) as caught:
-            main(["data", *words, "--help"])
-        assert caught.value.code == 0
-    assert "prepare" in capsys.readouterr().out
 
 
 def test_land_cover_by_its_recipe(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

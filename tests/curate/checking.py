@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from distill.curate.verify import find_parts, verify
+from distill.curate.verify import find_parts, verify_instances
 from distill.curate.verify.report import Report
 from tests.data.published import coco, save, scene, write_json
 
@@ -21,8 +21,17 @@ def data_set(root: Path, change: Any = None) -> Path:
     return root
 
 
+def ship_images(root: Path) -> Path:
+    """Six images with one ship each, in one part with a long name."""
+    names = [f"{number}.png" for number in range(6)]
+    for number, name in enumerate(names):
+        save(scene(number), root / "images" / name)
+    write_json(coco(names, 1), root / "annotations/instances_train_of_a_part_with_a_long_name.json")
+    return root
+
+
 def checked(root: Path, **options: Any) -> Report:
-    return verify(root, find_parts(root), **options)
+    return verify_instances(root, find_parts(root), **options)
 
 
 def findings(report: Report, level: str = "") -> dict[str, str]:

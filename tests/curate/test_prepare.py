@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from distill.curate import prepare as conversion
 from distill.curate.prepare import prepare
 from distill.errors import UserError
 from tests.data.published import hrsid_coco, save, scene, ssdd_voc
@@ -90,7 +89,7 @@ def test_an_interrupted_run_leaves_the_old_one(source: Path, tmp_path: Path, mon
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(conversion.shutil, "copyfile", stop)
+    monkeypatch.setattr("shutil.copyfile", stop)
     with pytest.raises(KeyboardInterrupt):
         prepare("hrsid", source, root)
     with pytest.raises(KeyboardInterrupt):
@@ -172,7 +171,7 @@ def test_a_full_disk_is_one_line(source: Path, tmp_path: Path, monkeypatch: pyte
     def fail(*_: object) -> None:
         raise OSError(code, os.strerror(code))
 
-    monkeypatch.setattr(conversion.shutil, "copyfile", fail)
+    monkeypatch.setattr("shutil.copyfile", fail)
     with pytest.raises(
         UserError, match=rf"^--target '.*' cannot be read or written \({os.strerror(code)}\); make room"
     ):
@@ -184,17 +183,17 @@ def test_a_source_that_cannot_be_read(source: Path, tmp_path: Path, monkeypatch:
     def fail(path: Path) -> str:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
 
-    monkeypatch.setattr(conversion, "sha256", fail)
+    monkeypatch.setattr("distill.curate.prepare.sha256", fail)
     with pytest.raises(UserError, match=r"^--source '.*' holds '.*', which cannot be read \(Permission denied\); make"):
         prepare("hrsid", source, tmp_path / "out")
 
 
 def test_what_a_killed_run_left_is_removed(source: Path, tmp_path: Path) -> None:
     killed = f"""
-import os, signal
-from distill.curate import prepare as conversion
-conversion.shutil.copyfile = lambda *_: os.kill(os.getpid(), signal.SIGTERM)
-conversion.prepare("hrsid", {str(source)!r}, {str(tmp_path / "out")!r})
+import os, shutil, signal
+from distill.curate.prepare import prepare
+shutil.copyfile = lambda *_: os.kill(os.getpid(), signal.SIGTERM)
+prepare("hrsid", {str(source)!r}, {str(tmp_path / "out")!r})
 """
     assert subprocess.run([sys.executable, "-c", killed], check=False).returncode == -signal.SIGTERM
     (remains,) = (path for path in tmp_path.iterdir() if path.name not in ("out", "source"))
@@ -215,7 +214,7 @@ def test_paths_that_lead_out_of_the_source_are_missing_images(source: Path, tmp_
     content = json.loads(path.read_text())
     content["images"][0]["file_name"] = outside.format(elsewhere=tmp_path / "elsewhere/zz.jpg")
     path.write_text(json.dumps(content))
-    with pytest.raises(UserError, match=r"^image '.*/JPEGImages/zz\.jpg' does not exist; mend the source"):
+    with pytest.raises(UserError, match=r"^image '.*/JPEGImages/zz\.jpg' does not exist; correct the source"):
         prepare("hrsid", source, tmp_path / "out")
     done = prepare("hrsid", source, tmp_path / "out", on_error="skip")
     assert done.manifest["skipped"] == ["image 'HRSID_JPG/JPEGImages/zz.jpg' does not exist"]

@@ -13,8 +13,8 @@ from PIL import Image
 from rich.console import Console
 
 from distill.curate.prepare import prepare
-from distill.curate.verify import find_parts, verify, verify_landcover
-from distill.data.datasets.landcover import SemanticFolder
+from distill.curate.verify import find_parts, verify_instances, verify_landcover
+from distill.data import SemanticFolder
 from distill.errors import UserError
 from tests.curate.checking import checked, data_set, findings
 from tests.data.published import hrsid_coco, save, scene, shared, write_json
@@ -48,7 +48,7 @@ def test_a_sound_data_set(tmp_path: Path) -> None:
         ),
         (
             lambda c: c["annotations"].append({**c["annotations"][0], "id": 99}),
-            "warning", "geometry", "a twin under another id",
+            "warning", "geometry", "a copy under another id",
         ),
         (lambda c: c["annotations"][0].update(area=0), "warning", "geometry", "an area more than a factor of 2 off"),
         (lambda c: c["annotations"][0].update(area=60), "warning", "geometry", "an area more than a factor of 2 off"),
@@ -125,7 +125,7 @@ def test_findings_name_the_image_and_the_command_that_draws_it(tmp_path: Path) -
     assert by_check["geometry"].advice == f"Look: {command}"
     assert by_check["box"].cases[0].startswith("4.png: annotation 5 has the box")
     assert by_check["empty images"].cases == ("4.png", "5.png")
-    report = verify("", find_parts(annotations, images=tmp_path / "a b/images"))
+    report = verify_instances("", find_parts(annotations, images=tmp_path / "a b/images"))
     (doubt,) = [f for f in report.findings if f.check == "geometry"]
     assert doubt.advice.endswith(f"--images '{tmp_path / 'a b/images'}'")
 
@@ -212,7 +212,7 @@ def test_images_are_found_in_common_layouts(tmp_path: Path, annotations: str, im
         write_json(content, root / annotations.replace("PART", part))
     parts = find_parts(root)
     files = sorted(part.annotations for part in parts)
-    for report in (verify(root, parts), verify("", find_parts(*files))):
+    for report in (verify_instances(root, parts), verify_instances("", find_parts(*files))):
         assert [(part.images, part.objects) for part in report.parts] == [(6, 6), (3, 3)]
         assert not findings(report, "error")
 
@@ -232,7 +232,7 @@ def test_several_files_are_the_parts_of_one_data_set(tmp_path: Path) -> None:
     data_set(tmp_path)
     shutil.copy(tmp_path / "images/4.png", tmp_path / "images/12.png")
     files = [tmp_path / f"annotations/{part}.json" for part in ("train", "val")]
-    report = verify("both", find_parts(*files))
+    report = verify_instances("both", find_parts(*files))
     assert [part.name for part in report.parts] == ["train", "val"]
     assert "1 pair of images show the same in train and val" in findings(report, "warning")["/split overlap"]
     (tmp_path / "other").mkdir()
@@ -293,7 +293,7 @@ def test_images_without_contrast_without_data_and_turned_by_exif(tmp_path: Path)
     assert found["warning", "images without data"].cases == ("2.tif",)
     assert found["warning", "EXIF orientation"].cases == ("3.png", "4.png")
     (wrong,) = found["error", "image files"].cases
-    assert wrong == "4.png is 48x64, the annotations say 64x48 (its EXIF orientation is applied)"
+    assert wrong == "4.png is 48x64 once EXIF has turned it upright, but its annotations say 64x48"
 
 
 def raster(path: Path, values: np.ndarray, nodata: float | None) -> None:

@@ -8,22 +8,20 @@ from typing import Any
 
 import pytest
 import torch
-from jsonargparse import ArgumentParser
 from PIL import Image
 from pytorch_lightning.utilities import move_data_to_device
 
 from distill.contracts import Target
-from distill.data import NWPU, CocoInstances
+from distill.data import CocoInstances
 from distill.data.annotations import CocoAnnotations
-from distill.data.coco import CocoViews
 from distill.data.images import BrokenImage
 from distill.data.masks import decode_mask
-from distill.data.views.instances import fitting_window
+from distill.data.views.instances import InstanceViews
+from distill.data.views.window import fitting_window
 from distill.errors import UserError
 from distill.synthetic.scenes import write_scenes
+from tests.data.modules import instances as module
 from tests.data.published import write_json
-
-SHARED = Path(__file__).parents[2] / "../shared/data"
 
 
 @pytest.fixture(scope="module")
@@ -32,12 +30,6 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_scenes(root, "train", 10, image_size=64)
     write_scenes(root, "val", 4, image_size=64)
     return root
-
-
-def module(root: Path, **arguments: Any) -> CocoInstances:
-    paths = {f"{split}_images": str(root / split / "images") for split in ("train", "val")}
-    paths |= {f"{split}_annotations": str(root / split / "annotations.json") for split in ("train", "val")}
-    return CocoInstances(**(paths | {"image_size": 64, "batch_size": 2, "num_workers": 0} | arguments))
 
 
 def same(first: Target, second: Target) -> bool:
@@ -251,74 +243,6 @@ def test_unknown_split(scenes: Path) -> None:
         module(scenes).ground_truth("vla")
 
 
-def test_recipes_can_set_what_nwpu_hands_on(tmp_path: Path) -> None:
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_class_arguments(NWPU, "data")
-    values = parser.parse_object({"data": {"root": "x", "image_size": 256, "scale_jitter": [0.5, 1.5]}}).data
-    assert (values.image_size, values.scale_jitter) == (256, (0.5, 1.5))
-    assert "train_images" not in values
-    with pytest.raises(UserError, match=r"lacks images, annotations/train\.json, .*NWPU needs"):
-        NWPU(str(tmp_path))
-
-
-@pytest.fixture
-def nwpu() -> NWPU:
-    root = SHARED / "nwpu"
-    if not root.is_dir():
-        pytest.skip("NWPU VHR-10 is not here")
-    return NWPU(str(root), image_size=256, num_workers=0, on_error="raise")
-
-
-def test_nwpu_counts(nwpu: NWPU) -> None:
-    expected = {
-        "airplane": (522, 183), "ship": (194, 61), "storage_tank": (506, 25), "baseball_diamond": (292, 62),
-        "tennis_court": (379, 71), "basketball_court": (135, 14), "ground_track_field": (123, 29), "harbor": (119, 45),
-        "bridge": (86, 30), "vehicle": (429, 154),
-    }  # fmt: skip
-    assert nwpu.class_names == list(expected)
-    for column, (split, images) in enumerate({"train": 468, "val": 122}.items()):
-        truth = nwpu.ground_truth(split)
-        assert len(truth["images"]) == images
-        ids = [record["id"] for record in truth["annotations"]]
-        assert ids == list(range(1, len(ids) + 1))
-        for category in truth["categories"]:
-            found = sum(record["category_id"] == category["id"] for record in truth["annotations"])
-            assert found == expected[category["name"]][column]
-
-
-def test_nwpu_views(nwpu: NWPU) -> None:
-    data = nwpu.dataset("val")
-    for index in range(0, len(data), 12):
-        image, target = data[index]
-        height, width = target.size
-        assert max(height, width) == 256
-        assert image.shape == (3, 256, 256)
-        assert len(target.labels) == len(data.annotations.objects(target.image_id)) > 0
-        assert (target.boxes[:, :2] >= 0).all()
-        assert (target.boxes <= torch.tensor([width, height, width, height])).all()
-        for box, mask in zip(target.boxes, target.masks, strict=True):
-            rows, columns = mask.nonzero(as_tuple=True)
-            extent = torch.tensor([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1])
-            assert (box - extent).abs().max() < 2
-    batch = next(iter(nwpu.train_dataloader()))
-    assert batch["image"].shape == (4, 3, 256, 256)
-
-
-def test_ssdd_sample() -> None:
-    root = SHARED / "ssdd"
-    if not root.is_dir():
-        pytest.skip("the SSDD sample is not here")
-    paths = {f"{split}_images": str(root / "images") for split in ("train", "val")}
-    paths |= {f"{split}_annotations": str(root / f"annotations/{split}_present.json") for split in ("train", "val")}
-    data = CocoInstances(**paths, image_size=128, batch_size=1, num_workers=0)
-    (batch,) = data.val_dataloader()
-    assert data.class_names == ["ship"]
-    assert batch["targets"][0].masks.dense().any()
-    paths["val_annotations"] = str(root / "annotations/val.json")
-    with pytest.raises(UserError, match="231 of 232 images listed in"):
-        CocoInstances(**paths).setup("validate")
-
-
 def test_exif_is_applied_to_pixels_and_sizes(scenes: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Masks are drawn on the upright image; where the file gives the size of the stored one, the line names EXIF."""
     shutil.copytree(scenes, tmp_path / "scenes")
@@ -334,7 +258,7 @@ def test_exif_is_applied_to_pixels_and_sizes(scenes: Path, tmp_path: Path, caplo
     ids = {record["id"] for record in content["images"]}
     content["annotations"] = [a for a in content["annotations"] if a["image_id"] in ids]
     write_json(content, tmp_path / "scenes/train/annotations.json")
-    data = CocoViews(
+    data = InstanceViews(
         tmp_path / "scenes/train/images", CocoAnnotations(tmp_path / "scenes/train/annotations.json", on_error="skip"),
         content["images"], 64, "raise",
     )  # fmt: skip

@@ -10,7 +10,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from distill.data.duplicates import Looks, _correlation, near_identical, thumbnail
+from distill.data.duplicates import Looks, Pair, _correlation, groups_of, near_identical, thumbnail
 from tests.data.published import scene
 
 
@@ -119,6 +119,18 @@ def test_each_of_many_copies_is_linked_across_two_sets() -> None:
     assert {pair.first for pair in pairs} == set(range(6))
     assert {pair.second for pair in pairs} == set(range(5))
     assert len(pairs) == 10
+
+
+@pytest.mark.parametrize("count", [0, 1, 12, 40])
+def test_groups_are_those_of_merging_pair_by_pair(count: int) -> None:
+    rng = np.random.default_rng(count)
+    ends = rng.integers(0, max(count, 1), (count // 2, 2)).tolist()
+    pairs = [Pair(first, second, 0, 1.0, False) for first, second in ends]
+    merged = list(range(count))
+    for pair in pairs:
+        low, high = sorted((merged[pair.first], merged[pair.second]))
+        merged = [low if number == high else number for number in merged]
+    assert groups_of(pairs, count).tolist() == merged
 
 
 def test_the_correlation_is_that_of_the_cells_both_show() -> None:

@@ -14,9 +14,10 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
 from distill.data import ImageFolder
-from distill.data.folder import FolderView, centre_view
-from distill.data.loader import Draw
+from distill.data.sample_key import SampleKey
+from distill.data.views.folder import FolderViews, centre_view
 from distill.errors import UserError
+from tests.data.published import shared
 
 TRANSFORM = rasterio.Affine(10, 0, 5e5, 0, -10, 0)
 
@@ -39,12 +40,11 @@ def _batches(data: ImageFolder) -> list[dict[str, Any]]:
 def test_batches(folder: Path) -> None:
     data = ImageFolder(str(folder), image_size=24, batch_size=3, val_fraction=0.2, num_workers=0)
     batches = _batches(data)
-    assert data.train_set is not None
     for batch in batches:
         assert batch["image"].shape == (3, 3, 24, 24)
         assert batch["image"].dtype == torch.float32
         assert 0 <= batch["image"].min() < batch["image"].max() <= 1
-        assert [data.train_set.paths[i].name for i in batch["index"]] == [Path(p).name for p in batch["path"]]
+        assert [data.dataset("train").paths[i].name for i in batch["index"]] == [Path(p).name for p in batch["path"]]
     paths = [path for batch in batches for path in batch["path"]]
     assert len(set(paths)) == len(paths)
     validation = [path for batch in data.val_dataloader() for path in batch["path"]]
@@ -61,26 +61,44 @@ def test_views_are_a_function_of_seed_epoch_and_image(folder: Path) -> None:
     assert not torch.equal(images(0, 0), images(1, 0))
 
 
-def test_epochs_differ_and_all_orientations_occur(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("flip", "turns", "count"), [(False, False, 1), (True, False, 4), (False, True, 4), (True, True, 8)]
+)
+def test_epochs_differ_and_the_orientations_asked_for_occur(
+    tmp_path: Path, flip: bool, turns: bool, count: int
+) -> None:
     ramp = np.add.outer(np.arange(32) * 2, np.arange(32) * 5).astype(np.uint8)
     Image.fromarray(ramp).save(tmp_path / "a.png")
-    seen = {}
-    for flip in (False, True):
-        views = FolderView(tmp_path, [tmp_path / "a.png"], 16, "raise", scale=(0.9, 1.0), flip=flip)
-        signs = set()
-        for epoch in range(60):
-            image = views[Draw(0, epoch)]["image"][0]
-            down, right = (image[-1] - image[0]).mean(), (image[:, -1] - image[:, 0]).mean()
-            signs.add((bool(down > 0), bool(right > 0), bool(down.abs() > right.abs())))
-        seen[flip] = len(signs)
-    assert seen == {False: 1, True: 8}
+    views = FolderViews(tmp_path, [tmp_path / "a.png"], 16, "raise", crop_area=(0.9, 1.0), flip=flip, turns=turns)
+    signs = set()
+    for epoch in range(60):
+        image = views[SampleKey(0, epoch)]["image"][0]
+        down, right = (image[-1] - image[0]).mean(), (image[:, -1] - image[:, 0]).mean()
+        signs.add((bool(down > 0), bool(right > 0), bool(down.abs() > right.abs())))
+    assert len(signs) == count
+
+
+def test_turns_follow_flip_unless_they_are_set(folder: Path) -> None:
+    """As before they were two keys: a recipe with `flip: false` alone neither mirrors nor turns."""
+    given: list[dict[str, bool]] = [{}, {"flip": False}, {"flip": False, "turns": True}, {"turns": False}]
+    found = [ImageFolder(str(folder), **arguments) for arguments in given]
+    assert [(data.flip, data.turns) for data in found] == [(True, True), (False, False), (False, True), (True, False)]
+
+
+def test_a_limit_of_training_images_is_nested(folder: Path) -> None:
+    def names(limit: int | None) -> list[str]:
+        data = ImageFolder(str(folder), train_limit=limit, val_fraction=0.2, seed=1).dataset("train")
+        return [data.name(index) for index in range(len(data))]
+
+    assert names(2) == names(4)[:2]
+    assert set(names(4)) < set(names(None))
 
 
 def test_validation_view_is_the_resized_centre(tmp_path: Path) -> None:
     wide = np.zeros((10, 40, 3), np.uint8)
     wide[:, 15:25] = 255
     Image.fromarray(wide).save(tmp_path / "a.png")
-    views = FolderView(tmp_path, [tmp_path / "a.png"], 20, "raise")
+    views = FolderViews(tmp_path, [tmp_path / "a.png"], 20, "raise")
     image = views[0]["image"]
     assert image.shape == (3, 20, 20)
     assert image[:, :, 1:-1].min() == 1
@@ -91,8 +109,7 @@ def test_split_by_name_is_stable_when_images_are_added(folder: Path) -> None:
     def held_out() -> set[str]:
         data = ImageFolder(str(folder), val_fraction=0.3)
         data.setup("fit")
-        assert data.val_set is not None
-        return {path.relative_to(folder).as_posix() for path in data.val_set.paths}
+        return {path.relative_to(folder).as_posix() for path in data.dataset("val").paths}
 
     before = held_out()
     assert before
@@ -104,8 +121,7 @@ def test_split_by_name_is_stable_when_images_are_added(folder: Path) -> None:
 def test_validation_folder_limit_and_none(folder: Path) -> None:
     own = ImageFolder(str(folder / "part0"), val_root=str(folder / "part1"), val_limit=2, image_size=8)
     assert [len(batch["path"]) for batch in own.val_dataloader()] == [2]
-    assert own.train_set is not None
-    assert len(own.train_set) == 4
+    assert len(own.dataset("train")) == 4
     assert ImageFolder(str(folder), val_fraction=0).val_dataloader() == []
 
 
@@ -157,8 +173,8 @@ def test_only_broken_images(tmp_path: Path) -> None:
         ({"num_workers": -1}, "num_workers is -1; it must be 0 or more"),
         ({"val_fraction": 1.0}, "val_fraction is 1.0"),
         ({"val_limit": 0}, "val_limit is 0"),
-        ({"scale": (0.5, 0.1)}, r"scale is \[0.5, 0.1\]; it must be \[min, max\]"),
-        ({"scale": (0.5, 1.5)}, "max <= 1"),
+        ({"crop_area": (0.5, 0.1)}, r"crop_area is \[0.5, 0.1\]; it must be \[min, max\]"),
+        ({"crop_area": (0.5, 1.5)}, "max <= 1"),
         ({"on_error": "ignore"}, "unknown on_error policy 'ignore'.*skip, raise"),
     ],
 )
@@ -168,15 +184,11 @@ def test_bad_arguments(folder: Path, arguments: dict[str, Any], message: str) ->
 
 
 def test_real_images() -> None:
-    root = Path(__file__).parents[2] / "../shared/data/unlabelled/images"
-    if not root.is_dir():
-        pytest.skip("the unlabelled test images are not here")
+    root = shared("unlabelled/images")
     data = ImageFolder(str(root), image_size=64, batch_size=8, num_workers=0, on_error="raise")
     batch = next(iter(data.train_dataloader()))
     assert batch["image"].shape == (8, 3, 64, 64)
-    assert data.train_set is not None
-    assert data.val_set is not None
-    assert len(data.train_set) + len(data.val_set) == 112
+    assert len(data.dataset("train")) + len(data.dataset("val")) == 112
 
 
 @pytest.mark.parametrize("size", [32, 64])

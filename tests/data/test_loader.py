@@ -10,7 +10,8 @@ from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Callback
 from torch.utils.data import Dataset
 
-from distill.data.loader import Draw, ResumableSampler, evaluation_loader, randomness_of, train_loader
+from distill.data.loader import ResumableSampler, evaluation_loader, train_loader
+from distill.data.sample_key import SampleKey, randomness_of
 from distill.errors import UserError
 
 
@@ -23,7 +24,7 @@ class Noise(Dataset[dict[str, Any]]):
     def __len__(self) -> int:
         return self.length
 
-    def __getitem__(self, draw: Draw) -> dict[str, Any]:
+    def __getitem__(self, draw: SampleKey) -> dict[str, Any]:
         if isinstance(draw, int):
             return {"index": draw, "epoch": -1, "noise": torch.zeros(2)}
         with randomness_of(3, draw):
@@ -176,7 +177,13 @@ def test_randomness_is_restored_and_depends_on_all_parts() -> None:
     expected = torch.rand(2)
     torch.manual_seed(0)
     values = []
-    for seed, draw in ((0, Draw(1, 2)), (0, Draw(2, 1)), (1, Draw(1, 2)), (0, Draw(1, 2)), (-1, Draw(0, 0))):
+    for seed, draw in (
+        (0, SampleKey(1, 2)),
+        (0, SampleKey(2, 1)),
+        (1, SampleKey(1, 2)),
+        (0, SampleKey(1, 2)),
+        (-1, SampleKey(0, 0)),
+    ):
         with randomness_of(seed, draw):
             values.append(torch.rand(()).item())
     assert values[0] == values[3]
@@ -213,7 +220,7 @@ def test_repeated_samples_are_shared_resumed_and_vary() -> None:
 
 def test_a_first_repetition_is_the_plain_draw() -> None:
     values = []
-    for draw in (Draw(3, 1), Draw(3, 1, 0), Draw(3, 1, 1), Draw(3, 1, 2)):
+    for draw in (SampleKey(3, 1), SampleKey(3, 1, 0), SampleKey(3, 1, 1), SampleKey(3, 1, 2)):
         with randomness_of(0, draw):
             values.append(torch.rand(()).item())
     assert values[0] == values[1]
@@ -221,7 +228,7 @@ def test_a_first_repetition_is_the_plain_draw() -> None:
 
 
 class Failing(Noise):
-    def __getitem__(self, draw: Draw) -> dict[str, Any]:
+    def __getitem__(self, draw: SampleKey) -> dict[str, Any]:
         raise UserError("image 'a: b.png' is damaged")
 
 

@@ -12,8 +12,10 @@ from pycocotools import mask as coco_mask
 from torchvision.transforms.v2 import functional as F
 
 from distill.data.annotations import CocoAnnotations
-from distill.data.masks import Zoom, decode_mask, decode_patch, encode_mask, extent_of
-from distill.data.views.instances import Window, view
+from distill.data.masks import box_polygons, decode_mask, decode_patch, encode_mask, extent_of, mask_fields, mask_iou
+from distill.data.views.instances import view
+from distill.data.views.window import Window
+from distill.data.zoom import Zoom
 from distill.instance_masks import Patch
 from tests.data.published import shared
 
@@ -29,7 +31,7 @@ def pasted(patch: Patch | None, height: int, width: int) -> NDArray[np.uint8]:
 def by_way_of_the_whole_image(
     segmentation: Any, height: int, width: int, window: tuple[int, int, int, int], size: tuple[int, int]
 ) -> NDArray[np.uint8]:
-    """The slow twin of `decode_patch` and `Zoom`."""
+    """The reference implementation of `decode_patch` and `Zoom`."""
     top, left, rows, columns = window
     crop = decode_mask(segmentation, height, width)[top : top + rows, left : left + columns] * np.uint8(255)
     # Widths first, as torch does; Pillow 13 takes the cheaper order where it resizes both at once.
@@ -143,3 +145,22 @@ def test_encoding_is_that_of_pycocotools() -> None:
     encoded = encode_mask(mask.astype(bool))
     assert encoded == {"size": [9, 13], "counts": coco_mask.encode(np.asfortranarray(mask))["counts"].decode()}
     assert np.array_equal(decode_mask(encoded, 9, 13), mask)
+
+
+def test_fields_of_an_annotation_follow_from_its_mask() -> None:
+    mask = np.zeros((9, 13), bool)
+    mask[2:5, 3:10] = True
+    fields = mask_fields(mask)
+    assert (fields["area"], fields["bbox"]) == (21, [3, 2, 7, 3])
+    assert np.array_equal(decode_mask(fields["segmentation"], 9, 13), decode_mask(box_polygons(3, 2, 10, 5), 9, 13))
+
+
+def test_overlaps_are_those_of_the_pixels() -> None:
+    rng = np.random.default_rng(0)
+    found, objects = rng.random((3, 9, 13)) < 0.5, rng.random((4, 9, 13)) < 0.5
+    crowd = np.array([False, True, False, False])
+    shared = (found[:, None] & objects).sum(axis=(2, 3))
+    union = np.where(crowd, found.sum(axis=(1, 2))[:, None], (found[:, None] | objects).sum(axis=(2, 3)))
+    rles = [[encode_mask(mask) for mask in masks] for masks in (found, objects)]
+    np.testing.assert_allclose(mask_iou(*rles, crowd), shared / union)
+    assert mask_iou([], rles[1], crowd).shape == (0, 4)

@@ -3,8 +3,8 @@
 import json
 import math
 from collections import Counter
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -14,16 +14,9 @@ from distill.cli import main
 from distill.data import CocoInstances
 from distill.data.selection import draw_repeats, epoch_size, hold_out, repeat_factors
 from distill.errors import UserError
+from tests.data.modules import instances
 
-
-def module(root: Path, **arguments: Any) -> CocoInstances:
-    paths = {
-        "train_images": str(root / "train" / "images"),
-        "train_annotations": str(root / "train" / "annotations.json"),
-        "val_images": str(root / "test" / "images"),
-        "val_annotations": str(root / "test" / "annotations.json"),
-    }
-    return CocoInstances(**(paths | {"image_size": 64, "batch_size": 2, "num_workers": 0} | arguments))
+module = partial(instances, val="test")
 
 
 def ids(data: CocoInstances, split: str) -> list[int]:

@@ -72,7 +72,7 @@ def test_a_run_cut_off_after_its_last_step_ends_as_it_would_have(
 
 VARIED = [
     "--data.oversample_threshold=1.0",
-    "--data.augmentation.rotate=true",
+    "--data.turns=true",
     "--data.augmentation.speckle=0.5",
     "--model.optim.layer_decay=0.9",
 ]

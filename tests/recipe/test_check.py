@@ -88,7 +88,7 @@ WRONG = [
         "data: distill.data.CocoInstances needs train_images, train_annotations",
     ),
     (BOXES, "--data.root=null", "data.root: given null, expected text;"),
-    (BOXES, "--data.augmentation={rotate: maybe}", "data.augmentation.rotate: given maybe, expected true or false;"),
+    (BOXES, "--data.augmentation={looks: wide}", "data.augmentation.looks: given wide, expected a number;"),
     (BOXES, "--data.augmentation.look=3", "unknown key in data.augmentation 'look': did you mean looks?"),
     (BOXES, "--data.classes=[[ship]]", "data.classes: given ['ship'], expected text;"),
     (BOXES, "--data.train_images=x", "unknown key in data 'train_images': did you mean train_limit"),
@@ -176,7 +176,7 @@ def test_help_shows_our_keys_with_the_values_of_the_recipe(capsys: pytest.Captur
     assert "--model.optim.lr 0.5 Peak learning rate" in shown
     assert "--model.head.roi_samples 64 " in shown
     assert "--model.head.max_detections (100) Most instances predicted in one image" in shown
-    assert "--data.augmentation.rotate (false) " in shown
+    assert "--data.augmentation.looks (4.0) " in shown
     assert "--trainer.gradient_clip_val (1.0) " in shown  # not Lightning's default
     assert "--trainer.plugins" not in shown
     assert shown.index("--model.") < shown.index("--data.") < shown.index("--trainer.") < shown.index("--run.dir")

@@ -10,7 +10,7 @@ import yaml
 from PIL import Image
 
 from distill.cli import main
-from distill.data.datasets.landcover import SemanticFolder
+from distill.data import SemanticFolder
 from distill.recipe.find import shipped
 from tests.data.published import SHARED, scene
 

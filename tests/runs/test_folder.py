@@ -58,7 +58,7 @@ def test_what_is_not_there_is_said(tmp_path: Path) -> None:
     run = RunFolder(tmp_path)
     with pytest.raises(UserError, match=r"is no run folder: it has no recipe\.yaml"):
         run.read_recipe()
-    with pytest.raises(UserError, match="has no test.json; run `distill test"):
+    with pytest.raises(UserError, match=r"has no test\.json; run `distill test"):
         run.read_scores("test")
     assert run.read_facts("test") == run.read_environment() == {}
     (run.path / "student.safetensors").touch()

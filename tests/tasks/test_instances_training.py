@@ -94,7 +94,7 @@ def test_accumulated_halves_equal_the_full_batch(scenes: Path) -> None:
     [
         ["--trainer.precision=bf16-mixed"],
         ["--trainer.accumulate_grad_batches=2", "--trainer.val_check_interval=2"],
-        ["--model.optim.layer_decay=0.8", "--data.augmentation.rotate=true", "--data.augmentation.speckle=0.5"],
+        ["--model.optim.layer_decay=0.8", "--data.turns=true", "--data.augmentation.speckle=0.5"],
         ["--data.oversample_threshold=1.0", "--data.val_fraction=0.25"],
         ["--trainer.callbacks+=distill.EMA", "--trainer.callbacks.decay=0.9"],
     ],

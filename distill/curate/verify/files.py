@@ -7,11 +7,12 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from distill.curate.manifest import sha256
 from distill.curate.overlaps import Features, features_of
-from distill.curate.prepare import Track, sha256
-from distill.curate.verify.report import Finding, Level, counted
+from distill.curate.tracking import Track
+from distill.curate.verify.findings import Finding, Level, counted
 from distill.data.duplicates import thumbnail
-from distill.data.images import BrokenImage, decode_image
+from distill.data.images import BrokenImage, decode_image, size_fault
 
 _BLACK = 16  # grey levels of 256
 _LARGEST_LIGHT_SHARE = 0.01  # of the values of an image that is nearly black
@@ -104,15 +105,7 @@ class ImageFiles:
             message = f"{len(broken)} of {len(one.images)} images are missing or cannot be decoded"
             advice = f"Copy them to {one.images_folder}; on_error: skip trains without them, scoring refuses to"
             one.add("error", "image files", message, advice, broken)
-        wrong = [
-            f"{record['file_name']} is {self.sizes[path][1]}x{self.sizes[path][0]}, "
-            f"the annotations say {record['width']}x{record['height']}"
-            + " (its EXIF orientation is applied)"
-            * (path in self.turned)
-            for path, record in files
-            if path in self.sizes and self.sizes[path] != (record["height"], record["width"])
-        ]
-        if wrong:
+        if wrong := [fault for path, record in files if (fault := self._size_fault(path, record)) is not None]:
             message = f"{counted(len(wrong), 'image')} of another size than annotated, so masks do not fit"
             one.add("error", "image files", message, "Undo the resizing or rotation, or annotate anew", wrong)
         if turned := [record["file_name"] for path, record in files if path in self.turned]:
@@ -137,6 +130,12 @@ class ImageFiles:
             )
             advice = "If there should be something to see, stretch the values when you convert such images to 8 bits"
             one.add("warning", "dark images", message, advice, black)
+
+    def _size_fault(self, path: Path, record: dict[str, Any]) -> str | None:
+        if path not in self.sizes:
+            return None
+        annotated = record["height"], record["width"]
+        return size_fault(record["file_name"], self.sizes[path], "its annotations say", annotated, path in self.turned)
 
 
 def _levels(pixels: NDArray[np.uint8]) -> int:

@@ -10,14 +10,16 @@ from rich.console import RenderableType
 from rich.markup import escape
 from rich.table import Table
 
-from distill.curate.prepare import Track
+from distill.curate.tracking import Track, silent
 from distill.curate.verify.files import CheckedFiles, ImageFiles
-from distill.curate.verify.report import Finding, Level, Report, counted
-from distill.curate.verify.verify import about_files
+from distill.curate.verify.findings import Finding, Level, counted
+from distill.curate.verify.images import check_images
+from distill.curate.verify.report import Report
+from distill.data.base import SPLITS
 from distill.data.class_table import IGNORE
 from distill.data.images import BrokenImage
 from distill.data.label_pairs import Pair
-from distill.data.semantic import SPLITS, SemanticImages
+from distill.data.semantic import SemanticImages
 from distill.errors import UserError
 
 _UNLABELLED = "not labelled"
@@ -92,7 +94,7 @@ class LabelledPart:
         for check, cases in faults.items():
             if cases:
                 message = f"{len(cases)} of {len(pairs)} masks cannot be used"
-                self.add("error", check, message, "Training stops at the first; mend them, or the classes", cases)
+                self.add("error", check, message, "Training stops at the first; correct them, or the classes", cases)
         self._judge()
 
     def add(self, level: Level, check: str, message: str, advice: str, cases: Sequence[str] = ()) -> None:
@@ -120,7 +122,7 @@ def verify_landcover(
     name: str,
     module: SemanticImages,
     overlaps: bool = False,
-    track: Track[Any] = lambda sequence, _: sequence,
+    track: Track[Any] = silent,
     bands: Sequence[int] | None = None,
 ) -> LandCoverReport:
     """Checks files, sizes, the masks' values, classes and splits.
@@ -159,5 +161,5 @@ def verify_landcover(
         report.summaries.append(part.summary)
         parts.append(part)
     files = ImageFiles(parts, overlaps, track, bands or module.bands)
-    about_files(report, [parts], files, track)
+    check_images(report, [parts], files, track)
     return report

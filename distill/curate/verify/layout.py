@@ -8,6 +8,7 @@ from typing import Any
 
 from distill.data.annotations import read_sections
 from distill.data.checks import existing_folder
+from distill.data.coco import CocoInstances
 from distill.data.images import is_file, is_leftover
 from distill.errors import UserError
 
@@ -99,6 +100,17 @@ def find_parts(*roots: Path, images: Path | None = None) -> list[Part]:
         "*/labels.json or *.json; "
         "give a folder of that layout, or a COCO file and --images"
     )
+
+
+def parts_of(module: CocoInstances) -> list[Part]:
+    """The annotation files of a data module for instances; splits of one file are one part."""
+    splits: dict[tuple[str, str], list[str]] = {}
+    for split, source in module.sources.items():
+        splits.setdefault(source, []).append(split)
+    return [
+        Part(", ".join(names), ".", Path(annotations), (), Path(images))
+        for (images, annotations), names in splits.items()
+    ]
 
 
 def _part(path: Path, root: Path, images: Path | None) -> Part:

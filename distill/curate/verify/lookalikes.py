@@ -6,13 +6,11 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from distill.curate.overlaps import overlapping
-from distill.curate.prepare import Track
+from distill.curate.tracking import Track
 from distill.curate.verify.files import CheckedFiles, ImageFiles, paths_of
-from distill.curate.verify.report import Finding, Lookalikes, counted
-from distill.data.duplicates import Looks, Pair, near_identical
+from distill.curate.verify.findings import Finding, Lookalikes, counted
+from distill.data.duplicates import Looks, Pair, groups_of, near_identical
 
 
 class _Image(NamedTuple):
@@ -64,16 +62,14 @@ def _alike(images: Sequence[_Image], files: ImageFiles) -> list[tuple[list[_Imag
     contents = list(by_content.values())
     # One of each is compared with the others: any number of copies costs no more than one.
     pairs = near_identical(Looks.from_thumbnails([files.thumbnails[content[0].path] for content in contents]))
-    leaders = np.arange(len(contents))
-    for pair in pairs:
-        leaders[leaders == leaders[pair.second]] = leaders[pair.first]
+    groups = groups_of(pairs, len(contents)).tolist()
     members: dict[int, list[_Image]] = defaultdict(list)
     links: dict[int, list[Pair]] = defaultdict(list)
-    for leader, content in zip(leaders.tolist(), contents, strict=True):
-        members[leader] += content
+    for group, content in zip(groups, contents, strict=True):
+        members[group] += content
     for pair in pairs:
-        links[int(leaders[pair.first])].append(pair)
-    return [(found, *_how(found, links[leader])) for leader, found in members.items() if len(found) > 1]
+        links[groups[pair.first]].append(pair)
+    return [(found, *_how(found, links[group])) for group, found in members.items() if len(found) > 1]
 
 
 def _how(members: Sequence[_Image], links: Sequence[Pair]) -> tuple[float, str]:

@@ -9,11 +9,10 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
-
+from distill.curate.verify.findings import Finding, Level, counted
+from distill.curate.verify.geometry import area_and_doubts
 from distill.curate.verify.layout import Part
-from distill.curate.verify.report import Finding, Level, PartSummary, counted
-from distill.data.masks import area_of, extent_of, to_rle
+from distill.curate.verify.report import PartSummary
 from distill.data.records import (
     Problem,
     category_problem,
@@ -24,10 +23,6 @@ from distill.data.records import (
     usable_annotation,
 )
 
-_TOLERANCE = 1.0  # pixels; published boxes count the outline's pixels, so they reach one further than the outline
-_BOX_TOLERANCE = 3.0  # pixels between a box and the extent of its mask
-_AREA_TOLERANCE = 2.0  # published areas are up to 1.65 times that of the raster, because outlines are rounded
-_LARGEST_SHARE = 0.95  # of an image; objects that fill one are rare, inverted masks are not
 _LIMITS = (32**2, 96**2)
 _MOST_SCORED = 100  # COCO's maxDets, of each class in an image; and what a head finds at most in an image
 _IMBALANCE = 20
@@ -114,12 +109,12 @@ class CheckedPart:
             where = f"{names[record['image_id']]}: "
             ids.add(record["id"])
             self.objects[record["image_id"]].append(record)
-            area, doubts = _look_closer(record, *sizes[record["image_id"]])
+            area, doubts = area_and_doubts(record, *sizes[record["image_id"]])
             if parts_dropped(published, record):
                 doubts.append("a polygon part of fewer than three points or without area, which is left out")
             essence = json.dumps([record[key] for key in ("image_id", "category_id", "bbox", "segmentation")])
             if essence in contents:
-                doubts.append("a twin under another id")
+                doubts.append("a copy under another id")
             contents.add(essence)
             for doubt in doubts:
                 case = f"{where}annotation {record['id']}, box {record['bbox']}"
@@ -179,34 +174,3 @@ class CheckedPart:
         if missing := [size for size, count in summary.sizes.items() if count == 0]:
             message = f"no {' and no '.join(missing)} objects"
             self.add("note", "object sizes", message, "AP of such a size is undefined")
-
-
-def _look_closer(record: dict[str, Any], height: int, width: int) -> tuple[float, list[str]]:
-    """The object's area in the file's terms, and what is odd about it although it can be used."""
-    shape = record["segmentation"]
-    rle = to_rle(shape, height, width)
-    pixels = area_of(rle, height, width)
-    x, y, box_width, box_height = record["bbox"]
-    box = np.array([x, y, x + box_width, y + box_height])
-    doubts = []
-    if (box < -_TOLERANCE).any() or (box > np.array([width, height] * 2) + _TOLERANCE).any():
-        doubts.append("a box that sticks out of the image")
-    if isinstance(shape, list):
-        points = np.concatenate([np.reshape(polygon, (-1, 2)) for polygon in shape])
-        if (points < -_TOLERANCE).any() or (points > np.array([width, height]) + _TOLERANCE).any():
-            doubts.append("a polygon that sticks out of the image")
-    if pixels == 0:
-        doubts.append("a mask without a pixel")
-    else:
-        left, top, mask_width, mask_height = extent_of(rle, height, width)
-        extent = np.array([left, top, left + mask_width, top + mask_height])
-        if (np.abs(extent - box) > _BOX_TOLERANCE).any():
-            doubts.append(f"a box that is more than {_BOX_TOLERANCE:.0f} pixels off their mask")
-        if pixels > _LARGEST_SHARE * height * width:
-            doubts.append(f"a mask of more than {_LARGEST_SHARE:.0%} of the image, as of an inverted label")
-    area = float(record.get("area", pixels))
-    if area > height * width:
-        doubts.append("an area larger than the image")
-    elif pixels and not pixels / _AREA_TOLERANCE <= area <= pixels * _AREA_TOLERANCE:
-        doubts.append(f"an area more than a factor of {_AREA_TOLERANCE:.0f} off that of their mask")
-    return area, doubts

@@ -1,50 +1,24 @@
-"""What verification found, as data and as text.
+"""The report of a verification, as data and as text.
 
 Sizes are COCO's: small below 32 squared pixels of area, large from 96 squared.
 """
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 from rich.console import Console, Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-Level = Literal["error", "warning", "note"]
+from distill.curate.verify.findings import Finding, Level, Lookalikes, counted
+
 _STYLES: dict[Level, str] = {"error": "bold red", "warning": "yellow", "note": "dim"}
 _SHOWN = 3
 _CASES = 2  # named of each kind of finding
 _MOST_ROWS = 5  # of images that show the same
 SIZES = ("small", "medium", "large")
-
-
-def counted(number: int, thing: str) -> str:
-    """ "1 pair", "2 pairs"."""
-    return f"{number:,} {thing}" if number == 1 else f"{number:,} {thing}s"
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that a user should know, and what to do about it.
-
-    Args:
-        level: "error": training or scoring fails or is wrong; "warning": it may be; "note": good to know.
-        part: Where, or "" for the whole data set.
-        check: Which check found it.
-        message: What is the case.
-        advice: What to do.
-        cases: Every case, one line each.
-    """
-
-    level: Level
-    part: str
-    check: str
-    message: str
-    advice: str
-    cases: Sequence[str] = ()
 
 
 @dataclass
@@ -68,50 +42,6 @@ class PartSummary:
     classes: dict[str, tuple[int, int]] = field(default_factory=dict)
     sizes: dict[str, int] = field(default_factory=lambda: dict.fromkeys(SIZES, 0))
     most: int = 0
-
-
-@dataclass(frozen=True)
-class Lookalikes:
-    """Two images or more that show the same.
-
-    Args:
-        parts: The part of each.
-        files: The file name of each.
-        objects: The number of objects of each.
-        how: How that is known.
-    """
-
-    parts: tuple[str, ...]
-    files: tuple[str, ...]
-    objects: tuple[int, ...]
-    how: str
-
-    @property
-    def across(self) -> bool:
-        """Whether they are of two parts or more."""
-        return len(set(self.parts)) > 1
-
-    @property
-    def within(self) -> bool:
-        """Whether two of them or more are of one part."""
-        return len(set(self.parts)) < len(self.parts)
-
-    @property
-    def examples(self) -> list[int]:
-        """Positions of some that stand for all, one of each part first."""
-        first = [self.parts.index(part) for part in dict.fromkeys(self.parts)]
-        return [*first, *(i for i in range(len(self.parts)) if i not in first)][:_SHOWN]
-
-    def __str__(self) -> str:
-        if len(self.files) == 2:
-            return f"{', '.join(self.files)}: {self.how}"
-        return f"{self.tally} show the same, e.g. {', '.join(self.files[i] for i in self.examples)}: {self.how}"
-
-    @property
-    def tally(self) -> str:
-        """ "214 images (180 of train, 34 of val)"."""
-        counts = ", ".join(f"{count:,} of {part}" for part, count in Counter(self.parts).items())
-        return f"{len(self.files):,} images ({counts})"
 
 
 @dataclass

@@ -1,14 +1,18 @@
-"""Published data sets as they are unpacked: which layouts there are, and how each is read."""
+"""Published data sets, one file each: the layouts they are unpacked in, and their data modules.
+
+A file with a function `find(folder, on_error)` describes a data set that `distill data prepare` converts.
+"""
 
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 
 from distill.data.checks import existing_folder
 from distill.data.datasets.source import Source
 from distill.errors import unknown_name
 
-# Each is a module of this package with the class names CLASSES and a function `find(folder, on_error)`.
-NAMES = ("hrsid", "nwpu", "ssdd", "whu")
+# Read from the sources, because importing a data module imports Lightning.
+NAMES = tuple(sorted(path.stem for path in Path(__file__).parent.glob("*.py") if "\ndef find(" in path.read_text()))
 
 
 def find_source(name: str, folder: str | Path, on_error: str = "raise") -> Source:
@@ -26,7 +30,6 @@ def find_source(name: str, folder: str | Path, on_error: str = "raise") -> Sourc
     """
     if name not in NAMES:
         raise unknown_name("data set", name, NAMES)
-    source: Source = import_module(f"distill.data.datasets.{name}_layout").find(
-        existing_folder("--source", str(folder)), on_error
-    )
+    module: ModuleType = import_module(f"{__name__}.{name}")
+    source: Source = module.find(existing_folder("--source", str(folder)), on_error)
     return source

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distill.data.annotations import CocoAnnotations
-from distill.data.masks import encode_mask, extent_of
+from distill.data.masks import mask_fields
 from distill.data.records import Problem
 from distill.errors import UserError
 
@@ -152,19 +152,8 @@ def coco_items(
 
 
 def mask_object(mask: NDArray[np.bool_], category_id: int = 1) -> dict[str, Any]:
-    """The COCO annotation of a mask (H, W): run-length encoding, area in pixels, and the box of its pixels."""
-    rle = encode_mask(mask)
-    return {
-        "category_id": category_id,
-        "segmentation": rle,
-        "area": float(mask.sum()),
-        "bbox": extent_of(rle, *mask.shape),
-    }
-
-
-def rectangle(x1: float, y1: float, x2: float, y2: float) -> list[list[float]]:
-    """A box as polygons, for data sets that publish nothing finer."""
-    return [[x1, y1, x2, y1, x2, y2, x1, y2]]
+    """The COCO annotation of a mask (H, W), see `mask_fields`."""
+    return {"category_id": category_id, **mask_fields(mask)}
 
 
 def _published(content: CocoAnnotations, image_id: int) -> Objects:

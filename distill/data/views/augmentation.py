@@ -1,4 +1,4 @@
-"""How training images vary beyond zoom, crop and mirroring: quarter turns, light and colour, radar speckle.
+"""How the pixels of training views vary: light, colour, radar speckle.
 
 Axes: C = 3 channels RGB, H W pixels of a crop of the image file.
 """
@@ -15,10 +15,10 @@ from distill.errors import UserError
 
 @dataclass
 class Augmentation:
-    """Random changes of training views; by default there are none.
+    """Random changes of the pixels of training views; by default there are none. Where views look is the data
+    module's `scale_jitter`, `flip` and `turns`.
 
     Args:
-        rotate: Turn views by a random multiple of 90 degrees: an image from above has no upright position.
         brightness: Largest relative change of the brightness: a factor from 1 - b to 1 + b.
         contrast: The same for the contrast around the image's mean grey.
         saturation: The same for the distance of colours from grey.
@@ -26,7 +26,6 @@ class Augmentation:
         looks: Looks L of that speckle; 1 is a raw radar image, more are smoother.
     """
 
-    rotate: bool = False
     brightness: float = 0.0
     contrast: float = 0.0
     saturation: float = 0.0
@@ -40,7 +39,7 @@ class Augmentation:
             UserError: A share outside of 0 to 1, or no look at all.
         """
         for key in ("brightness", "contrast", "saturation", "speckle"):
-            value = getattr(self, key)
+            value = vars(self)[key]
             if not 0 <= value <= 1:
                 raise UserError(f"augmentation.{key} is {value}; it must lie in [0, 1]")
         if self.looks <= 0:

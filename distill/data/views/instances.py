@@ -1,69 +1,118 @@
-"""Views of an annotated image: large-scale jitter for training, fit and pad for evaluation.
+"""Views of annotated images: large-scale jitter for training, fit and pad for evaluation.
 
 Axes: C = 3 channels RGB, H W pixels of the image file, S side of the view, N instances. Boxes are (x1, y1, x2, y2),
 exclusive at the far edge.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torchvision.transforms.v2 import functional as F
 
 from distill.contracts import Target
-from distill.data.masks import Zoom, decode_patch
+from distill.data.annotations import CocoAnnotations
+from distill.data.images import BrokenImage, size_fault
+from distill.data.masks import decode_patch
+from distill.data.reader import ImageReader
+from distill.data.views.augmentation import Augmentation
+from distill.data.views.base import Views
+from distill.data.views.window import Window, fitting_window, jittered_window, show
+from distill.data.zoom import Zoom
 from distill.instance_masks import InstanceMasks, Patch
-
-# The mean colour of ImageNet, which most students subtract: padding then enters the network as about zero.
-PADDING = (0.485, 0.456, 0.406)
 
 _SMALLEST_SIDE = 1e-5  # pixels; a box below it has left the view
 
-
-@dataclass(frozen=True)
-class Window:
-    """A rectangle of the image file and the size it is resized to, all in pixels; then mirrored, then turned."""
-
-    top: int
-    left: int
-    height: int
-    width: int
-    out_height: int
-    out_width: int
-    mirror_x: bool = False
-    mirror_y: bool = False
-    turns: int = 0  # by 90 degrees, against the clock
+Sample = tuple[Tensor, Target]
 
 
-def fitting_window(height: int, width: int, size: int) -> Window:
-    """The whole image, its long side resized to `size`; halves are rounded up, as by `mmcv.rescale_size`."""
-    zoom = size / max(height, width)
-    return Window(0, 0, height, width, max(1, int(height * zoom + 0.5)), max(1, int(width * zoom + 0.5)))
+class InstanceViews(Views[Sample]):
+    """Annotated images as padded square views: the image, float32 (3, S, S) in [0, 1], and its target.
 
+    An evaluation view fits the image into the view.
 
-def jittered_window(
-    height: int, width: int, size: int, scale: tuple[float, float], flip: bool, rotate: bool = False
-) -> Window:
-    """A random window by large-scale jitter; draws from torch's global generator.
-
-    The image's long side is resized to `size` times a factor from `scale`, then a random crop of at most `size` is
-    taken. Crop and resize are exchanged, because that gives the same views without ever holding the enlarged image
-    and its masks; the crop's offset is therefore a whole pixel of the image file.
-
-    Source: Ghiasi et al., "Simple Copy-Paste is a Strong Data Augmentation Method for Instance Segmentation", CVPR
-    2021, section 3; the range [0.1, 2.0] is theirs.
+    Args:
+        folder: Where the image files lie.
+        annotations: The annotation file's content.
+        images: Image records, a part of `annotations.images`.
+        image_size: Side S of the view.
+        on_error: What to do with broken images, see `BrokenImages`.
+        seed: Seed of the training views.
+        scale_jitter: Range of the large-scale jitter.
+        flip: Whether training views are mirrored in both directions.
+        turns: Whether they are turned by multiples of 90 degrees.
+        augmentation: Light, colour and speckle of training views.
+        reader: Reads them; by default with the bands that `distill.data.images.read_image` chooses.
     """
-    factor = scale[0] + (scale[1] - scale[0]) * float(torch.rand(()))
-    zoom = size * factor / max(height, width)
-    window_height, window_width = (min(side, max(1, round(size / zoom))) for side in (height, width))
-    top, left = (int(torch.randint(room + 1, ())) for room in (height - window_height, width - window_width))
-    out_height, out_width = (min(size, max(1, round(side * zoom))) for side in (window_height, window_width))
-    mirror_x, mirror_y = (flip and bool(draw < 0.5) for draw in torch.rand(2))
-    turns = int(torch.randint(4, ())) if rotate else 0
-    return Window(top, left, window_height, window_width, out_height, out_width, mirror_x, mirror_y, turns)
+
+    def __init__(
+        self,
+        folder: Path,
+        annotations: CocoAnnotations,
+        images: Sequence[dict[str, Any]],
+        image_size: int,
+        on_error: str,
+        seed: int = 0,
+        scale_jitter: tuple[float, float] = (1.0, 1.0),
+        flip: bool = False,
+        turns: bool = False,
+        augmentation: Augmentation | None = None,
+        reader: ImageReader | None = None,
+    ) -> None:
+        super().__init__(len(images), on_error, seed, reader)
+        self.folder = folder
+        self.annotations = annotations
+        self.images = list(images)
+        self.image_size = image_size
+        self.scale_jitter = scale_jitter
+        self.flip = flip
+        self.turns = turns
+        self.augmentation = augmentation or Augmentation()
+
+    def read(self, index: int) -> Tensor:
+        """uint8 RGB (3, H, W), of the size that the annotations say."""
+        record = self.images[index]
+        path = self.folder / record["file_name"]
+        pixels = self.reader.read(index, path)
+        turned = self.reader.was_turned(index)
+        annotated = record["height"], record["width"]
+        says = f"{str(self.annotations.path)!r} says"
+        if fault := size_fault(f"image {str(path)!r}", pixels.shape[-2:], says, annotated, turned):
+            way_out = "remove the orientation from the file if they are drawn on it as stored"
+            raise BrokenImage(f"{fault}, so its masks would not fit" + f"; {way_out}" * turned)
+        return pixels
+
+    def fixed(self, index: int, content: Tensor) -> Sample:
+        """The whole image."""
+        height, width = content.shape[-2:]
+        return self._view(index, content, fitting_window(height, width, self.image_size))
+
+    def random(self, index: int, content: Tensor) -> Sample:
+        """A jittered window."""
+        height, width = content.shape[-2:]
+        window = jittered_window(height, width, self.image_size, self.scale_jitter, self.flip, self.turns)
+        return self._view(index, content, window, self.augmentation.recolour)
+
+    def name(self, index: int) -> str:
+        """The file name of its record."""
+        return str(self.images[index]["file_name"])
+
+    def classes(self, index: int) -> set[int]:
+        """Labels of the objects in an image."""
+        return {record["label"] for record in self.annotations.objects(self.images[index]["id"])}
+
+    def _view(
+        self, index: int, pixels: Tensor, window: Window, recolour: Callable[[Tensor], Tensor] | None = None
+    ) -> Sample:
+        image_id = self.images[index]["id"]
+        return view(pixels, self.annotations.objects(image_id), image_id, window, self.image_size, recolour)
+
+
+def collate(samples: list[Sample]) -> dict[str, Any]:
+    """Stacks the images and lists the targets, whose number of instances differs."""
+    return {"image": torch.stack([image for image, _ in samples]), "targets": [target for _, target in samples]}
 
 
 def view(
@@ -86,39 +135,22 @@ def view(
         image_id: Goes into the target.
         window: Where to look.
         size: Side S of the result.
-        recolour: Changes the uint8 pixels (3, h, w) inside the window, at the image file's resolution: noise of the
-            sensor is zoomed with the image.
+        recolour: See `distill.data.views.window.show`.
 
     Returns:
         The image, float32 (3, S, S) in [0, 1], and its target with masks (N, S, S), see `InstanceMasks`.
     """
     height, width = pixels.shape[-2:]
-    crop = F.crop(pixels, window.top, window.left, window.height, window.width)
-    if recolour is not None:
-        crop = recolour(crop)
-    shown = F.resize(crop, [window.out_height, window.out_width], antialias=True).float() / 255
+    canvas, (shown_height, shown_width) = show(pixels, window, size, recolour)
     boxes = _boxes(records, window)
     inside = ((boxes[:, 2:] - boxes[:, :2]) > _SMALLEST_SIDE).all(dim=1).nonzero().flatten().tolist()
     zoom = Zoom((window.top, window.left, window.height, window.width), (window.out_height, window.out_width))
     seen = {i: zoom(decode_patch(records[i]["segmentation"], height, width)) for i in inside}
     patches = {i: patch for i, patch in seen.items() if patch is not None}
     kept = list(patches)
-    boxes = boxes[kept]
-    if window.mirror_x:
-        shown = shown.flip(-1)
-        boxes[:, [0, 2]] = window.out_width - boxes[:, [2, 0]]
-    if window.mirror_y:
-        shown = shown.flip(-2)
-        boxes[:, [1, 3]] = window.out_height - boxes[:, [3, 1]]
-    for _ in range(window.turns):
-        boxes = torch.stack([boxes[:, 1], shown.shape[-1] - boxes[:, 2], boxes[:, 3], shown.shape[-1] - boxes[:, 0]], 1)
-        shown = shown.rot90(dims=(-2, -1))
-    shown_height, shown_width = shown.shape[-2:]
-    canvas = torch.tensor(PADDING)[:, None, None].repeat(1, size, size)
-    canvas[:, :shown_height, :shown_width] = shown
     target = Target(
         image_id=image_id,
-        boxes=boxes,
+        boxes=_moved_boxes(boxes[kept], window),
         labels=torch.tensor([records[i]["label"] for i in kept], dtype=torch.int64),
         masks=InstanceMasks.from_patches([_moved(patch, window) for patch in patches.values()], (size, size)),
         crowd=torch.tensor([bool(records[i].get("iscrowd", 0)) for i in kept], dtype=torch.bool),
@@ -135,6 +167,19 @@ def _boxes(records: Sequence[dict[str, Any]], window: Window) -> Tensor:
     boxes = (boxes - torch.tensor([window.left, window.top] * 2)) * torch.tensor([zoom_x, zoom_y] * 2)
     limits = torch.tensor([window.out_width, window.out_height] * 2)
     return boxes.clamp(min=0).minimum(limits)
+
+
+def _moved_boxes(boxes: Tensor, window: Window) -> Tensor:
+    """The boxes after the window was mirrored and turned."""
+    height, width = window.out_height, window.out_width
+    if window.mirror_x:
+        boxes[:, [0, 2]] = width - boxes[:, [2, 0]]
+    if window.mirror_y:
+        boxes[:, [1, 3]] = height - boxes[:, [3, 1]]
+    for _ in range(window.turns):
+        boxes = torch.stack([boxes[:, 1], width - boxes[:, 2], boxes[:, 3], width - boxes[:, 0]], 1)
+        height, width = width, height
+    return boxes
 
 
 def _moved(patch: Patch, window: Window) -> Patch:

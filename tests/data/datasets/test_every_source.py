@@ -8,10 +8,10 @@ from jsonargparse import ArgumentParser
 from PIL import Image
 
 from distill.curate.prepare import prepare
-from distill.data import HRSID, SSDD, WHU
+from distill.data import HRSID, NWPU, SSDD, WHU
 from distill.data.datasets import NAMES, find_source
-from distill.data.datasets.folders import subfolders
 from distill.data.images import BrokenImage, read_label
+from distill.data.listing import subfolders
 from distill.errors import UserError
 from tests.data.published import (
     ending,
@@ -144,7 +144,7 @@ def test_other_suffix_on_the_disk_than_in_the_file(tmp_path: Path) -> None:
     assert names(root, "test") == ["P0003.png"]
 
 
-@pytest.mark.parametrize("data_class", [SSDD, WHU, HRSID])
+@pytest.mark.parametrize("data_class", [HRSID, NWPU, SSDD, WHU])
 def test_recipes_can_set_what_the_classes_hand_on(data_class: type) -> None:
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(data_class, "data")

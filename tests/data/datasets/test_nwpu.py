@@ -11,7 +11,7 @@ from pycocotools import mask as coco_mask
 from distill.curate.prepare import prepare
 from distill.data import NWPU
 from distill.data.datasets import find_source, nwpu
-from distill.data.datasets.nwpu_layout import read_boxes
+from distill.data.datasets.nwpu import read_boxes
 from distill.data.images import read_image
 from distill.errors import UserError
 from tests.data.published import (
@@ -111,3 +111,48 @@ def test_real_nwpu(tmp_path: Path) -> None:
     assert item.splits == ("val",)
     assert item.image_id == 0
     assert item.objects(*item.size or (0, 0))[0]["bbox"] == [563, 485, 66, 86]
+
+
+@pytest.fixture
+def real() -> NWPU:
+    return NWPU(str(shared("nwpu")), image_size=256, num_workers=0, on_error="raise")
+
+
+def test_nwpu_counts(real: NWPU) -> None:
+    expected = {
+        "airplane": (522, 183), "ship": (194, 61), "storage_tank": (506, 25), "baseball_diamond": (292, 62),
+        "tennis_court": (379, 71), "basketball_court": (135, 14), "ground_track_field": (123, 29), "harbor": (119, 45),
+        "bridge": (86, 30), "vehicle": (429, 154),
+    }  # fmt: skip
+    assert real.class_names == list(expected)
+    for column, (split, images) in enumerate({"train": 468, "val": 122}.items()):
+        truth = real.ground_truth(split)
+        assert len(truth["images"]) == images
+        ids = [record["id"] for record in truth["annotations"]]
+        assert ids == list(range(1, len(ids) + 1))
+        for category in truth["categories"]:
+            found = sum(record["category_id"] == category["id"] for record in truth["annotations"])
+            assert found == expected[category["name"]][column]
+
+
+def test_nwpu_views(real: NWPU) -> None:
+    data = real.dataset("val")
+    for index in range(0, len(data), 12):
+        image, target = data[index]
+        height, width = target.size
+        assert max(height, width) == 256
+        assert image.shape == (3, 256, 256)
+        assert len(target.labels) == len(data.annotations.objects(target.image_id)) > 0
+        assert (target.boxes[:, :2] >= 0).all()
+        assert (target.boxes <= torch.tensor([width, height, width, height])).all()
+        for box, mask in zip(target.boxes, target.masks, strict=True):
+            rows, columns = mask.nonzero(as_tuple=True)
+            extent = torch.tensor([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1])
+            assert (box - extent).abs().max() < 2
+    batch = next(iter(real.train_dataloader()))
+    assert batch["image"].shape == (4, 3, 256, 256)
+
+
+def test_a_folder_that_was_not_prepared(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"lacks images, annotations/train\.json, .*NWPU needs"):
+        NWPU(str(tmp_path))

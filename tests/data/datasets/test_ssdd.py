@@ -8,9 +8,9 @@ import torch
 from pycocotools.coco import COCO
 
 from distill.curate.prepare import prepare
-from distill.data import SSDD
+from distill.data import SSDD, CocoInstances
 from distill.data.datasets import find_source
-from distill.data.datasets.ssdd_layout import official_split
+from distill.data.datasets.ssdd import official_split
 from distill.errors import UserError
 from tests.data.published import (
     names,
@@ -101,7 +101,7 @@ def test_ssdd_rsprompter_files_give_both_splits(tmp_path: Path) -> None:
     ("xml", "message"),
     [
         ("<annotation>", "cannot be read"),
-        ("<annotation><size><width>9</width><height>9</height></size></annotation>", "for an image of 9x9"),
+        ("<annotation><size><width>9</width><height>9</height></size></annotation>", "is 9x9, but the image is 64x48"),
         ("<annotation><object><name>ship</name></object></annotation>", "neither <segm> nor <bndbox>"),
         ("<annotation><object><name>plane</name></object></annotation>", "class 'plane'"),
         ("", "cannot be read"),
@@ -135,9 +135,22 @@ def test_real_ssdd(tmp_path: Path) -> None:
     assert counts == {"official/test": 232, "official/train": 928, "rsprompter/train": 928, "rsprompter/val": 232}
     ships = [len(item.objects(*item.size)) for item in source.items if item.size]
     assert sum(ships) == 2102 + 484
-    with pytest.raises(UserError, match="does not exist; mend the source"):
+    with pytest.raises(UserError, match="does not exist; correct the source"):
         prepare("ssdd", root, tmp_path / "ssdd")
     done = prepare("ssdd", root, tmp_path / "ssdd", on_error="skip")
     assert len(done.manifest["skipped"]) == 1158
     assert {name: split["objects"] for name, split in done.manifest["splits"].items()} == dict.fromkeys(counts, 1)
     assert names(done.root, "official/test") == names(done.root, "rsprompter/val") == ["000001.jpg"]
+
+
+def test_ssdd_sample() -> None:
+    root = shared("ssdd")
+    paths = {f"{split}_images": str(root / "images") for split in ("train", "val")}
+    paths |= {f"{split}_annotations": str(root / f"annotations/{split}_present.json") for split in ("train", "val")}
+    data = CocoInstances(**paths, image_size=128, batch_size=1, num_workers=0)
+    (batch,) = data.val_dataloader()
+    assert data.class_names == ["ship"]
+    assert batch["targets"][0].masks.dense().any()
+    paths["val_annotations"] = str(root / "annotations/val.json")
+    with pytest.raises(UserError, match="231 of 232 images listed in"):
+        CocoInstances(**paths).setup("validate")

@@ -11,7 +11,7 @@ from pycocotools.coco import COCO
 
 from distill.curate.prepare import prepare
 from distill.data import WHU
-from distill.data.datasets.whu_layout import instances
+from distill.data.datasets.whu import instances
 from distill.data.images import BrokenImage, read_label
 from distill.errors import UserError
 from tests.data.published import (

@@ -1,7 +1,7 @@
 """Augmentations change what they say, draw nothing when off, and repeat."""
 
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -10,12 +10,9 @@ from jsonargparse import ArgumentParser
 from distill.data import CocoInstances
 from distill.data.views.augmentation import Augmentation, add_speckle
 from distill.errors import UserError
+from tests.data.modules import instances
 
-
-def module(root: Path, **arguments: Any) -> CocoInstances:
-    paths = {f"{part}_images": str(root / "train" / "images") for part in ("train", "val")}
-    paths |= {f"{part}_annotations": str(root / "train" / "annotations.json") for part in ("train", "val")}
-    return CocoInstances(**(paths | {"image_size": 64, "batch_size": 4, "num_workers": 0} | arguments))
+module = partial(instances, val="train", batch_size=4)
 
 
 def test_off_changes_and_draws_nothing() -> None:
@@ -78,9 +75,9 @@ def test_light_and_colour_stay_within_their_strength() -> None:
 
 
 def test_training_views_change_and_repeat_but_validation_does_not(scenes: Path) -> None:
-    change = Augmentation(rotate=True, brightness=0.3, contrast=0.3, saturation=0.3, speckle=1.0)
+    change = {"turns": True, "augmentation": Augmentation(0.3, 0.3, 0.3, speckle=1.0)}
     plain, first, again = (
-        module(scenes, augmentation=a, scale_jitter=(1.0, 1.0), flip=False) for a in (None, change, change)
+        module(scenes, scale_jitter=(1.0, 1.0), flip=False, **given) for given in ({}, change, change)
     )
     batches = [next(iter(data.train_dataloader())) for data in (plain, first, again)]
     assert torch.equal(batches[1]["image"], batches[2]["image"])
@@ -93,9 +90,9 @@ def test_training_views_change_and_repeat_but_validation_does_not(scenes: Path) 
 
 
 def test_workers_do_not_change_augmented_views(scenes: Path) -> None:
-    change = Augmentation(rotate=True, brightness=0.3, speckle=0.5)
+    change = Augmentation(brightness=0.3, speckle=0.5)
     first, second = (
-        [batch["image"] for batch in module(scenes, augmentation=change, num_workers=n).train_dataloader()]
+        [batch["image"] for batch in module(scenes, turns=True, augmentation=change, num_workers=n).train_dataloader()]
         for n in (0, 2)
     )
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
@@ -105,9 +102,9 @@ def test_recipes_can_set_it() -> None:
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(CocoInstances, "data")
     paths = dict.fromkeys(("train_images", "train_annotations", "val_images", "val_annotations"), "x")
-    parsed = parser.parse_object({"data": paths | {"augmentation": {"rotate": True, "looks": 2}}})
+    parsed = parser.parse_object({"data": paths | {"turns": True, "augmentation": {"contrast": 0.1, "looks": 2}}})
     built = parser.instantiate_classes(parsed).data
-    assert built.augmentation == Augmentation(rotate=True, looks=2.0)
+    assert (built.turns, built.augmentation) == (True, Augmentation(contrast=0.1, looks=2.0))
 
 
 @pytest.mark.parametrize(

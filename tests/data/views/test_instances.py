@@ -8,7 +8,8 @@ import pytest
 import torch
 from pycocotools import mask as coco_mask
 
-from distill.data.views.instances import PADDING, Window, fitting_window, jittered_window, view
+from distill.data.views.instances import view
+from distill.data.views.window import PADDING, Window, fitting_window, jittered_window
 
 
 def scene(height: int, width: int, boxes: list[tuple[int, int, int, int]]) -> tuple[torch.Tensor, list[dict[str, Any]]]:
@@ -87,7 +88,7 @@ def test_turns_are_drawn_last_and_cover_the_circle() -> None:
     windows = []
     for seed in range(40):
         torch.manual_seed(seed)
-        window = jittered_window(90, 140, 64, (0.5, 2.0), flip=True, rotate=True)
+        window = jittered_window(90, 140, 64, (0.5, 2.0), flip=True, turns=True)
         torch.manual_seed(seed)
         assert jittered_window(90, 140, 64, (0.5, 2.0), flip=True) == replace(window, turns=0)
         windows.append(window)

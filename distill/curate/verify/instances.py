@@ -1,25 +1,27 @@
-"""Runs every check over the parts of a data set."""
+"""Is a data set of instances what it seems? Its COCO files, their images, and what splits share."""
 
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from distill.curate.prepare import Track, manifest_of, sha256
-from distill.curate.verify.files import CheckedFiles, ImageFiles, paths_of
+from distill.curate.manifest import manifest_of, sha256
+from distill.curate.tracking import Track, silent
+from distill.curate.verify.files import CheckedFiles, ImageFiles
+from distill.curate.verify.findings import Finding, counted
+from distill.curate.verify.images import check_images
 from distill.curate.verify.layout import Part
-from distill.curate.verify.lookalikes import find_lookalikes, findings_about
 from distill.curate.verify.records import CheckedPart
-from distill.curate.verify.report import Finding, Report, counted
-from distill.data.images import SUFFIXES, is_file, is_leftover
+from distill.curate.verify.report import Report
+from distill.data.images import is_file
 from distill.errors import UserError
 
 
-def verify(
+def verify_instances(
     root: str | Path,
     parts: Sequence[Part],
     overlaps: bool = False,
-    track: Track[Any] = lambda sequence, _: sequence,
+    track: Track[Any] = silent,
     bands: Sequence[int] | None = None,
 ) -> Report:
     """Checks files, records, masks, classes and splits.
@@ -42,28 +44,8 @@ def verify(
     groups: dict[str, list[CheckedFiles]] = defaultdict(list)
     for one in checked:
         groups[one.part.group].append(one)
-    about_files(report, list(groups.values()), files, track)
+    check_images(report, list(groups.values()), files, track)
     return report
-
-
-def about_files(report: Report, groups: Sequence[Sequence[CheckedFiles]], files: ImageFiles, track: Track[Any]) -> None:
-    """Adds to a report what is wrong with the image files and which show the same.
-
-    Args:
-        report: What is added to.
-        groups: Parts of one group are meant to share no image.
-        files: All their images.
-        track: Shows progress.
-    """
-    parts = [one for group in groups for one in group]
-    for one in parts:
-        files.check(one)
-        report.findings += one.findings
-    report.findings += _unlisted(parts)
-    for group in groups:
-        lookalikes = find_lookalikes(group, files, track)
-        report.lookalikes += lookalikes
-        report.findings += findings_about(group, lookalikes)
 
 
 def _checked(parts: Sequence[Part]) -> tuple[list[CheckedPart], list[Finding]]:
@@ -91,21 +73,6 @@ def _classes_differ(checked: Sequence[CheckedPart]) -> list[Finding]:
     return [Finding("error", "", "classes", message, advice, cases)]
 
 
-def _unlisted(checked: Sequence[CheckedFiles]) -> list[Finding]:
-    listed = {path for one in checked for path in paths_of(one)}
-    folders = dict.fromkeys(path.parent for path in listed if path.parent.is_dir())
-    extra = [
-        path.name
-        for folder in folders
-        for path in sorted(folder.iterdir())
-        if path.suffix.lower() in SUFFIXES and path not in listed and not is_leftover(path.name) and is_file(path)
-    ]
-    if not extra:
-        return []
-    message = f"{counted(len(extra), 'image file')} belonging to no annotation file"
-    return [Finding("note", "", "image files", message, "They are never read", extra)]
-
-
 def _manifest(root: Path, files: ImageFiles, track: Track[Any]) -> list[Finding]:
     """What was left out when the data set was prepared, and what has changed since."""
     manifest = manifest_of(root)
@@ -115,7 +82,7 @@ def _manifest(root: Path, files: ImageFiles, track: Track[Any]) -> list[Finding]
     if skipped := manifest.get("skipped"):
         kinds = ", ".join(f"{count:,} {kind}" for kind, count in manifest.get("skipped_by_kind", {}).items())
         message = f"`distill data prepare` left out {len(skipped):,}{f': {kinds}' if kinds else ''}"
-        advice = "A score over less than was published does not compare; mend the source and prepare it again"
+        advice = "A score over less than was published does not compare; correct the source and prepare it again"
         findings.append(Finding("warning", "", "left out", message, advice, skipped))
     changed = [
         name

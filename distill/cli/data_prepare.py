@@ -1,0 +1,42 @@
+"""`distill data prepare`: convert a published data set to COCO, with a manifest."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from distill.cli.data_options import show_progress
+from distill.data.datasets import NAMES
+
+
+def add_parser(actions: Any) -> argparse.ArgumentParser:
+    """Declares the arguments."""
+    parser: argparse.ArgumentParser = actions.add_parser(
+        "prepare", help="convert a published data set to COCO, with a manifest"
+    )
+    parser.add_argument("name", help=f"which one: {', '.join(NAMES)}")
+    parser.add_argument("--source", type=Path, required=True, help="folder where its archive was unpacked")
+    parser.add_argument("--target", type=Path, help="folder to write; by default data/NAME")
+    parser.add_argument(
+        "--on-error", default="raise", help="raise: stop at what cannot be used; skip: leave it out and list it"
+    )
+    return parser
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Converts the data set and prints what was written and left out."""
+    from distill.curate.manifest import MANIFEST
+    from distill.curate.prepare import prepare
+
+    target = arguments.target or Path("data") / arguments.name
+    done = prepare(arguments.name, arguments.source, target, arguments.on_error, show_progress)
+    manifest = done.manifest
+    if not done.changed:
+        print(f"{done.root} is up to date: {len(manifest['outputs'])} files match {MANIFEST}; nothing to do")
+        return
+    print(f"wrote {done.root} from {manifest['layout']}")
+    for split, counts in manifest["splits"].items():
+        print(f"  annotations/{split}.json  {counts['images']} images, {counts['objects']} objects")
+    if skipped := manifest["skipped"]:
+        kinds = ", ".join(f"{kind}: {count}" for kind, count in manifest["skipped_by_kind"].items())
+        print(f"  left out {len(skipped)} ({kinds}), all listed in {MANIFEST}; the first: {skipped[0]}")
+    print(f"next: distill data verify {done.root}")

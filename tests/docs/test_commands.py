@@ -1,0 +1,144 @@
+"""Commands and Python of README.md and docs/: run where that is cheap, checked as far as possible elsewhere.
+
+`NOT_RUN` says of the others why they are not run. What they name (recipes, keys, options, scripts, imports) is checked.
+"""
+
+import ast
+import re
+from collections.abc import Callable
+from pathlib import Path
+from pkgutil import resolve_name
+from typing import Any
+
+import pytest
+import torch
+
+from distill.cli import VERBS, main
+from distill.cli.data import parser as data_parser
+from distill.recipe.check import check
+from distill.recipe.find import find, shipped, split
+from distill.recipe.overrides import expand
+from distill.weights import write_weights
+from students import RS4D
+from tests.docs.blocks import ROOT, Block, Command, blocks, commands
+
+NOT_RUN = {
+    "make": "installs, or runs what other tests run",
+    "pip": "installs",
+    "git": "needs a network",
+    "python": "a benchmark of minutes",
+    "distill fit": "needs images, weights and hours; tests/recipes steps every recipe",
+    "distill validate": "needs a trained run",
+    "distill test": "needs a trained run",
+    "distill data": "needs a data set; tests/cli/test_data.py runs each action on a small one",
+    "distill demo": "takes minutes; `make study` runs it",
+    "distill mmdet-config": "imports MMDetection; tests/heads/mmdet runs it",
+    "distill seeds": "needs the runs of several seeds; tests/launch/test_seeds.py has them",
+}
+# Python blocks that are executed, by a text that only they hold, and why the others are not.
+PYTHON_NOT_RUN = {
+    "COCOeval(": "needs the predictions of a run; tests/tasks/test_instances.py compares these very digits",
+    "split_released_efficientvit(": "needs released weights",
+    "SegHead(": "needs released weights",
+    "selective_scan_2d(": "`u` stands for sequences and for images; tests/students/scan runs both functions",
+    "torch.export.export(": "takes half a minute; tests/students export RS4D",
+}
+
+SHELL = [(block, command) for block in blocks() for command in commands(block)]
+PYTHON = [block for block in blocks() if block.language == "python"]
+
+
+def is_run(command: Command) -> bool:
+    """Whether the test runs a command and does not only check it."""
+    return not {command.words[0], " ".join(command.words[:2])} & NOT_RUN.keys()
+
+
+def recipe_of_run(folder: str) -> str:
+    """The shipped recipe whose runs go to a folder such as runs/rs4d_small."""
+    (recipe,) = [name for name in shipped() if Path(name).name == Path(folder).name]
+    return recipe
+
+
+def write_student(path: Path) -> None:
+    """A small student, as a run leaves it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_weights(RS4D("tiny"), path, {"class": "students.RS4D", "init_args": {"variant": "tiny"}})
+
+
+def check_recipe_verb(stage: str, words: list[str], copied: dict[str, str]) -> None:
+    """The recipe exists and its keys and overrides are right; placeholders in capitals stand for any recipe."""
+    words = [copied.get(word, word) for word in words if word != "..."]
+    for word in words:
+        if word.endswith("student.safetensors"):
+            write_student(Path(word))
+    if re.fullmatch(r"[A-Z_]+", Path(words[0]).name):
+        words[0] = "rs4d_small"
+    if words[0].startswith("runs/"):
+        words[0] = copied.get(f"{Path(words[0]).name}.yaml") or recipe_of_run(words[0])
+    recipe, overrides = split(words)
+    assert recipe is not None
+    check(stage, recipe, expand(overrides))
+
+
+def check_not_run(command: Command, copied: dict[str, str]) -> None:
+    """What a command names is there."""
+    program, *words = command.words
+    if program == "make":
+        makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+        assert all(re.search(rf"^{target}:", makefile, re.MULTILINE) for target in words if "=" not in target)
+    elif program == "python":
+        assert words[0].startswith("-") or (ROOT / words[0]).is_file()
+    elif program == "distill" and words[0] in ("fit", "validate", "test"):
+        check_recipe_verb(words[0], words[1:], copied)
+    elif program == "distill" and words[0] == "data":
+        data_parser().parse_args(words[1:])
+    elif program == "distill" and words[0] == "mmdet-config":
+        find(words[1])
+    elif program == "distill":
+        assert words[0] in VERBS
+
+
+@pytest.mark.parametrize("block", dict.fromkeys(block for block, _ in SHELL), ids=lambda block: block.place)
+def test_commands(
+    block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    copied: dict[str, str] = {}  # recipes that a command before has written, by file
+    for command in commands(block):
+        if is_run(command):
+            assert main(command.words[1:]) == 0, f"{command.place}: {capsys.readouterr().err}"
+        else:
+            check_not_run(command, copied)
+        if command.words[:3] == ("distill", "recipes", "copy"):
+            copied[command.words[4]] = command.words[3]
+
+
+def batch(folder: Path) -> dict[str, Any]:
+    """What the block of README.md finds: a distilled student and images."""
+    write_student(folder / "runs/rs4d_small/student.safetensors")
+    return {"images": torch.zeros(1, 3, 64, 64)}
+
+
+RUN: dict[str, Callable[[Path], dict[str, Any]]] = {"load_student(": batch, "class Fields(": lambda folder: {}}
+
+
+@pytest.mark.parametrize("block", PYTHON, ids=lambda block: block.place)
+def test_python(block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for node in ast.walk(ast.parse(block.text)):
+        if isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                resolve_name(f"{node.module}:{alias.name}")
+    monkeypatch.chdir(tmp_path)
+    setups = [setup for text, setup in RUN.items() if text in block.text]
+    if setups:
+        exec(compile(block.text, block.place, "exec"), setups[0](tmp_path))
+    else:
+        assert any(text in block.text for text in PYTHON_NOT_RUN), f"{block.place}: run it, or say why not"
+
+
+def test_the_tables_name_nothing_that_is_gone() -> None:
+    starts = {start for _, command in SHELL for start in (command.words[0], " ".join(command.words[:2]))}
+    optional = {"pip", "git", "distill validate", "distill demo", "distill seeds"}
+    assert NOT_RUN.keys() - starts <= optional
+    for text in (*PYTHON_NOT_RUN, *RUN):
+        assert any(text in block.text for block in PYTHON), text

@@ -1,0 +1,37 @@
+"""Prints the oldest versions that pyproject.toml allows, one requirement a line, for the environment of `make minimum`.
+
+Test tools come at their floors too. What these packages depend on themselves is left to pip.
+"""
+
+import tomllib
+from pathlib import Path
+
+from packaging.requirements import Requirement
+
+PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
+TOOLS = ("pytest", "pytest-xdist", "scikit-learn", "segmentation-models-pytorch")  # of the extra `dev`
+
+
+def floor(line: str) -> str:
+    """The requirement with its lowest version: "torch>=2.6,<3" becomes "torch==2.6".
+
+    Raises:
+        ValueError: It names no lowest version.
+    """
+    requirement = Requirement(line)
+    lowest = [one.version for one in requirement.specifier if one.operator in (">=", "==")]
+    if len(lowest) != 1:
+        raise ValueError(f"{line!r} names no single lowest version")
+    extras = f"[{','.join(sorted(requirement.extras))}]" if requirement.extras else ""
+    return f"{requirement.name}{extras}=={lowest[0]}"
+
+
+def floors(content: str) -> list[str]:
+    """The floors of all dependencies and of the test tools, from the text of pyproject.toml."""
+    project = tomllib.loads(content)["project"]
+    tools = [line for line in project["optional-dependencies"]["dev"] if Requirement(line).name in TOOLS]
+    return [floor(line) for line in (*project["dependencies"], *tools)]
+
+
+if __name__ == "__main__":
+    print("\n".join(floors(PYPROJECT.read_text(encoding="utf-8"))))
