@@ -12,6 +12,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
+from distill.contracts import TeacherBase
 from distill.errors import UserError
 from distill.tasks.corruption import CorruptionSettings
 from distill.tasks.distillation import DistillationModule
@@ -119,12 +120,11 @@ def test_taps_are_the_same_maps_and_later_stages_are_not_built() -> None:
     assert chosen.feature_info.reduction() == [4, 16]
 
 
-class Stripes(nn.Module):
+class Stripes(TeacherBase):
     """A teacher of 16 channels at stride 16."""
 
     channels: ClassVar = {"stripes": 16}
     reduction: ClassVar = {"stripes": 16}
-    digest = "0"
 
     def forward(self, inputs: Tensor) -> dict[str, Tensor]:
         means = F.avg_pool2d(inputs, 16).mean(1, keepdim=True)

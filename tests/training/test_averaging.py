@@ -1,21 +1,41 @@
 import pytest
+import pytorch_lightning as pl
 import torch
-from torch import nn
-from torch.optim.swa_utils import AveragedModel
+from torch import Tensor
+from torch.utils.data import DataLoader
 
 from distill import EMA
 from distill.errors import UserError
 
 
+class Jump(pl.LightningModule):
+    """A weight that is 0 until its second step takes it to 1."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(()))
+
+    def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
+        return -self.weight * (batch_idx == 1)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=1.0)
+
+
 def averaged(decay: float, steps: int) -> float:
-    """The average after `steps` steps of a weight that jumps from 0 to 1 after its first."""
-    model = nn.Linear(1, 1, bias=False)
-    nn.init.zeros_(model.weight)
-    average = AveragedModel(model, use_buffers=False, **EMA(decay)._kwargs)
-    for _ in range(steps):
-        average.update_parameters(model)
-        nn.init.ones_(model.weight)
-    return float(average.module.weight)
+    """The average after a run of `steps` steps."""
+    module = Jump()
+    trainer = pl.Trainer(
+        accelerator="cpu",
+        max_epochs=1,
+        callbacks=[EMA(decay)],
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    trainer.fit(module, DataLoader(torch.zeros(steps, 1)))  # type: ignore[arg-type]
+    return module.weight.item()
 
 
 def test_a_short_run_has_left_its_initial_weights() -> None:
