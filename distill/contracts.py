@@ -58,11 +58,11 @@ class Component(nn.Module):
 
         By default those that models of timm inside it list, such as position embeddings.
         """
-        found: set[str] = set()
+        listed: set[str] = set()
         for prefix, module in self.named_modules():
             if prefix and hasattr(module, "no_weight_decay"):  # timm's models have the method or lack it
-                found |= {f"{prefix}.{name}" for name in module.no_weight_decay()}
-        return found
+                listed |= {f"{prefix}.{name}" for name in module.no_weight_decay()}
+        return {name for name, _ in self.named_parameters() if name in listed}
 
 
 class StudentBase(Component):

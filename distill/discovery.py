@@ -89,18 +89,18 @@ def lazy(package: str, *bases: str) -> tuple[Callable[[str], Any], Callable[[], 
     """
     _COMPONENT_BASES[package] = bases
 
-    def module_dir() -> list[str]:
+    def offered_names() -> list[str]:
         return sorted(names_in(package))
 
-    def module_getattr(name: str) -> Any:
+    def import_name(name: str) -> Any:
         if name == "__all__":
-            return module_dir()
+            return offered_names()
         home = None if name.startswith("__") else names_in(package).get(name)
         if home is None:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         return resolve_name(f"{home}:{name}")
 
-    return module_getattr, module_dir
+    return import_name, offered_names
 
 
 def public_path(cls: type) -> str:

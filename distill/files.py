@@ -36,7 +36,7 @@ def write_atomically(path: str | Path, write: Callable[[Path], object]) -> None:
         finally:
             temporary.unlink(missing_ok=True)
     except (OSError, SafetensorError) as error:  # safetensors reports a full disk in its own words
-        reason = getattr(error, "strerror", None) or error
+        reason = (error.strerror if isinstance(error, OSError) else None) or error
         raise UserError(
             f"{path} cannot be written ({reason}); free space or permit writing there, or name another place"
         ) from error

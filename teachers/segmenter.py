@@ -35,7 +35,7 @@ class Segmenter(FrozenTeacher):
 
     Raises:
         UserError: A checkpoint that is missing, of another task, of another student or decoder, or that holds pickled
-            code; a decoder that finds instances, or does not say its stride.
+            code; a head that finds instances instead of a decoder.
     """
 
     def __init__(

@@ -79,7 +79,7 @@ def test_checkpointing_changes_memory_alone(name: str, options: dict[str, object
 
 
 def test_a_model_without_checkpointing() -> None:
-    with pytest.raises(UserError, match="timm has no checkpointing for 'hrnet_w18_small'"):
+    with pytest.raises(UserError, match="timm has no gradient checkpointing for 'hrnet_w18_small'"):
         build("hrnet_w18_small", {}, checkpointing=True)
 
 

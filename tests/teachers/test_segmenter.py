@@ -161,15 +161,6 @@ def test_refuses_other_students_and_decoders_than_trained(checkpoint: dict[str, 
         assert "model.init_args.head in the run's recipe.yaml" in message
 
 
-def test_a_decoder_says_its_stride(checkpoint: dict[str, Any], tmp_path: Path) -> None:
-    def strideless(*arguments: Any) -> nn.Module:
-        head = HEADS["lale"](*arguments)
-        del head.stride
-        return head
-
-    assert "needs the attribute `stride`" in refused(tmp_path / "last.ckpt", checkpoint, head=strideless)
-
-
 def test_is_named_after_its_parts(checkpoint: dict[str, Any], tmp_path: Path) -> None:
     torch.save(checkpoint, tmp_path / "last.ckpt")
     teacher = Segmenter(BACKBONES["resnet"], HEADS["lale"], str(tmp_path / "last.ckpt"))
