@@ -76,7 +76,7 @@ def compare(folder: Path, seed: int) -> list[comparison.Row]:
     # The run folders' own latencies were taken while two trainings shared the cores.
     rows = [
         replace(row, latency_ms=measure_latency(load_student(compared[row.name].student), IMAGE_SIZE))
-        for row in comparison.read_rows({name: run.path for name, run in compared.items()})
+        for row in comparison.read_rows(compared)
     ]
     draw(folder, data / "test", runs)
     write_text(folder / _TABLE, comparison.markdown_table(rows))

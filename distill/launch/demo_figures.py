@@ -31,8 +31,8 @@ def draw(folder: Path, test: Path, runs: Mapping[str, RunFolder]) -> None:
     results = {name: runs[name].predictions("test") for name in ("teacher", "scratch", "distilled")}
     predictions, curves, features = (folder / name for name in PICTURES)
     save(predictions_figure(test / "images", annotations, results, shown), predictions)
-    students = {name: runs[name].path for name in ("scratch", "distilled")}
-    save(curves_figure(runs["distill"].path, students), curves)
+    students = {name: runs[name] for name in ("scratch", "distilled")}
+    save(curves_figure(runs["distill"], students), curves)
     files = {record["id"]: record["file_name"] for record in truth["images"]}
     images = torch.stack([read_image(test / "images" / files[i]) for i in shown]).float() / 255
     with torch.no_grad():

@@ -83,7 +83,7 @@ def fit_one(recipe: Recipe) -> Fitted | None:
         trainer.fit(built.task, datamodule=built.data, **{**built.arguments, "ckpt_path": path})
     if not trainer.is_global_zero:
         return None
-    write_card(recipe.folder.path, loading_lines(recipe.folder, built.task.student))
+    write_card(recipe.folder, loading_lines(recipe.folder, built.task.student))
     return Fitted(recipe.folder, built.task, built.data, wait.share)
 
 

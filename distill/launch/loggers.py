@@ -25,7 +25,7 @@ def build_loggers(folder: RunFolder, experiment: str, kind: str, facts: Mapping[
     if wants_wandb():
         from distill.report.wandb import RunWandbLogger
 
-        loggers.append(RunWandbLogger(folder.path, folder.name, experiment, kind, facts))
+        loggers.append(RunWandbLogger(folder, experiment, kind, facts))
     return loggers
 
 
@@ -41,7 +41,7 @@ def log_scores(folder: RunFolder, experiment: str, facts: Mapping[str, Any], sta
     if wants_wandb():
         from distill.report import wandb
 
-        wandb.log_scores(folder.path, folder.name, experiment, facts, folder.read_scores(stage))
+        wandb.log_scores(folder, experiment, facts, folder.read_scores(stage))
 
 
 def wants_wandb() -> bool:

@@ -5,10 +5,10 @@ import shlex
 import torch
 from rich.console import Console
 
+from distill.contracts import StudentBase
 from distill.launch.fit import Fitted
 from distill.runs.folder import RunFolder
 from distill.runs.loading import loading_lines
-from distill.runs.metadata import class_path, is_project_student
 
 _SHOWN = 10  # broken images that are named
 
@@ -29,7 +29,7 @@ def print_next_steps(fitted: Fitted) -> None:
     console.print("\n".join(f"  {line}" for line in loading_lines(folder, student).splitlines()), markup=False)
 
 
-def next_command(folder: RunFolder, kind: str, student: object, image_size: int) -> str:
+def next_command(folder: RunFolder, kind: str, student: StudentBase, image_size: int) -> str:
     """What to type after a fit: score it, or fine-tune the student that was distilled.
 
     Args:
@@ -42,7 +42,7 @@ def next_command(folder: RunFolder, kind: str, student: object, image_size: int)
         return f"distill test {shlex.quote(str(folder))}"
     recipe = "nwpu_mask_rcnn" if torch.cuda.is_available() else "nwpu_mask_rcnn_cpu"
     weights = shlex.quote(str(folder.student))
-    if not is_project_student(student):  # whose arguments the file does not hold
-        weights = f"{class_path(student)} --model.student.checkpoint {weights}"
+    if not student.is_project_student:  # whose arguments the file does not hold
+        weights = f"{student.class_path} --model.student.checkpoint {weights}"
     data = f"--data.root YOUR_DATA --data.image_size {image_size}"
     return f"distill fit recipes/finetune/{recipe}.yaml {data} --model.student {weights}"

@@ -61,7 +61,7 @@ def score_one(recipe: Recipe) -> Scores:
 def _report(recipe: Recipe, built: Built, state: StoredState, logged: dict[str, float]) -> Scores:
     size = built.data.image_size
     facts: dict[str, Any] = {"checkpoint": state.name, "step": state.step, "image_size": size}
-    scores = report_scores(recipe.folder.path, recipe.stage, built.task, built.data, logged, facts)
+    scores = report_scores(recipe.folder, recipe.stage, built.task, built.data, logged, facts)
     if recipe.wants_logger:
         known = components(built.task, built.data, size) | settings_of_interest(recipe)
         log_scores(recipe.folder, recipe.settings.experiment, known, recipe.stage)

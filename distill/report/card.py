@@ -3,16 +3,13 @@
 Read off the files of the run folder, so that `distill test` writes it again with what it found.
 """
 
-import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
-
-import yaml  # type: ignore[import-untyped]
 
 from distill.evaluation.units import counted, percent, shown
 from distill.files import write_text
 from distill.report.metric_names import MetricName
+from distill.runs.folder import RunFolder
 
 # What the card calls the facts of `distill.runs.metadata`; costs are the student's for one image.
 _NAMES = {
@@ -25,38 +22,37 @@ _NAMES = {
 }
 
 
-def write_card(folder: Path, use: str) -> None:
+def write_card(folder: RunFolder, use: str) -> None:
     """Writes `card.md` from summary.json, recipe.yaml and, where the run was tested, test.json.
 
     Args:
         folder: The run folder.
         use: Lines of Python that load the student.
     """
-    write_text(folder / "card.md", card(folder, use))
+    write_text(folder.card, card(folder, use))
 
 
-def card(folder: Path, use: str) -> str:
+def card(folder: RunFolder, use: str) -> str:
     """The card's Markdown."""
-    summary = _read(folder / "summary.json")
-    facts = {key: value for key, value in summary.items() if key.isidentifier()}  # not learning rates of older runs
+    facts, metrics = folder.read_summary()
     steps = facts.pop("steps")
-    recipe = yaml.safe_load((folder / "recipe.yaml").read_text(encoding="utf-8"))
+    recipe = folder.read_recipe()
     rows = {_NAMES.get(key, key): _readable(key, value) for key, value in facts.items()}
     rows |= origins(recipe) | {"optimizer steps": f"{steps:,}"}
-    validated = {key: value for key, value in summary.items() if key.startswith("val/")}
+    validated = {key: value for key, value in metrics.items() if key.startswith("val/")}
     switched_off = recipe["trainer"].get("limit_val_batches") == 0
     none = "none was run: `trainer.limit_val_batches` is 0" if switched_off else "none was run"
     sections = [
-        f"# {folder.resolve().name}\n\n{_table(('', ''), {key: [value] for key, value in rows.items()})}",
+        f"# {folder.path.resolve().name}\n\n{_table(('', ''), {key: [value] for key, value in rows.items()})}",
         f"## Last validation\n\n{_scores(validated) if validated else none}",
     ]
-    if (folder / "test.json").is_file():
-        scored = _read(folder / "test_facts.json")
+    if folder.scores("test").is_file():
+        scored = folder.read_facts("test")
         images = f", {counted(scored['images'], 'image')}" if "images" in scored else ""
         what = f"`{scored['checkpoint']}`, step {scored['step']:,}{images}"
-        picture = "\n\n![Labels and predictions](test_predictions.png)"
-        pictured = picture if (folder / "test_predictions.png").is_file() else ""
-        sections.append(f"## Test\n\n{what}\n\n{_scores(_read(folder / 'test.json'))}{pictured}")
+        picture = folder.figure("test", "predictions")
+        pictured = f"\n\n![Labels and predictions]({picture.name})" if picture.is_file() else ""
+        sections.append(f"## Test\n\n{what}\n\n{_scores(folder.read_scores('test'))}{pictured}")
     sections.append(f"## Use\n\n```python\n{use}\n```")
     sections.append(
         "Everything that determined the run is in `recipe.yaml`; versions and hardware are in `environment.json`."
@@ -109,8 +105,3 @@ def _readable(key: str, value: object) -> str:
     if key == "macs" and isinstance(value, int):
         return f"{value / 1e9:.2f} G"
     return str(value)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return content

@@ -1,14 +1,13 @@
 """One table over run folders: what was gained, and what it costs."""
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from rich.table import Table
 
 from distill.evaluation.units import percent
+from distill.runs.folder import RunFolder
 
 
 @dataclass(frozen=True)
@@ -23,20 +22,20 @@ class Row:
     mask_ap: float
 
 
-def read_row(name: str, folder: Path) -> Row:
+def read_row(name: str, folder: RunFolder) -> Row:
     """Reads a tested fine-tuning run; average precision in percent."""
-    facts = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-    scores = json.loads((folder / "test.json").read_text(encoding="utf-8"))
+    facts, _ = folder.read_summary()
+    scores = folder.read_scores("test")
     return Row(
         name,
         facts["params"],
         facts["macs"],
         facts["cpu_latency_ms"],
-        *(100 * (math.nan if scores[key] is None else scores[key]) for key in ("test/box/AP", "test/mask/AP")),
+        *(math.nan if (score := scores[key]) is None else 100 * score for key in ("test/box/AP", "test/mask/AP")),
     )
 
 
-def read_rows(folders: Mapping[str, Path]) -> list[Row]:
+def read_rows(folders: Mapping[str, RunFolder]) -> list[Row]:
     """Reads several tested runs by name."""
     return [read_row(name, folder) for name, folder in folders.items()]
 

@@ -18,6 +18,7 @@ from torch import Tensor
 from distill.data.images import read_image
 from distill.data.masks import decode_mask
 from distill.report.figures import add_legend, draw_masks
+from distill.runs.folder import RunFolder
 
 
 def predictions_figure(
@@ -109,14 +110,14 @@ def features_figure(images: Tensor, maps: Mapping[str, Tensor]) -> Figure:
     return figure
 
 
-def read_curve(folder: Path, metric: str) -> tuple[list[int], list[float]]:
+def read_curve(folder: RunFolder, metric: str) -> tuple[list[int], list[float]]:
     """Steps and values of one metric in a run folder's metrics.csv."""
-    with (folder / "metrics.csv").open(encoding="utf-8", newline="") as file:
+    with folder.metrics.open(encoding="utf-8", newline="") as file:
         rows = [row for row in csv.DictReader(file) if row.get(metric)]
     return [int(row["step"]) for row in rows], [float(row[metric]) for row in rows]
 
 
-def curves_figure(distilled: Path, tuned: Mapping[str, Path]) -> Figure:
+def curves_figure(distilled: RunFolder, tuned: Mapping[str, RunFolder]) -> Figure:
     """Validation L1 of a distillation against the image-independent baseline, and training losses of fine-tuned models.
 
     Args:

@@ -4,7 +4,6 @@ Axes: K classes; row or column K of a confusion matrix is the background.
 """
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -18,22 +17,27 @@ from distill.evaluation.units import percent
 from distill.report.class_tables import class_table, matrix_figure, rounded, write_rows
 from distill.report.figures import save
 from distill.report.metric_names import MetricName
+from distill.runs.folder import RunFolder
 
 CURVES = (50, 75)  # IoU thresholds, in percent
 MOST_NAMED = 20  # classes with a line of their own
 
 
-def write_details(folder: Path, stage: str, evaluator: CocoEvaluator, scores: Mapping[str, Scores]) -> list[str]:
+def write_details(folder: RunFolder, stage: str, evaluator: CocoEvaluator, scores: Mapping[str, Scores]) -> list[str]:
     """Writes `<stage>_classes.csv`, `<stage>_confusion.png`, and `<stage>_precision_recall.png` where anything was
     found; returns their names."""
-    rows, curves, confusion = (f"{stage}_{name}" for name in ("classes.csv", "precision_recall.png", "confusion.png"))
-    write_rows(folder / rows, class_rows(scores, evaluator.objects()))
-    save(confusion_figure(evaluator.confusion(), evaluator.class_names), folder / confusion)
+    rows, curves, confusion = (
+        folder.class_scores(stage),
+        folder.figure(stage, "precision_recall"),
+        folder.figure(stage, "confusion"),
+    )
+    write_rows(rows, class_rows(scores, evaluator.objects()))
+    save(confusion_figure(evaluator.confusion(), evaluator.class_names), confusion)
     if not any((found.precision > 0).any() for found in scores.values()):
-        (folder / curves).unlink(missing_ok=True)  # of an earlier test
-        return [rows, confusion]
-    save(precision_recall_figure(scores), folder / curves)
-    return [rows, confusion, curves]
+        curves.unlink(missing_ok=True)  # of an earlier test
+        return [rows.name, confusion.name]
+    save(precision_recall_figure(scores), curves)
+    return [rows.name, confusion.name, curves.name]
 
 
 def class_rows(scores: Mapping[str, Scores], objects: Mapping[str, int]) -> list[dict[str, object]]:

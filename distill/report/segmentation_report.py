@@ -3,8 +3,6 @@
 Axes: K classes in label order; rows of the matrix are true classes, columns predicted ones.
 """
 
-from pathlib import Path
-
 from matplotlib.figure import Figure
 from rich.table import Table
 
@@ -13,18 +11,19 @@ from distill.evaluation.units import percent
 from distill.report.class_tables import class_table, matrix_figure, rounded, write_rows
 from distill.report.figures import save
 from distill.report.metric_names import MetricName
+from distill.runs.folder import RunFolder
 
 
-def write_pixel_details(folder: Path, stage: str, confusion: PixelConfusion) -> list[str]:
+def write_pixel_details(folder: RunFolder, stage: str, confusion: PixelConfusion) -> list[str]:
     """Writes `<stage>_classes.csv` and `<stage>_confusion.png`; returns their names."""
-    names = [f"{stage}_classes.csv", f"{stage}_confusion.png"]
+    table, picture = folder.class_scores(stage), folder.figure(stage, "confusion")
     rows = [
         {"class": name, "images": int(row.pop("images")), "pixels": int(row.pop("pixels"))} | rounded(row)
         for name, row in confusion.by_class().items()
     ]
-    write_rows(folder / names[0], rows)
-    save(pixel_confusion_figure(confusion), folder / names[1])
-    return names
+    write_rows(table, rows)
+    save(pixel_confusion_figure(confusion), picture)
+    return [table.name, picture.name]
 
 
 def pixel_tables(confusion: PixelConfusion) -> list[Table]:

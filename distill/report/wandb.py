@@ -13,7 +13,6 @@ import re
 import secrets
 import shutil
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import wandb
@@ -21,10 +20,10 @@ from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.utilities import rank_zero_only
 
 from distill.files import write_json
+from distill.runs.folder import RunFolder
 
 logger = logging.getLogger(__name__)
 
-_FILE = "wandb.json"
 _COSTS = {"params": "cost_params", "macs": "cost_macs", "cpu_latency_ms": "cost_cpu_ms"}
 _RENAMED = {"data": "dataset"}
 _TIMEOUT = 20  # seconds to wait for a server that does not answer
@@ -37,17 +36,16 @@ class RunWandbLogger(WandbLogger):
 
     Args:
         folder: The run folder.
-        name: Name of the run.
         group: The experiment, in which W&B compares runs.
         kind: "distil" or "fine-tune".
         facts: Components, settings and costs of the run.
     """
 
-    def __init__(self, folder: Path, name: str, group: str, kind: str, facts: Mapping[str, Any]) -> None:
+    def __init__(self, folder: RunFolder, group: str, kind: str, facts: Mapping[str, Any]) -> None:
         run = None
         if rank_zero_only.rank == 0:  # type: ignore[attr-defined]
-            run = _open(folder, _identity(folder, name, group, kind, facts))
-        super().__init__(experiment=run, save_dir=folder)
+            run = _open(folder, _identity(folder, group, kind, facts))
+        super().__init__(experiment=run, save_dir=folder.path)
         self._folder = folder
 
     @rank_zero_only
@@ -61,20 +59,20 @@ class RunWandbLogger(WandbLogger):
             run.finish(exit_code=0 if status == "success" else 1)
 
 
-def log_scores(folder: Path, name: str, group: str, facts: Mapping[str, Any], scores: Mapping[str, Any]) -> None:
+def log_scores(folder: RunFolder, group: str, facts: Mapping[str, Any], scores: Mapping[str, Any]) -> None:
     """Adds the scores of a test or a validation to the W&B run of the folder, which gets one if it has none."""
-    identity = _stored(folder) or _identity(folder, name, group, "test", facts)
+    identity = _stored(folder) or _identity(folder, group, "test", facts)
     run = _open(folder, identity)
     if run is not None:
         _summarise(run, folder, scores)
         run.finish()
 
 
-def _identity(folder: Path, name: str, group: str, kind: str, facts: Mapping[str, Any]) -> dict[str, Any]:
+def _identity(folder: RunFolder, group: str, kind: str, facts: Mapping[str, Any]) -> dict[str, Any]:
     """What wandb.json holds, for a folder that starts or goes on; the id is the folder's own."""
     return {
         "id": _stored(folder).get("id") or secrets.token_hex(4),
-        "name": name,
+        "name": folder.name,
         "group": group,
         "job_type": kind,
         "config": {_RENAMED.get(key, key): value for key, value in facts.items() if key not in _COSTS},
@@ -82,18 +80,18 @@ def _identity(folder: Path, name: str, group: str, kind: str, facts: Mapping[str
     }
 
 
-def _stored(folder: Path) -> dict[str, Any]:
-    path = folder / _FILE
+def _stored(folder: RunFolder) -> dict[str, Any]:
+    path = folder.wandb_identity
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
-def _open(folder: Path, identity: dict[str, Any]) -> Any:
+def _open(folder: RunFolder, identity: dict[str, Any]) -> Any:
     """The W&B run of the folder: online where there is a key, else in files for `wandb sync`.
 
     A dashboard never ends a run: what fails is said in a line.
     """
     global _unusable
-    write_json(folder / _FILE, identity)
+    write_json(folder.wandb_identity, identity)
     given = os.environ.get("WANDB_MODE")
     online = given not in _OFFLINE if given else "WANDB_API_KEY" in os.environ
     if online and not _unusable:
@@ -108,7 +106,7 @@ def _open(folder: Path, identity: dict[str, Any]) -> Any:
             )
             if wandb.run is None:  # else it is the user's, and goes on
                 wandb.teardown()  # which frees the id
-            for abandoned in (folder / "wandb").glob(f"run-*-{identity['id']}"):
+            for abandoned in folder.wandb.glob(f"run-*-{identity['id']}"):
                 shutil.rmtree(abandoned)
     try:
         return _init(folder, identity, "offline")
@@ -117,7 +115,7 @@ def _open(folder: Path, identity: dict[str, Any]) -> Any:
         return None
 
 
-def _init(folder: Path, identity: dict[str, Any], mode: Any) -> Any:
+def _init(folder: RunFolder, identity: dict[str, Any], mode: Any) -> Any:
     silent = os.environ.get("WANDB_SILENT", "true").lower() in ("true", "1")
     timeout = float(os.environ.get("WANDB_INIT_TIMEOUT", _TIMEOUT))
     wandb.setup(wandb.Settings(silent=silent))
@@ -125,7 +123,7 @@ def _init(folder: Path, identity: dict[str, Any], mode: Any) -> Any:
         raise ValueError("no API key is configured")
     run = wandb.init(
         project=os.environ.get("WANDB_PROJECT", "distill"),
-        dir=folder,
+        dir=folder.path,
         mode=mode,
         resume="allow",
         reinit="create_new",  # beside runs of others in this process
@@ -138,14 +136,14 @@ def _init(folder: Path, identity: dict[str, Any], mode: Any) -> Any:
     return run
 
 
-def _summarise(run: Any, folder: Path, values: Mapping[str, Any]) -> None:
+def _summarise(run: Any, folder: RunFolder, values: Mapping[str, Any]) -> None:
     """Adds to the summary, and to wandb.json, from which the folder's next stage repeats it."""
     finite = {
         re.sub(r"\W", "_", key): value for key, value in values.items() if value is not None and math.isfinite(value)
     }
     run.summary.update(finite)
     identity = _stored(folder)
-    write_json(folder / _FILE, identity | {"summary": identity["summary"] | finite})
+    write_json(folder.wandb_identity, identity | {"summary": identity["summary"] | finite})
 
 
 def _line(error: Exception) -> str:

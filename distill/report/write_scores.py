@@ -1,7 +1,6 @@
 """What `distill test` and `distill validate` print and write: scores, what exactly was scored, tables and pictures."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
@@ -23,7 +22,7 @@ from distill.runs.loading import loading_lines
 
 
 def report_scores(
-    folder: Path, stage: str, model: Any, data: Any, logged: Mapping[str, float], facts: Mapping[str, object]
+    folder: RunFolder, stage: str, model: Any, data: Any, logged: Mapping[str, float], facts: Mapping[str, object]
 ) -> dict[str, float]:
     """Prints the scores of a run and writes them into its folder.
 
@@ -40,16 +39,16 @@ def report_scores(
     """
     exact, found = model.scores(), model.evaluation
     metrics = {key: exact.get(key.partition("/")[2], value) for key, value in logged.items()}
-    write_json(folder / f"{stage}.json", metrics)
-    facts, details, images = dict(facts), [f"{stage}_facts.json"], ""
+    write_json(folder.scores(stage), metrics)
+    facts, details, images = dict(facts), [folder.facts(stage).name], ""
     split = "val" if stage == "validate" else stage
     tables = [metric_table(metrics)]
     with phase("drawing predictions and tables"):
         if isinstance(found, InstanceEvaluation):
             evaluator = found.evaluator
             facts |= {"images": len(evaluator.seen()), "max_detections": evaluator.max_detections}
-            write_json(folder / f"{stage}_predictions.json", evaluator.results())
-            details += [f"{stage}_predictions.json", *write_details(folder, stage, evaluator, found.scores)]
+            write_json(folder.predictions(stage), evaluator.results())
+            details += [folder.predictions(stage).name, *write_details(folder, stage, evaluator, found.scores)]
             details += _draw(folder, stage, instances_figure(data.dataset(split), evaluator))
             tables = instance_tables(found.scores, evaluator.objects())
         elif isinstance(found, PixelConfusion):
@@ -59,16 +58,16 @@ def report_scores(
             tables = pixel_tables(found)
     if "images" in facts:
         images = f", {counted(int(str(facts['images'])), 'image')}"
-    write_json(folder / f"{stage}_facts.json", facts)
-    if (folder / "summary.json").is_file():  # else training has not come to its end, and there is no card
-        write_card(folder, loading_lines(RunFolder(folder), model.student))
-        details.append("card.md")
+    write_json(folder.facts(stage), facts)
+    if folder.summary.is_file():  # else training has not come to its end, and there is no card
+        write_card(folder, loading_lines(folder, model.student))
+        details.append(folder.card.name)
     console = line_console()
     console.print(f"\n{folder} ({stage}: {facts['checkpoint']}, step {facts['step']}{images})\n", markup=False)
     for table in tables:
         console.print(table)
         console.print()
-    console.print(f"Wrote {folder}/: {', '.join([f'{stage}.json', *details])}", markup=False)
+    console.print(f"Wrote {folder}/: {', '.join([folder.scores(stage).name, *details])}", markup=False)
     return metrics
 
 
@@ -77,7 +76,7 @@ def metric_table(metrics: Mapping[str, float]) -> Table:
     return class_table({bare(key): [shown(key, value)] for key, value in metrics.items()}, ["value"], heading="metric")
 
 
-def _draw(folder: Path, stage: str, figure: Figure) -> list[str]:
-    name = f"{stage}_predictions.png"
-    save(figure, folder / name)
-    return [name]
+def _draw(folder: RunFolder, stage: str, figure: Figure) -> list[str]:
+    path = folder.figure(stage, "predictions")
+    save(figure, path)
+    return [path.name]

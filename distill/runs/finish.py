@@ -6,10 +6,8 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import WeightAveraging
 
-from distill.contracts import StudentBase
 from distill.evaluation.metrics import is_metric
 from distill.runs.folder import RunFolder
-from distill.runs.metadata import class_path
 from distill.weights import write_weights
 
 
@@ -71,8 +69,8 @@ class FinishRun(pl.Callback):
         task: Any = pl_module
         student, said = task.exported_student()
         metadata: dict[str, object] = {
-            "class": class_path(student),
-            "init_args": dict(student.init_args) if isinstance(student, StudentBase) else {},
+            "class": student.class_path,
+            "init_args": dict(student.init_args),
             "run": self.folder.name,
             **said,
             **{key: str(self.facts[key]) for key in ("teacher", "teacher_digest") if key in self.facts},

@@ -107,6 +107,16 @@ class RunFolder:
         """The summary for people."""
         return self.path / self.CARD
 
+    @property
+    def wandb(self) -> Path:
+        """W&B's files of the run."""
+        return self.path / self.WANDB
+
+    @property
+    def wandb_identity(self) -> Path:
+        """Identity and summary of the run at W&B, which resuming and testing continue."""
+        return self.path / self.WANDB_IDENTITY
+
     def scores(self, stage: str) -> Path:
         """Scores of "validate" or "test"."""
         return self.path / f"{stage}.json"
@@ -152,7 +162,7 @@ class RunFolder:
     def written(self) -> list[Path]:
         """Everything that a run writes, whether it exists or not; anything else in the folder is the user's."""
         of_fit = [self.checkpoints, self.student, self.summary, self.card, self.metrics, self.recipe, self.environment]
-        dashboard = [self.path / self.WANDB, self.path / self.WANDB_IDENTITY]
+        dashboard = [self.wandb, self.wandb_identity]
         return [*of_fit, *dashboard, *self.written_by_scoring()]
 
     @property

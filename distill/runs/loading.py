@@ -1,17 +1,17 @@
 """How the student of a run is loaded in Python, as cards and the command line say it."""
 
+from distill.contracts import StudentBase
 from distill.runs.folder import RunFolder
-from distill.runs.metadata import is_project_student
 
 
-def loading_lines(folder: RunFolder, student: object) -> str:
+def loading_lines(folder: RunFolder, student: StudentBase) -> str:
     """Three lines of Python that load the run's student.
 
     Args:
         folder: The run folder.
         student: What was exported there.
     """
-    if not is_project_student(student):
+    if not student.is_project_student:
         return (
             "from distill.weights import read_state_dict\n"
             "student = ...  # your own class, built as in recipe.yaml\n"

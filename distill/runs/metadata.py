@@ -8,9 +8,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
-from distill.contracts import StudentBase
 from distill.evaluation.cost import cost
-from distill.plain_student import PlainStudent
 
 PACKAGES = (
     "distill-rs",
@@ -23,7 +21,6 @@ PACKAGES = (
     "mmcv-lite",
     "numpy",
 )
-_TELLING = ("variant", "name")  # attributes, or arguments, that tell components of one class apart
 
 
 def environment() -> dict[str, Any]:
@@ -47,20 +44,13 @@ def cpu_name() -> str:
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
-def label(component: object) -> str:
-    """Short name of a student, teacher, head or data module: its class, and the variant or name it was built with."""
-    known = {**vars(component), **(component.init_args if isinstance(component, StudentBase) else {})}
-    detail = next((known[key] for key in _TELLING if isinstance(known.get(key), str)), None)
-    return " ".join(filter(None, (_unwrapped(component).__name__, detail)))
-
-
 def components(task: Any, data: pl.LightningDataModule, image_size: int) -> dict[str, Any]:
     """What a run is made of: student, teacher, head, data (labels) and the recipe's image size."""
-    facts: dict[str, Any] = {"student": label(task.student), "data": label(data), "image_size": image_size}
+    facts: dict[str, Any] = {"student": task.student.label, "data": type(data).__name__, "image_size": image_size}
     if task.teacher is not None:
-        facts |= {"teacher": label(task.teacher), "teacher_digest": task.teacher.digest}
+        facts |= {"teacher": task.teacher.label, "teacher_digest": task.teacher.digest}
     if task.head is not None:
-        facts["head"] = label(task.head)
+        facts["head"] = task.head.label
     return facts
 
 
@@ -73,22 +63,6 @@ def run_facts(task: Any, data: pl.LightningDataModule, image_size: int) -> dict[
     spent = cost(task.student, image_size)
     costs = {"params": spent.params, "macs": spent.macs, "cpu_latency_ms": round(spent.latency_ms, 1)}
     return components(task, data, image_size) | costs
-
-
-def class_path(student: object) -> str:
-    """What a recipe names as the class of this student: `students.RS4D`, or a class of the user's own package."""
-    own = _unwrapped(student)
-    return f"students.{own.__name__}" if is_project_student(student) else f"{own.__module__}.{own.__name__}"
-
-
-def is_project_student(student: object) -> bool:
-    """Whether `load_student` can rebuild it: it comes from this project's package."""
-    return _unwrapped(student).__module__.split(".")[0] == "students"
-
-
-def _unwrapped(component: object) -> type:
-    """Its class, or that of the plain model that it adapts."""
-    return type(component.model if isinstance(component, PlainStudent) else component)
 
 
 def _version(package: str) -> str:

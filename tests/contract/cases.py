@@ -99,9 +99,7 @@ TEACHERS = with_smoke_args(
         ),
     },
 )
-HEADS = with_smoke_args(
-    heads, {"DenseMasks": Case("DenseMasks", {}, reads=1), "SegHead": Case("SegHead", {}, reads=3)}
-)
+HEADS = with_smoke_args(heads, {"DenseMasks": Case("DenseMasks", {}, reads=1), "SegHead": Case("SegHead", {}, reads=3)})
 
 
 def overriding(method: str) -> list[str]:

@@ -7,6 +7,7 @@ import yaml
 
 from distill.cli import main
 from distill.report.card import write_card
+from distill.runs.folder import RunFolder
 
 
 def test_the_card_of_a_run_says_what_the_run_says(finetune_recipe: Path, tmp_path: Path) -> None:
@@ -43,7 +44,7 @@ def write_run(folder: Path, checkpoint: str | None = None, **trainer: object) ->
 
 def test_the_card_of_a_run_that_was_not_tested(tmp_path: Path) -> None:
     write_run(tmp_path)
-    write_card(tmp_path, "load()")
+    write_card(RunFolder(tmp_path), "load()")
     text = (tmp_path / "card.md").read_text()
     assert "| parameters of the student | 813,696 |" in text
     assert "| multiply-adds of the student | 0.22 G |" in text
@@ -58,7 +59,7 @@ def test_the_card_says_what_was_tested_and_where_weights_came_from(tmp_path: Pat
     write_run(tmp_path, "runs/distill/student.safetensors", limit_val_batches=0)
     (tmp_path / "test.json").write_text(json.dumps({"test/mIoU": 0.5, "test/IoU/water": 0.75, "test/F1/water": None}))
     (tmp_path / "test_facts.json").write_text(json.dumps({"checkpoint": "best.ckpt", "step": 1500, "images": 122}))
-    write_card(tmp_path, "load()")
+    write_card(RunFolder(tmp_path), "load()")
     text = (tmp_path / "card.md").read_text()
     assert "| initial weights of the student | runs/distill/student.safetensors |" in text
     assert "none was run: `trainer.limit_val_batches` is 0" in text
@@ -67,5 +68,5 @@ def test_the_card_says_what_was_tested_and_where_weights_came_from(tmp_path: Pat
     assert "| class, % | IoU | F1 |\n| --- | --- | --- |\n| water | 75.0 | n/a |" in text
     assert "test_predictions.png" not in text
     (tmp_path / "test_predictions.png").touch()
-    write_card(tmp_path, "load()")
+    write_card(RunFolder(tmp_path), "load()")
     assert "![Labels and predictions](test_predictions.png)" in (tmp_path / "card.md").read_text()

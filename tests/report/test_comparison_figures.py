@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from distill.report.comparison_figures import curves_figure, features_figure, pca_colours, predictions_figure
+from distill.runs.folder import RunFolder
 
 
 def test_pca_shows_equal_maps_equally() -> None:
@@ -51,7 +52,7 @@ def test_curves_are_those_of_the_metrics(tmp_path: Path) -> None:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
-    left, right = curves_figure(tmp_path, {"scratch": tmp_path}).axes
+    left, right = curves_figure(RunFolder(tmp_path), {"scratch": RunFolder(tmp_path)}).axes
     np.testing.assert_allclose(left.lines[0].get_ydata(), [1 - step / 10 for step in range(8)])
     assert list(left.lines[1].get_ydata()) == [1, 1]  # the image-independent baseline
     assert right.lines[0].get_label() == "scratch"

@@ -9,6 +9,7 @@ import torch
 from distill.contracts import Prediction
 from distill.evaluation.coco import CocoEvaluator
 from distill.report.detection_report import confusion_figure, instance_tables, precision_recall_figure, write_details
+from distill.runs.folder import RunFolder
 
 
 def evaluator() -> CocoEvaluator:
@@ -40,7 +41,7 @@ def evaluator() -> CocoEvaluator:
 
 def test_files_and_rows(tmp_path: Path) -> None:
     found = evaluator()
-    names = write_details(tmp_path, "test", found, found.score())
+    names = write_details(RunFolder(tmp_path), "test", found, found.score())
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names)
     for name in names[1:]:
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
@@ -60,7 +61,7 @@ def test_no_curves_where_nothing_was_found(tmp_path: Path) -> None:
     found = evaluator()
     found.records = [(1, [])]
     (tmp_path / "test_precision_recall.png").touch()  # of an earlier test
-    names = write_details(tmp_path, "test", found, found.score())
+    names = write_details(RunFolder(tmp_path), "test", found, found.score())
     assert names == ["test_classes.csv", "test_confusion.png"]
     assert sorted(path.name for path in tmp_path.iterdir()) == names
 

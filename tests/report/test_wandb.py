@@ -8,6 +8,7 @@ import pytest
 
 from distill.cli import main
 from distill.report import wandb as dashboard
+from distill.runs.folder import RunFolder
 
 wandb = pytest.importorskip("wandb")
 written = pytest.importorskip("tests.report.wandb_files").written
@@ -107,7 +108,7 @@ def test_without_a_way_to_the_server_a_run_is_written_offline(
         if value:
             monkeypatch.setenv(name, value)
     for scores in ({"test/mask/AP": 0.25}, {"val/l1": 0.5}):  # the second does not wait for the server again
-        dashboard.log_scores(tmp_path, "run", "group", {"student": "RS4D tiny"}, scores)
+        dashboard.log_scores(RunFolder(tmp_path), "group", {"student": "RS4D tiny"}, scores)
     first, second = written(tmp_path)
     assert first.id == second.id
     assert second.summary["test_mask_AP"] == 0.25
