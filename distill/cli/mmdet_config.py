@@ -1,4 +1,4 @@
-"""`distill mmdet-config RECIPE [--output FILE.py] [--key value]`: a fine-tuning recipe as a plain MMDetection config.
+"""`distill mmdet-config RECIPE [RECIPE ...] [--output FILE.py] [--key value]`: a recipe as an MMDetection config.
 
 What MMDetection cannot express is refused, never dropped: the file either describes the recipe's run or is not written.
 Splits that no annotation file holds, such as `val_fraction`, or none as MMDetection reads it, are written beside it.
@@ -9,35 +9,36 @@ from pathlib import Path
 
 from distill.errors import UserError
 from distill.export.mmdet_config import export_mmdet_config
-from distill.launch.parse import Recipe
+from distill.launch.parse import ParsedRecipe
 from distill.launch.quiet import quiet
 from distill.recipe.check import check
-from distill.recipe.find import RUN_RECIPE, find
-from distill.recipe.overrides import expand
+from distill.recipe.command_line import split
+from distill.recipe.find import RUN_RECIPE
 from distill.runs.moved import moved_paths, words_for
 from distill.tasks.instances import FineTuningModule
 
 
 def run(words: list[str]) -> None:
-    """Runs `distill mmdet-config RECIPE [--output FILE.py] [--key value]`.
+    """Runs `distill mmdet-config RECIPE [RECIPE ...] [--output FILE.py] [--key value]`.
 
     Raises:
         UserError: Anything that `distill fit` refuses, or a recipe that MMDetection cannot follow.
     """
     parser = argparse.ArgumentParser("distill mmdet-config", description=__doc__, allow_abbrev=False)
-    parser.add_argument("recipe", help="a fine-tuning recipe or a run folder")
+    parser.add_argument("recipe", nargs="+", help="fine-tuning recipes, later over earlier, or a run folder")
     parser.add_argument("--output", type=Path, help="the file to write; by default RECIPE.py here")
-    arguments, overrides = parser.parse_known_args(words[1:])
-    recipe = find(arguments.recipe)
-    name = recipe.parent.name if recipe.name == RUN_RECIPE else recipe.stem
+    arguments, rest = parser.parse_known_args(words[1:])
+    recipe, overrides = split([*arguments.recipe, *rest])
+    assert recipe is not None, "argparse asks for one"
+    name = recipe.path.parent.name if recipe.path.name == RUN_RECIPE else recipe.path.stem
     output = arguments.output or Path(f"{name}.py")
     if output.suffix != ".py" or output.is_dir():
         raise UserError(
             f"--output is {output}; MMDetection reads configs from files in .py: name one, such as {name}.py"
         )
-    check("fit", recipe, expand([*words_for(moved_paths(recipe)), *overrides]))
+    check("fit", recipe, [*words_for(moved_paths(recipe.path)), *overrides])
     with quiet():
-        parsed = Recipe("fit", recipe, [*overrides, "--run.seeds=null"])  # a config is one run
+        parsed = ParsedRecipe("fit", recipe, [*overrides, "--run.seeds=null"])  # a config is one run
         if not issubclass(parsed.task_class, FineTuningModule):
             raise UserError(
                 f"{recipe} trains no head that finds instances, so there is no detector to describe; name a "
@@ -45,5 +46,5 @@ def run(words: list[str]) -> None:
             )
         built = parsed.build()
         built.task.build(built.data.class_names)
-    export_mmdet_config(name, parsed.config, built.task, built.data, output, arguments.recipe)
+    export_mmdet_config(name, parsed.config, built.task, built.data, output, str(recipe))
     print(f"wrote {output}; its opening comment says how to train with it")

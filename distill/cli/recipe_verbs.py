@@ -1,23 +1,23 @@
 """`distill fit|validate|test RECIPE [--key value]`: looks at the words first, then imports what runs the recipe."""
 
-from pathlib import Path
+import sys
 from typing import TYPE_CHECKING
 
 from distill.errors import UserError
 from distill.recipe.check import check
-from distill.recipe.find import split
+from distill.recipe.command_line import split
 from distill.recipe.help import help_text
-from distill.recipe.overrides import expand
 from distill.runs.moved import moved_paths, words_for
 
 if TYPE_CHECKING:
-    from distill.launch.parse import Recipe
+    from distill.launch.parse import ParsedRecipe
+    from distill.recipe.compose import Recipe
 
 _HELP = ("-h", "--help")
 
 
 def run(words: list[str]) -> None:
-    """Runs `distill fit|validate|test RECIPE [--key value]`.
+    """Runs `distill fit|validate|test RECIPE [RECIPE ...] [--key value]`.
 
     Raises:
         UserError: Anything the user can fix.
@@ -29,25 +29,27 @@ def run(words: list[str]) -> None:
 
         recipe_parser(stage)[0].print_help()
     elif set(_HELP) & set(overrides):
-        asked = expand([word for word in overrides if word not in _HELP])
+        asked = [word for word in overrides if word not in _HELP]
         print(help_text(stage, recipe, asked) if recipe is not None else help_text(stage))
     elif recipe is None:
         raise UserError(f"`distill {stage}` needs a recipe; `distill recipes` lists those that come with the package")
     else:
         shown = any(word.startswith("--print_config") for word in overrides)
-        check(stage, recipe, expand([*words_for(moved_paths(recipe)), *overrides]), complete=not shown)
+        for note in recipe.notes:
+            print(f"distill: {note}", file=sys.stderr)
+        check(stage, recipe, [*words_for(moved_paths(recipe.path)), *overrides], complete=not shown)
         _start(_parsed(stage, recipe, overrides))
 
 
-def _parsed(stage: str, recipe: Path, overrides: list[str]) -> "Recipe":
-    from distill.launch.parse import Recipe
+def _parsed(stage: str, recipe: "Recipe", overrides: list[str]) -> "ParsedRecipe":
+    from distill.launch.parse import ParsedRecipe
     from distill.launch.quiet import quiet
 
     with quiet():
-        return Recipe(stage, recipe, overrides)
+        return ParsedRecipe(stage, recipe, overrides)
 
 
-def _start(recipe: "Recipe") -> None:
+def _start(recipe: "ParsedRecipe") -> None:
     from distill.launch.api import start_fit, start_scoring
     from distill.launch.next_steps import print_next_steps
 

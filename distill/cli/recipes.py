@@ -1,42 +1,71 @@
-"""`distill recipes`: list, show or copy the recipes that come with the package."""
+"""`distill recipes`: list, show or copy the recipes that come with the package, alone or composed."""
 
 import argparse
-import shutil
-from functools import partial
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.table import Table
 
 from distill.cli.console import table_console
 from distill.errors import UserError
-from distill.files import write_atomically
-from distill.recipe.find import find, shipped, summary
+from distill.files import write_text
+from distill.recipe.combinations import COMBINATIONS, command
+from distill.recipe.command_line import merged, split
+from distill.recipe.compose import as_yaml
+from distill.recipe.find import comes_with_the_package, shipped, summary
 
 
 def run(words: list[str]) -> None:
-    """Runs `distill recipes [list | show NAME | copy NAME [TO]]`."""
-    parser = argparse.ArgumentParser("distill recipes", description=__doc__)
+    """Runs `distill recipes [list | show NAME ... | copy NAME ... [TO]]`."""
+    parser = argparse.ArgumentParser("distill recipes", description=__doc__, allow_abbrev=False)
     actions = parser.add_subparsers(dest="action")
-    actions.add_parser("list", help="names and purposes")
-    show = actions.add_parser("show", help="print a recipe")
-    show.add_argument("name")
-    copy = actions.add_parser("copy", help="copy a recipe here, to change it")
-    copy.add_argument("name")
-    copy.add_argument("to", nargs="?", type=Path)
-    arguments = parser.parse_args(words[1:])
+    actions.add_parser("list", help="names, purposes and combinations")
+    show = actions.add_parser("show", help="print a recipe, or what several and overrides --key value make")
+    show.add_argument("name", nargs="+")
+    copy = actions.add_parser("copy", help="write a recipe here as one file, to change it")
+    copy.add_argument("name", nargs="+", help="recipes, then the file or folder to write to, if it is another")
+    arguments, overrides = parser.parse_known_args(words[1:])
     if arguments.action == "show":
-        print(find(arguments.name).read_text(encoding="utf-8"), end="")
+        print(_text(arguments.name, overrides)[1], end="")
     elif arguments.action == "copy":
-        source = find(arguments.name)
-        target = arguments.to or Path(source.name)
-        if target.is_dir():
-            target = target / source.name
-        if target.exists():
-            raise UserError(f"{target} exists; name another target: distill recipes copy {arguments.name} TO")
-        write_atomically(target, partial(shutil.copyfile, source))
-        print(f"copied to {target}; run it with: distill fit {target}")
+        _copy(arguments.name, overrides)
     else:
-        table = Table("recipe", "what it does", box=None, pad_edge=False)
-        for name, path in shipped().items():
-            table.add_row(name, summary(path))
-        table_console().print(table)
+        _list()
+
+
+def _text(names: Sequence[str], overrides: Sequence[str]) -> tuple[str, str]:
+    """Name and text of one file that says what recipes and overrides make; a single recipe keeps its comments."""
+    recipe, words = split([*names, *overrides])
+    if recipe is None:
+        raise UserError("name a recipe first; `distill recipes` lists those that come with the package")
+    if recipe.file is not None and not words:
+        return recipe.file.name, recipe.file.read_text(encoding="utf-8")
+    opening = f"# {shlex.join(['distill', 'fit', *names, *overrides])}\n"
+    opening += "".join(f"# {note}\n" for note in recipe.notes)
+    return recipe.path.name, opening + as_yaml(merged(recipe, words))
+
+
+def _copy(names: Sequence[str], overrides: Sequence[str]) -> None:
+    sources = list(names)
+    target = Path(sources.pop()) if len(sources) > 1 and not comes_with_the_package(sources[-1]) else Path()
+    name, text = _text(sources, overrides)
+    if target.is_dir():
+        target = target / name
+    if target.exists():
+        raise UserError(f"{target} exists; name another target: distill recipes copy {shlex.join(sources)} TO")
+    write_text(target, text)
+    print(f"copied to {target}; run it with: distill fit {target}")
+
+
+def _list() -> None:
+    console = table_console()
+    table = Table("recipe", "what it does", box=None, pad_edge=False)
+    for name, path in shipped().items():
+        table.add_row(name, summary(path))
+    console.print(table)
+    table = Table("name of a combination", "what it is short for", box=None, pad_edge=False)
+    for name in COMBINATIONS:
+        table.add_row(name, command(name))
+    console.print()
+    console.print(table)

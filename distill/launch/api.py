@@ -1,6 +1,7 @@
 """`distill.fit`, `distill.validate` and `distill.test`: the command line's verbs as Python functions."""
 
 import json
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from os import PathLike
@@ -13,15 +14,16 @@ import yaml  # type: ignore[import-untyped]
 from distill.errors import UserError
 from distill.files import write_text
 from distill.launch.fit import Fitted, fit_one
-from distill.launch.parse import Recipe
+from distill.launch.parse import ParsedRecipe
 from distill.launch.process import contained
 from distill.launch.score import Scores, score_one
 from distill.launch.seeds import fit_seeds, score_seeds
 from distill.recipe.check import GROUPS, check
-from distill.recipe.find import find
-from distill.recipe.overrides import expand
+from distill.recipe.command_line import split
 from distill.runs.folder import RunFolder
 from distill.runs.moved import moved_paths, words_for
+
+logger = logging.getLogger(__name__)
 
 RecipeLike = str | PathLike[str] | Mapping[str, Any]
 
@@ -94,7 +96,7 @@ def test(run: RecipeLike, **overrides: Any) -> Scores:
         return start_scoring(parsed)
 
 
-def start_fit(recipe: Recipe) -> list[Fitted]:
+def start_fit(recipe: ParsedRecipe) -> list[Fitted]:
     """Fits what a parsed recipe describes: one run, or one for each of its seeds.
 
     Returns:
@@ -111,7 +113,7 @@ def start_fit(recipe: Recipe) -> list[Fitted]:
         return [] if fitted is None else [fitted]
 
 
-def start_scoring(recipe: Recipe) -> Scores:
+def start_scoring(recipe: ParsedRecipe) -> Scores:
     """Scores what a parsed recipe describes: one run, or that of each of its seeds.
 
     Raises:
@@ -123,7 +125,7 @@ def start_scoring(recipe: Recipe) -> Scores:
 
 
 @contextmanager
-def python_recipe(stage: str, recipe: RecipeLike, overrides: Mapping[str, Any]) -> Iterator[Recipe]:
+def python_recipe(stage: str, recipe: RecipeLike, overrides: Mapping[str, Any]) -> Iterator[ParsedRecipe]:
     """The recipe that a caller in Python gave, checked and parsed.
 
     Args:
@@ -142,10 +144,14 @@ def python_recipe(stage: str, recipe: RecipeLike, overrides: Mapping[str, Any]) 
                 raise UserError("a recipe that is given as a mapping has no name for its folder; set run.dir")
             write_text(source, yaml.safe_dump(json.loads(json.dumps(recipe, default=str)), sort_keys=False))
         else:
-            source = find(str(Path(recipe)))
+            source = Path(recipe)
         with contained():
-            check(stage, source, expand([*words_for(moved_paths(source)), *words]))
-            parsed = Recipe(stage, source, words)
+            found, rest = split([str(source), *words])
+            assert found is not None
+            for note in found.notes:
+                logger.warning("%s", note)
+            check(stage, found, [*words_for(moved_paths(found.path)), *rest])
+            parsed = ParsedRecipe(stage, found, rest)
         yield parsed
 
 

@@ -31,13 +31,13 @@ class StoredState:
         return self.path.name if self.own else str(self.path)
 
 
-def stored_state(folder: RunFolder, given: str, source: Path) -> StoredState:
+def stored_state(folder: RunFolder, given: str, recipe: str) -> StoredState:
     """The checkpoint that "last", "best" or a path names; in place of a damaged last.ckpt the one before it.
 
     Args:
         folder: The run folder.
         given: As in `ckpt_path`.
-        source: The recipe, for the way out.
+        recipe: As it was named, for the way out.
 
     Raises:
         UserError: There is no such file, or it is damaged.
@@ -46,5 +46,5 @@ def stored_state(folder: RunFolder, given: str, source: Path) -> StoredState:
     if given == "last":
         path = last_checkpoint(folder.checkpoints) or path
     if not path.is_file():
-        raise UserError(f"there is no checkpoint {path}; run `distill fit {source}` first, or pass --ckpt_path")
+        raise UserError(f"there is no checkpoint {path}; run `distill fit {recipe}` first, or pass --ckpt_path")
     return StoredState(path, read_training_step(path), path.resolve().parent == folder.checkpoints.resolve())

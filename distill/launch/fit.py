@@ -11,7 +11,7 @@ from distill.errors import UserError
 from distill.launch.checkpoints import StoredState, stored_state
 from distill.launch.initial_weights import require_teacher
 from distill.launch.loggers import build_loggers
-from distill.launch.parse import Built, Recipe, arguments_of
+from distill.launch.parse import Built, ParsedRecipe, arguments_of
 from distill.launch.process import memory_kept
 from distill.launch.smaller import smaller_run
 from distill.launch.trainer import build_trainer, recipe_callbacks, require_device
@@ -50,7 +50,7 @@ class Fitted:
     data_wait: float
 
 
-def fit_one(recipe: Recipe) -> Fitted | None:
+def fit_one(recipe: ParsedRecipe) -> Fitted | None:
     """Fits the run that a recipe for "fit" describes, or goes on with it.
 
     Returns:
@@ -88,7 +88,7 @@ def fit_one(recipe: Recipe) -> Fitted | None:
 
 
 def _callbacks(
-    recipe: Recipe,
+    recipe: ParsedRecipe,
     built: Built,
     state: StoredState | None,
     facts: dict[str, Any],
@@ -112,7 +112,7 @@ def _callbacks(
     first_step = FirstStep(folder, recipe.text(), resumed, last.save, open_loggers)
     callbacks = [FinishRun(folder, facts, last.save, first_step.open), *recipe_callbacks(built.trainer)]
     callbacks.append(first_step)  # before the wait for data is measured, of which opening the folder is no part
-    callbacks += [wait, progress_display(wait, lambda: smaller_run(recipe.source, recipe.config.as_dict()))]
+    callbacks += [wait, progress_display(wait, lambda: smaller_run(recipe.recipe.path, recipe.config.as_dict()))]
     if built.trainer.get("max_time") is not None:
         callbacks.append(Timer(built.trainer["max_time"]))  # else Lightning appends it
     callbacks.append(FinalValidation())  # asks the timer whether the run ends
@@ -125,18 +125,18 @@ def _callbacks(
     return [*callbacks, best, last]  # last.ckpt holds the state of `best`
 
 
-def settings_of_interest(recipe: Recipe) -> dict[str, Any]:
+def settings_of_interest(recipe: ParsedRecipe) -> dict[str, Any]:
     """Settings that dashboards compare runs by."""
     batch_size = arguments_of(recipe.config.data).get("batch_size")
     return {"seed": recipe.config.seed_everything, "batch_size": batch_size}
 
 
-def _state(recipe: Recipe) -> StoredState | None:
+def _state(recipe: ParsedRecipe) -> StoredState | None:
     given = recipe.config.ckpt_path
-    return None if given is None else stored_state(recipe.folder, given, recipe.source)
+    return None if given is None else stored_state(recipe.folder, given, str(recipe.recipe))
 
 
-def _require_possible(recipe: Recipe, state: StoredState | None) -> None:
+def _require_possible(recipe: ParsedRecipe, state: StoredState | None) -> None:
     """Refuses what cannot work before anything is built."""
     config, folder, limits = recipe.config, recipe.folder, recipe.config.trainer
     if state is not None:

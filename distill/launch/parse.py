@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from pkgutil import resolve_name
-from typing import Any, Union
+from typing import Any, Self, Union
 
 import pytorch_lightning as pl
 from jsonargparse import ActionConfigFile, Namespace
@@ -16,9 +16,10 @@ from distill.errors import UserError
 from distill.launch.initial_weights import without_initial_weights
 from distill.phases import phase
 from distill.recipe.check import GROUPS, TRAINER_DEFAULTS
+from distill.recipe.command_line import split
+from distill.recipe.compose import Recipe
 from distill.recipe.errors import explain, hidden_user_error
 from distill.recipe.find import RUN_RECIPE
-from distill.recipe.overrides import expand
 from distill.runs.folder import RunFolder
 from distill.runs.moved import explain_missing, moved_paths, words_for
 from distill.runs.settings import RunSettings
@@ -44,13 +45,13 @@ class Built:
     arguments: dict[str, Any]
 
 
-class Recipe:
+class ParsedRecipe:
     """A parsed recipe; nothing of it is built.
 
     Args:
         stage: "fit", "validate" or "test".
-        source: The recipe file; of a run, the one in its folder.
-        words: Overrides as on the command line, pairs `--key value`.
+        recipe: What somebody named.
+        words: Overrides as `distill.recipe.command_line.split` gives them, pairs `--key value`.
 
     Attributes:
         config: The recipe with every default and override filled in: model, data, trainer, run, seed_everything.
@@ -60,16 +61,14 @@ class Recipe:
         UserError: A key, a class or a value that cannot be.
     """
 
-    def __init__(self, stage: str, source: Path, words: Sequence[str] = ()) -> None:
+    def __init__(self, stage: str, recipe: Recipe, words: Sequence[str] = ()) -> None:
         self.stage = stage
-        self.source = source
+        self.recipe = recipe
         self.words = list(words)
-        self._moved = moved_paths(source)
+        self._moved = moved_paths(recipe.path)
         self._parser, self._method_keys = recipe_parser(stage)
         with self.explained():
-            self.config: Any = self._parser.parse_args(
-                expand(["--config", str(source), *words_for(self._moved), *self.words])
-            )
+            self.config: Any = self._parser.parse_args([*recipe.words, *words_for(self._moved), *self.words])
         seed = self.config.seed_everything
         if not isinstance(seed, bool) and not 0 <= seed < 2**32:  # as NumPy wants it
             raise UserError(f"seed_everything is {seed}; it must lie in 0 to {2**32 - 1}")
@@ -77,11 +76,23 @@ class Recipe:
         self.config.run.dir = str(self.folder)
         self.config.run.experiment = self.config.run.experiment or self.folder.name
 
+    @classmethod
+    def read(cls, stage: str, words: Sequence[str]) -> Self:
+        """Finds, composes and parses what the words behind `distill fit` say: recipes, then pairs `--key value`.
+
+        Raises:
+            UserError: No recipe is named, or see the class.
+        """
+        recipe, overrides = split(words)
+        if recipe is None:
+            raise UserError(f"`distill {stage}` needs a recipe; `distill recipes` lists those of the package")
+        return cls(stage, recipe, overrides)
+
     def _folder(self) -> RunFolder:
         given = any(word.partition("=")[0] == "--run.dir" for word in self.words)
-        if self.source.name == RUN_RECIPE and not given:  # a run folder, which may have been moved
-            return RunFolder(self.source.parent)
-        return RunFolder(Path(self.config.run.dir) if self.config.run.dir else Path("runs") / self.source.stem)
+        if self.recipe.path.name == RUN_RECIPE and not given:  # a run folder, which may have been moved
+            return RunFolder(self.recipe.path.parent)
+        return RunFolder(Path(self.config.run.dir) if self.config.run.dir else Path("runs") / self.recipe.path.stem)
 
     @property
     def settings(self) -> Any:
@@ -98,9 +109,9 @@ class Recipe:
         """Whether metrics are written."""
         return self.config.trainer.logger is not False
 
-    def again(self, stage: str, *words: str) -> "Recipe":
+    def again(self, stage: str, *words: str) -> "ParsedRecipe":
         """The same recipe with further overrides."""
-        return Recipe(stage, self.source, [*self.words, *words])
+        return ParsedRecipe(stage, self.recipe, [*self.words, *words])
 
     def text(self) -> str:
         """The resolved recipe as YAML, as a run folder holds it."""

@@ -8,15 +8,17 @@ from pytorch_lightning import LightningDataModule
 from distill.data.coco import CocoInstances
 from distill.data.semantic import SemanticImages
 from distill.errors import UserError
-from distill.recipe.check import read_recipe
-from distill.recipe.find import RUN_RECIPE, find, shipped
+from distill.recipe.compose import compose
+from distill.recipe.find import RUN_RECIPE, comes_with_the_package
 from distill.runs.moved import moved_paths
 
 
 def is_recipe(name: str) -> bool:
     """Whether a name is that of a recipe file, a run folder or a shipped recipe."""
     path = Path(name)
-    return path.suffix in (".yaml", ".yml") or (path / RUN_RECIPE).is_file() or name in shipped()
+    if path.is_dir():  # a data set may lie where a recipe has its name, such as data/nwpu
+        return (path / RUN_RECIPE).is_file()
+    return path.suffix in (".yaml", ".yml") or comes_with_the_package(name)
 
 
 def data_module(recipe: str, root: Path | None) -> CocoInstances | SemanticImages:
@@ -32,8 +34,8 @@ def data_module(recipe: str, root: Path | None) -> CocoInstances | SemanticImage
     """
     from jsonargparse import ArgumentError, ArgumentParser
 
-    path = find(recipe)
-    content = read_recipe(path)
+    found = compose([recipe])
+    path, content = found.path, found.content
     if not isinstance(content.get("data"), dict):
         raise UserError(f"{path} has no `data` with a class_path; name a recipe, a data set's folder or a COCO file")
     for one in moved_paths(path):

@@ -8,7 +8,7 @@ from distill.launch.checkpoints import StoredState, stored_state
 from distill.launch.fit import settings_of_interest
 from distill.launch.initial_weights import require_teacher
 from distill.launch.loggers import log_scores
-from distill.launch.parse import Built, Recipe
+from distill.launch.parse import Built, ParsedRecipe
 from distill.launch.process import memory_kept
 from distill.launch.trainer import build_trainer, recipe_callbacks, require_device
 from distill.phases import phase
@@ -22,7 +22,7 @@ from distill.runs.resume_checks import require_same_selection
 Scores = dict[str, float]
 
 
-def score_one(recipe: Recipe) -> Scores:
+def score_one(recipe: ParsedRecipe) -> Scores:
     """Scores the run that a recipe for "validate" or "test" describes; prints and stores what it finds.
 
     Returns:
@@ -35,7 +35,7 @@ def score_one(recipe: Recipe) -> Scores:
         recover(recipe.folder)
         if recipe.stage not in recipe.task_class.stages:
             raise UserError(f"a distillation run has no {recipe.stage} split; use `distill validate`")
-        state = stored_state(recipe.folder, recipe.config.ckpt_path or "last", recipe.source)
+        state = stored_state(recipe.folder, recipe.config.ckpt_path or "last", str(recipe.recipe))
         for argument in recipe.task_class.training_only:
             recipe.config.model.init_args[argument] = None  # a teacher's file may be gone by now
         require_teacher(recipe.config.model, "scoring a distillation")
@@ -58,7 +58,7 @@ def score_one(recipe: Recipe) -> Scores:
         return _report(recipe, built, state, logged)
 
 
-def _report(recipe: Recipe, built: Built, state: StoredState, logged: dict[str, float]) -> Scores:
+def _report(recipe: ParsedRecipe, built: Built, state: StoredState, logged: dict[str, float]) -> Scores:
     size = built.data.image_size
     facts: dict[str, Any] = {"checkpoint": state.name, "step": state.step, "image_size": size}
     scores = report_scores(recipe.folder, recipe.stage, built.task, built.data, logged, facts)
@@ -68,7 +68,7 @@ def _report(recipe: Recipe, built: Built, state: StoredState, logged: dict[str, 
     return scores
 
 
-def _require_other_images(recipe: Recipe, built: Built, state: StoredState) -> None:
+def _require_other_images(recipe: ParsedRecipe, built: Built, state: StoredState) -> None:
     """Refuses to report a checkpoint on the images that it was chosen on."""
     if recipe.stage != "test" or state.path.name != recipe.folder.BEST or not built.data.selects_on_test:
         return

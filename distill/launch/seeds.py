@@ -9,7 +9,7 @@ import yaml  # type: ignore[import-untyped]
 from distill.errors import UserError
 from distill.files import write_json, write_text
 from distill.launch.fit import Fitted, fit_one
-from distill.launch.parse import Recipe
+from distill.launch.parse import ParsedRecipe
 from distill.launch.score import Scores, score_one
 from distill.launch.seed_table import report
 from distill.rank import is_rank_zero
@@ -18,7 +18,7 @@ from distill.runs.folder import RunFolder, RunState
 from distill.runs.replacement import recover
 
 
-def fit_seeds(recipe: Recipe) -> list[Fitted]:
+def fit_seeds(recipe: ParsedRecipe) -> list[Fitted]:
     """Fits a run for every seed and scores it; starting again goes on where it stopped.
 
     A finished seed is only scored, an interrupted one is resumed.
@@ -45,12 +45,12 @@ def fit_seeds(recipe: Recipe) -> list[Fitted]:
                 for table in (recipe.folder.seed_scores(stage) for stage in ("validate", "test")):
                     table.unlink(missing_ok=True)  # of other runs than there are now
                 write_text(recipe.folder.recipe, text)
-        score_one(Recipe(scored, run.recipe))
+        score_one(ParsedRecipe.read(scored, [str(run)]))
     _write_table(recipe.folder, list(runs.values()), scored)
     return [one for one in fitted if one is not None]
 
 
-def score_seeds(recipe: Recipe) -> Scores:
+def score_seeds(recipe: ParsedRecipe) -> Scores:
     """Scores the run of every seed.
 
     Returns:
@@ -67,7 +67,7 @@ def score_seeds(recipe: Recipe) -> Scores:
     return _write_table(recipe.folder, list(runs.values()), recipe.stage)
 
 
-def _runs(recipe: Recipe) -> dict[int, RunFolder]:
+def _runs(recipe: ParsedRecipe) -> dict[int, RunFolder]:
     """The run folder of each seed."""
     seeds = recipe.settings.seeds
     if len(set(seeds)) < max(2, len(seeds)) or not all(0 <= seed < 2**32 for seed in seeds):
@@ -78,7 +78,7 @@ def _runs(recipe: Recipe) -> dict[int, RunFolder]:
     return {seed: recipe.folder.seed(seed) for seed in seeds}
 
 
-def _single(recipe: Recipe, stage: str, seed: int, run: RunFolder, *words: str) -> Recipe:
+def _single(recipe: ParsedRecipe, stage: str, seed: int, run: RunFolder, *words: str) -> ParsedRecipe:
     """The recipe of one run."""
     own = [f"--run.dir={run}", f"--run.experiment={recipe.settings.experiment}", "--run.seeds=null"]
     return recipe.again(stage, *own, f"--seed_everything={seed}", *words)
@@ -94,7 +94,7 @@ def _write_table(folder: RunFolder, runs: list[RunFolder], stage: str) -> Scores
     return {name: row["mean"] for name, row in rows.items()}
 
 
-def _wrong_checkpoint(recipe: Recipe, way_out: str) -> UserError:
+def _wrong_checkpoint(recipe: ParsedRecipe, way_out: str) -> UserError:
     given = recipe.config.ckpt_path
     return UserError(f"ckpt_path is {given!r}, but with run.seeds each seed has checkpoints of its own; {way_out}")
 

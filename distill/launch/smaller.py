@@ -1,12 +1,11 @@
-"""Which shipped recipe does on a CPU what a long run does on a GPU."""
+"""Which combination of recipes does on a CPU what a long run does on a GPU."""
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml  # type: ignore[import-untyped]
-
-from distill.recipe.find import shipped
+from distill.recipe.combinations import COMBINATIONS, command
+from distill.recipe.compose import compose
 
 # What a recipe is made of, and how much it counts that two recipes share it.
 _PARTS = {"student": 3, "teacher": 2, "head": 2, "data": 1}
@@ -16,23 +15,23 @@ def smaller_run(recipe: Path, config: Mapping[str, Any]) -> str:
     """A sentence that names a smaller run.
 
     Args:
-        recipe: The file that the run was started from.
+        recipe: The file or name that the run was started from.
         config: Its content with every override.
     """
     keys = "--trainer.max_steps, --data.image_size or --data.batch_size"
-    name = nearest_cpu_recipe(config)
-    if name is None or Path(name).name == recipe.stem:
+    name = None if "cpu" in recipe.stem.split("_") else nearest_cpu_recipe(config)
+    if name is None:
         return f"For a shorter run lower {keys}."
-    return f"For a run in minutes: distill fit recipes/{name}.yaml (distill recipes show {name}); or lower {keys}."
+    return f"For a run in minutes: {command(name)} (distill recipes show {name}); or lower {keys}."
 
 
 def nearest_cpu_recipe(config: Mapping[str, Any]) -> str | None:
-    """The shipped recipe for a CPU that trains the same kind of module and shares most of its parts."""
+    """The combination for a CPU that trains the same kind of module and shares most of its parts."""
     own = _parts(config)
     found = {}
-    for name, path in shipped().items():
+    for name in COMBINATIONS:
         if name.endswith("_cpu"):
-            other = _parts(yaml.safe_load(path.read_text(encoding="utf-8")))
+            other = _parts(compose([name]).content)
             if other["module"] == own["module"]:
                 found[name] = sum(weight for part, weight in _PARTS.items() if own[part] and own[part] == other[part])
     return max(found, key=lambda name: found[name], default=None)

@@ -14,7 +14,6 @@ from distill.contracts import StudentBase
 from distill.errors import UserError
 from distill.launch.initial_weights import without_initial_weights
 from distill.plain_student import as_student
-from distill.recipe.check import read_recipe
 from distill.recipe.errors import hidden_user_error
 from distill.runs.checkpoint_io import last_checkpoint
 from distill.runs.folder import RunFolder
@@ -46,7 +45,7 @@ class StoredRun:
             raise UserError(f"run {str(folder)!r} {seen}; pass the folder that `distill fit` wrote, or a {name}")
         if seeds := sorted(path.parent.name for path in folder.glob(f"seed*/{recipe.name}")):
             raise UserError(f"{folder} holds the runs of several seeds; load one, for example {folder / seeds[0]}")
-        self.recipe = read_recipe(recipe)
+        self.recipe = self.folder.read_recipe()
         self._model = self._component(self.recipe, "model")
         try:
             self.task_class: Any = resolve_name(self._model["class_path"])

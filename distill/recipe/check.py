@@ -3,15 +3,14 @@
 Parsing in earnest imports PyTorch, Lightning and MMDetection first. What is not ours, or not certain, is left to it.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
-import yaml  # type: ignore[import-untyped]
-
 from distill.errors import UserError, unknown_name
-from distill.recipe.find import shipped
+from distill.recipe.command_line import merged
+from distill.recipe.compose import Recipe
+from distill.recipe.renamed import COMPONENT
 from distill.recipe.signatures import OWN, Parameter, Type, class_names, method_parameters, parameters
 
 GROUPS = ("model", "data", "trainer", "run", "seed_everything")
@@ -20,8 +19,8 @@ RUN = "distill.runs.settings.RunSettings"
 WAY_OUT = "see `distill fit RECIPE --print_config` for keys and types"
 # Arguments of the trainer's methods that LightningCLI supplies.
 _SUPPLIED = {"model", "train_dataloaders", "val_dataloaders", "dataloaders", "datamodule"}
-# Options of the parser, which are no keys of a recipe.
-_OPTIONS = ("config", "print_config", "help")
+# A recipe for what another one leaves out.
+_FOR_EXAMPLE = {"model": "finetune/mask_rcnn", "data": "data/nwpu"}
 _FILES = (".yaml", ".yml", ".json")  # the parser reads a value from a file
 # What `distill` sets in place of Lightning's defaults.
 TRAINER_DEFAULTS = {
@@ -34,7 +33,6 @@ TRAINER_DEFAULTS = {
     "num_sanity_val_steps": 0,
     "enable_model_summary": False,
 }
-_COMPONENT = {"class_path", "init_args", "dict_kwargs"}
 _WORDS = {
     "int": ("a whole number",),
     "float": ("a number",),
@@ -49,13 +47,13 @@ _WORDS = {
 }
 
 
-def check(stage: str, recipe: Path, words: Sequence[str], complete: bool = True) -> None:
+def check(stage: str, recipe: Recipe, words: Sequence[str], complete: bool = True) -> None:
     """Checks what can be checked of a recipe and its overrides without importing anything.
 
     Args:
         stage: fit, validate or test.
-        recipe: The recipe file.
-        words: What follows the recipe on the command line.
+        recipe: The recipe.
+        words: What follows it on the command line.
         complete: Whether everything that a class needs must be there.
 
     Raises:
@@ -72,104 +70,17 @@ def check(stage: str, recipe: Path, words: Sequence[str], complete: bool = True)
     for callback in callbacks if isinstance(callbacks, list) else ():
         _check_component("trainer.callbacks", callback)
     for name in ("model", "data"):
-        if tree.get(name) is None and complete:
-            raise UserError(f"{recipe} has no {name}; a recipe is a mapping with model, data and trainer")
+        group = tree.get(name)
+        if group is None and complete:
+            raise UserError(
+                f"{recipe} has no {name}; a recipe is a mapping with model, data and trainer; add the missing part, or "
+                f"another recipe that has it, such as {_FOR_EXAMPLE[name]}"
+            )
+        if isinstance(group, dict) and "class_path" not in group and complete:
+            raise UserError(
+                f"{recipe}: {name} has no class_path; put a recipe that has it before, such as {_FOR_EXAMPLE[name]}"
+            )
         _check_component(name, tree.get(name), complete=complete)
-
-
-def merged(recipe: Path, words: Sequence[str]) -> dict[str, Any]:
-    """The recipe with the overrides in place, as far as they can be read without the parser.
-
-    Raises:
-        UserError: The recipe is no mapping, or a word on the command line is in no pair of key and value.
-    """
-    tree = read_recipe(recipe)
-    for key, value in _pairs(recipe, words):
-        _put(tree, key.split("."), value)
-    return tree
-
-
-def read_recipe(path: Path) -> dict[str, Any]:
-    """A recipe as nested mappings.
-
-    Raises:
-        UserError: The file is no YAML, or holds no mapping.
-    """
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise UserError(f"{path} is no valid YAML: {' '.join(str(error).split())}; correct the file") from error
-    if not isinstance(content, dict):
-        held = "is empty" if content is None else f"holds {'a list' if isinstance(content, list) else 'text'}"
-        raise UserError(f"{path} {held}; a recipe is a mapping with model, data and trainer")
-    tree: dict[str, Any] = {}
-    for key, value in content.items():
-        _put(tree, str(key).split("."), value)
-    return tree
-
-
-def _pairs(recipe: Path, words: Sequence[str]) -> Iterator[tuple[str, Any]]:
-    """Keys and values on the command line, those of further files included."""
-    rest = list(words)
-    while rest:
-        word = rest.pop(0)
-        if not word.startswith("--"):
-            if word.endswith((".yaml", ".yml")) or word in shipped():
-                raise UserError(f"two recipes were given, {recipe} and {word}; a run takes one")
-            raise UserError(f"{word!r} follows no --key; after the recipe come pairs --key value")
-        key, equals, value = word[2:].partition("=")
-        name = key.rpartition(".")[2]
-        if not equals and rest and not rest[0].startswith("--") and name != "print_config":
-            value, equals = rest.pop(0), "="
-        if key == "config" and equals:
-            yield from (_read(value) or {}).items()
-        elif name in _OPTIONS or key.endswith("+"):
-            continue
-        elif equals:
-            yield key, _value(value)
-        else:
-            raise UserError(f"--{key} has no value; give one behind it")
-
-
-def _read(value: str) -> dict[str, Any] | None:
-    if Path(value).is_file():
-        return read_recipe(Path(value))
-    content = _value(value)
-    return content if isinstance(content, dict) else None
-
-
-def _value(text: str) -> Any:
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError:
-        return text
-
-
-def _put(tree: dict[str, Any], keys: Sequence[str], value: Any) -> None:
-    """Sets a nested key, through `init_args` where the recipe leaves it out."""
-    name, *rest = keys
-    if _COMPONENT & tree.keys() and name not in _COMPONENT:
-        tree = tree.setdefault("init_args", {})
-    old = tree.get(name)
-    if isinstance(old, str) and (rest or isinstance(value, dict)) and name not in _COMPONENT:
-        old = tree[name] = {"class_path": old}
-    if rest:
-        if not isinstance(old, dict):
-            old = tree[name] = {}
-        _put(old, rest, value)
-    elif isinstance(old, dict) and isinstance(value, str) and "class_path" in old:
-        _put(old, ["class_path"], value)
-    elif isinstance(old, dict) and isinstance(value, dict):
-        for key in sorted(value, key=lambda key: key != "class_path"):
-            if "class_path" in value and key not in _COMPONENT:
-                old[key] = value[key]  # which is refused
-            else:
-                _put(old, [str(key)], value[key])
-    else:
-        if name == "class_path" and old not in (None, value) and isinstance(tree.get("init_args"), dict):
-            known = parameters(str(value))  # the parser drops what the new class does not take
-            tree["init_args"] = {k: v for k, v in tree["init_args"].items() if known is not None and k in known}
-        tree[name] = value
 
 
 def _check_group(key: str, group: Any, known: Mapping[str, Parameter] | None, complete: bool = True) -> None:
@@ -193,7 +104,7 @@ def _check_component(key: str, value: Any, supplied: int = 0, complete: bool = T
     path, arguments = value["class_path"], value.get("init_args") or {}
     if not isinstance(path, str):
         raise UserError(f"{key}.class_path: given {path}, expected a class path, such as students.RS4D; {WAY_OUT}")
-    if beside := value.keys() - _COMPONENT:
+    if beside := value.keys() - COMPONENT:
         raise UserError(f"{key}: {', '.join(sorted(map(str, beside)))} stands beside class_path; move it to init_args")
     if path.endswith(_FILES):
         return

@@ -7,8 +7,10 @@ import argparse
 import inspect
 import re
 import traceback
+from dataclasses import fields, is_dataclass
 from functools import partial
 from importlib import import_module
+from pkgutil import resolve_name
 from typing import Any, get_args
 
 from jsonargparse import ArgumentParser
@@ -85,7 +87,7 @@ def explain(message: str) -> UserError:
             return _unknown_option(prefix, owner, found)
         if found := _ATTRIBUTE.search(line):
             module = import_module(found[1])
-            names = getattr(module, "__all__", None) or [n for n, v in vars(module).items() if inspect.isclass(v)]
+            names = vars(module).get("__all__") or [n for n, v in vars(module).items() if inspect.isclass(v)]
             return unknown_name(f"class in {_dotted(prefix)} (module {found[1]})", found[2], names)
         if found := _MODULE.search(line):
             return UserError(
@@ -152,15 +154,16 @@ def _names(owner: Any) -> list[str]:
 def _fields(owner: Any, parameter: str) -> list[str]:
     """Names accepted below a constructor parameter whose type is a settings dataclass."""
     annotation = _annotation(owner, parameter)
-    for candidate in getattr(annotation, "__args__", (annotation,)):
-        if inspect.isclass(candidate) and hasattr(candidate, "__dataclass_fields__"):
-            return list(candidate.__dataclass_fields__)
+    for candidate in get_args(annotation) or (annotation,):
+        if inspect.isclass(candidate) and is_dataclass(candidate):
+            return [field.name for field in fields(candidate)]
     return []
 
 
 def _annotation(owner: Any, parameter: str) -> Any:
     """The type of a constructor parameter, which a base may declare where the class hands on **kwargs."""
-    for base in inspect.getmro(getattr(owner, "func", owner)) if owner else ():
+    made: Any = owner.func if isinstance(owner, partial) else owner
+    for base in inspect.getmro(made) if made else ():
         if found := inspect.signature(base).parameters.get(parameter):
             return found.annotation
     return None
@@ -174,9 +177,8 @@ def _factory(owner: Any, parameter: str, made: Any) -> Any:
 
 
 def _import(path: str) -> Any:
-    module, _, name = path.rpartition(".")
     try:
-        return getattr(import_module(module), name)
+        return resolve_name(path)
     except (ImportError, AttributeError, ValueError):
         return None
 

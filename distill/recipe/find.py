@@ -1,31 +1,32 @@
-"""How a recipe is found: by its path, by the name of one that comes with the package, or by a run folder."""
+"""Where a recipe is: in a file, among those that come with the package, or in a run folder."""
 
-from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 
 from distill.errors import UserError, did_you_mean
+from distill.recipe.combinations import COMBINATIONS
 
 RUN_RECIPE = "recipe.yaml"  # under which a run folder holds the recipe of its run
 RUN_STUDENT = "student.safetensors"  # and the student that it trained
 
 
 def shipped() -> dict[str, Path]:
-    """Every installed recipe by its name, for example "finetune/nwpu_mask_rcnn"."""
+    """Every installed recipe by its name, for example "finetune/mask_rcnn"."""
     root = Path(str(files("recipes")))
-    return {str(path.relative_to(root).with_suffix("")): path for path in sorted(root.rglob("*.yaml"))}
+    return {path.relative_to(root).with_suffix("").as_posix(): path for path in sorted(root.rglob("*.yaml"))}
 
 
-def find(name: str) -> Path:
-    """The recipe file behind a path, a shipped recipe's name, or a run folder.
+def find(name: str) -> Path | str:
+    """The file behind a path, a run folder or a shipped recipe's name; of a combination its name in `COMBINATIONS`.
+
+    Names that come with the package may leave out `recipes/` and `.yaml`, and their folder where one recipe alone has
+    such a name.
 
     Raises:
         UserError: There is no such recipe, or its file holds no text.
     """
     path = Path(name)
-    if path.is_dir():
-        if not (path / RUN_RECIPE).is_file():
-            raise UserError(f"{name} is a folder without {RUN_RECIPE}; pass a run folder or a recipe file")
+    if (path / RUN_RECIPE).is_file():
         return path / RUN_RECIPE
     if path.is_file():
         try:
@@ -33,30 +34,19 @@ def find(name: str) -> Path:
         except (OSError, UnicodeDecodeError) as error:  # weights, for example
             raise UserError(f"{name} cannot be read as a recipe ({error}); pass a YAML file or a run folder") from error
         return path
-    recipes = shipped()
-    key = name.removeprefix("./").removeprefix("recipes/").removesuffix(".yaml")
-    if key not in recipes:
-        nearest = did_you_mean(key, list(recipes))
-        raise UserError(
-            f"there is no file {name} and no shipped recipe of that name; {nearest}`distill recipes` lists them all"
-        )
-    return recipes[key]
+    if (named := _named(name)) is not None:  # also where there is a folder of that name, such as data/nwpu
+        return named
+    if path.is_dir():
+        raise UserError(f"{name} is a folder without {RUN_RECIPE}; pass a run folder or a recipe file")
+    nearest = did_you_mean(_key(name), [*shipped(), *COMBINATIONS])
+    raise UserError(
+        f"there is no file {name} and no shipped recipe of that name; {nearest}`distill recipes` lists them all"
+    )
 
 
-def split(words: Sequence[str]) -> tuple[Path | None, list[str]]:
-    """The recipe that the words behind a verb name, first or as `--config`, and the other words.
-
-    Raises:
-        UserError: There is no such recipe.
-    """
-    if words and not words[0].startswith("-"):
-        return find(words[0]), list(words[1:])
-    for position, word in enumerate(words):
-        key, _, value = word.partition("=")
-        if key == "--config" and (value or position + 1 < len(words)):
-            behind = position + (1 if value else 2)
-            return find(value or words[position + 1]), [*words[:position], *words[behind:]]
-    return None, list(words)
+def comes_with_the_package(name: str) -> bool:
+    """Whether a recipe or a combination has this name."""
+    return _named(name) is not None
 
 
 def summary(path: Path) -> str:
@@ -67,3 +57,14 @@ def summary(path: Path) -> str:
             break
         comment.append(line.lstrip("# ").strip())
     return " ".join(comment).split(". ")[0].rstrip(".")
+
+
+def _named(name: str) -> Path | str | None:
+    recipes: dict[str, Path | str] = {**shipped(), **{key: key for key in COMBINATIONS}}
+    key = _key(name)
+    matching = [key] if key in recipes else [full for full in recipes if full.rpartition("/")[2] == key]
+    return recipes[matching[0]] if len(matching) == 1 else None
+
+
+def _key(name: str) -> str:
+    return name.removeprefix("./").removeprefix("recipes/").removesuffix(".yaml")

@@ -5,12 +5,13 @@ import re
 import shutil
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import yaml  # type: ignore[import-untyped]
 
-from distill.recipe.check import RUN, TRAINER, TRAINER_DEFAULTS, merged
+from distill.recipe.check import RUN, TRAINER, TRAINER_DEFAULTS
+from distill.recipe.command_line import merged
+from distill.recipe.compose import Recipe
 from distill.recipe.find import summary
 from distill.recipe.signatures import Parameter, parameters, purpose
 
@@ -22,25 +23,26 @@ _TRAINER_KEYS = (
 _INDENT = 38
 
 
-def help_text(stage: str, recipe: Path | None = None, words: Sequence[str] = ()) -> str:
+def help_text(stage: str, recipe: Recipe | None = None, words: Sequence[str] = ()) -> str:
     """The help of a verb: with a recipe, all keys of the classes that it names.
 
     Args:
         stage: fit, validate or test.
-        recipe: The recipe file.
+        recipe: The recipe.
         words: Overrides on the command line, which change what is shown.
     """
     run = "a run folder, to score it" if stage != "fit" else "or a run folder, to resume it with --ckpt_path last"
-    lines = [f"usage: distill {stage} RECIPE [--key value ...]", ""]
+    lines = [f"usage: distill {stage} RECIPE [RECIPE ...] [--key value ...]", ""]
     tree = merged(recipe, words) if recipe is not None else {}
     if recipe is None:
         lines += _wrapped(
             f"RECIPE is a YAML file, the name of a recipe that comes with the package (`distill recipes`), {run}. "
+            "Of several recipes, such as a method, a data set and a size, later ones go over earlier ones. "
             f"`distill {stage} RECIPE --help` lists the keys of the model and the data that the recipe names.",
             "",
         )
     else:
-        lines += [f"{recipe}", *_wrapped(summary(recipe), "  ")]
+        lines += [f"{recipe}", *(_wrapped(summary(recipe.file), "  ") if recipe.file else ())]
         lines += ["", "Values are those of the recipe; in parentheses, defaults that it leaves as they are."]
     for name in ("model", "data"):
         if isinstance(tree.get(name), dict):

@@ -11,11 +11,10 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, ClassVar
 
-import yaml  # type: ignore[import-untyped]
-
 from distill.errors import UserError
 from distill.evaluation.metrics import is_metric
 from distill.files import write_json, write_text
+from distill.recipe.compose import read_recipe
 from distill.recipe.find import RUN_RECIPE, RUN_STUDENT
 
 STAGES = ("validate", "test")
@@ -183,15 +182,14 @@ class RunFolder:
         return self.student.exists() or any(path.name[0] != "." for path in checkpoints)
 
     def read_recipe(self) -> dict[str, Any]:
-        """The resolved recipe.
+        """The resolved recipe, with the names that keys have today.
 
         Raises:
             UserError: There is none.
         """
         if not self.recipe.is_file():
             raise UserError(f"{self} is no run folder: it has no {RUN_RECIPE}; give folders that `distill fit` wrote")
-        content: dict[str, Any] = yaml.safe_load(self.recipe.read_text(encoding="utf-8"))
-        return content
+        return read_recipe(self.recipe)
 
     def read_summary(self) -> tuple[dict[str, Any], dict[str, float | None]]:
         """Facts about the run, and its last metrics; a metric that is not defined is None."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from distill.errors import UserError
-from distill.recipe.check import read_recipe
+from distill.recipe.compose import read_recipe
 from distill.recipe.find import RUN_RECIPE
 from distill.runs.folder import RunFolder
 

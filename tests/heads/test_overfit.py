@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from distill.cli import main
-from distill.recipe.find import shipped
+from distill.recipe.compose import compose
 
 NWPU_ROOT = Path(__file__).parents[2] / "../shared/data/nwpu"
 STEPS = 1000
@@ -49,7 +49,7 @@ def overfit(name: str, folder: Path, steps: int) -> dict[str, float]:
     """Scores of the recipe `name` after `steps` steps on the eight images, scored on them."""
     subset = folder / "eight.json"
     subset.write_text(json.dumps(largest_objects(json.loads((NWPU_ROOT / "annotations/train.json").read_text()))))
-    recipe = yaml.safe_load(shipped()[f"finetune/{name}"].read_text())
+    recipe = compose([f"finetune/{name}"]).content
     images = str((NWPU_ROOT / "images").resolve())
     recipe["data"] = {
         "class_path": "distill.data.CocoInstances",

@@ -7,14 +7,13 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-import yaml
 from torch import nn
 
 from distill.cli import main
 from distill.launch.demo import next_commands
 from distill.launch.fit import Fitted
 from distill.launch.next_steps import next_command, print_next_steps
-from distill.launch.parse import Recipe
+from distill.launch.parse import ParsedRecipe
 from distill.recipe.find import split
 from distill.runs.folder import RunFolder
 from distill.weights import load_student, write_weights
@@ -30,7 +29,7 @@ STUDENTS = {
 }
 
 
-def parsed(command: str, **stands_for: Path) -> Recipe:
+def parsed(command: str, **stands_for: Path) -> ParsedRecipe:
     """What a printed command parses to, with the user's own paths put in."""
     for placeholder, path in stands_for.items():
         command = command.replace(placeholder, str(path))
@@ -38,7 +37,7 @@ def parsed(command: str, **stands_for: Path) -> Recipe:
     assert (program, verb) == ("distill", "fit")
     recipe, overrides = split(words)
     assert recipe is not None
-    return Recipe("fit", recipe, overrides)
+    return ParsedRecipe("fit", recipe, overrides)
 
 
 @pytest.fixture(scope="module")
@@ -130,4 +129,4 @@ def test_what_follows_the_demo(
     assert "--model.teacher.checkpoint sam_vit_b_01ec64.pth" in sam
     recipe, _ = split(shlex.split(sam)[2:])
     assert recipe is not None
-    assert yaml.safe_load(recipe.read_text(encoding="utf-8"))["model"]["init_args"]["teacher"]["class_path"]
+    assert recipe.content["model"]["init_args"]["teacher"]["class_path"]

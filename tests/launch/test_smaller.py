@@ -1,8 +1,8 @@
 import pytest
-import yaml
 
 from distill.launch.smaller import smaller_run
-from distill.recipe.find import shipped
+from distill.recipe.combinations import command
+from distill.recipe.compose import compose
 
 
 @pytest.mark.parametrize(
@@ -19,12 +19,13 @@ from distill.recipe.find import shipped
     ],
 )
 def test_a_long_run_is_told_of_its_nearest_recipe(name: str, smaller: str) -> None:
-    path = shipped()[name]
-    said = smaller_run(path, yaml.safe_load(path.read_text()))
-    assert f"distill fit recipes/{smaller}.yaml " in said
+    recipe = compose([name])
+    said = smaller_run(recipe.path, recipe.content)
+    assert f"{command(smaller)} (distill recipes show {smaller})" in said
     assert "--trainer.max_steps" in said
 
 
 def test_a_small_recipe_is_told_of_its_keys_alone() -> None:
-    path = shipped()["rs4d_tiny_cpu"]
-    assert "distill fit" not in smaller_run(path, yaml.safe_load(path.read_text()))
+    for given in (["rs4d_tiny_cpu"], ["rs4d_small", "size/cpu_rs4d"]):
+        recipe = compose(given)
+        assert "distill fit" not in smaller_run(recipe.path, recipe.content)

@@ -11,9 +11,10 @@ import yaml
 
 from distill.cli import main
 from distill.errors import UserError
-from distill.recipe.check import check, merged
+from distill.recipe.check import check
+from distill.recipe.command_line import merged
+from distill.recipe.compose import compose
 from distill.recipe.errors import explain
-from distill.recipe.find import shipped
 
 ROOT = Path(__file__).resolve().parents[2]
 PARTS = ("train", "val")
@@ -81,7 +82,7 @@ WRONG = [
     (DISTIL, "--run.seeds=[two]", "run.seeds: given two, expected a whole number;"),
     (DISTIL, "--modle.target=neck", "unknown recipe key 'modle': did you mean model? valid names are model, data,"),
     (DISTIL, "--ckpt_path", "--ckpt_path has no value; give one behind it"),
-    (DISTIL, "last", "'last' follows no --key; after the recipe come pairs --key value"),
+    (DISTIL, "last", "'last' follows no --key; recipes come first, then pairs --key value"),
     (
         BOXES,
         "--data=distill.data.CocoInstances",
@@ -116,7 +117,7 @@ WRONG = [
 @pytest.mark.parametrize(("recipe", "word", "expected"), WRONG)
 def test_the_first_wrong_key_is_named(recipe: str, word: str, expected: str) -> None:
     with pytest.raises(UserError) as error:
-        check("fit", shipped()[recipe], [word])
+        check("fit", compose([recipe]), [word])
     assert expected in str(error.value)
     assert len(str(error.value).splitlines()) == 1
     assert "Namespace" not in str(error.value)
@@ -137,12 +138,12 @@ def test_the_first_wrong_key_is_named(recipe: str, word: str, expected: str) -> 
     ],
 )
 def test_what_the_parser_takes_passes(words: list[str]) -> None:
-    check("fit", shipped()[BOXES], words)
+    check("fit", compose([BOXES]), words)
 
 
 def test_overrides_are_put_in_place() -> None:
     words = ["--model.student.variant=small", "--model.head", "heads.DenseMasks", "--data.augmentation.looks=2.0"]
-    tree = merged(shipped()[BOXES], words)
+    tree = merged(compose([BOXES]), words)
     assert tree["model"]["init_args"]["student"]["init_args"]["variant"] == "small"
     assert tree["model"]["init_args"]["head"]["class_path"] == "heads.DenseMasks"
     assert "roi_samples" not in tree["model"]["init_args"]["head"]["init_args"]
@@ -208,4 +209,4 @@ def test_a_whole_component_is_not_printed() -> None:
 def test_the_first_of_several_files_is_the_recipe(tmp_path: Path) -> None:
     (tmp_path / "more.yaml").write_text(yaml.safe_dump({"data": {"init_args": {"rot": 1}}}), encoding="utf-8")
     with pytest.raises(UserError, match="unknown key in data 'rot'"):
-        check("fit", shipped()[BOXES], [f"--config={tmp_path / 'more.yaml'}"])
+        check("fit", compose([BOXES]), [f"--config={tmp_path / 'more.yaml'}"])

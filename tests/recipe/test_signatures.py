@@ -6,7 +6,9 @@ from importlib import import_module
 import pytest
 from jsonargparse import ArgumentParser
 
-from distill.recipe.check import RUN, TRAINER, check, read_recipe
+from distill.recipe.check import RUN, TRAINER, check
+from distill.recipe.combinations import COMBINATIONS
+from distill.recipe.compose import compose
 from distill.recipe.find import shipped
 from distill.recipe.signatures import OWN, Type, class_names, descriptions, parameters
 
@@ -34,10 +36,13 @@ def test_names_are_those_of_the_parser(path: str) -> None:
         assert all(parameter.description for parameter in found.values()), path
 
 
-@pytest.mark.parametrize("name", shipped())
+@pytest.mark.parametrize("name", [*shipped(), *COMBINATIONS])
 def test_recipes_of_the_package_pass(name: str) -> None:
-    assert read_recipe(shipped()[name]).keys() <= {"seed_everything", "model", "data", "trainer", "run"}
-    check("fit", shipped()[name], [])
+    recipe = compose([name])
+    assert recipe.content.keys() <= {"seed_everything", "model", "data", "trainer", "run"}
+    whole = {"model", "data"} <= recipe.content.keys() and "class_path" in recipe.content["model"]
+    assert whole or name.startswith(("data/", "size/", "finetune/", "landcover/"))
+    check("fit", recipe, [], complete=whole)
 
 
 def test_types_are_resolved() -> None:

@@ -6,16 +6,16 @@ from typing import Any
 import pytest
 import timm
 import torch
-import yaml
 
 from distill.cli import main
+from distill.recipe.combinations import COMBINATIONS
+from distill.recipe.compose import compose
 from distill.recipe.find import shipped
 from distill.weights import load_student
 from tests.contract.cases import narrow
 
-RECIPES = [
-    name for name, path in shipped().items() if "/" not in name and "distill.DistillationModule" in path.read_text()
-]
+# Every file, and every size for CPUs; the ablations are overrides of the same.
+RECIPES = [name for name in (*shipped(), *COMBINATIONS) if "/" not in name]
 SMALL = ["--data.image_size=64", "--data.batch_size=2", "--data.num_workers=0", "--data.val_limit=1"]
 SHORT = ["--trainer.max_steps=2", "--trainer.val_check_interval=2", "--model.calibration_images=2"]
 RS4D = ["--model.student.variant=tiny", "--model.student.image_size=64"]
@@ -26,7 +26,7 @@ def test_takes_real_steps(
     name: str, scenes: Path, vit_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     narrow(monkeypatch)
-    recipe = yaml.safe_load(shipped()[name].read_text())["model"]["init_args"]
+    recipe = compose([name]).content["model"]["init_args"]
     student = recipe["student"]["class_path"]
     words = [f"--data.root={scenes / 'train' / 'images'}", f"--run.dir={tmp_path / 'run'}", "--trainer.accelerator=cpu"]
     words += [*SMALL, *SHORT, *teacher(recipe["teacher"], tmp_path, vit_weights)]
@@ -46,14 +46,3 @@ def teacher(given: dict[str, Any], folder: Path, vit_weights: Path) -> list[str]
         return ["--model.teacher.name=test_convnext", f"--model.teacher.checkpoint={folder / 'cnn.pth'}"]
     torch.save(timm.create_model("samvit_base_patch16", num_classes=0, img_size=64).state_dict(), folder / "sam.pth")
     return [f"--model.teacher.checkpoint={folder / 'sam.pth'}", "--model.teacher.image_size=64"]
-
-
-def test_a_recipe_for_cpus_differs_in_sizes_alone() -> None:
-    larger = {"rs4d_tiny_cpu": "rs4d_small"}
-    for name in [name for name in RECIPES if name.endswith("_cpu")]:
-        of_gpu = larger.get(name, name.removesuffix("_cpu"))
-        large, small = (yaml.safe_load(shipped()[key].read_text()) for key in (of_gpu, name))
-        for part in ("target", "corruption", "loss", *(() if name in larger else ("student",))):
-            assert large["model"]["init_args"][part] == small["model"]["init_args"][part], f"{name} {part}"
-        teachers = [recipe["model"]["init_args"]["teacher"]["class_path"] for recipe in (large, small)]
-        assert teachers[0] == teachers[1], name

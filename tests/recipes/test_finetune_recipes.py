@@ -1,4 +1,4 @@
-"""The fine-tuning recipes take real steps, select on other images than they report, and differ in what they say.
+"""The fine-tuning recipes take real steps, and select on other images than they report.
 
 On real images where they are there, else on generated files in the published layouts; those for a GPU with small images
 and a small student.
@@ -14,33 +14,26 @@ from typing import Any
 
 import pytest
 import torch
-import yaml
 
 from distill import FineTuningModule
 from distill.cli import main
 from distill.curate.prepare import prepare
 from distill.data import CocoInstances
-from distill.recipe.find import shipped
-from distill.training.optim import OptimSettings
+from distill.recipe.combinations import COMBINATIONS
+from distill.recipe.compose import compose
 from distill.weights import read_state_dict
 from students import RS4D
 from tests.data.published import SHARED, nwpu_texts, ssdd_voc, whu_tiles
 
-RECIPES = [name.removeprefix("finetune/") for name in shipped() if name.startswith("finetune/")]
-FOR_GPUS = [name for name in RECIPES if not name.endswith("_cpu")]
+RECIPES = [name.removeprefix("finetune/") for name in COMBINATIONS if name.startswith("finetune/")]
+# Every head with every data set once, in turn at the size for a GPU and for CPUs.
+# That all of them are what they are said to be is in test_combinations.py, and that they parse in test_recipes.py.
+STEPPED = ["nwpu_mask_rcnn_cpu", "nwpu_cascade", "nwpu_prompt_cpu", "ssdd_mask_rcnn", "ssdd_cascade_cpu", "ssdd_prompt"]
+STEPPED += ["whu_mask_rcnn_cpu", "whu_cascade", "whu_prompt_cpu"]
 REPORTED = {
     "nwpu": "annotations/val.json",
     "ssdd": "annotations/official/test.json",
     "whu": "annotations/test.json",
-}
-# RS4D's configurations of base: training images, batch, epochs, epochs between validations, learning rate.
-RS4D_RUNS = {
-    "nwpu_mask_rcnn": (520, 4, 1600, 2, 1e-4),
-    "nwpu_prompt": (520, 1, 800, 3, 1e-4),
-    "ssdd_mask_rcnn": (928, 4, 800, 2, 1e-4),
-    "ssdd_prompt": (928, 4, 800, 3, 1e-4),
-    "whu_mask_rcnn": (4736, 8, 800, 2, 9.2e-5),
-    "whu_prompt": (4736, 4, 800, 3, 1e-4),
 }
 LAYOUTS: dict[str, Callable[[Path], Path]] = {"nwpu": nwpu_texts, "ssdd": ssdd_voc, "whu": whu_tiles}
 FEW = ["--data.train_limit=4", "--data.batch_size=1", "--data.num_workers=0", "--trainer.max_steps=2"]
@@ -59,8 +52,7 @@ def roots(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def read(name: str) -> dict[str, Any]:
-    recipe: dict[str, Any] = yaml.safe_load(shipped()[f"finetune/{name}"].read_text())
-    return recipe
+    return compose([f"finetune/{name}"]).content
 
 
 def smaller(name: str) -> list[str]:
@@ -96,7 +88,7 @@ def fit(name: str, root: Path, folder: Path, *overrides: str) -> None:
     assert all(torch.equal(tensor, after[f"student.{key}"]) for key, tensor in written.items())
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", STEPPED)
 def test_recipe_takes_real_steps(name: str, roots: dict[str, Path], tmp_path: Path) -> None:
     fit(name, roots[name.split("_")[0]], tmp_path / "run")
 
@@ -123,7 +115,7 @@ def test_whu_on_its_real_samples(tmp_path: Path) -> None:
     assert main(["test", str(tmp_path / "run")]) == 0
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", [f"{data}_mask_rcnn" for data in REPORTED])
 def test_what_selects_is_neither_trained_on_nor_reported(name: str, roots: dict[str, Path]) -> None:
     part = name.split("_")[0]
     given = read(name)["data"]
@@ -138,37 +130,15 @@ def test_what_selects_is_neither_trained_on_nor_reported(name: str, roots: dict[
     assert not files["test"] & (files["train"] | files["val"])
 
 
-@pytest.mark.parametrize("name", [name for name in RECIPES if "cascade" in name])
-def test_a_cascade_has_the_settings_of_the_mask_rcnn(name: str) -> None:
-    cascade, mask_rcnn = read(name), read(name.replace("cascade", "mask_rcnn"))
-    heads = [recipe["model"]["init_args"]["head"].pop("class_path") for recipe in (cascade, mask_rcnn)]
-    assert heads == ["heads.CascadeMaskRCNN", "heads.MaskRCNN"]
-    assert cascade == mask_rcnn
-
-
-@pytest.mark.parametrize("name", RS4D_RUNS)
-def test_a_recipe_says_where_it_differs_from_rs4d(name: str) -> None:
-    images, batch, epochs, every, lr = RS4D_RUNS[name]
-    comment = shipped()[f"finetune/{name}"].read_text().split("seed_everything")[0]
-    optim = read(name)["model"]["init_args"]["optim"]
-    assert f"{epochs} epochs at batch {batch} ({images // batch * epochs} steps" in comment
-    assert f"best of {epochs // every} looks" in comment
-    assert f"down to {lr / 1000:.1e}".replace(".0e-0", "e-").replace("e-0", "e-") in comment
-    assert f"down to {OptimSettings(**optim).final_lr:.0e}".replace("e-0", "e-") in comment
-    assert f"here {read(name)['trainer']['max_steps']} steps" in comment
-    assert optim["lr"] == 1e-4
-    for difference in ("flips", "decay", "gradient", "taps"):
-        assert f"\n#   {difference} " in comment
-
-
-@pytest.mark.parametrize("name", FOR_GPUS)
-def test_the_other_sizes_of_a_recipe(name: str) -> None:
-    comment = shipped()[f"finetune/{name}"].read_text().split("seed_everything")[0]
-    assert "--model.student.variant large" in comment
-    assert f"{name}_cpu" in RECIPES
-    given = read(name)["model"]["init_args"]["student"]
+@pytest.mark.parametrize("variant", ["base", "large", "huge"])
+@pytest.mark.parametrize("name", ["finetune/mask_rcnn", "finetune/prompt"])
+def test_the_other_sizes_of_a_recipe(name: str, variant: str) -> None:
+    given = compose([name]).content["model"]["init_args"]["student"]
     assert given["class_path"] == "students.RS4D"
     with torch.device("meta"):
-        for variant in ("base", "large", "huge"):
-            RS4D(**given["init_args"] | {"variant": variant, "checkpointing": True})
+        assert RS4D(**given["init_args"] | {"variant": variant}).feature_info.channels()
+
+
+def test_the_taps_of_rs4ds_large() -> None:
+    with torch.device("meta"):
         assert RS4D("large", out_indices=[2, 8, 14, 20, 26]).feature_info.channels() == [256] * 6

@@ -10,6 +10,7 @@ from jsonargparse import Namespace
 
 from distill.cli import main
 from distill.launch.initial_weights import without_initial_weights
+from distill.recipe.compose import compose
 from distill.runs.folder import RunFolder
 from distill.runs.moved import moved_paths, started_in
 from distill.weights import write_weights
@@ -107,7 +108,7 @@ def test_data_that_is_gone_is_named_with_the_folder_and_the_key(
 ) -> None:
     run = tmp_path / "run"
     run.mkdir()
-    recipe = yaml.safe_load((Path(__file__).parents[2] / "recipes/landcover/lale_s1_cpu.yaml").read_text("utf-8"))
+    recipe = compose(["landcover/lale_s1_cpu"]).content
     recipe["data"]["init_args"]["root"] = "images, mine"
     (run / "recipe.yaml").write_text(yaml.safe_dump(recipe), encoding="utf-8")
     (run / "environment.json").write_text(json.dumps({"started_in": "/nowhere/project"}), encoding="utf-8")

@@ -1,0 +1,169 @@
+"""Recipes become one: several files and named combinations, later over earlier, old spellings replaced.
+
+Mappings merge key by key, anything else replaces. Another `class_path` replaces a component and keeps those arguments
+that the new class takes, as overrides on the command line do.
+"""
+
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml  # type: ignore[import-untyped]
+
+from distill.errors import UserError
+from distill.recipe.combinations import COMBINATIONS, command
+from distill.recipe.find import RUN_RECIPE, find
+from distill.recipe.renamed import COMPONENT, current
+from distill.recipe.signatures import parameters
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a run is started from.
+
+    Attributes:
+        given: As somebody typed it: paths and names.
+        file: The file that it is; None of a composition.
+        path: The file; of a composition one that need not exist, after whose stem a run is called.
+        content: Everything that the recipe says, as nested mappings.
+        notes: Lines about names that the user may want to know.
+        words: What the parser reads it from.
+    """
+
+    given: tuple[str, ...]
+    file: Path | None
+    path: Path
+    content: dict[str, Any]
+    notes: tuple[str, ...]
+    words: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return shlex.join(self.given)
+
+
+def compose(given: Sequence[str]) -> Recipe:
+    """Finds recipes and merges them, later over earlier.
+
+    Args:
+        given: Paths of files or run folders, and names that come with the package.
+
+    Raises:
+        UserError: There is no such recipe, or it is no mapping.
+    """
+    notes: list[str] = []
+    content: dict[str, Any] = {}
+    stems = []
+    found: list[Path] = []
+    for name in given:
+        place = find(name)
+        if isinstance(place, Path):
+            found.append(place)
+            stems.append(place.parent.name if place.name == RUN_RECIPE else place.stem)
+            merge(content, read_raw(place), notes)
+            continue
+        notes.append(f"{place} is short for: {command(place)}")
+        stems.append(place.rpartition("/")[2])
+        for part in COMBINATIONS[place]:
+            key, equals, value = part.removeprefix("--").partition("=")
+            merge(content, nested(key, read_value(value)) if equals else compose([part]).content, notes)
+    file = found[0] if len(found) == len(given) == 1 else None
+    path = file or Path(f"{'_'.join(stems)}.yaml")
+    as_it_is = file is not None and not notes
+    words = ("--config", str(file)) if as_it_is else (f"--config={on_one_line(content)}",)
+    return Recipe(tuple(given), file, path, content, tuple(notes), words)
+
+
+def read_recipe(path: Path) -> dict[str, Any]:
+    """The content of one file as nested mappings, with the names that keys have today.
+
+    Raises:
+        UserError: The file is no YAML, or holds no mapping.
+    """
+    content: dict[str, Any] = {}
+    merge(content, read_raw(path), [])
+    return content
+
+
+def merge(tree: dict[str, Any], later: dict[str, Any], notes: list[str]) -> None:
+    """Puts a recipe over another one, in place."""
+    for key, value in current(later, tree, notes).items():
+        put(tree, [key], value)
+
+
+def nested(key: str, value: Any) -> dict[str, Any]:
+    """A dotted key and its value as a recipe."""
+    for name in reversed(key.split(".")):
+        value = {name: value}
+    return dict(value)
+
+
+def read_value(text: str) -> Any:
+    """A value of the command line."""
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
+
+
+def as_yaml(content: dict[str, Any]) -> str:
+    """A recipe as a file holds it."""
+    return str(yaml.safe_dump(content, sort_keys=False, default_flow_style=None, width=120, allow_unicode=True))
+
+
+def put(tree: dict[str, Any], keys: Sequence[str], value: Any) -> None:
+    """Sets a nested key, through `init_args` where the recipe leaves it out."""
+    name, *rest = keys
+    if COMPONENT & tree.keys() and name not in COMPONENT:
+        tree = tree.setdefault("init_args", {})
+    old = tree.get(name)
+    if isinstance(old, str) and (rest or isinstance(value, dict)) and name not in COMPONENT:
+        old = tree[name] = {"class_path": old}
+    if rest:
+        if not isinstance(old, dict):
+            old = tree[name] = {}
+        put(old, rest, value)
+    elif isinstance(old, dict) and isinstance(value, str) and "class_path" in old:
+        put(old, ["class_path"], value)
+    elif isinstance(old, dict) and isinstance(value, dict):
+        for key in sorted(value, key=lambda key: key != "class_path"):
+            if "class_path" in value and key not in COMPONENT:
+                old[key] = value[key]  # which is refused
+            else:
+                put(old, [str(key)], value[key])
+    else:
+        if name == "class_path" and old not in (None, value) and isinstance(tree.get("init_args"), dict):
+            known = parameters(str(value))  # the parser drops what the new class does not take
+            tree["init_args"] = {k: v for k, v in tree["init_args"].items() if known is not None and k in known}
+        tree[name] = value
+
+
+def on_one_line(value: Any) -> str:
+    """A value as the command line takes it."""
+    text = str(yaml.safe_dump(value, default_flow_style=True, width=float("inf"), sort_keys=False, allow_unicode=True))
+    return text.removesuffix("\n...\n").strip()
+
+
+def read_raw(path: Path) -> dict[str, Any]:
+    """The content of one file as nested mappings, with keys as the file spells them.
+
+    Raises:
+        UserError: The file is no YAML, or holds no mapping.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise UserError(f"{path} is no valid YAML: {' '.join(str(error).split())}; correct the file") from error
+    if not isinstance(content, dict):
+        held = "is empty" if content is None else f"holds {'a list' if isinstance(content, list) else 'text'}"
+        raise UserError(f"{path} {held}; a recipe is a mapping with model, data and trainer")
+    return undotted(content)
+
+
+def undotted(content: Mapping[str, Any]) -> dict[str, Any]:
+    """A recipe of which keys at the top may be dotted, as nested mappings."""
+    tree: dict[str, Any] = {}
+    for key, value in content.items():
+        put(tree, str(key).split("."), value)
+    return tree
