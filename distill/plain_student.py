@@ -30,7 +30,7 @@ class PlainStudent(StudentBase):
         super().__init__()
         # The one place that asks what a model has: it promises nothing.
         known: dict[str, Any] = {name: getattr(model, name) for name in ("mean", "std") if hasattr(model, name)}
-        if not hasattr(model, "feature_info"):
+        if not hasattr(model, "feature_info"):  # it comes from elsewhere and knows no contract
             raise UserError(
                 f"{type(model).__name__} is no student: it has no feature_info; derive the class from "
                 "distill.contracts.StudentBase, or build a timm model with features_only=True"

@@ -1,6 +1,7 @@
 """Runs that are cut off, stopped and resumed."""
 
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,13 @@ class PowerCut(pl.Callback):
     def on_train_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
         if trainer.global_step == self.step:
             raise ConnectionAbortedError
+
+
+class Slow(pl.Callback):
+    """Makes a step take more than a second."""
+
+    def on_train_batch_start(self, *_: Any) -> None:
+        time.sleep(1.1)
 
 
 class CutSeed(pl.Callback):

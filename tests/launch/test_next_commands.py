@@ -14,7 +14,7 @@ from distill.launch.demo import next_commands
 from distill.launch.fit import Fitted
 from distill.launch.next_steps import next_command, print_next_steps
 from distill.launch.parse import ParsedRecipe
-from distill.recipe.find import split
+from distill.recipe.command_line import split
 from distill.runs.folder import RunFolder
 from distill.weights import load_student, write_weights
 from students import LALE, RS4D, EfficientViT, EfficientViTSAM, TimmStudent

@@ -7,9 +7,9 @@ import argparse
 
 import pytest
 
+from distill.launch.parse import recipe_parser
 from distill.recipe import errors
 from distill.recipe.compose import compose
-from tests.recipe.test_nulls import ParsedOnly
 
 DISTIL, BOXES = "rs4d_small", "finetune/nwpu_mask_rcnn_cpu"
 CASES = [
@@ -38,7 +38,7 @@ CASES = [
 def test_a_pattern_reads_the_message(name: str, word: str, pattern: str, expected: str) -> None:
     recipe = compose([name])
     with pytest.raises(argparse.ArgumentError) as error:
-        ParsedOnly(recipe.path, ["fit", *recipe.words, word])
+        recipe_parser("fit")[0].parse_args([*recipe.words, word])
     message = str(error.value)
     reader = vars(errors)[pattern]
     lines = [part for line in message.splitlines() for part in (line, line.partition("Given value: ")[2])]

@@ -24,7 +24,7 @@ def test_null_reaches_a_nested_key(finetune_recipe: Path, words: list[str]) -> N
     recipe = yaml.safe_load(finetune_recipe.read_text())
     recipe["model"]["init_args"]["student"]["init_args"] |= {"checkpoint": "a.pth", "out_indices": [1]}
     finetune_recipe.write_text(yaml.safe_dump(recipe))
-    student = ParsedRecipe("fit", finetune_recipe, words).config.model.init_args.student.init_args
+    student = ParsedRecipe.read("fit", [str(finetune_recipe), *words]).config.model.init_args.student.init_args
     assert student.checkpoint is None
     assert (student.variant, student.patch_size) == ("tiny", 8)
     assert student.frozen_layers == int("frozen" in words[-1])

@@ -10,6 +10,8 @@ from PIL import Image
 
 from distill.cli import main
 from distill.data import SemanticFolder
+from distill.recipe.combinations import COMBINATIONS
+from distill.recipe.compose import compose
 from tests.data.published import SHARED, scene
 
 RECIPES = ["landcover/aras400k_lale", *(name for name in COMBINATIONS if name.startswith("landcover/"))]

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from distill.launch.run import RecipeCLI
 
 from distill.cli import main
+from distill.errors import UserError
+from distill.launch.parse import ParsedRecipe
 from distill.recipe.combinations import COMBINATIONS
 from distill.recipe.compose import compose
 from distill.recipe.find import shipped
@@ -18,31 +19,12 @@ WHOLE = [*COMBINATIONS, *(name for name in RECIPES if {"model", "data"} <= compo
 WHOLE = [name for name in WHOLE if not name.startswith("size/")]
 
 
-class ParsedOnly(RecipeCLI):
-    """Stops after parsing, so that no teacher is loaded."""
-
-    def instantiate_classes(self) -> None:
-        raise InterruptedError
-
-    def before_instantiate_classes(self) -> None:
-        pass
-
-
-def parse(name: str) -> "ParsedOnly":
-    recipe = compose([name])
-    cli = ParsedOnly.__new__(ParsedOnly)
-    with pytest.raises(InterruptedError):
-        ParsedOnly.__init__(cli, recipe.path, ["fit", *recipe.words])
-    return cli
-
-
 @pytest.mark.parametrize("name", WHOLE)
 def test_recipe_parses_prints_and_parses_again(name: str, tmp_path: Path) -> None:
-    first = parse(name)
-    text = first._parser("fit").dump(first.config["fit"], skip_validation=True)
+    words = ["--run.dir=somewhere", "--run.experiment=mine"]  # else the file's name
+    text = ParsedRecipe.read("fit", [name, *words]).text()
     (tmp_path / "again.yaml").write_text(text)
-    again = parse(str(tmp_path / "again.yaml"))
-    assert again._parser("fit").dump(again.config["fit"], skip_validation=True) == text
+    assert ParsedRecipe.read("fit", [str(tmp_path / "again.yaml"), *words]).text() == text
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -89,4 +71,4 @@ def test_an_unknown_key_is_refused(tmp_path: Path) -> None:
     text = RECIPES["demo/distill"].read_text().replace("max_steps", "max_stepz")
     (tmp_path / "bad.yaml").write_text(text)
     with pytest.raises(UserError, match="max_stepz"):
-        ParsedRecipe("fit", tmp_path / "bad.yaml")
+        ParsedRecipe.read("fit", [str(tmp_path / "bad.yaml")])

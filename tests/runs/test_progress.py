@@ -18,6 +18,15 @@ from distill.runs.data_wait import DataWait
 from distill.runs.displays import PlainProgress, TerminalProgress, progress_display
 from distill.runs.estimate import Estimate, first_estimate, validations_left
 
+# After the first step, in an epoch that is not validated by itself.
+STOPPED_BY_TIME = [
+    "--trainer.max_time=00:00:00:01",
+    "--trainer.callbacks+=tests.launch.resuming.Slow",
+    "--trainer.check_val_every_n_epoch=5",
+    "--trainer.val_check_interval=1.0",
+    "--trainer.max_steps=9",
+]
+
 
 def steps_with(metric: str, run: Path) -> list[int]:
     with (run / "metrics.csv").open(newline="") as file:
@@ -62,8 +71,7 @@ def test_a_log_tells_every_phase_and_the_run_ends_with_a_validation(
         (["--trainer.max_epochs=3", "--trainer.check_val_every_n_epoch=2", "--trainer.val_check_interval=1.0"], [3, 5]),
         (["--trainer.max_steps=3", "--trainer.accumulate_grad_batches=2"], [1, 2]),  # the interval counts batches
         (["--trainer.max_steps=2", "--trainer.limit_val_batches=0"], []),
-        # Stopped by time after its first step, in an epoch that is not validated by itself.
-        (["--trainer.max_time=00:00:00:00", "--trainer.check_val_every_n_epoch=5", "--trainer.max_steps=9"], [0]),
+        (STOPPED_BY_TIME, [0]),
     ],
 )
 def test_the_last_step_is_validated_once(
