@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Importing MMDetection needs OpenCV; the headless build needs no graphics libraries of the system.
 OPENCV := $(shell sed -n 's/^opencv-python-headless==/opencv-python-headless==/p' constraints.txt)
 
-.PHONY: help install demo test lint types study clean
+.PHONY: help install demo test minimum lint types study clean
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/'
@@ -26,6 +26,24 @@ demo: install  ## distil, fine-tune and compare on synthetic scenes
 
 test: install  ## the test suite
 	$(BIN)/python -m pytest
+
+# A second environment, with the lowest version of each dependency that pyproject.toml allows.
+OLDEST := .venv-min/bin/python
+AT_FLOORS := tests/packaging/test_floors.py tests/data tests/evaluation tests/tasks tests/training tests/teachers \
+  tests/students/test_rs4d.py tests/students/scan/test_cpu.py tests/heads/test_two_stage.py tests/cli/test_data.py
+
+minimum: .venv-min/.installed  ## core tests at the lowest versions that pyproject.toml allows
+	$(OLDEST) -m pytest $(AT_FLOORS)
+
+.venv-min/.installed: pyproject.toml tests/packaging/floors.py
+	$(PYTHON) -m venv .venv-min
+	$(OLDEST) -m pip install --quiet --disable-pip-version-check packaging
+	$(OLDEST) tests/packaging/floors.py > .venv-min/floors.txt
+	$(OLDEST) -m pip install --quiet --disable-pip-version-check -r .venv-min/floors.txt
+	$(OLDEST) -m pip uninstall --quiet --yes opencv-python
+	grep '^opencv-python-headless' .venv-min/floors.txt | xargs \
+	  $(OLDEST) -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps
+	@touch $@
 
 lint: install  ## ruff
 	$(BIN)/ruff check .

@@ -37,4 +37,4 @@ def data_set_path(name: str) -> Path:
 def show_progress(sequence: Sequence[Any], description: str) -> Iterable[Any]:
     """Progress on the error stream of a terminal, so that the output stays clean."""
     console = Console(stderr=True)
-    return track(sequence, description, console=console, transient=True, disable=not console.is_terminal)
+    return track(sequence, description, console=console, transient=True) if console.is_terminal else sequence

@@ -100,7 +100,7 @@ def test_torchvision_sees_the_same() -> None:
         covered = torch.from_numpy(decode_mask(shape, 70, 70) * np.uint8(255))[None]
         wanted = (F.resize(covered, list(size), antialias=True)[0] >= 128).numpy()
         differing += int((pasted(Zoom((0, 0, 70, 70), size)(decode_patch(shape, 70, 70)), *size) != wanted).sum())
-    assert differing <= 4  # of 200,000 pixels; its weights have fewer bits on some processors
+    assert differing <= 40  # of 200,000 pixels; its weights have fewer bits: 31 with 0.21
 
 
 def test_an_empty_segmentation() -> None:
