@@ -1,10 +1,10 @@
-"""What a land-cover recipe learns, beside what colours alone give away.
+"""Scores of land-cover recipes, beside baselines that use colours alone.
 
     python benchmarks/landcover.py --root LANDCOVER                     # both CPU recipes, three seeds: half an hour
     python benchmarks/landcover.py --root LANDCOVER --recipes landcover/lale_s1_cpu --seeds 0 --steps 20
 
-Each recipe is fitted and tested once per seed by the commands a user types (`--run.seeds`); interrupted, it goes on
-where it stopped. The baselines see the same training pixels, at the resolution of the files, and are scored by the same
+Each recipe is fitted and tested once per seed by the commands a user types (`--run.seeds`); after an interruption,
+it resumes. The baselines see the same training pixels, at the resolution of the files, and are scored by the same
 confusion matrix on the same test pixels:
 
     majority class       the most frequent class everywhere

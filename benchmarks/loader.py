@@ -1,11 +1,11 @@
-"""How fast training images are made ready, and which share of the time training waits for them.
+"""Images per second of the loader, and the share of the time that training waits for them.
 
     python benchmarks/loader.py                                       # a minute; NWPU VHR-10 where it is, else scenes
     python benchmarks/loader.py --root NWPU --image-size 1024 --steps 20
 
 First the loader alone: images per second by number of workers, with zoom and mirroring as by default and with every
 augmentation on. Then training steps of the smallest RS4D under a narrow Mask R-CNN, on a GPU if there is one, with the
-share of the time that the training loop stood still for data. Loading keeps up where that share is near 0.
+share of the time that the training loop waited for data. Loading is fast enough if that share is near 0.
 """
 
 import argparse

@@ -67,7 +67,8 @@ def main() -> None:
 def check(variant: str, image_size: int) -> None:
     """Compares the maps with those of the reference scan, with weights that let the scan count.
 
-    At initialisation it hardly does: decays wrong by a tenth move the maps of `base` by 6e-5 of their largest value.
+    At initialisation it has little effect: decays wrong by a tenth change the maps of `base` by 6e-5 of the largest
+    value.
     """
     model, reference = (
         RS4D(variant, image_size=image_size, scan_backend=name).eval() for name in ("auto", "reference")

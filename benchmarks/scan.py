@@ -1,4 +1,4 @@
-"""The selective scan against its peers, side by side in one run; what differs from float64 prints no time.
+"""The selective scan against its peers, side by side in one run; scans that differ from float64 are not timed.
 
     python benchmarks/scan.py                   # everything, about five minutes on two cores
     python benchmarks/scan.py --peers --memory  # parts; also --threads, --roofline, --scaling, --images
@@ -192,7 +192,7 @@ def threads(device: str) -> list[Bar]:
 
 
 def roofline(device: str) -> list[Bar]:
-    """How far the best of ours is from what one core could do."""
+    """The best backend against the limits of one core."""
     found, _ = available_peers(device)
     best = best_of_ours(found)
     return scan_bounds.on_cpu(best, found[best], SIZES[device])

@@ -1,4 +1,4 @@
-"""How far our best backend is from what bounds it: on a CPU arithmetic and memory, on a GPU exponentials.
+"""The best backend against its bounds: on a CPU arithmetic and memory, on a GPU exponentials.
 
 Axes: B batch, D channels, N states, L tokens.
 """

@@ -16,7 +16,7 @@ from torch import Tensor
 STATES = 16
 DTYPES = {"cpu": torch.float32, "cuda": torch.bfloat16}
 TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 5e-2}  # largest error, as a share of a tensor's largest value
-LONGEST_REFERENCE = 4096  # tokens: beyond, the truth is chunked PyTorch in float64
+LONGEST_REFERENCE = 4096  # tokens: beyond, the reference is chunked PyTorch in float64
 
 Size = tuple[int, int, int]  # B, L, D
 

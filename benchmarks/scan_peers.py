@@ -1,6 +1,6 @@
 """The scans that `scan.py` measures, each under one signature: mamba-ssm's up to `delta_bias`, with softplus.
 
-A peer gets its tensors contiguous in its own layout, and applies bias, softplus, skip and gate as it does at home.
+A peer gets its tensors contiguous in its own layout, and applies bias, softplus, skip and gate as its own package does.
 
 Axes: B batch, D channels, N states, L tokens.
 """
@@ -61,7 +61,7 @@ def available_peers(device: str) -> tuple[dict[str, Peer], dict[str, str]]:
     else:
         try:
             from mamba_ssm.ops.selective_scan_interface import selective_scan_cuda, selective_scan_fn
-        except Exception as reason:  # extensions built for another PyTorch raise all sorts
+        except Exception as reason:  # extensions built for another PyTorch raise exceptions of any type
             missing[MAMBA_SSM] = f"{type(reason).__name__}: {reason}"
         else:
             if selective_scan_cuda is None:

@@ -1,4 +1,4 @@
-"""Distil frozen vision transformers into small, linear-time students, fine-tune them, and compare them honestly.
+"""Distil frozen vision transformers into small, linear-time students, fine-tune them, and compare them.
 
 Names are imported on first use, so that `import distill` costs milliseconds and needs no PyTorch.
 """

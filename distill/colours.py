@@ -13,7 +13,7 @@ CLASS_COLOURS = (
     "#f0d2ff", "#ff0087", "#5a784b", "#c3e178", "#ff000f", "#2d7887", "#965a5a", "#ff96ff",
 )
 # fmt: on
-_GOLDEN = 0.6180339887  # of a turn, after which hues never meet again
+_GOLDEN = 0.6180339887  # of the colour circle, with which hues never repeat
 
 
 def class_colour(label: int) -> str:

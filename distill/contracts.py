@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from types import MappingProxyType
-from typing import Any, Protocol, Self
+from typing import Any, ClassVar, Protocol, Self
 
 import torch
 from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
@@ -33,7 +33,13 @@ class FeatureInfo(Protocol):
 
 
 class Component(nn.Module):
-    """What the framework asks of every student, teacher, head and decoder."""
+    """What the framework asks of every student, teacher, head and decoder.
+
+    Attributes:
+        required_attributes: Names of attributes that have no default.
+    """
+
+    required_attributes: ClassVar[tuple[str, ...]] = ()
 
     @classmethod
     def smoke_args(cls) -> dict[str, Any]:
@@ -46,12 +52,25 @@ class Component(nn.Module):
     @property
     def label(self) -> str:
         """Short name for tables and cards: the class, and where it has several variants, which one."""
-        return type(self).__name__
+        return self.class_path.rpartition(".")[2]
 
     @property
     def class_path(self) -> str:
         """How a recipe names the class, for example "students.RS4D"."""
         return public_path(type(self))
+
+    def require_attributes(self) -> None:
+        """Checks that the attributes without a default are there; who reads them calls it.
+
+        Raises:
+            UserError: One is missing.
+        """
+        if missing := [name for name in self.required_attributes if name not in dir(self)]:
+            contract = next(parent.__name__ for parent in type(self).__mro__ if "required_attributes" in vars(parent))
+            raise UserError(
+                f"{self.class_path} has no {' and no '.join(missing)}, which distill.contracts.{contract} declares; "
+                "set it in the constructor"
+            )
 
     def no_weight_decay(self) -> set[str]:
         """Names of its parameters, beside vectors and scalars, that weight decay would harm.
@@ -80,6 +99,7 @@ class StudentBase(Component):
         token_channels: Channels C of the tokens that `forward_corrupted` exposes; None where there are none.
     """
 
+    required_attributes = ("feature_info",)
     feature_info: FeatureInfo
     mean: Sequence[float] = IMAGENET_DEFAULT_MEAN
     std: Sequence[float] = IMAGENET_DEFAULT_STD
@@ -147,13 +167,14 @@ class TeacherBase(Component):
 
     Attributes:
         channels: Channels C of each feature by name.
-        reduction: Stride of each feature by name, against the image, in pixels.
+        reduction: Stride of each feature by name, in pixels of the image; distillation needs that of its target.
         class_names: Classes of the feature "logits", in order; empty where there is none.
         name: Which of its kind it is, such as timm's name of the model; empty if there is only one.
     """
 
+    required_attributes = ("channels",)
     channels: dict[str, int]
-    reduction: dict[str, int]
+    reduction: Mapping[str, int] = MappingProxyType({})
     class_names: Sequence[str] = ()
     name: str = ""
 
@@ -266,6 +287,7 @@ class DecoderBase(Component):
         stride: Of the logits against the image, in pixels.
     """
 
+    required_attributes = ("stride",)
     stride: int
 
     def forward(self, features: list[Tensor]) -> Tensor:

@@ -14,7 +14,7 @@ from typing import Any
 
 from distill.errors import UserError
 
-_COMPONENT_BASES: dict[str, tuple[str, ...]] = {}  # by package, as `lazy` was told
+_COMPONENT_BASES: dict[str, tuple[str, ...]] = {}  # by package, as given to `lazy`
 
 
 @cache

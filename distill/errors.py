@@ -1,4 +1,4 @@
-"""The one error a user sees as a single line: what was given, what is allowed, where, and the way out."""
+"""The one error a user sees as a single line: what was given, what is allowed, where, and how to fix it."""
 
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
@@ -28,4 +28,4 @@ def did_you_mean(given: str, names: Sequence[str]) -> str:
 
 
 class Stopped(Exception):
-    """The user ended a run; the message says how it goes on."""
+    """The user ended a run; the message says how to resume it."""

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all: a crash or a full disk leaves what was there before."""
+"""Atomic writing of files: a crash or a full disk leaves the previous content."""
 
 import json
 import math
@@ -15,7 +15,7 @@ from distill.errors import UserError
 def write_atomically(path: str | Path, write: Callable[[Path], object]) -> None:
     """Calls `write` with a temporary path beside `path`, then moves the result into place in one step.
 
-    The content is on the disk before it gets its name, so that neither a crash nor a power cut leaves half a file.
+    The content is on the disk before it gets its name, so that neither a crash nor a power failure leaves half a file.
 
     Raises:
         UserError: The place cannot be written, or the disk is full; what was there before is kept.
@@ -43,7 +43,7 @@ def write_atomically(path: str | Path, write: Callable[[Path], object]) -> None:
 
 
 def write_json(path: Path, content: object) -> None:
-    """Writes JSON in one step; numbers that are not finite, which JSON has no word for, become null."""
+    """Writes JSON in one step; numbers that are not finite, which JSON cannot hold, become null."""
     if isinstance(content, dict):
         content = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in content.items()}
     text = json.dumps(content, indent=2, allow_nan=False) + "\n"

@@ -41,7 +41,7 @@ def layer_depths(student: nn.Module) -> list[int]:
     """Depth of each parameter of a backbone, in the order of `parameters()`: 0 below the first block, then by block.
 
     A block is the deepest of the nested `layers`, `blocks` and `stages` in a parameter's name, as RS4D and timm number
-    them; parameters between and behind blocks belong to the block before them.
+    them; parameters between and after blocks belong to the block before them.
     """
     depths: dict[str, int] = {}
     result = []

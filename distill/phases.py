@@ -1,4 +1,4 @@
-"""Says what a run is doing before and after its steps, so that minutes without output are never silent.
+"""Announces what a run does before and after its steps, so that long phases are not silent.
 
 On a terminal and in a notebook a phase has a spinner or a bar and leaves one line; in a log it has a line when it
 starts, one every half minute where its length is known, and one at its end if it took long.
@@ -48,7 +48,7 @@ def phase(what: str, total: int | None = None) -> Iterator[Advance]:
         total: How much there is to count, if that is known.
     """
     console = line_console()
-    if not is_rank_zero():  # of several processes, one speaks
+    if not is_rank_zero():  # of several processes, only the first prints
         yield lambda count: None
     elif shows_bars(console):
         yield from _with_bar(console, what, total)

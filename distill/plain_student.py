@@ -3,6 +3,7 @@
 Axes: B batch, C channels, H W pixels.
 """
 
+import logging
 from typing import Any
 
 from torch import Tensor, nn
@@ -11,11 +12,19 @@ from distill.contracts import StudentBase
 from distill.discovery import public_path
 from distill.errors import UserError
 
+logger = logging.getLogger(__name__)
+
+_TAKEN = ("mean", "std", "init_args")
+_IGNORED = ("forward_corrupted", "rescale_output", "fold_output")
+
 
 class PlainStudent(StudentBase):
     """A model that is no `StudentBase`, such as `timm.create_model(name, features_only=True)`.
 
     Its state dict has the model's own names, so that files fit the model with and without this class around it.
+
+    Its `mean`, `std` and `init_args` are those of the student, where it has them. Its methods are not called: tokens to
+    corrupt and the scale of the last map are for students that derive from `StudentBase`.
 
     Args:
         model: Maps images (B, 3, H, W) to a list of maps, and has a `feature_info` in timm's convention.
@@ -29,22 +38,23 @@ class PlainStudent(StudentBase):
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         # The one place that asks what a model has: it promises nothing.
-        known: dict[str, Any] = {name: getattr(model, name) for name in ("mean", "std") if hasattr(model, name)}
+        known: dict[str, Any] = {name: getattr(model, name) for name in _TAKEN if hasattr(model, name)}
         if not hasattr(model, "feature_info"):  # it comes from elsewhere and knows no contract
             raise UserError(
                 f"{type(model).__name__} is no student: it has no feature_info; derive the class from "
                 "distill.contracts.StudentBase, or build a timm model with features_only=True"
+            )
+        if ignored := [name for name in _IGNORED if name in dir(model)]:
+            logger.warning(
+                "%s has %s, which nothing calls: it is no StudentBase; derive it from distill.contracts.StudentBase",
+                type(model).__name__,
+                " and ".join(ignored),
             )
         self.model = model
         self.feature_info = model.feature_info  # type: ignore[assignment]
         vars(self).update(known)
         self.register_state_dict_post_hook(_without_prefix)
         self.register_load_state_dict_pre_hook(_with_prefix)
-
-    @property
-    def label(self) -> str:
-        """The model's class."""
-        return type(self.model).__name__
 
     @property
     def class_path(self) -> str:
@@ -57,8 +67,14 @@ class PlainStudent(StudentBase):
 
 
 def as_student(model: nn.Module) -> StudentBase:
-    """The model itself where it is a `StudentBase`, else a `PlainStudent` around it."""
-    return model if isinstance(model, StudentBase) else PlainStudent(model)
+    """The model itself where it is a `StudentBase`, else a `PlainStudent` around it.
+
+    Raises:
+        UserError: It has no `feature_info`.
+    """
+    student = model if isinstance(model, StudentBase) else PlainStudent(model)
+    student.require_attributes()
+    return student
 
 
 def _without_prefix(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:

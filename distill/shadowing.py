@@ -27,7 +27,7 @@ def hidden_packages() -> dict[str, Path]:
 
 
 def warn_of_hidden_packages() -> None:
-    """Names every folder or file that hides a package, in one line."""
+    """Warns of every folder or file that hides a package, in one line."""
     if sys.argv[:1] == ["-m"]:  # `python -m distill` is being located: the command brings its own packages along
         return
     if hidden := hidden_packages():

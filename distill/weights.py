@@ -235,7 +235,8 @@ def load_student(path: str | Path, build: Callable[..., nn.Module] | None = None
         made: Callable[..., nn.Module] = resolve_name(class_path) if build is None else build
         student = made(**json.loads(metadata.get("init_args", "{}")))
     except (ImportError, AttributeError, TypeError, ValueError) as error:
-        raise UserError(f"{str(path)!r} holds a {class_path} that cannot be built: {error}; update distill") from error
+        way_out = "update distill" if build is None else "pass a function that takes the file's init_args"
+        raise UserError(f"{str(path)!r} holds a {class_path} that cannot be built: {error}; {way_out}") from error
     load_matching(student, state, path)
     return student.eval()
 

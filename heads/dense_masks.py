@@ -1,4 +1,4 @@
-"""Per-pixel class masks whose connected regions are the instances: the cheapest head, and the one that learns fastest.
+"""Per-pixel class masks whose connected regions are the instances: the cheapest head, which learns fastest.
 
 It trains a backbone from random weights within minutes, where a two-stage detector needs hours, because every pixel of
 every image is a label. Touching objects of one class become one instance.
@@ -79,7 +79,7 @@ class DenseMasks(HeadBase):
         self.classes, self.threshold, self.min_area = len(class_names), threshold, min_area
         self.mix = nn.Conv2d(channels, channels, 3, padding=1)
         self.decode = nn.Conv2d(channels, self.classes * self.stride**2, 1)
-        with torch.no_grad():  # objects are rare: starting near "none" spares the first steps
+        with torch.no_grad():  # objects are rare, so start near "none"
             self.decode.bias.fill_(-2.0)  # type: ignore[union-attr]
 
     @classmethod

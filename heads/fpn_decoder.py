@@ -32,7 +32,7 @@ class FPNDecoder(DecoderBase):
         feature_info: Channels and strides of the student's maps, the finest first; supplied by the framework.
         class_names: Classes of the data, in label order; supplied by the framework.
         channels: Channels of the pyramid; SMP's default.
-        segmentation_channels: Decoder channels D behind it, a multiple of 32; SMP's default.
+        segmentation_channels: Decoder channels D after it, a multiple of 32; SMP's default.
         dropout: Probability with which a channel of the sum is dropped in training; SMP's default.
         checkpoint: A state dict of this head.
 

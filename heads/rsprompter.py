@@ -21,7 +21,7 @@ class RSPrompter(TwoStageHead):
     """Mask R-CNN whose mask branch prompts SAM's mask decoder: a reconstruction of RSPrompter-anchor.
 
     Proposals and boxes are those of `MaskRCNN`. The features of a region become a few prompt embeddings; SAM's mask
-    decoder, which is trained as well, reads them together with the student's last map in the place of SAM's image
+    decoder, which is trained as well, reads them together with the student's last map instead of SAM's image
     embedding, and gives a mask of the whole image at a quarter of the map's stride: 256 x 256 for 1024 px. A student
     distilled from SAM's image embedding fits as it is; where channels differ a 1 x 1 convolution comes between, and a
     student whose last map is coarser than stride 16 gives the level of its pyramid at that stride instead.

@@ -65,7 +65,7 @@ class SegHead(DecoderBase):
             fewer; supplied by the framework.
         class_names: Classes of the data, in label order; supplied by the framework.
         width: Channels of the sum. The defaults are those of the released B0 for Cityscapes.
-        depth: Residual blocks behind the sum.
+        depth: Residual blocks after the sum.
         block: "mbconv" or "fused".
         expand: Expansion ratio of the blocks.
         final_expand: Expansion ratio of a 1 x 1 convolution before the classifier; None leaves it out.

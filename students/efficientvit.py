@@ -37,7 +37,7 @@ SAM_NORM_EPS = 1e-6
 class _Stage:
     """One halving of the grid.
 
-    `shrink` and `expand` are the expansion ratios of the strided block and of those behind it; with `bare`, only the
+    `shrink` and `expand` are the expansion ratios of the strided block and of those after it; with `bare`, only the
     last convolution of a block is normalised. Attention stages are always bare.
     """
 
@@ -111,7 +111,7 @@ class EfficientViT(StudentBase):
 
     Args:
         variant: "b0" to "b3" (activation: hardswish), "l0" to "l3" (tanh-GELU), "xl0" or "xl1".
-        out_indices: Stages, counted from 0 and increasing, whose maps are returned; by default all. Stages behind the
+        out_indices: Stages, counted from 0 and increasing, whose maps are returned; by default all. Stages after the
             last one are not built.
         norm_eps: ε of the batch norms. By default what the released weights of the variant were trained with: 1e-5
             for B, 1e-7 for L1 to L3, 1e-6 for L0 and XL. Encoders of EfficientViT-SAM need 1e-6. Another value
@@ -215,7 +215,7 @@ class EfficientViT(StudentBase):
                 f"checkpoint {path!r} is an EfficientViT-SAM, trained with a norm ε of {SAM_NORM_EPS}, the student has "
                 f"{self._norm_eps}; set the student's norm_eps to {SAM_NORM_EPS}"
             )
-        # Neither timm's classifier nor stages behind the last tap are part of the student.
+        # Neither timm's classifier nor stages after the last tap are part of the student.
         depth = len(_VARIANTS[str(self.init_args["variant"])].series.stages)
         unused = ("head.", *(f"stages.{index}." for index in range(len(self.stages), depth)))
         backbone = parts["backbone"] if "backbone" in parts else part_of(state, self.state_dict(), path)[1]

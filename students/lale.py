@@ -138,7 +138,7 @@ class LALE(OutputScale):
 
 
 class _Together(torch.autograd.Function):
-    """Hands maps on as they are; where a loss reads some of them, the others have a gradient of zero.
+    """Returns the maps unchanged; maps that a loss does not read get a gradient of zero.
 
     Each map has a norm of its own. Several processes wait for the gradient of every parameter, and a loss that reads
     the last map alone would leave the other norms without one.
@@ -168,7 +168,7 @@ def _initialise(module: nn.Module, star: tuple[float, float]) -> None:
     """Starts StarReLUs at `star`, biases at zero, and every convolution at a scale that keeps that of its input.
 
     The authors do not say theirs. Pointwise kernels have a variance of 1 / inputs, since StarReLU wants inputs of unit
-    variance, which behind an RMSNorm the usual standard deviation of 0.02 would shrink to a tenth. The others are
+    variance, which after an RMSNorm the usual standard deviation of 0.02 would shrink to a tenth. The others are
     Kaiming's by fan-out.
     """
     if isinstance(module, StarReLU):
@@ -186,7 +186,7 @@ def _initialise(module: nn.Module, star: tuple[float, float]) -> None:
 def _corrupt_patches(x: Tensor, corrupt: Corrupt) -> tuple[Tensor, Tensor]:
     """Applies `corrupt` to the stem's map (B, C, h, w) in tokens of 4 x 4 positions.
 
-    A token of one position would be too easy to undo: the next depthwise convolution sees all its neighbours.
+    A token of one position could be inferred from its neighbours by the next depthwise convolution.
     """
     height, width = x.shape[-2:]
     patches = F.pixel_unshuffle(F.pad(x, (0, -width % _TOKEN, 0, -height % _TOKEN)), _TOKEN)

@@ -1,4 +1,4 @@
-"""What LALE is built of: RMSNorm, ConvMixer blocks and transformer blocks, on maps.
+"""Blocks of LALE: RMSNorm, ConvMixer blocks and transformer blocks, on maps.
 
 Source: M. Çağlar, A. Temizel, LALE, ICMV 2026 (https://arxiv.org/abs/2606.02092). A reconstruction, see
 `students.lale`; that both blocks norm the input of each residual branch is part of it.

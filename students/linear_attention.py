@@ -1,9 +1,9 @@
 """ReLU linear attention over several scales: in fp32 as released, and in half precision without overflow.
 
-    out_i = Σ_j v_j (k_j · q_i) / (Σ_j k_j · q_i + ε),   q and k behind a ReLU
+    out_i = Σ_j v_j (k_j · q_i) / (Σ_j k_j · q_i + ε),   q and k after a ReLU
 
 Source: H. Cai et al., EfficientViT, ICCV 2023 (https://arxiv.org/abs/2205.14756), equations 1 to 3, and its code
-(github.com/mit-han-lab/efficientvit). The code switches to the quadratic form below on maps of fewer tokens than
+(github.com/mit-han-lab/efficientvit). The code switches to the quadratic form on maps of fewer tokens than
 channels per head; both are one function, so that the linear form alone runs here, on maps of any size.
 
 Axes: B batch, h heads of all scales, d channels of a head, N tokens, C map channels, H W grid, S scales.
@@ -41,14 +41,6 @@ def linear_attention(q: Tensor, k: Tensor, v: Tensor, eps: float = 1e-15) -> Ten
     summary = torch.cat([values @ keys.transpose(-1, -2), keys.sum(-1).unsqueeze(-2)], dim=-2)
     numerator, denominator = (summary @ queries).split([v.shape[-2], 1], dim=-2)
     return (numerator / (denominator + eps)).to(v.dtype)
-
-
-def quadratic_attention(q: Tensor, k: Tensor, v: Tensor, eps: float = 1e-15) -> Tensor:
-    """Reference implementation of `linear_attention`, at a cost of N² d: all similarities, then the mean."""
-    dtype = torch.promote_types(v.dtype, torch.float32)
-    similarity = k.relu().to(dtype).transpose(-1, -2) @ q.relu().to(dtype)
-    weights = similarity / (similarity.sum(-2, keepdim=True) + eps)
-    return (v.to(dtype) @ weights).to(v.dtype)
 
 
 def half_linear_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -93,7 +85,7 @@ class MultiScaleLinearAttention(nn.Module):
         channels: C.
         head_dim: d; C is a multiple of it.
         scales: Sides in pixels of the depthwise convolutions that aggregate neighbourhoods.
-        norm_eps: ε of the batch norm behind the projection.
+        norm_eps: ε of the batch norm after the projection.
         eps: ε of the attention in float32.
         precision: "float32" casts half-precision input to float32, as released; "input" keeps the matrix products in
             it (see `half_linear_attention`). Both are the same on float32 input.

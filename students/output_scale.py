@@ -15,7 +15,7 @@ from distill.contracts import StudentBase
 class OutputScale(StudentBase, ABC):
     """Base of students whose last map leaves a norm with a gain for each channel.
 
-    Such a student knows whether its scale was loaded. What counts is the norm's own gain: a file that holds it keeps
+    Such a student records whether its scale was loaded. This depends on the norm's gain: a file that holds it keeps
     its scale, whatever else it lacks, and a file without it leaves the student free to start at any scale.
     """
 

@@ -49,7 +49,7 @@ class _Variant:
 
 
 _VARIANTS = {
-    "tiny": _Variant(dim=192, layers=6, inner=192, states=8, rank=12),  # ours, for CPUs; the others are RS4D's
+    "tiny": _Variant(dim=192, layers=6, inner=192, states=8, rank=12),  # this project's; the others are RS4D's
     "small": _Variant(dim=256, layers=16, inner=512),
     "base": _Variant(dim=256, layers=24, inner=512),
     "large": _Variant(dim=256, layers=28, inner=640),
@@ -121,7 +121,7 @@ class RS4D(AffineOutputScale):
     """RS4D's backbone: maps of stride `patch_size`, the last of which is normalised and is the one that is distilled.
 
     Args:
-        variant: "tiny" (ours), "small", "base", "large" or "huge".
+        variant: "tiny" (of this project), "small", "base", "large" or "huge".
         image_size: Side in pixels of the square the position embedding is stored for; inputs may have any size.
         patch_size: Side of a patch in pixels, the stride of every map.
         out_indices: Layers, counted from 0 and increasing, whose residual streams are returned; by default every second

@@ -19,7 +19,7 @@ from distill.weights import load_matching, part_of, read_state_dict
 class TimmStudent(StudentBase):
     """A timm model without its classifier, as a feature pyramid (`features_only`).
 
-    The weights carry timm's own names behind `weights_prefix`: `model.` for convolutional nets, `model.model.` for
+    The weights have timm's own names after `weights_prefix`: `model.` for convolutional nets, `model.model.` for
     vision transformers. A transformer trained here becomes a teacher, or any other timm model, by removing the prefix::
 
         prefix = student.weights_prefix

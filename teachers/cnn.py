@@ -121,7 +121,7 @@ def _build(name: str, options: dict[str, Any], out_indices: Iterable[int] | None
             "model.teacher.init_args.name to a model with stages, or a plain ViT's class_path to teachers.ViT"
         )
     depth = 1 + max((i % len(strides) for i in out_indices or ()), default=len(strides) - 1)
-    if depth < len(strides):  # timm drops what lies behind the last tap
+    if depth < len(strides):  # timm drops what comes after the last tap
         encoder = create(name, options, features_only=True, out_indices=tuple(range(depth)), **sizes)
     return encoder
 

@@ -1,4 +1,4 @@
-"""What all teachers share: they never learn, and they normalise images with their own statistics.
+"""Base of frozen teachers: no training, and normalisation with their own statistics.
 
 Axes: B batch, C channels, H W pixels, h w patches.
 """

@@ -60,6 +60,7 @@ class Segmenter(FrozenTeacher):
                 f"teacher {title} gives no logits of pixels; set model.teacher.init_args.head to a decoder, such as "
                 "heads.LALEDecoder (derive one of your own from distill.contracts.DecoderBase)"
             )
+        decoder.require_attributes()
         _load(student, "student", "backbone", content["state_dict"], checkpoint)
         _load(decoder, "head", "head", content["state_dict"], checkpoint)
 

@@ -12,6 +12,7 @@ from distill.files import write_atomically
 from distill.weights import (
     digest,
     load_matching,
+    load_student,
     read_metadata,
     read_state_dict,
     read_training_checkpoint,
@@ -241,3 +242,12 @@ def test_reads_training_checkpoints_alone(tmp_path: Path) -> None:
     for read in (read_training_checkpoint, read_training_step):
         with pytest.raises(UserError, match="is no training checkpoint"):
             read(path)
+
+
+def test_a_class_that_does_not_take_the_stored_arguments(tmp_path: Path) -> None:
+    path = tmp_path / "student.safetensors"
+    write_weights(nn.Linear(1, 1), path, {"class": "mine.Own", "init_args": {"width": 3}})
+    with pytest.raises(
+        UserError, match=r"holds a mine\.Own that cannot be built: .*width.*; pass a function that takes"
+    ):
+        load_student(path, lambda: nn.Linear(1, 1))

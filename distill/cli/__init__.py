@@ -8,7 +8,7 @@ from distill.cli.encoding import escape_what_cannot_be_shown, restart_in_utf8_mo
 from distill.errors import Stopped, UserError, unknown_name
 from distill.shadowing import claim_packages
 
-claim_packages()  # here, not in `main`, because worker processes that start afresh only import
+claim_packages()  # here, not in `main`, because worker processes that are started by spawn only import
 
 VERBS = {
     "fit": ("recipe_verbs", "train what RECIPE describes: distil a student, or fine-tune it under a head"),

@@ -6,7 +6,7 @@ _UNCUT = 10_000  # columns
 
 
 def table_console() -> Console:
-    """A console that fits tables to a terminal; in a pipe or a file they keep one row a line and all of it."""
+    """A console that fits tables to a terminal; in a pipe or a file each row is one whole line."""
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = _UNCUT

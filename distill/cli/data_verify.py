@@ -1,6 +1,6 @@
 """`distill data verify`: check files, records, masks, classes and splits.
 
-A report is a result, not a failure: the exit code is 0 whatever it says, and 2 if nothing can be checked.
+The exit code is 0 whatever the report says, and 2 if nothing can be checked.
 """
 
 import argparse

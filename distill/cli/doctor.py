@@ -1,4 +1,4 @@
-"""`distill doctor`: versions, devices, active kernels and why, and the line that fixes each problem."""
+"""`distill doctor`: versions, devices, active kernels, and how to fix each problem."""
 
 import argparse
 import json
@@ -14,7 +14,7 @@ from distill.runs.metadata import environment
 
 
 def diagnose() -> list[tuple[str, str, str]]:
-    """Rows of (subject, state, why or how to fix it); a state that starts with "problem" needs the user."""
+    """Rows of (subject, state, why or how to fix it); a state that starts with "problem" can be fixed."""
     rows: list[tuple[str, str, str]] = []
     facts = environment()
     rows.append(("python", facts["python"], facts["platform"]))
@@ -34,7 +34,7 @@ def diagnose() -> list[tuple[str, str, str]]:
 
 
 def _kernels() -> list[tuple[str, str, str]]:
-    """What components say of themselves; asked by name, because `distill` knows contracts, not components."""
+    """Reports of components, which are imported by name, because `distill` does not depend on components."""
     try:
         scans = import_module("students.scan").explain_backend("cuda" if torch.cuda.is_available() else "cpu")
         rows = [("selective scan", f"{s.name}: {'active' if s.active else 'not active'}", s.reason) for s in scans]

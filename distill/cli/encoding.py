@@ -1,4 +1,4 @@
-"""Text is UTF-8 in every file, and the terminal's encoding, as far as that goes, on the terminal."""
+"""Files are UTF-8; output uses the terminal's encoding as far as possible."""
 
 import codecs
 import locale

@@ -30,7 +30,7 @@ def run(words: list[str]) -> None:
     arguments, rest = parser.parse_known_args(words[1:])
     recipe, overrides = split([*arguments.recipe, *rest])
     assert recipe is not None, "argparse asks for one"
-    name = recipe.path.parent.name if recipe.path.name == RUN_RECIPE else recipe.path.stem
+    name = recipe.path.resolve().parent.name if recipe.path.name == RUN_RECIPE else recipe.path.stem
     output = arguments.output or Path(f"{name}.py")
     if output.suffix != ".py" or output.is_dir():
         raise UserError(

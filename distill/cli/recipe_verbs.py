@@ -1,4 +1,4 @@
-"""`distill fit|validate|test RECIPE [--key value]`: looks at the words first, then imports what runs the recipe."""
+"""`distill fit|validate|test RECIPE [--key value]`: checks the arguments, then imports what runs the recipe."""
 
 import sys
 from typing import TYPE_CHECKING

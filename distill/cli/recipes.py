@@ -31,6 +31,8 @@ def run(words: list[str]) -> None:
     elif arguments.action == "copy":
         _copy(arguments.name, overrides)
     else:
+        if overrides:
+            raise UserError(f"`distill recipes` takes no {overrides[0]}; overrides follow `distill recipes show NAME`")
         _list()
 
 

@@ -1,1 +1,1 @@
-"""What is done to a data set before it is trained on: converted, verified, looked at. Training imports none of it."""
+"""Conversion, verification and preview of data sets. Training does not import this package."""

@@ -1,6 +1,6 @@
 """Converts the images and objects of a published data set to COCO files.
 
-Ids of annotations are counted anew from 1: published files use 0, which evaluation by pycocotools reads as "unmatched",
+Annotations are numbered from 1: published files use 0, which evaluation by pycocotools reads as "unmatched",
 and use the same id in train and test. Image ids stay where they are unique.
 """
 

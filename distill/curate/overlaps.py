@@ -1,4 +1,4 @@
-"""Crops of one place that overlap in part, found by local features: what a hash of the whole image cannot see.
+"""Crops of one place that overlap in part, found by local features, which a hash of the whole image misses.
 
 Points of one image are matched to points of the other, each the other's best; the matches that one shift, turn and zoom
 explains are counted. Repeated patterns, such as the lines of a car park, match without any such agreement.
@@ -47,7 +47,7 @@ def features_of(pixels: Tensor) -> Features:
 def overlapping(first: Sequence[Features], second: Iterable[Features]) -> list[tuple[int, int, int]]:
     """Pairs across two sets that show ground in common: both indices and the points in common, most first.
 
-    Matches each with each, a millisecond a pair. What it finds is there; crops with few distinct points stay unseen.
+    Matches each with each, a millisecond a pair. Crops with few distinct points are missed.
     """
     pairs = [
         (i, j, count)
@@ -59,7 +59,7 @@ def overlapping(first: Sequence[Features], second: Iterable[Features]) -> list[t
 
 
 def points_in_common(one: Features, two: Features) -> int:
-    """How many points both images show, by one similarity transform; 0 if too few to be no accident."""
+    """How many points both images show, by one similarity transform; 0 if they may be a coincidence."""
     if min(len(one.points), len(two.points)) < _SMALLEST_AGREEMENT:
         return 0
     likeness = two.descriptors @ one.descriptors.T

@@ -1,4 +1,4 @@
-"""How long work shows its progress, without a terminal to show it on."""
+"""The interface by which long work reports its progress."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar

@@ -44,8 +44,8 @@ class CocoAnnotations:
         path: The JSON file.
         classes: Names to keep, in label order; without it all of the file's categories, ordered by id.
         on_error: "raise" stops if an object is unusable; "skip" leaves such objects out and says how many. Broken
-            categories and image records always stop: without them the file's meaning is a guess.
-        quiet: Leaves it to the caller to say what was left out.
+            categories and image records always stop, because the file's meaning is unclear without them.
+        quiet: Whether the caller reports what was left out.
         scored: Whether scores are taken on the file, where no object may be left out whatever `on_error` of the recipe
             says; an error then names what can be done there.
 

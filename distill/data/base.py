@@ -1,4 +1,4 @@
-"""What all data modules have in common: the keys of a recipe, splits, loaders, and what is said about the files."""
+"""Base of all data modules: the keys of a recipe, splits, loaders, and warnings about files."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, TypeVar

@@ -1,4 +1,4 @@
-"""What happens to images that cannot be read: stop at the first, or go on without them and say so."""
+"""Handling of images that cannot be read: stop at the first, or replace them with a warning."""
 
 import logging
 from collections.abc import Callable
@@ -69,7 +69,7 @@ class BrokenImages:
                 faults.append(error)
                 continue
             for fault in faults:
-                logger.warning("%s; going on without it (on_error: skip)", fault)
+                logger.warning("%s; another image replaces it (on_error: skip)", fault)
             return candidate, sample
         try:
             return 0, read_sample(0)

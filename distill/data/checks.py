@@ -1,4 +1,4 @@
-"""What makes a data module's argument acceptable: bounds, each with its one-line error."""
+"""Range checks of the arguments of data modules, each with a one-line error."""
 
 import logging
 from pathlib import Path

@@ -1,9 +1,9 @@
 """Images that show nearly the same, found by their content: copies that were re-compressed, scaled, turned or mirrored.
 
-A difference hash proposes pairs, the correlation of thumbnails confirms them: the hash alone takes dark radar scenes
-for alike, whose 64 bits are mostly noise. Cells of a thumbnail that are all black or all white are left out, because
-tiles at the edge of a scene share the wedge without data and nothing else. Crops of one place that overlap in part look
-different to both; see `distill.curate.overlaps` for those.
+A difference hash proposes pairs, the correlation of thumbnails confirms them: with the hash alone, dark radar scenes
+would match, because their 64 bits are mostly noise. Cells of a thumbnail that are all black or all white are left out,
+because tiles at the edge of a scene may share nothing but the area without data. Crops of one place that overlap in
+part are found by neither; see `distill.curate.overlaps` for those.
 
 Axes: N and M images, T = 32 side of a thumbnail.
 
@@ -23,9 +23,9 @@ from torch import Tensor
 _SIDE = 32
 _LARGEST_DISTANCE = 10  # of 64 bits
 _SMALLEST_CORRELATION = 0.9
-_SMALLEST_CONTRAST = 2.0  # standard deviation in grey levels; blank tiles are all alike and tell nothing
+_SMALLEST_CONTRAST = 2.0  # standard deviation in grey levels; blank tiles all match and mean nothing
 _NODATA = (2, 253)  # grey levels up to and from which a cell holds nothing; compression moves black and white a little
-_SMALLEST_SHARE = 1 / 8  # of a thumbnail; less of two images in common tells nothing
+_SMALLEST_SHARE = 1 / 8  # of a thumbnail; a smaller common part is not compared
 _ROWS = 256  # images compared with all others at once, which bounds the memory
 
 

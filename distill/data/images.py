@@ -20,19 +20,9 @@ from rasterio.enums import ColorInterp
 from torch import Tensor
 
 from distill.data.checks import existing_folder
-from distill.data.rasters import BrokenImage, Stored, choose_bands, read_raster, stretch, turn_upright
+from distill.data.rasters import BrokenImage as BrokenImage
+from distill.data.rasters import Stored, choose_bands, read_raster, stretch, turn_upright
 from distill.errors import UserError
-
-__all__ = [
-    "BrokenImage",
-    "Decoded",
-    "decode_image",
-    "find_images",
-    "read_image",
-    "read_label",
-    "read_mask",
-    "size_fault",
-]
 
 SUFFIXES = (".bmp", ".img", ".jp2", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 _LEFTOVERS = ("__macosx", "desktop.ini", "readme.txt", "thumbs.db")
@@ -288,5 +278,5 @@ def _files_below(root: Path) -> list[Path]:
                 files += [Path(parent, name) for name in names if not is_leftover(name)]
             seen.add(place)
             folders[:] = kept
-            tops += [path for name in kept if (path := Path(parent, name)).is_symlink()]  # which `walk` passes over
+            tops += [path for name in kept if (path := Path(parent, name)).is_symlink()]  # which `walk` leaves out
     return files

@@ -1,4 +1,4 @@
-"""What lies in an unpacked archive: folders and files by name, whatever the case of their letters.
+"""The content of an unpacked archive: folders and files by name, whatever the case of their letters.
 
 Case differs because archives are packed and unpacked by systems that ignore it.
 """

@@ -1,4 +1,4 @@
-"""A loader that can stop in the middle of an epoch and go on as if it had not.
+"""A loader that resumes exactly from the middle of an epoch.
 
 Two properties make a resumed run identical to an uninterrupted one:
 
@@ -77,7 +77,7 @@ class ResumableLoader(OneLineErrorLoader):
     """A training loader whose position is part of the checkpoint; see the top of this file.
 
     The first iterator takes the epoch that the trainer set on the sampler, each further one the next epoch. After
-    `load_state_dict` the first goes on behind the last batch handed out; the sampler's epoch then only tells whether
+    `load_state_dict` the first starts after the last batch handed out; the sampler's epoch then only tells whether
     the trainer has finished the stored one (it may stop an epoch early), because a trainer that resumes at the very
     end of an epoch counts it twice.
     """

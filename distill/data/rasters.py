@@ -26,7 +26,7 @@ from distill.errors import UserError
 # by 65535 (nearly black) nor by the maximum (one corner reflector darkens the scene) shows the content.
 STRETCH_PERCENTILES = (1.0, 99.0)
 
-# What libtiff has to say about tags that it does not know; what makes a file unreadable arrives as an exception.
+# Warnings of libtiff about unknown tags; a file that cannot be read raises an exception.
 logging.getLogger("rasterio").setLevel(logging.CRITICAL)
 
 _COLOURS = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
@@ -146,7 +146,7 @@ def stretch(values: NDArray[Any], valid: NDArray[np.bool_] | None = None) -> NDA
 
     Args:
         values: (B, H, W).
-        valid: Which of them are data; the others, and what is not finite, count for nothing and become 0.
+        valid: Which of them are data; the others, and what is not finite, are ignored and become 0.
     """
     if values.dtype.kind == "f":
         finite = np.isfinite(values)

@@ -1,4 +1,4 @@
-"""Reading the images of a data set alike, and saying once what is done to them."""
+"""Reads all images of a data set in the same way, and reports once what is done to them."""
 
 import logging
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ class ImageReader:
     Args:
         count: Number of images.
         bands: Numbers, from 1, of the bands to show; see `distill.data.images.read_image`.
-        before: The reader of another part of the data set, whose words are not repeated.
+        before: The reader of another part of the data set, whose messages are not repeated.
     """
 
     def __init__(self, count: int = 0, bands: Sequence[int] | None = None, before: "ImageReader | None" = None) -> None:
@@ -36,7 +36,7 @@ class ImageReader:
         image = decode_image(path, self.bands)
         if image.left_out and not self._said[0]:
             self._said[0] = True
-            logger.warning("image %r %s, as of every image like it; data.bands names others", str(path), image.left_out)
+            logger.warning("image %r %s, like every such image; data.bands chooses others", str(path), image.left_out)
         if image.turned:
             self._turned[index] = True
             if not self._said[1]:

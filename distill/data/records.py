@@ -1,4 +1,4 @@
-"""What makes the records of a COCO file usable: every rule once, for reading, for converting and for reports.
+"""Rules for the records of a COCO file, shared by reading, converting and reports.
 
 Axes: H W pixels of the image file. Boxes are [x, y, width, height].
 """
@@ -67,7 +67,7 @@ def missing_keys(section: str, position: int, record: Any) -> Problem | None:
 
 
 def tidied(section: str, record: Any) -> Any:
-    """A record with the harmless ways to write it undone, which labelling tools have; anything else stays as it is.
+    """A record with harmless variants of labelling tools normalised; anything else stays as it is.
 
     Whole numbers may be written as 64.0. Of annotations, `area`, `bbox` and `iscrowd` may be null, `iscrowd` true or
     false; parts of a polygon of fewer than three points or without area are dropped beside a sound one, as Detectron2

@@ -1,4 +1,4 @@
-"""Boundary AP: COCO's average precision on an overlap that looks at outlines, which mask IoU hardly does.
+"""Boundary AP: COCO's average precision on the IoU of outlines, to which mask IoU is not sensitive.
 
 Axes: H W pixels of the image file, D detections, G objects.
 

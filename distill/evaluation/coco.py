@@ -82,10 +82,6 @@ class CocoEvaluator:
         for prediction in predictions:
             self.records.append((prediction.image_id, self._encode(prediction)))
 
-    def reset(self) -> None:
-        """Forgets all predictions."""
-        self.records.clear()
-
     def results(self) -> list[dict[str, Any]]:
         """All instances in COCO's result format (JSON-ready): boxes as x, y, width, height, masks as RLE strings."""
         distinct: dict[int, list[dict[str, Any]]] = {}

@@ -50,7 +50,7 @@ def count_macs(module: nn.Module, image_size: int | tuple[int, int]) -> int:
 
     Counted are matrix products, convolutions, attention and every operator that registers a formula with PyTorch's FLOP
     counter; element-wise work is not. The pass really runs, operator by operator: a padded window or a second scan
-    direction counts, because it is paid for. Modules on the "meta" device are counted at once and without memory.
+    direction counts, because it is computed. Modules on the "meta" device are counted at once and without memory.
 
     Args:
         module: Any module that takes images (1, 3, H, W).
@@ -58,7 +58,7 @@ def count_macs(module: nn.Module, image_size: int | tuple[int, int]) -> int:
     """
     fast_path = torch.backends.mha.get_fastpath_enabled()
     # Fused attention of some devices, and PyTorch's fused encoder layer, are opaque to the counter. Plain matrix
-    # products cost the same multiply-adds and are always seen.
+    # products cost the same multiply-adds and are always counted.
     torch.backends.mha.set_fastpath_enabled(False)
     try:
         with _undisturbed(module), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:

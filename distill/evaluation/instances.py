@@ -1,4 +1,4 @@
-"""What a validation or a test of instances found."""
+"""Results of a validation or test of instances."""
 
 from dataclasses import dataclass
 

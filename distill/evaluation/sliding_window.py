@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
-def resize(logits: Tensor, size: tuple[int, int]) -> Tensor:
+def resize_logits(logits: Tensor, size: tuple[int, int]) -> Tensor:
     """Logits (B, K, h, w) at another size (H, W), bilinear, in float32."""
     logits = logits.float()
     if logits.shape[-2:] == size:
@@ -19,10 +19,10 @@ def resize(logits: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def predict_by_windows(predict: Callable[[Tensor], Tensor], images: Tensor, window: int, stride: int) -> Tensor:
-    """Logits (B, K, H, W) of images (B, 3, H, W), the mean of all windows that see a pixel.
+    """Logits (B, K, H, W) of images (B, 3, H, W), the mean of all windows that contain a pixel.
 
     The last window of a row or column is moved inwards, so that every window is full; an image that is smaller than
-    the window is seen whole.
+    the window is predicted whole.
 
     Args:
         predict: Maps crops (B, 3, h, w) to logits (B, K, ., .) of any resolution; they are resized to the crop.
@@ -35,7 +35,7 @@ def predict_by_windows(predict: Callable[[Tensor], Tensor], images: Tensor, wind
     for rows in _spans(height, window, stride):
         for columns in _spans(width, window, stride):
             crop = images[..., rows, columns]
-            logits = resize(predict(crop), (crop.shape[-2], crop.shape[-1]))
+            logits = resize_logits(predict(crop), (crop.shape[-2], crop.shape[-1]))
             if total.ndim == 0:
                 total = logits.new_zeros(*logits.shape[:2], height, width)
                 seen = logits.new_zeros(height, width)

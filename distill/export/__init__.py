@@ -1,1 +1,1 @@
-"""What a run is handed on as, beside its own files."""
+"""Formats of other frameworks that a run is exported to."""

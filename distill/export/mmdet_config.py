@@ -24,7 +24,7 @@ from distill.tasks.instances import FineTuningModule
 _MODEL_KEYS = {"student", "head", "optim", "max_detections"}  # the last is evaluation's, and MMDetection's is 100
 _DATA_KEYS = {
     "root", "train_images", "train_annotations", "val_images", "val_annotations", "test_images", "test_annotations",
-    "val_fraction", "val_seed", "train_limit", "filter_empty", "classes", "on_error",  # which images and objects
+    "split", "val_fraction", "val_seed", "train_limit", "filter_empty", "classes", "on_error",  # which images, objects
     "image_size", "batch_size", "num_workers", "scale_jitter", "flip", "seed", "bands",
 }  # fmt: skip
 _TRAINER_KEYS = {

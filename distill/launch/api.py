@@ -2,30 +2,25 @@
 
 import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from os import PathLike
-from pathlib import Path
-from tempfile import TemporaryDirectory
+from collections.abc import Mapping, Sequence
+from os import PathLike, fspath
 from typing import Any
 
-import yaml  # type: ignore[import-untyped]
-
 from distill.errors import UserError
-from distill.files import write_text
 from distill.launch.fit import Fitted, fit_one
 from distill.launch.parse import ParsedRecipe
 from distill.launch.process import contained
 from distill.launch.score import Scores, score_one
 from distill.launch.seeds import fit_seeds, score_seeds
 from distill.recipe.check import GROUPS, check
-from distill.recipe.command_line import split
+from distill.recipe.command_line import merged, overridden
 from distill.runs.folder import RunFolder
 from distill.runs.moved import moved_paths, words_for
 
 logger = logging.getLogger(__name__)
 
-RecipeLike = str | PathLike[str] | Mapping[str, Any]
+_One = str | PathLike[str] | Mapping[str, Any]
+RecipeLike = _One | Sequence[_One]
 
 
 def fit(recipe: RecipeLike, **overrides: Any) -> RunFolder:
@@ -37,25 +32,27 @@ def fit(recipe: RecipeLike, **overrides: Any) -> RunFolder:
 
     Args:
         recipe: A recipe file, the name of a recipe that comes with the package, a run folder, or the content of a
-            recipe as nested mappings, which needs `run.dir`.
+            recipe as nested mappings, which needs `run.dir`. Of several in a list, such as a method, a data set and a
+            size, later ones go over earlier ones.
         **overrides: Keys of the recipe with dots, as on the command line, or whole groups:
             `distill.fit("rs4d_small", **{"trainer.max_steps": 10, "data.root": "images"})` and
             `distill.fit("rs4d_small", trainer={"max_steps": 10}, data={"root": "images"})` are the same. Of a group,
-            only the keys that are given change. `ckpt_path="last"` goes on with an interrupted run.
+            only the keys that are given change. `ckpt_path="last"` resumes an interrupted run.
 
     Returns:
         The run folder: `run.student` is the exported student, `run.read_summary()` has facts and last metrics.
 
     Raises:
         UserError: Bad input, in one line: what was given, what is allowed, and how to fix it.
-        Stopped: The user stopped the run; the message says how it goes on.
+        Stopped: The user stopped the run; the message says how to resume it.
 
     Example:
         >>> run = distill.fit("recipes/rs4d_small.yaml", data={"root": "images"}, run={"dir": "runs/mine"})
         >>> distill.validate(run)["val/l1_ratio"]
+        >>> distill.fit(["finetune/mask_rcnn", "data/nwpu"], **{"model.student": run.student})
     """
-    with python_recipe("fit", recipe, overrides) as parsed:
-        start_fit(parsed)
+    parsed = python_recipe("fit", recipe, overrides)
+    start_fit(parsed)
     return parsed.folder
 
 
@@ -74,8 +71,7 @@ def validate(run: RecipeLike, **overrides: Any) -> Scores:
         UserError: See `fit`; also a run without a checkpoint.
         Stopped: The user stopped it.
     """
-    with python_recipe("validate", run, overrides) as parsed:
-        return start_scoring(parsed)
+    return start_scoring(python_recipe("validate", run, overrides))
 
 
 def test(run: RecipeLike, **overrides: Any) -> Scores:
@@ -92,8 +88,7 @@ def test(run: RecipeLike, **overrides: Any) -> Scores:
         UserError: See `validate`; also a distillation, which has no test images.
         Stopped: The user stopped it.
     """
-    with python_recipe("test", run, overrides) as parsed:
-        return start_scoring(parsed)
+    return start_scoring(python_recipe("test", run, overrides))
 
 
 def start_fit(recipe: ParsedRecipe) -> list[Fitted]:
@@ -124,8 +119,7 @@ def start_scoring(recipe: ParsedRecipe) -> Scores:
         return score_one(recipe) if recipe.settings.seeds is None else score_seeds(recipe)
 
 
-@contextmanager
-def python_recipe(stage: str, recipe: RecipeLike, overrides: Mapping[str, Any]) -> Iterator[ParsedRecipe]:
+def python_recipe(stage: str, recipe: RecipeLike, overrides: Mapping[str, Any]) -> ParsedRecipe:
     """The recipe that a caller in Python gave, checked and parsed.
 
     Args:
@@ -136,23 +130,16 @@ def python_recipe(stage: str, recipe: RecipeLike, overrides: Mapping[str, Any]) 
     Raises:
         UserError: A key, a class or a value that cannot be.
     """
-    words = as_words(overrides)
-    with TemporaryDirectory() as folder:
-        if isinstance(recipe, Mapping):
-            source = Path(folder) / "recipe given in Python.yaml"
-            if not (recipe.get("run") or {}).get("dir") and not any(w.startswith("--run.dir=") for w in words):
-                raise UserError("a recipe that is given as a mapping has no name for its folder; set run.dir")
-            write_text(source, yaml.safe_dump(json.loads(json.dumps(recipe, default=str)), sort_keys=False))
-        else:
-            source = Path(recipe)
-        with contained():
-            found, rest = split([str(source), *words])
-            assert found is not None
-            for note in found.notes:
-                logger.warning("%s", note)
-            check(stage, found, [*words_for(moved_paths(found.path)), *rest])
-            parsed = ParsedRecipe(stage, found, rest)
-        yield parsed
+    each: Sequence[_One] = [recipe] if isinstance(recipe, str | PathLike | Mapping) else recipe
+    given = [_plain(one) if isinstance(one, Mapping) else fspath(one) for one in each]
+    with contained():
+        found, words = overridden(given, as_words(overrides))
+        for note in found.notes:
+            logger.warning("%s", note)
+        check(stage, found, [*words_for(moved_paths(found.path)), *words])
+        if not any(isinstance(one, str) for one in given) and not (merged(found, words).get("run") or {}).get("dir"):
+            raise UserError("a recipe that is given as a mapping has no name for its folder; set run.dir")
+        return ParsedRecipe(stage, found, words)
 
 
 def as_words(overrides: Mapping[str, Any]) -> list[str]:
@@ -166,6 +153,12 @@ def as_words(overrides: Mapping[str, Any]) -> list[str]:
         else:
             words.append(f"--{key}={_text(value)}")
     return words
+
+
+def _plain(content: Mapping[str, Any]) -> dict[str, Any]:
+    """A recipe of what YAML has: paths as texts, tuples as lists."""
+    plain: dict[str, Any] = json.loads(json.dumps(content, default=str))
+    return plain
 
 
 def _text(value: Any) -> str:

@@ -55,7 +55,7 @@ def compare(folder: Path, seed: int) -> list[comparison.Row]:
 
     console.rule("distill fit recipes/demo/teacher.yaml")
     api.fit("demo/teacher", **settings("teacher"), **_labelled(data, "teacher"))
-    for name in (_TABLE, *PICTURES):  # of an earlier demo, whose teacher is gone by now
+    for name in (_TABLE, *PICTURES):  # of an earlier demo, whose teacher has been replaced
         (folder / name).unlink(missing_ok=True)
     console.rule("distill fit recipes/demo/distill.yaml")
     sources = {"data.root": data / "unlabelled" / "images", "model.teacher.checkpoint": runs["teacher"].student}
@@ -103,7 +103,7 @@ def next_commands(folder: Path) -> list[tuple[str, str]]:
     distilled = RunFolder(folder / "distilled")
     teacher = quoted(RunFolder(folder / "teacher").student)
     sam = "--model.teacher.checkpoint sam_vit_b_01ec64.pth"
-    recipe = "rs4d_small" if torch.cuda.is_available() else "rs4d_tiny_cpu"
+    recipe = "rs4d_small" if torch.cuda.is_available() else "rs4d_small size/cpu_rs4d"
     longer = f"--run.dir {quoted(folder / 'longer')} --trainer.max_steps 1600"
     return [
         ("Next, score the distilled student again", f"distill test {quoted(distilled.path)}"),
@@ -115,7 +115,7 @@ def next_commands(folder: Path) -> list[tuple[str, str]]:
         ),
         (
             "Distil SAM, whose weights the README of segment-anything offers",
-            f"distill fit recipes/{recipe}.yaml --data.root YOUR_IMAGES {sam}",
+            f"distill fit {recipe} --data.root YOUR_IMAGES {sam}",
         ),
     ]
 

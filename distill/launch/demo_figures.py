@@ -38,7 +38,7 @@ def draw(folder: Path, test: Path, runs: Mapping[str, RunFolder]) -> None:
     with torch.no_grad():
         weights = runs["teacher"].student
         name = load_student(weights).init_args["name"]  # type: ignore[index]
-        # By name, because `distill` knows contracts, not components.
+        # By name, because `distill` does not depend on components.
         teacher = resolve_name("teachers.ViT")(name, checkpoint=str(weights))
         student = load_student(runs["distill"].student)
         mean, std = (torch.tensor(v).view(3, 1, 1) for v in (student.mean, student.std))

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint, Timer
+from pytorch_lightning.callbacks import LearningRateMonitor, Timer
 
 from distill.errors import UserError
 from distill.launch.checkpoints import StoredState, stored_state
@@ -18,6 +18,7 @@ from distill.launch.trainer import build_trainer, recipe_callbacks, require_devi
 from distill.phases import phase
 from distill.report.card import write_card
 from distill.runs.announcement import announce
+from distill.runs.best_checkpoint import BestCheckpoint
 from distill.runs.data_wait import DataWait
 from distill.runs.displays import progress_display
 from distill.runs.finish import FinishRun
@@ -51,7 +52,7 @@ class Fitted:
 
 
 def fit_one(recipe: ParsedRecipe) -> Fitted | None:
-    """Fits the run that a recipe for "fit" describes, or goes on with it.
+    """Fits the run that a recipe for "fit" describes, or resumes it.
 
     Returns:
         The run; None in a process that is not the one that reports.
@@ -106,12 +107,12 @@ def _callbacks(
     def open_loggers(trainer: pl.Trainer) -> None:
         if logger is not None:
             known = facts | settings_of_interest(recipe) | {"lr": trainer.optimizers[0].defaults["lr"]}
-            logger.open(build_loggers(folder, recipe.settings.experiment, built.task.kind, known, keep))
+            logger.write_to(build_loggers(folder, recipe.settings.experiment, built.task.kind, known, keep))
 
     last = LastCheckpoint(folder, recipe.settings.checkpoint_every)
     first_step = FirstStep(folder, recipe.text(), resumed, last.save, open_loggers)
-    callbacks = [FinishRun(folder, facts, last.save, first_step.open), *recipe_callbacks(built.trainer)]
-    callbacks.append(first_step)  # before the wait for data is measured, of which opening the folder is no part
+    callbacks = [FinishRun(folder, facts, last.save, first_step.open_folder), *recipe_callbacks(built.trainer)]
+    callbacks.append(first_step)  # before the wait for data is measured, which must not count opening the folder
     callbacks += [wait, progress_display(wait, lambda: smaller_run(recipe.recipe.path, recipe.config.as_dict()))]
     if built.trainer.get("max_time") is not None:
         callbacks.append(Timer(built.trainer["max_time"]))  # else Lightning appends it
@@ -119,9 +120,7 @@ def _callbacks(
     if logger is not None:
         callbacks.append(LearningRateMonitor(logging_interval="step"))
     monitor, mode = built.task.monitor
-    best = ModelCheckpoint(
-        folder.checkpoints, folder.best.stem, monitor=monitor, mode=mode, enable_version_counter=False
-    )
+    best = BestCheckpoint(folder, monitor, mode, resumed)
     return [*callbacks, best, last]  # last.ckpt holds the state of `best`
 
 

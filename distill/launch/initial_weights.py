@@ -17,7 +17,7 @@ def without_initial_weights(config: Namespace) -> Namespace:
         config: The parsed group.
 
     Returns:
-        A copy that names no file of initial weights, because those may be gone by now.
+        A copy that names no file of initial weights, because those may have been deleted.
     """
     copy = config.clone()
     for name, value in vars(copy.get("init_args", Namespace())).items():
@@ -27,7 +27,7 @@ def without_initial_weights(config: Namespace) -> Namespace:
 
 
 def require_teacher(config: Namespace, purpose: str) -> None:
-    """Refuses to build a teacher whose file is gone, in the words of what it is needed for.
+    """Refuses to build a teacher whose file does not exist.
 
     Args:
         config: The parsed `model` group.

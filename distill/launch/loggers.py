@@ -16,7 +16,7 @@ def build_loggers(folder: RunFolder, experiment: str, kind: str, facts: Mapping[
 
     Args:
         folder: The run folder.
-        experiment: Group of the run, so that W&B compares students side by side.
+        experiment: Group of the run, so that W&B compares its runs.
         kind: "distil" or "fine-tune".
         facts: Components, settings and costs, for W&B's config and summary.
         keep: See `RunCSVLogger`.

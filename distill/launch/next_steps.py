@@ -40,9 +40,9 @@ def next_command(folder: RunFolder, kind: str, student: StudentBase, image_size:
     """
     if kind == "fine-tune":
         return f"distill test {shlex.quote(str(folder))}"
-    recipe = "nwpu_mask_rcnn" if torch.cuda.is_available() else "nwpu_mask_rcnn_cpu"
+    size = "" if torch.cuda.is_available() else " size/cpu"
     weights = shlex.quote(str(folder.student))
     if not student.is_project_student:  # whose arguments the file does not hold
         weights = f"{student.class_path} --model.student.checkpoint {weights}"
     data = f"--data.root YOUR_DATA --data.image_size {image_size}"
-    return f"distill fit recipes/finetune/{recipe}.yaml {data} --model.student {weights}"
+    return f"distill fit finetune/mask_rcnn data/nwpu{size} {data} --model.student {weights}"

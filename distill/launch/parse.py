@@ -78,14 +78,13 @@ class ParsedRecipe:
 
     @classmethod
     def read(cls, stage: str, words: Sequence[str]) -> Self:
-        """Finds, composes and parses what the words behind `distill fit` say: recipes, then pairs `--key value`.
+        """Finds, composes and parses the arguments of `distill fit`: recipes, then pairs `--key value`.
 
         Raises:
-            UserError: No recipe is named, or see the class.
+            UserError: See the class.
         """
         recipe, overrides = split(words)
-        if recipe is None:
-            raise UserError(f"`distill {stage}` needs a recipe; `distill recipes` lists those of the package")
+        assert recipe is not None, "the first word names a recipe"
         return cls(stage, recipe, overrides)
 
     def _folder(self) -> RunFolder:
@@ -144,7 +143,7 @@ class ParsedRecipe:
 
     @contextmanager
     def explained(self) -> Iterator[None]:
-        """Turns what the parser and the components say of bad input into one line each."""
+        """Turns errors of the parser and of components into one line each."""
         try:
             yield
         except UserError as error:

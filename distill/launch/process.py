@@ -1,4 +1,4 @@
-"""A run leaves the process that it is started from as it found it, and ends it in no other way than by an exception."""
+"""A run restores the state of the process that it was started from, and ends it only by an exception."""
 
 import os
 import signal
@@ -19,9 +19,9 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)  # whose handlers the trainer changes
 
 @contextmanager
 def contained() -> Iterator[None]:
-    """Inside, a run may change what it needs to.
+    """Restores what a run inside changes.
 
-    Random generators stay as the run left them; environment, signal handlers and warning filters are restored.
+    Environment, signal handlers and warning filters are restored; random generators are not.
 
     Raises:
         Stopped: The user stopped the run.

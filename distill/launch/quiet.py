@@ -9,13 +9,13 @@ from contextlib import contextmanager
 _MESSAGES = (
     # Of PyTorch Lightning.
     ".*does not have many workers.*",
-    "Total length of `list` across ranks is zero.*",  # said of a run that validates on nothing, which it announces
+    "Total length of `list` across ranks is zero.*",  # of a run without validation, which it announces
     ".*treespec, LeafSpec.*",
     "Experiment logs directory .* exists",
     "Checkpoint directory .* exists and is not empty.*",
     ".*callbacks used to create the checkpoint.*",
-    ".*overrides the configure_model callback.*",  # said of EMA, whose models are not sharded here
-    ".*WeightAveraging callback, but loading a checkpoint outside.*",  # said of EMA, whose averages are what is loaded
+    ".*overrides the configure_model callback.*",  # of EMA, whose models are not sharded here
+    ".*WeightAveraging callback, but loading a checkpoint outside.*",  # of EMA, whose averages are loaded
     "The number of training batches .* is smaller than the logging interval",  # steps are counted on over epochs
     # Of PyTorch: a loss scaler leaves out first steps.
     r"Detected call of `lr_scheduler.step\(\)` before `optimizer.step\(\)`",

@@ -1,4 +1,4 @@
-"""The data of a recipe, without the rest of it."""
+"""Builds only the data module of a recipe."""
 
 from pathlib import Path
 from typing import Any

@@ -37,7 +37,7 @@ def score_one(recipe: ParsedRecipe) -> Scores:
             raise UserError(f"a distillation run has no {recipe.stage} split; use `distill validate`")
         state = stored_state(recipe.folder, recipe.config.ckpt_path or "last", str(recipe.recipe))
         for argument in recipe.task_class.training_only:
-            recipe.config.model.init_args[argument] = None  # a teacher's file may be gone by now
+            recipe.config.model.init_args[argument] = None  # a teacher's file may have been deleted
         require_teacher(recipe.config.model, "scoring a distillation")
         require_device(recipe.config.trainer)
         built = recipe.build(weights_stored=True)

@@ -19,7 +19,7 @@ from distill.runs.replacement import recover
 
 
 def fit_seeds(recipe: ParsedRecipe) -> list[Fitted]:
-    """Fits a run for every seed and scores it; starting again goes on where it stopped.
+    """Fits a run for every seed and scores it; starting again resumes where it stopped.
 
     A finished seed is only scored, an interrupted one is resumed.
 

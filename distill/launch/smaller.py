@@ -1,4 +1,4 @@
-"""Which combination of recipes does on a CPU what a long run does on a GPU."""
+"""Which combination of recipes for a CPU is nearest to a long run."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -12,14 +12,12 @@ from torch import nn
 
 from distill.contracts import StudentBase
 from distill.errors import UserError
+from distill.launch.checkpoints import checkpoint_file
 from distill.launch.initial_weights import without_initial_weights
 from distill.plain_student import as_student
 from distill.recipe.errors import hidden_user_error
-from distill.runs.checkpoint_io import last_checkpoint
 from distill.runs.folder import RunFolder
 from distill.weights import load_matching, read_state_dict, read_training_checkpoint
-
-NAMED = ("best", "last")  # checkpoints that need no path
 
 
 class StoredRun:
@@ -79,12 +77,9 @@ class StoredRun:
         Raises:
             UserError: There is no such file.
         """
-        folder = self.folder.checkpoints
-        path = folder / f"{given}.ckpt" if given in NAMED else Path(given)
-        if given == "last":
-            path = last_checkpoint(folder) or path
+        path = checkpoint_file(self.folder, given)
         if not path.is_file():
-            there = ", ".join(sorted(file.stem for file in folder.glob("[!.]*.ckpt")))
+            there = ", ".join(sorted(file.stem for file in self.folder.checkpoints.glob("[!.]*.ckpt")))
             way_out = f"there are {there}" if there else "the run has written none: run `distill fit` again"
             raise UserError(f"there is no checkpoint {path}; {way_out}")
         return path

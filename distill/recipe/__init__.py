@@ -1,1 +1,1 @@
-"""From the words of a user to a recipe that can be run: found, composed, checked."""
+"""From command-line arguments to a recipe that can be run: found, composed, checked."""

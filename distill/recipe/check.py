@@ -1,6 +1,6 @@
 """Checks the names and types in a recipe and its overrides from the sources of our classes, in a tenth of a second.
 
-Parsing in earnest imports PyTorch, Lightning and MMDetection first. What is not ours, or not certain, is left to it.
+Real parsing first imports PyTorch, Lightning and MMDetection. It checks other classes and unclear cases.
 """
 
 from collections.abc import Mapping, Sequence
@@ -192,7 +192,7 @@ def _fits(value: Any, kind: Type) -> bool:
         case "bool":
             return isinstance(value, bool) or str(value).lower() in ("true", "false")
         case "str":
-            return value is not None and not isinstance(value, list)  # `a: b` is text to the parser where text goes
+            return value is not None and not isinstance(value, list)  # such as `a: b`, text to the parser
         case "list" | "tuple":
             return isinstance(value, list)
         case "dict":
@@ -206,7 +206,7 @@ def _fits(value: Any, kind: Type) -> bool:
 
 
 def _is_number(value: Any, whole: bool = False) -> bool:
-    """Whether it is one in the parser's eyes, to which 1e-3 is a number and to YAML is text."""
+    """Whether the parser takes it for a number, such as 1e-3, which is text in YAML."""
     if isinstance(value, float):
         return not whole or value.is_integer()
     if not isinstance(value, str):

@@ -1,4 +1,4 @@
-"""Combinations of recipes and overrides that have a name: one word for a published or measured run.
+"""Combinations of recipes and overrides that have a name, for published and measured runs.
 
 `distill fit finetune/nwpu_mask_rcnn` does what `distill fit finetune/mask_rcnn data/nwpu` does, and writes to
 `runs/nwpu_mask_rcnn`. Earlier versions had a file for each, whose path (`recipes/finetune/nwpu_mask_rcnn.yaml`) stays

@@ -1,7 +1,7 @@
-"""The words behind `distill fit`: recipes, then pairs of key and value."""
+"""The arguments of `distill fit`: recipes, then pairs of key and value."""
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ _OPTIONS = ("config", "print_config", "help", "h")
 
 
 def split(words: Sequence[str]) -> tuple[Recipe | None, list[str]]:
-    """The recipe that the words behind a verb name, first or as `--config`, and the other words, ready to be parsed.
+    """The recipe that the arguments of a verb name, first or as `--config`, and the other words, ready to be parsed.
 
     Raises:
         UserError: There is no such recipe, or a word is in no pair of key and value.
@@ -29,11 +29,22 @@ def split(words: Sequence[str]) -> tuple[Recipe | None, list[str]]:
             given = [value or rest[place + 1]]
             del rest[place : place + (1 if value else 2)]
             break
-    if not given:
-        return None, rest
+    return overridden(given, rest) if given else (None, rest)
+
+
+def overridden(given: Sequence[str | Mapping[str, Any]], words: Sequence[str]) -> tuple[Recipe, list[str]]:
+    """Recipes as one, and the words that override it, ready to be parsed.
+
+    Args:
+        given: See `distill.recipe.compose.compose`.
+        words: Pairs of key and value.
+
+    Raises:
+        UserError: See `split`.
+    """
     recipe = compose(given)
     notes: list[str] = []
-    rest = list(_in_current_names(recipe, expand(rest), notes))
+    rest = list(_in_current_names(recipe, expand(words), notes))
     return replace(recipe, notes=(*recipe.notes, *notes)), rest
 
 
@@ -65,14 +76,8 @@ def _in_current_names(recipe: Recipe, words: Sequence[str], notes: list[str]) ->
         merge(tree, new, [])
         if len(notes) == before:
             yield from written
-        elif key == "config":
-            yield f"--config={on_one_line(new)}"
         else:
-            names = []
-            for _ in key.split("."):
-                ((name, new),) = new.items()
-                names.append(name)
-            yield f"--{'.'.join(names)}={on_one_line(new)}"
+            yield f"--config={on_one_line(new)}"
 
 
 def _pairs(words: Sequence[str]) -> Iterator[tuple[list[str], str, str]]:
@@ -93,7 +98,7 @@ def _pairs(words: Sequence[str]) -> Iterator[tuple[list[str], str, str]]:
         elif name in _OPTIONS or key.endswith("+"):
             yield written, "", ""
         else:
-            raise UserError(f"--{key} has no value; give one behind it")
+            raise UserError(f"--{key} has no value; give one after it")
 
 
 def _config(value: str) -> dict[str, Any] | None:

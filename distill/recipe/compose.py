@@ -18,18 +18,20 @@ from distill.recipe.find import RUN_RECIPE, find
 from distill.recipe.renamed import COMPONENT, current
 from distill.recipe.signatures import parameters
 
+_OWN = ("dir", "experiment")  # keys of `run` that belong to one run alone
+
 
 @dataclass(frozen=True)
 class Recipe:
     """What a run is started from.
 
     Attributes:
-        given: As somebody typed it: paths and names.
-        file: The file that it is; None of a composition.
-        path: The file; of a composition one that need not exist, after whose stem a run is called.
-        content: Everything that the recipe says, as nested mappings.
-        notes: Lines about names that the user may want to know.
-        words: What the parser reads it from.
+        given: As somebody typed it: paths and names; "MAPPING" of what was given as one in Python.
+        file: Its file; None for a composition.
+        path: The file; for a composition a path that need not exist. Its stem is the default name of the run.
+        content: The whole recipe, as nested mappings.
+        notes: Lines to print about renamed recipes and keys.
+        words: Arguments with which the parser reads it.
     """
 
     given: tuple[str, ...]
@@ -43,11 +45,11 @@ class Recipe:
         return shlex.join(self.given)
 
 
-def compose(given: Sequence[str]) -> Recipe:
+def compose(given: Sequence[str | Mapping[str, Any]]) -> Recipe:
     """Finds recipes and merges them, later over earlier.
 
     Args:
-        given: Paths of files or run folders, and names that come with the package.
+        given: Paths of files or run folders, names that come with the package, and contents of recipes.
 
     Raises:
         UserError: There is no such recipe, or it is no mapping.
@@ -57,11 +59,17 @@ def compose(given: Sequence[str]) -> Recipe:
     stems = []
     found: list[Path] = []
     for name in given:
+        if isinstance(name, Mapping):
+            merge(content, undotted(name), notes)
+            continue
         place = find(name)
         if isinstance(place, Path):
             found.append(place)
-            stems.append(place.parent.name if place.name == RUN_RECIPE else place.stem)
-            merge(content, read_raw(place), notes)
+            stems.append(place.resolve().parent.name if place.name == RUN_RECIPE else place.stem)
+            raw = read_raw(place)
+            if place.name == RUN_RECIPE and len(given) > 1 and isinstance(raw.get("run"), dict):
+                raw["run"] = {key: value for key, value in raw["run"].items() if key not in _OWN}  # a run of its own
+            merge(content, raw, notes)
             continue
         notes.append(f"{place} is short for: {command(place)}")
         stems.append(place.rpartition("/")[2])
@@ -72,7 +80,8 @@ def compose(given: Sequence[str]) -> Recipe:
     path = file or Path(f"{'_'.join(stems)}.yaml")
     as_it_is = file is not None and not notes
     words = ("--config", str(file)) if as_it_is else (f"--config={on_one_line(content)}",)
-    return Recipe(tuple(given), file, path, content, tuple(notes), words)
+    typed = tuple(name if isinstance(name, str) else "MAPPING" for name in given)
+    return Recipe(typed, file, path, content, tuple(notes), words)
 
 
 def read_recipe(path: Path) -> dict[str, Any]:

@@ -69,7 +69,7 @@ def _built(error: BaseException | None) -> list[str]:
 
 
 def explain(message: str) -> UserError:
-    """The user's error behind the text of a jsonargparse failure."""
+    """The user's error that the text of a jsonargparse failure contains."""
     lines = message.splitlines()
     prefix: list[str] = []
     owner: Any = None
@@ -146,9 +146,11 @@ def _unknown_option(prefix: list[str], owner: Any, found: re.Match[str]) -> User
 
 
 def _names(owner: Any) -> list[str]:
-    """Names that a recipe may give to a class: where it hands on **kwargs, those of its bases that it does not fix."""
-    made, supplied = (owner.func, {len(owner.args)}) if isinstance(owner, partial) else (owner, None)
-    return list(ArgumentParser().add_class_arguments(made, skip=supplied, fail_untyped=False))
+    """Names that a recipe may give to a class or function: where a class hands on **kwargs, those of its bases, too."""
+    made, supplied = (owner.func, len(owner.args)) if isinstance(owner, partial) else (owner, 0)
+    parser = ArgumentParser()
+    add = parser.add_class_arguments if inspect.isclass(made) else parser.add_function_arguments
+    return list(add(made, skip={supplied}, fail_untyped=False))
 
 
 def _fields(owner: Any, parameter: str) -> list[str]:
@@ -163,7 +165,7 @@ def _fields(owner: Any, parameter: str) -> list[str]:
 def _annotation(owner: Any, parameter: str) -> Any:
     """The type of a constructor parameter, which a base may declare where the class hands on **kwargs."""
     made: Any = owner.func if isinstance(owner, partial) else owner
-    for base in inspect.getmro(made) if made else ():
+    for base in inspect.getmro(made) if inspect.isclass(made) else filter(None, [made]):
         if found := inspect.signature(base).parameters.get(parameter):
             return found.annotation
     return None

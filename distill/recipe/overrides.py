@@ -1,4 +1,4 @@
-"""Overrides on the command line that the parser would misread, or that say in short what it wants at length."""
+"""Rewrites overrides on the command line that the parser would misread, or that are short forms."""
 
 import json
 import re

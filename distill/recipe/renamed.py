@@ -1,4 +1,4 @@
-"""Keys of recipes under the names of earlier versions: files, stored runs and overrides that say them stay readable."""
+"""Names of recipe keys in earlier versions: files, stored runs and overrides that use them stay readable."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""What a recipe may say of a class, read from its source: keys, types, defaults and descriptions.
+"""What a recipe may set in a class, read from its source: keys, types, defaults and descriptions.
 
 Nothing is imported, because importing PyTorch and Lightning takes seconds: a misspelt key and `--help` answer at once.
 What cannot be read for certain is left to the parser, which imports everything.

@@ -1,1 +1,1 @@
-"""What a run leaves behind: run folder, card, tables, figures, dashboards."""
+"""Reports of a run: card, tables, figures, dashboards."""

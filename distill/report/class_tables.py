@@ -1,4 +1,4 @@
-"""How scores of classes are shown, whatever the task: a table in a file, and which class is taken for which.
+"""How scores of classes are shown, whatever the task: a table in a file, and a confusion matrix.
 
 Axes: K rows, L columns.
 """

@@ -1,4 +1,4 @@
-"""One table over run folders: what was gained, and what it costs."""
+"""A table that compares run folders: scores and costs."""
 
 import math
 from collections.abc import Mapping

@@ -27,7 +27,7 @@ def predictions_figure(
     """Ground truth and each model's best predictions, one scene a row.
 
     Of each model as many instances are drawn as there are objects, highest score first: a score threshold would favour
-    the model that is surer of itself.
+    the model with higher scores.
 
     Args:
         images: Folder of the images.
@@ -84,7 +84,7 @@ def pca_colours(reference: Tensor, others: Sequence[Tensor]) -> list[Tensor]:
         same = maps.shape[1] == reference.shape[1]
         own_centre, own_basis = (centre, basis) if same else basis_of(maps)
         values = flat(maps).sub(own_centre) @ own_basis
-        # Each model's own range: a student of standardised targets speaks at another scale than its teacher.
+        # Each model's own range: the maps of a student of standardised targets have another scale than its teacher's.
         low, high = values.quantile(0.02, dim=0), values.quantile(0.98, dim=0)
         scaled = (values - low) / (high - low)
         colours.append(scaled.clamp(0, 1).view(maps.shape[0], *maps.shape[-2:], 3))

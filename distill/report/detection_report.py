@@ -1,4 +1,4 @@
-"""What `distill test` leaves beside its averages: scores by class and size, precision over recall, and confusions.
+"""What `distill test` writes beside its averages: scores by class and size, precision over recall, and confusions.
 
 Axes: K classes; row or column K of a confusion matrix is the background.
 """

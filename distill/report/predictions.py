@@ -29,7 +29,7 @@ def instances_figure(dataset: Any, evaluator: CocoEvaluator) -> Figure:
     """Ground truth and predictions of images that were scored; those come first that show a class not yet shown.
 
     Of the predictions as many are drawn as there are objects, highest score first: a score threshold would leave
-    nothing of a model that is not sure of itself yet.
+    nothing of a model whose scores are still low.
 
     Args:
         dataset: A `distill.data.views.instances.InstanceViews` of whole images.

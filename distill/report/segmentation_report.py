@@ -1,4 +1,4 @@
-"""What `distill test` leaves of a segmentation beside its averages: scores by class, and which is taken for which.
+"""What `distill test` writes for a segmentation beside its averages: scores by class, and the confusion matrix.
 
 Axes: K classes in label order; rows of the matrix are true classes, columns predicted ones.
 """

@@ -88,7 +88,7 @@ def _stored(folder: RunFolder) -> dict[str, Any]:
 def _open(folder: RunFolder, identity: dict[str, Any]) -> Any:
     """The W&B run of the folder: online where there is a key, else in files for `wandb sync`.
 
-    A dashboard never ends a run: what fails is said in a line.
+    A dashboard never ends a run: a failure is one warning.
     """
     global _unusable
     write_json(folder.wandb_identity, identity)

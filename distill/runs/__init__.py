@@ -1,1 +1,1 @@
-"""A run while it goes on, and the folder that it leaves."""
+"""A run while it trains, and its folder."""

@@ -1,4 +1,4 @@
-"""What a fit is about to do, in one line, and which of its settings have no effect in a run of its length."""
+"""Prints the size of a fit in one line, and warns of settings that have no effect in a run of its length."""
 
 import logging
 
@@ -12,7 +12,7 @@ logger = logging.getLogger(__name__)
 
 
 def announce(trainer: pl.Trainer, data: pl.LightningDataModule) -> None:
-    """Says how much data and how many steps there are; warns of intervals that are longer than the run.
+    """Prints how much data and how many steps there are; warns of intervals that are longer than the run.
 
     Args:
         trainer: Not fitting yet; knows the data module.
@@ -38,7 +38,7 @@ def announce(trainer: pl.Trainer, data: pl.LightningDataModule) -> None:
 
 
 def warn_of_intervals(trainer: pl.Trainer, steps: int) -> None:
-    """Warns where the run ends before an interval of it does."""
+    """Warns of intervals that are longer than the run."""
     batches = steps * trainer.accumulate_grad_batches
     every = trainer.val_check_interval
     if trainer.check_val_every_n_epoch is None and isinstance(every, int) and every > batches:

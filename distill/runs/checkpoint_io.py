@@ -1,4 +1,4 @@
-"""How training checkpoints reach the disk: whole or not at all, with an earlier one kept beside `last.ckpt`."""
+"""Atomic writing of training checkpoints, with an earlier one kept beside `last.ckpt`."""
 
 import logging
 import zipfile
@@ -40,7 +40,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                     torch.save(checkpoint, file)
             except RuntimeError as error:  # of its writer, which cannot end the file after a failure
                 raise (error.__context__ if isinstance(error.__context__, OSError) else error) from None
-            # The same step once more, after its validation, does not push out an earlier one.
+            # The same step written again, after its validation, does not replace an earlier one.
             if path.name == RunFolder.LAST and path.is_file() and self._steps.get(path) != step:
                 _keep(path)
 
@@ -51,7 +51,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 def _keep(path: Path) -> None:
-    """Gives `last.ckpt` its second name, under which it stays when the first one moves on."""
+    """Links `last.ckpt` as `previous.ckpt`, which stays when `last.ckpt` is replaced."""
     previous = path.with_name(RunFolder.PREVIOUS)
     previous.unlink(missing_ok=True)
     try:
@@ -61,7 +61,7 @@ def _keep(path: Path) -> None:
 
 
 def last_checkpoint(folder: Path) -> Path | None:
-    """`last.ckpt` of a folder of checkpoints; where it is damaged or missing, `previous.ckpt`, which is said.
+    """`last.ckpt` of a folder of checkpoints; if it is damaged or missing, `previous.ckpt`, with a warning.
 
     Returns:
         The path, or None where there is neither.
@@ -78,7 +78,7 @@ def last_checkpoint(folder: Path) -> Path | None:
         if not previous.is_file():
             raise
         require_whole(previous)
-        logger.warning("%s: going back to %s, step %d", error, previous.name, read_training_step(previous))
+        logger.warning("%s; using %s of step %d instead", error, previous.name, read_training_step(previous))
         return previous
     return last
 

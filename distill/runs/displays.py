@@ -92,7 +92,7 @@ class PlainProgress(RunProgress):
         self._first_scoring = True
 
     def show_start(self, trainer: pl.Trainer) -> None:
-        """Says that training begins."""
+        """Prints that training begins."""
         after = f" after step {self.step}" if self.step else ""
         self._say(f"training: {counted(self.total - self.step, 'step')}{after}")
 

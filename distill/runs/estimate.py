@@ -1,4 +1,4 @@
-"""What a run will take, said after its first steps: time, memory, and where it is long, a smaller run."""
+"""Estimates after the first steps of a run: time, memory, and for a long run, a smaller one."""
 
 import math
 import sys
@@ -17,7 +17,7 @@ _LONG_STEP_ON_CPU = 10
 
 @dataclass(frozen=True)
 class Estimate:
-    """What the first steps say of the whole run; times in seconds."""
+    """Estimates for the whole run from its first steps; times in seconds."""
 
     step: float
     images: int  # a step

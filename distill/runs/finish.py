@@ -1,4 +1,4 @@
-"""What a finished fit leaves beside its checkpoints: the exported student and the summary."""
+"""What a finished fit writes beside its checkpoints: the exported student and the summary."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -46,7 +46,7 @@ class FinishRun(pl.Callback):
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Stores the last metrics, which a run that is cut off after its last step still has to report."""
+        """Stores the last metrics, which a run that is interrupted after its last step still reports."""
         checkpoint["metrics"] = self._metrics | _metrics(trainer)
 
     def on_load_checkpoint(

@@ -1,4 +1,4 @@
-"""What a fit changes in its folder, it changes when its first step has been taken.
+"""A fit changes its folder only after its first step.
 
 Whatever fails before, such as data that cannot be read or too little memory, leaves an earlier run as it was.
 """
@@ -20,7 +20,7 @@ class FirstStep(pl.Callback):
     A fresh run takes the place of an earlier one, and has its first checkpoint from the start, so that a process killed
     at any time leaves one of the two. A resumed run removes scores, which are those of other weights from now on.
 
-    Must stand behind callbacks that have a state and before those that write checkpoints.
+    Must come after callbacks that have a state and before those that write checkpoints.
 
     Args:
         folder: The run folder.
@@ -59,10 +59,10 @@ class FirstStep(pl.Callback):
             return
         if self._replaces:
             self.save(trainer, staged(self.folder))
-        self.open(trainer)
+        self.open_folder(trainer)
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Leaves nothing behind, and says so where the user stopped the run."""
+        """Removes what was written; if the user stopped the run, the message says so."""
         if self._opened or not trainer.is_global_zero:
             return
         discard_staged(self.folder)
@@ -73,7 +73,7 @@ class FirstStep(pl.Callback):
             left = "nothing was written" if empty else f"{self.folder} is as it was"
             exception.args = (f"stopped before the first step; {left}",)
 
-    def open(self, trainer: pl.Trainer) -> None:
+    def open_folder(self, trainer: pl.Trainer) -> None:
         """Opens the folder, where that has not been done."""
         if self._opened:
             return
@@ -86,4 +86,4 @@ class FirstStep(pl.Callback):
         self.open_loggers(trainer)
 
     def _write(self) -> None:
-        self.folder.open(self.recipe, environment())
+        self.folder.begin(self.recipe, environment())

@@ -23,7 +23,7 @@ STAGES = ("validate", "test")
 class RunState(Enum):
     """How far the run of a folder has come."""
 
-    FRESH = "fresh"  # there is nothing to go on from
+    FRESH = "fresh"  # there is nothing to resume from
     INTERRUPTED = "interrupted"  # it can be resumed
     FINISHED = "finished"  # student.safetensors and summary.json are written
     SEVERAL_SEEDS = "several seeds"  # the folder holds a run folder for each seed
@@ -83,7 +83,7 @@ class RunFolder:
 
     @property
     def last(self) -> Path:
-        """The training state from which the run goes on."""
+        """The training state that the run resumes from."""
         return self.checkpoints / self.LAST
 
     @property
@@ -215,7 +215,7 @@ class RunFolder:
         """Versions and hardware; empty where the file is missing."""
         return _read(self.environment) if self.environment.is_file() else {}
 
-    def open(self, recipe: str, environment: Mapping[str, Any]) -> None:
+    def begin(self, recipe: str, environment: Mapping[str, Any]) -> None:
         """Writes what a run begins with.
 
         Args:

@@ -1,5 +1,6 @@
-"""checkpoints/last.ckpt, from which a run goes on as if it had never stopped. Nothing else writes it."""
+"""checkpoints/last.ckpt, from which a run resumes exactly. Only this callback writes it."""
 
+import shlex
 import signal
 import threading
 from pathlib import Path
@@ -18,11 +19,11 @@ class LastCheckpoint(Checkpoint):
     """Writes last.ckpt every so many optimizer steps, after every validation, and when the run is stopped or ends.
 
     Only where an optimizer step is complete, and after the validation of a step that has one: a run that went on from
-    before it would skip the validation, and take a worse model for its best. Must stand behind the callback that keeps
+    before it would skip the validation, and take a worse model for its best. Must come after the callback that keeps
     the best, whose state is in the file. At the end of training this is too late, since EMA has replaced the weights
     by then; `FinishRun`, which comes first, calls `save` there.
 
-    A run that is told to stop finishes its step; told again, it stops at once. Of several processes each would stop at
+    On the first signal a run finishes its step, on the second it stops at once. Of several processes each would stop at
     a step of its own, so those stop at once.
 
     Args:
@@ -53,7 +54,7 @@ class LastCheckpoint(Checkpoint):
             self._handlers = {number: signal.signal(number, self._stop) for number in _SIGNALS}
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *rest: Any) -> None:
-        """Writes it where it is time, and stops where that was asked for."""
+        """Writes it when due, and stops the run after a signal."""
         self._complete = trainer.global_step > self._step  # else gradients are being accumulated
         self._step = trainer.global_step
         loop = trainer.fit_loop
@@ -79,9 +80,8 @@ class LastCheckpoint(Checkpoint):
     def _write(self, trainer: pl.Trainer) -> None:
         self.save(trainer)
         if self._stopping:
-            raise Stopped(
-                f"stopped at step {trainer.global_step}; go on with: distill fit {self.folder.recipe} --ckpt_path last"
-            )
+            recipe = shlex.quote(str(self.folder.recipe))
+            raise Stopped(f"stopped at step {trainer.global_step}; go on with: distill fit {recipe} --ckpt_path last")
 
     def _stop(self, number: int, frame: object) -> None:
         self._stopping = True

@@ -1,4 +1,4 @@
-"""How the student of a run is loaded in Python, as cards and the command line say it."""
+"""Python code that loads the student of a run, for cards and the command line."""
 
 from distill.contracts import StudentBase
 from distill.runs.folder import RunFolder

@@ -38,7 +38,7 @@ class RunLogger(Logger):
         """The run folder."""
         return str(self._folder)
 
-    def open(self, writers: Sequence[Logger]) -> None:
+    def write_to(self, writers: Sequence[Logger]) -> None:
         """Hands on what was kept, and from now on whatever is logged.
 
         Args:
@@ -75,7 +75,7 @@ class RunCSVLogger(CSVLogger):
 
     Args:
         folder: The run folder.
-        keep_until: Step from which an interrupted run goes on; rows before it are kept. -1 starts afresh.
+        keep_until: Step from which an interrupted run resumes; rows before it are kept. -1 keeps none.
     """
 
     def __init__(self, folder: RunFolder, keep_until: int = -1) -> None:

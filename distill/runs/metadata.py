@@ -1,4 +1,4 @@
-"""What a run is made of and what its student costs, in the words that dashboards and cards compare by."""
+"""What a run is made of and what its student costs, as dashboards and cards compare it."""
 
 import platform
 from importlib.metadata import PackageNotFoundError, version

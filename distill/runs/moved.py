@@ -1,4 +1,4 @@
-"""Paths in the recipe of a run, for a command that is given in another folder than the run was."""
+"""Paths in the recipe of a run, for a command that is given in another folder."""
 
 import json
 import re
@@ -58,7 +58,7 @@ def moved_paths(recipe: Path) -> list[Moved]:
 
 
 def words_for(moved: list[Moved]) -> list[str]:
-    """What to put behind the recipe on the command line, so that these paths are found."""
+    """What to add after the recipe on the command line, so that these paths are found."""
     return [f"--config={json.dumps({one.key: str(one.path) for one in moved})}"] if moved else []
 
 

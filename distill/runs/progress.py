@@ -1,4 +1,4 @@
-"""What is known of a run while it goes on: its step, pace, scores, and the time it will take."""
+"""The progress of a run: its step, pace, scores, and remaining time."""
 
 import math
 import time
@@ -20,7 +20,7 @@ _SECONDS_TO_ESTIMATE = 60.0
 
 
 class RunProgress(pl.Callback):
-    """What is known of a run while it goes on; subclasses show it. Of several processes, one speaks.
+    """The progress of a run; subclasses show it. Of several processes, only the first prints.
 
     Args:
         wait: Where the data wait is read from.

@@ -1,4 +1,4 @@
-"""Starting over in a folder that holds a run: the old one stays whole until the new one is there to take its place."""
+"""Starting over in a folder that holds a run: the old run stays complete until the new one can replace it."""
 
 import shutil
 from collections.abc import Callable
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from distill.runs.folder import RunFolder
 
-# The three states of an old run that goes: some of its files moved in, all of them, and the new run in its place.
+# The three states of an old run that is replaced: some of its files moved, all moved, and the new run in its place.
 _LEAVING, _LEFT, _REPLACED = ".leaving", ".left", ".replaced"
 _STAGED = ".staged"
 
@@ -17,12 +17,12 @@ def staged(folder: RunFolder) -> Path:
 
 
 def discard_staged(folder: RunFolder) -> None:
-    """Removes a first checkpoint whose run did not come to take the old one's place."""
+    """Removes a first checkpoint whose run has not replaced the old one."""
     shutil.rmtree(folder.path / _STAGED, ignore_errors=True)
 
 
 def replace(folder: RunFolder, write: Callable[[], None]) -> None:
-    """Puts a new run in the place of whatever an earlier one left in the folder.
+    """Replaces what an earlier run left in the folder by a new run.
 
     A process that is killed in between leaves what `recover` turns into one of the two.
 

@@ -1,4 +1,4 @@
-"""What a run that goes on, or is scored, must have in common with the part of it that is done."""
+"""Settings that must not change when a run is resumed or scored."""
 
 from pathlib import Path
 from typing import Any

@@ -13,7 +13,7 @@ class RunSettings:
         experiment: Name that groups runs for comparison; by default the recipe's name.
         checkpoint_every: Optimizer steps between two writes of checkpoints/last.ckpt.
         seeds: A run for each of these seeds, in folders seed0, seed1, ... inside the run folder, then mean and spread
-            of their scores. `seed_everything` has no say then.
+            of their scores. `seed_everything` is not used then.
     """
 
     dir: str | None = None

@@ -1,4 +1,4 @@
-"""What holds for all of an aerial photograph: its streets' direction, its scale, and the sun with its shadows."""
+"""Settings of a whole aerial photograph: its streets' direction, its scale, and the sun with its shadows."""
 
 from dataclasses import dataclass
 

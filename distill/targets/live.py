@@ -1,4 +1,4 @@
-"""Targets from a teacher that sees every view.
+"""Targets from a teacher that runs on every view.
 
 Axes: B batch, C channels, H W pixels of the view, h w the teacher's grid.
 """

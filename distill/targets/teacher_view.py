@@ -1,4 +1,4 @@
-"""The view that a teacher gets, such that its cells and the student's divide one extent.
+"""The view of a teacher, resized so that its cells and the student's divide the same extent.
 
 Axes: B batch, H W pixels.
 """

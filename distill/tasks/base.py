@@ -1,4 +1,4 @@
-"""What every task is to the rest of the framework, and what all tasks share: student, teacher, optimizer, checks.
+"""The interface of every task, and what all tasks share: student, teacher, optimizer, checks.
 
 Axes: B batch, H W pixels.
 """
@@ -40,7 +40,8 @@ class TaskBase(FiniteGradients):
             recall of instances, the confusion matrix of pixels, None for a distillation and before the first one.
 
     Raises:
-        UserError: The teacher is no `distill.contracts.TeacherBase`, or the student has no `feature_info`.
+        UserError: The teacher is no `distill.contracts.TeacherBase`, or it or the student lacks an attribute that has
+            no default.
     """
 
     kind: ClassVar[str]
@@ -58,6 +59,8 @@ class TaskBase(FiniteGradients):
                 f"model.teacher is {type(teacher).__name__}, which is no TeacherBase; derive the class from "
                 "distill.contracts.TeacherBase, or from teachers.frozen.FrozenTeacher"
             )
+        if teacher is not None:
+            teacher.require_attributes()
         self.student = as_student(student)
         self.normalize = Normalize.of(self.student)
         self.optim_settings = optim
@@ -86,7 +89,7 @@ class TaskBase(FiniteGradients):
         return {} if self.evaluation is None else self.evaluation.summary()
 
     def exported_student(self) -> tuple[nn.Module, dict[str, object]]:
-        """The student as it is handed on, and metadata about its last map."""
+        """The student as it is exported, and metadata about its last map."""
         return self.student, {}
 
     def predict_step(self, batch: Any, batch_idx: int) -> Any:

@@ -1,6 +1,6 @@
 """Image-independent baseline: the error that a student reaches by ignoring its input.
 
-RS4D's own logs fall to an L1 of about 0.065 within 300 steps and sit there, some for good: it is the L1 of the
+RS4D's own logs fall to an L1 of about 0.065 within 300 steps and stay there, some to the end: it is the L1 of the
 per-position median of the teacher's maps, which any network reaches by ignoring its input.
 
 Axes: K images, C channels, H W the teacher's grid.
@@ -80,8 +80,8 @@ class TargetStatistics:
 def _median(stack: Tensor) -> tuple[Tensor, Tensor]:
     """The median (C, H, W) of images (K, C, H, W), an odd number of them, and its `unbias` (C,).
 
-    The median of n images misses that of all images, which costs it an L1 of about a / n on other images and spares it
-    as much on its own. With an even number e of images, L1 on its own images is L - a / e, and leave-one-out, with
+    The median of n images differs from that of all images, which adds about a / n to its L1 on other images and takes
+    as much off its own. With an even number e of images, L1 on its own images is L - a / e, and leave-one-out, with
     medians of e - 1 images, L + a / (e - 1): both together tell L and a.
     """
     count = len(stack)

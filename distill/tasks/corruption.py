@@ -30,7 +30,7 @@ class CorruptionSettings:
             image-independent baseline to `goal`.
         goal: With ratio "adaptive", the training L1, as a fraction of the baseline's, at which the full fractions
             apply.
-        level: "token" corrupts the tokens behind the student's patch embedding, "image" square patches of pixels,
+        level: "token" corrupts the tokens after the student's patch embedding, "image" square patches of pixels,
             which any student takes.
         patch_size: Side of those patches in pixels, with level "image".
     """
@@ -92,11 +92,6 @@ class Corruption(nn.Module):
         # Running training L1 over the baseline's: 1 while the student predicts nothing but positions.
         self.register_buffer("progress", torch.ones(()))
 
-    @property
-    def strength(self) -> float:
-        """Factor on both fractions, in [0, 1]; waits for the device."""
-        return float(self.factor())
-
     def factor(self) -> Tensor:
         """Factor on both fractions, in [0, 1], as a scalar on the device."""
         if self.settings.ratio == "fixed":
@@ -104,7 +99,7 @@ class Corruption(nn.Module):
         return ((1.0 - self.progress) / (1.0 - self.settings.goal)).clamp(0.0, 1.0)
 
     def observe(self, l1_ratio: Tensor, momentum: float = 0.98) -> None:
-        """Tells the control the training L1 of the last step, as a fraction of the baseline's."""
+        """Updates the control with the training L1 of the last step, as a fraction of the baseline's."""
         self.progress.lerp_(l1_ratio.detach().clamp(0, 1).to(self.progress), 1 - momentum)
 
     def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:

@@ -92,9 +92,6 @@ class DistillationModule(TaskBase):
         self._statistics_step = -1  # at which batch norms were estimated
         self._training_statistics: dict[str, Tensor] = {}  # of the batch norms, before
 
-    def build(self, class_names: list[str]) -> None:
-        """Nothing: no part depends on classes."""
-
     def estimate(self, images: Tensor, corrupted: bool = False) -> tuple[Tensor, Tensor | None]:
         """The student's last map for RGB images in [0, 1].
 
@@ -130,7 +127,7 @@ class DistillationModule(TaskBase):
         return dict(self._scores)
 
     def predict_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
-        """The student's last map in the place of the target (B, C, H, W), for clean RGB `batch["image"]` in [0, 1].
+        """The student's estimate of the target (B, C, H, W), for clean RGB `batch["image"]` in [0, 1].
 
         Projected to the teacher's channels and resampled to its grid; standardised where the recipe trains on
         standardised targets. The teacher does not run.
@@ -139,7 +136,7 @@ class DistillationModule(TaskBase):
         return self._aligned(images, self.targets.grid(images.shape[-2], images.shape[-1]))
 
     def exported_student(self) -> tuple[nn.Module, dict[str, object]]:
-        """The student as it is handed on, and what its last map is.
+        """The student as it is exported, and what its last map is.
 
         A student that was trained on standardised maps is returned as a copy that emits the teacher's scale.
 

@@ -16,7 +16,7 @@ from distill.training.optim import OptimSettings
 
 
 class FineTuningModule(SupervisedModule):
-    """Trains a head on a student's feature maps; the student trains along unless it is frozen by its own arguments.
+    """Trains a head on a student's feature maps; the student is trained, too, unless its own arguments freeze it.
 
     Args:
         student: A `distill.contracts.StudentBase`, with or without distilled weights, or a plain model with a

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from distill.contracts import DecoderBase
 from distill.errors import UserError
 from distill.evaluation.segmentation import PixelConfusion
-from distill.evaluation.sliding_window import predict_by_windows, resize
+from distill.evaluation.sliding_window import predict_by_windows, resize_logits
 from distill.tasks.losses.segmentation import SegmentationLossSettings, combine
 from distill.tasks.losses.soft_targets import SoftTargetSettings, divergence
 from distill.tasks.supervised import HeadFactory, SupervisedModule
@@ -19,7 +19,7 @@ from distill.training.optim import OptimSettings
 
 
 class SegmentationModule(SupervisedModule):
-    """Trains a decoder on a student's feature maps; the student trains along unless it is frozen by its own arguments.
+    """Trains a decoder on a student's feature maps; the student is trained, too, unless its own arguments freeze it.
 
     Args:
         student: A `distill.contracts.StudentBase`, with or without distilled weights, or a plain model with a
@@ -32,7 +32,7 @@ class SegmentationModule(SupervisedModule):
             are predicted whole. For images larger than the training views.
         stride: Pixels from one window to the next; by default half a window.
         teacher: A `distill.contracts.TeacherBase` with the feature "logits" and with `class_names`, such as
-            `teachers.Segmenter`: it sees the student's view, and the student learns its probabilities, too.
+            `teachers.Segmenter`. It gets the student's view, and the student learns its probabilities, too.
         soft_targets: Weight and temperature of the teacher's probabilities.
 
     Raises:
@@ -107,7 +107,7 @@ class SegmentationModule(SupervisedModule):
             logits = self(images)
         else:
             logits = predict_by_windows(self, images, self.window, self.stride or max(1, self.window // 2))
-        return resize(logits, size).argmax(1)
+        return resize_logits(logits, size).argmax(1)
 
     def predict_step(self, batch: Any, batch_idx: int) -> Any:
         """Classes (B, H, W), int64, of `batch["image"]` (B, 3, h, w) in [0, 1].
@@ -130,8 +130,8 @@ class SegmentationModule(SupervisedModule):
         images, labels = batch["image"], batch["label"]
         size = (labels.shape[-2], labels.shape[-1])
         # The teacher first, while the student holds no activations.
-        target = None if self.teacher is None else resize(self.teacher(images)["logits"], size)
-        logits = resize(self(images), size)
+        target = None if self.teacher is None else resize_logits(self.teacher(images)["logits"], size)
+        logits = resize_logits(self(images), size)
         losses = combine(self.loss_settings, logits, labels, self.class_weights)
         total = losses.pop("loss")
         if target is not None:

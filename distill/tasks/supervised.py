@@ -18,7 +18,7 @@ HeadFactory = Callable[[FeatureInfo, list[str]], nn.Module]
 
 
 class SupervisedModule(TaskBase):
-    """A head on a student's feature maps; the student trains along unless it is frozen by its own arguments.
+    """A head on a student's feature maps; the student is trained, too, unless its own arguments freeze it.
 
     Args:
         student: A `distill.contracts.StudentBase`, with or without distilled weights, or a plain model.

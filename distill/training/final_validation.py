@@ -9,8 +9,8 @@ class FinalValidation(pl.Callback):
     """Makes Lightning validate after the last step.
 
     Its intervals alone leave a run unvalidated that is shorter than `val_check_interval`, and the last steps of one
-    that is no multiple of it. A run that is told to stop validates before it does, so the last step tells it. Must
-    stand behind the timer of `trainer.max_time`, which tells it, too.
+    that is no multiple of it. A trainer that is asked to stop validates first, so the last step asks it to. Must
+    come after the timer of `trainer.max_time`, which asks it, too.
     """
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:

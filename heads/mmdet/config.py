@@ -259,5 +259,5 @@ def _schedule(schedule: Schedule) -> dict[str, Any]:
 
 
 def _precision(schedule: Schedule) -> dict[str, Any]:
-    """Under autocast, heads that answer in float32; MMEngine validates and tests in float32 anyway."""
+    """Under autocast, heads that return float32; MMEngine validates and tests in float32 anyway."""
     return {"custom_hooks": [{"type": "DistillFloat32Hook"}]} if schedule.autocast else {}

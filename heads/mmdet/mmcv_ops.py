@@ -39,7 +39,7 @@ class _StandIn(ModuleType):
 
     def __init__(self) -> None:
         super().__init__(_EXTENSION, "Operators of mmcv computed by torchvision.")
-        # Without a loader, mmcv.utils.check_ops_exist() truthfully finds no compiled operators.
+        # Without a loader, mmcv.utils.check_ops_exist() finds no compiled operators.
         self.__spec__ = ModuleSpec(_EXTENSION, loader=None)
         self.nms = nms
         self.softnms = softnms

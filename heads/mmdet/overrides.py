@@ -25,7 +25,7 @@ def apply_overrides(config: dict[str, Any], overrides: dict[str, Any], owner: st
         owner: The head, for messages.
 
     Raises:
-        UserError: A key leads nowhere, or puts a value in the place of a section.
+        UserError: A key does not exist, or puts a value in place of a section.
     """
     merged = copy.deepcopy(config)
     merge = _Merge(owner)
@@ -80,7 +80,7 @@ class _Merge:
             node[path[-1]] = copy.deepcopy(value)  # a list gives every entry its own
 
     def _require_section(self, there: Any, value: Any, walked: list[str]) -> None:
-        """Refuses a value in the place of a section: what reads the section would fail, some of it late."""
+        """Refuses a value in place of a section, which would fail later."""
         if _is_section(there) and not _is_section(value):
             raise UserError(
                 f"{self._owner}: {'.'.join(walked)} is {value!r}, but that is a section; give keys of it, "

@@ -66,7 +66,7 @@ def _annotated_record(target: Target, padded: tuple[int, int]) -> tuple[Any, Ten
     from mmengine.structures import InstanceData
 
     record = image_record(target)
-    # Anchors over the padding are trained as background, as in RS4D: nothing else would silence them at inference.
+    # Anchors over the padding are trained as background, as in RS4D: else they would give false positives at inference.
     record.set_metainfo({"pad_shape": padded})
     record.ignored_instances = InstanceData(bboxes=target.boxes[target.crowd])
     return record, ~target.crowd

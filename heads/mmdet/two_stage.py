@@ -1,4 +1,4 @@
-"""Base of the two-stage heads: MMDetection's proposals and regions behind the contract of a head.
+"""Base of the two-stage heads: MMDetection's proposals and regions as a head of this project.
 
 Axes: B batch, C channels, H W the grid of a map or pixels.
 """

@@ -1,1 +1,1 @@
-"""What several heads are built of: necks, SAM's mask decoder, the layers of SMP."""
+"""Parts that several heads share: necks, SAM's mask decoder, the layers of SMP."""

@@ -8,8 +8,8 @@ that fit the cache, and each block into `lanes` equal chunks that advance side b
     within all lanes    h_j = a_j h_{j-1} + x_j from e_i
 
 Only products of decays occur, never a quotient and never a cumulated logarithm, so the result is as stable as the plain
-loop for any A, and overflows where the loop overflows. The exponential, the dearest operation, is taken once per state
-in either pass.
+loop for any A, and overflows where the loop overflows. The exponential, the most expensive operation, is taken once per
+state in either pass.
 
 Source: the recurrence is Mamba (Gu and Dao 2023, https://arxiv.org/abs/2312.00752, equation 2, B by Euler's rule as in
 its code); the lanes are the chunks of Martin and Cundy 2018 (https://arxiv.org/abs/1709.04057, section 2). The gradient

@@ -1,4 +1,4 @@
-"""The selective scan as its definition reads: one token after the other. Slow, and the truth for every other backend.
+"""Reference implementation of the selective scan, token by token: slow, and what every other backend is tested against.
 
 It shares no code with `students.scan.flatten`, on purpose: an error there would not show in a comparison with itself.
 

@@ -137,7 +137,7 @@ def test_preview_names_what_it_passes_over(
     assert main(["data", "preview", str(ships), "--output", str(tmp_path / "a.png")]) == 0
     assert capsys.readouterr().out == f"wrote {tmp_path / 'a.png'}\n"
     (message,) = caplog.messages
-    assert message.startswith("passed over 2 that cannot be drawn: ")
+    assert message.startswith("left out 2 that cannot be drawn: ")
     assert "2.png' is an empty file" in message
     assert "4.png' is 20x20, but its annotations say 64x48" in message
 

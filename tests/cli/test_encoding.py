@@ -41,13 +41,13 @@ def test_text_is_opened_as_utf_8(path: Path) -> None:
 
 def test_a_command_reads_utf_8_in_a_locale_of_ascii_and_shows_what_it_can(tmp_path: Path) -> None:
     recipe = tmp_path / "gebäude.yaml"
-    recipe.write_text("# Gebäude, 船\n", encoding="utf-8")
+    recipe.write_text("# Gebäude, 船\nmodel: {}\n", encoding="utf-8")
     # The last two keep Python from taking UTF-8 by itself, as it would not in other locales than C.
     ascii_locale = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONPATH": str(ROOT)}
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONIOENCODING"} | ascii_locale
     command = [sys.executable, "-m", "distill", "recipes", "show", str(recipe)]
     done = subprocess.run(command, env=environment, capture_output=True)
-    assert (done.stdout, done.returncode) == (b"# Geb\\xe4ude, \\u8239\n", 0), done.stderr.decode()
+    assert (done.stdout, done.returncode) == (b"# Geb\\xe4ude, \\u8239\nmodel: {}\n", 0), done.stderr.decode()
     # Also what libraries open in the locale's encoding, as jsonargparse opens a recipe.
     program = (
         "import locale; from distill.cli.encoding import restart_in_utf8_mode; restart_in_utf8_mode(); "

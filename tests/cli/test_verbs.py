@@ -73,6 +73,8 @@ def test_recipes_list_show_copy(
     assert main(["recipes", "copy", "finetune/nwpu_mask_rcnn"]) == 0
     assert (tmp_path / "nwpu_mask_rcnn.yaml").is_file()
     assert main(["recipes", "copy", "finetune/nwpu_mask_rcnn"]) == 2
+    assert main(["recipes", "list", "--foo"]) == 2
+    assert "`distill recipes` takes no --foo" in capsys.readouterr().err
 
 
 def test_a_pipe_gets_a_line_for_each_recipe_and_each_subject(

@@ -8,16 +8,18 @@ from typing import NamedTuple
 ROOT = Path(__file__).parents[2]
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 _FENCE = re.compile(r"^ *```(\w*)[^\n]*\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
+_FILE = re.compile(r"`([\w.]+)`:\n\n$")  # the line above a block that shows a file
 _PROGRAMS = ("distill", "make", "python", "pip", "git")
 _SHELL = ("", "bash", "console", "sh")  # languages of blocks that may hold commands
 
 
 class Block(NamedTuple):
-    """A fenced block: "README.md:30", its language, and its text."""
+    """A fenced block: "README.md:30", its language, its text, and the name of the file that it shows, if any."""
 
     place: str
     language: str
     text: str
+    file: str
 
 
 class Command(NamedTuple):
@@ -34,7 +36,8 @@ def blocks() -> list[Block]:
         text = page.read_text(encoding="utf-8")
         for match in _FENCE.finditer(text):
             line = text.count("\n", 0, match.start()) + 2
-            found.append(Block(f"{page.relative_to(ROOT)}:{line}", match[1], match[2]))
+            file = _FILE.search(text[: match.start()])
+            found.append(Block(f"{page.relative_to(ROOT)}:{line}", match[1], match[2], file[1] if file else ""))
     return found
 
 

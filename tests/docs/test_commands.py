@@ -16,8 +16,7 @@ import torch
 from distill.cli import VERBS, main
 from distill.cli.data import parser as data_parser
 from distill.recipe.check import check
-from distill.recipe.find import find, shipped, split
-from distill.recipe.overrides import expand
+from distill.recipe.command_line import split
 from distill.weights import write_weights
 from students import RS4D
 from tests.docs.blocks import ROOT, Block, Command, blocks, commands
@@ -43,9 +42,15 @@ PYTHON_NOT_RUN = {
     "selective_scan_2d(": "`u` stands for sequences and for images; tests/students/scan runs both functions",
     "torch.export.export(": "takes half a minute; tests/students export RS4D",
 }
+# Pages whose Python other tests run whole.
+PYTHON_RUN_ELSEWHERE = {"docs/api.md": "tests/docs/test_api.py", "docs/extending.md": "tests/docs/test_extending.py"}
+# What stands for the names that a reader replaces.
+PLACEHOLDERS = {"RECIPE": "rs4d_small", "YOUR_DATA.yaml": "data/nwpu", "YOUR_SIZE.yaml": "size/cpu"}
 
 SHELL = [(block, command) for block in blocks() for command in commands(block)]
-PYTHON = [block for block in blocks() if block.language == "python"]
+PYTHON = [
+    block for block in blocks() if block.language == "python" and block.place.split(":")[0] not in PYTHON_RUN_ELSEWHERE
+]
 
 
 def is_run(command: Command) -> bool:
@@ -53,10 +58,10 @@ def is_run(command: Command) -> bool:
     return not {command.words[0], " ".join(command.words[:2])} & NOT_RUN.keys()
 
 
-def recipe_of_run(folder: str) -> str:
-    """The shipped recipe whose runs go to a folder such as runs/rs4d_small."""
-    (recipe,) = [name for name in shipped() if Path(name).name == Path(folder).name]
-    return recipe
+def recipes(block: Block) -> list[Block]:
+    """The files that the page of a block shows before it."""
+    page = block.place.partition(":")[0]
+    return [one for one in blocks() if one.file and one.language == "yaml" and one.place.partition(":")[0] == page]
 
 
 def write_student(path: Path) -> None:
@@ -65,22 +70,27 @@ def write_student(path: Path) -> None:
     write_weights(RS4D("tiny"), path, {"class": "students.RS4D", "init_args": {"variant": "tiny"}})
 
 
-def check_recipe_verb(stage: str, words: list[str], copied: dict[str, str]) -> None:
-    """The recipe exists and its keys and overrides are right; placeholders in capitals stand for any recipe."""
-    words = [copied.get(word, word) for word in words if word != "..."]
+def check_recipe_verb(stage: str, words: list[str], fitted: dict[str, list[str]]) -> None:
+    """The recipes exist, and their keys and overrides are right; of a run folder, those that it was fitted from.
+
+    Args:
+        stage: fit, validate or test.
+        words: What follows it.
+        fitted: What the runs of the same block were fitted from, by folder; a fit adds its own.
+    """
+    words = [PLACEHOLDERS.get(word, word) for word in words if word != "..."]
     for word in words:
         if word.endswith("student.safetensors"):
             write_student(Path(word))
-    if re.fullmatch(r"[A-Z_]+", Path(words[0]).name):
-        words[0] = "rs4d_small"
-    if words[0].startswith("runs/"):
-        words[0] = copied.get(f"{Path(words[0]).name}.yaml") or recipe_of_run(words[0])
-    recipe, overrides = split(words)
+    recipe, overrides = split([*fitted.get(words[0], words[:1]), *words[1:]])
     assert recipe is not None
-    check(stage, recipe, expand(overrides))
+    check(stage, recipe, overrides)
+    if stage == "fit":
+        named = overrides[overrides.index("--run.dir") + 1] if "--run.dir" in overrides else f"runs/{recipe.path.stem}"
+        fitted[named] = list(recipe.given)
 
 
-def check_not_run(command: Command, copied: dict[str, str]) -> None:
+def check_not_run(command: Command, fitted: dict[str, list[str]]) -> None:
     """What a command names is there."""
     program, *words = command.words
     if program == "make":
@@ -89,11 +99,12 @@ def check_not_run(command: Command, copied: dict[str, str]) -> None:
     elif program == "python":
         assert words[0].startswith("-") or (ROOT / words[0]).is_file()
     elif program == "distill" and words[0] in ("fit", "validate", "test"):
-        check_recipe_verb(words[0], words[1:], copied)
+        check_recipe_verb(words[0], words[1:], fitted)
     elif program == "distill" and words[0] == "data":
         data_parser().parse_args(words[1:])
     elif program == "distill" and words[0] == "mmdet-config":
-        find(words[1])
+        place = words.index("--output")
+        check_recipe_verb("fit", [*words[1:place], *words[place + 2 :]], fitted)
     elif program == "distill":
         assert words[0] in VERBS
 
@@ -103,14 +114,14 @@ def test_commands(
     block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    copied: dict[str, str] = {}  # recipes that a command before has written, by file
+    fitted: dict[str, list[str]] = {}
+    for recipe in recipes(block):
+        Path(recipe.file).write_text(recipe.text, encoding="utf-8")
     for command in commands(block):
         if is_run(command):
             assert main(command.words[1:]) == 0, f"{command.place}: {capsys.readouterr().err}"
         else:
-            check_not_run(command, copied)
-        if command.words[:3] == ("distill", "recipes", "copy"):
-            copied[command.words[4]] = command.words[3]
+            check_not_run(command, fitted)
 
 
 def batch(folder: Path) -> dict[str, Any]:
@@ -140,5 +151,6 @@ def test_the_tables_name_nothing_that_is_gone() -> None:
     starts = {start for _, command in SHELL for start in (command.words[0], " ".join(command.words[:2]))}
     optional = {"pip", "git", "distill validate", "distill demo", "distill seeds"}
     assert NOT_RUN.keys() - starts <= optional
+    assert all((ROOT / test).is_file() for test in PYTHON_RUN_ELSEWHERE.values())
     for text in (*PYTHON_NOT_RUN, *RUN):
         assert any(text in block.text for block in PYTHON), text

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from distill.evaluation.sliding_window import predict_by_windows, resize
+from distill.evaluation.sliding_window import predict_by_windows, resize_logits
 
 
 @pytest.mark.parametrize(("height", "width"), [(17, 23), (16, 16), (40, 9), (5, 6)])
@@ -46,11 +46,11 @@ def test_an_image_smaller_than_the_window_is_seen_whole() -> None:
     image = torch.randn(1, 3, 12, 20)
     logits = predict_by_windows(predict, image, window=64, stride=32)
     assert seen == [(1, 3, 12, 20)]
-    assert torch.equal(logits, resize(F.avg_pool2d(image, 4), (12, 20)))
+    assert torch.equal(logits, resize_logits(F.avg_pool2d(image, 4), (12, 20)))
 
 
 def test_resize_is_bilinear_in_float32() -> None:
     logits = torch.randn(1, 2, 5, 7).bfloat16()
     expected = F.interpolate(logits.float(), (11, 13), mode="bilinear", align_corners=False)
-    assert torch.equal(resize(logits, (11, 13)), expected)
-    assert resize(logits, (5, 7)).dtype == torch.float32
+    assert torch.equal(resize_logits(logits, (11, 13)), expected)
+    assert resize_logits(logits, (5, 7)).dtype == torch.float32

@@ -9,12 +9,15 @@ import numpy as np
 import pytest
 import rasterio
 import torch
+import yaml
 from PIL import Image
 
 from distill.cli import main
+from distill.curate.prepare import prepare
 from distill.training.optim import OptimSettings, build_optimizer, lr_factor
 from heads.mmdet.mmcv_ops import ensure_mmcv_ops
 from students import RS4D
+from tests.data.published import ssdd_rsprompter
 
 ensure_mmcv_ops()  # before MMEngine
 
@@ -245,6 +248,16 @@ def test_splits_that_no_file_holds_are_written_beside_it(changed: str, finetune_
         assert written == ["config_test.json", "config_train.json", "config_val.json"]
 
 
+def test_a_published_split_is_taken_by_its_name(finetune_recipe: Path, tmp_path: Path) -> None:
+    root = prepare("ssdd", ssdd_rsprompter(tmp_path / "source"), tmp_path / "ssdd").root
+    recipe = yaml.safe_load(finetune_recipe.read_text())
+    recipe["data"] = {"class_path": "distill.data.SSDD", "init_args": {"root": str(root), "split": "rsprompter"}}
+    finetune_recipe.write_text(yaml.safe_dump(recipe))
+    assert write(finetune_recipe, tmp_path / "config.py") == 0
+    config = Config.fromfile(tmp_path / "config.py")
+    assert config.val_dataloader.dataset.ann_file == str(root / "annotations/rsprompter/val.json")
+
+
 @pytest.mark.parametrize("change", [{"id": 0}, {"bbox": None}, {"iscrowd": False}, {"category_id": 1.0}])
 def test_records_that_mmdetection_misreads_are_written_anew(
     change: dict[str, object], finetune_recipe: Path, tmp_path: Path, scenes: Path
@@ -266,6 +279,8 @@ def test_records_that_mmdetection_misreads_are_written_anew(
     [
         (["--model.head.dense_weight=1"], "set it to 0"),
         (["--model.head=heads.DenseMasks"], "has no counterpart in MMDetection"),
+        (["--data.turns=true"], "add --data.turns False"),
+        (["--data.augmentation.rotate=true"], "data.turns is True"),  # its name in earlier versions
         (["--data.oversample_threshold=0.5"], "add --data.oversample_threshold 0.0"),
         (["--model.optim.layer_decay=0.8"], "add --model.optim.layer_decay 1.0"),
         (["--trainer.precision=64-true"], "trainer.precision is 64-true"),

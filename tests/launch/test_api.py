@@ -5,7 +5,6 @@ import logging
 import math
 import os
 import signal
-import subprocess
 import sys
 import warnings
 from pathlib import Path
@@ -63,6 +62,21 @@ def test_a_mapping_is_fitted_and_scored(content: dict[str, Any], tmp_path: Path)
         api.test(run)
 
 
+def test_recipes_in_a_list_are_composed(content: dict[str, Any], distill_recipe: Path, tmp_path: Path) -> None:
+    where = {"run": {"dir": tmp_path / "mine"}}
+    parsed = api.python_recipe("fit", [distill_recipe, {"data.batch_size": 3}, where], {"data.batch_size": 4})
+    assert parsed.config.data.init_args.batch_size == 4
+    assert parsed.folder.path == tmp_path / "mine"
+    parts = [{key: content[key]} for key in ("model", "data")]
+    parsed = api.python_recipe("fit", [*parts, where], {})
+    assert parsed.config.model.init_args.optim.lr == 2e-3
+    assert parsed.again("fit", "--run.seeds=null").folder == parsed.folder
+    composed = api.python_recipe("fit", ["finetune/mask_rcnn", "data/nwpu"], {"data": {"image_size": 64}})
+    assert composed.folder.path == Path("runs/mask_rcnn_nwpu")
+    with pytest.raises(UserError, match="MAPPING MAPPING has no data"):
+        api.python_recipe("fit", [parts[0], where], {})
+
+
 def test_instances_are_tested(finetune_recipe: Path) -> None:
     run = api.fit(finetune_recipe, **QUICK, **{"model.head": "heads.DenseMasks"})
     scores = api.test(run)
@@ -98,29 +112,6 @@ def test_a_user_who_stops_a_run_keeps_the_interpreter(
     with pytest.raises(Stopped, match="stopped before the first step; nothing was written"):
         api.fit(content, **{"run.dir": tmp_path / "other"})
     assert process() == before
-
-
-SCRIPT = """
-import json, sys
-import torch
-from distill.launch.api import fit, validate
-
-if __name__ == "__main__":
-    torch.multiprocessing.set_start_method("spawn")
-    run = fit(sys.argv[1], **{"trainer.max_steps": 1, "trainer.val_check_interval": 1, "data.num_workers": 1})
-    print(json.dumps(validate(run, **{"data.num_workers": 1})))
-"""
-
-
-def test_a_script_whose_workers_start_afresh(distill_recipe: Path, tmp_path: Path) -> None:
-    script = tmp_path / "script.py"
-    script.write_text(SCRIPT)
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, str(script), str(distill_recipe)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    scores = json.loads(done.stdout.splitlines()[-1])
-    assert scores == json.loads((tmp_path / "run" / "validate.json").read_text())
 
 
 def test_overrides_are_words_of_the_command_line() -> None:

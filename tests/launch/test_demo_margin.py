@@ -1,4 +1,4 @@
-"""The demo's claim, over three seeds: a distilled student beats its scratch twin. Run by name: `make study`.
+"""The demo's claim, over three seeds: a distilled student beats the scratch baseline. Run by name: `make study`.
 
 The demo's settings were chosen while looking at seeds 0 to 2, so the study takes others.
 """

@@ -153,3 +153,19 @@ def test_a_run_goes_on_with_its_own_recipe(
     assert "data.init_args.batch_size" in said
     assert (tmp_path / "run/recipe.yaml").read_bytes() == recipe
     assert main([*longer, "--data.num_workers=1"]) == 0
+
+
+def test_a_run_that_was_moved_keeps_its_best_checkpoint(distill_recipe: Path, tmp_path: Path) -> None:
+    """Its path is another one than the checkpoint knows; a worse validation does not replace it."""
+    assert main(["fit", str(distill_recipe), "--trainer.max_steps=1", f"--run.dir={tmp_path / 'first'}"]) == 0
+    run = (tmp_path / "first").rename(tmp_path / "moved")
+    content = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    (state,) = (value for key, value in content["callbacks"].items() if key.startswith("ModelCheckpoint"))
+    score = torch.tensor(0.0)  # below which no error lies
+    state["best_k_models"] = dict.fromkeys(state["best_k_models"], score)
+    state["best_model_score"] = state["kth_value"] = score
+    torch.save(content, run / "checkpoints" / "last.ckpt")
+    before = (run / "checkpoints" / "best.ckpt").read_bytes()
+    assert main(["fit", str(run), "--trainer.max_steps=2", "--ckpt_path=last"]) == 0
+    assert (run / "checkpoints" / "best.ckpt").read_bytes() == before
+    assert json.loads((run / "summary.json").read_text())["steps"] == 2

@@ -85,7 +85,7 @@ WRONG = [
     (DISTIL, "--run.overwrit=true", "unknown key in run 'overwrit': did you mean overwrite? valid names are dir,"),
     (DISTIL, "--run.seeds=[two]", "run.seeds: given two, expected a whole number;"),
     (DISTIL, "--modle.target=neck", "unknown recipe key 'modle': did you mean model? valid names are model, data,"),
-    (DISTIL, "--ckpt_path", "--ckpt_path has no value; give one behind it"),
+    (DISTIL, "--ckpt_path", "--ckpt_path has no value; give one after it"),
     (DISTIL, "last", "'last' follows no --key; recipes come first, then pairs --key value"),
     (
         BOXES,

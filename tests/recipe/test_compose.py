@@ -68,6 +68,17 @@ def test_a_folder_of_data_does_not_hide_the_recipe_of_its_name(tmp_path: Path, m
         compose(["data"])
 
 
+def test_a_variation_of_a_run_is_a_run_of_its_own(tmp_path: Path) -> None:
+    """The stored recipe names its folder, which may hold the run or have been moved: neither is the new run's."""
+    stored = compose(["finetune/mask_rcnn", "data/nwpu"]).content
+    stored["run"] = {"dir": "elsewhere/mine", "experiment": "mine", "checkpoint_every": 7}
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(stored), encoding="utf-8")
+    alone, varied = compose([str(tmp_path)]), compose([str(tmp_path), "size/cpu"])
+    assert alone.content["run"] == stored["run"]
+    assert varied.content["run"] == {"checkpoint_every": 7}
+    assert varied.path.stem == f"{tmp_path.name}_cpu"
+
+
 def test_overrides_go_over_all_recipes() -> None:
     recipe, words = split(["finetune/mask_rcnn", "data/nwpu", "size/cpu", "--trainer.max_steps", "7"])
     assert recipe is not None

@@ -23,6 +23,18 @@ CASES = [
         "_FACTORY",
         "unknown key in model.head 'fc_chanels': did you mean fc_channels",
     ),
+    (
+        DISTIL,
+        "--model.student={class_path: timm.create_model, init_args: {model_nam: x}}",
+        "_OPTION",
+        "unknown key in model.student 'model_nam': did you mean model_name?",
+    ),
+    (
+        BOXES,
+        "--model.head={class_path: timm.create_model, init_args: {cach_dir: x}}",
+        "_FACTORY",
+        "unknown key in model.head 'cach_dir': did you mean cache_dir?",
+    ),
     (DISTIL, "--model.student=students.RS4E", "_ATTRIBUTE", "unknown class in model.student (module students) 'RS4E'"),
     (DISTIL, "--model.student=student.RS4D", "_MODULE", "model.student: there is no module 'student'; classes live in"),
     (DISTIL, "--model.student=torch.nn.Linear", "_REQUIRED", "model.student needs in_features, out_features;"),

@@ -49,11 +49,14 @@ def test_a_piece_that_names_no_class_is_read_by_that_of_the_one_before(tmp_path:
 @pytest.mark.parametrize(
     ("words", "written"),
     [
-        (["--data.side", "64"], ["--data.image_size=64"]),
-        (["--data.init_args.side=64"], ["--data.init_args.image_size=64"]),
-        (["--model.student.size=tiny", "--data.root", "x"], ["--model.student.variant=tiny", "--data.root", "x"]),
-        (["--model.optim={rate: 1.0}"], ["--model.optim={lr: 1.0}"]),
-        (["--config={data.side: 64}"], None),
+        (["--data.side", "64"], ["--config={data: {image_size: 64}}"]),
+        (["--data.init_args.side=64"], ["--config={data: {init_args: {image_size: 64}}}"]),
+        (
+            ["--model.student.size=tiny", "--data.root", "x"],
+            ["--config={model: {student: {variant: tiny}}}", "--data.root", "x"],
+        ),
+        (["--model.optim={rate: 1.0}"], ["--config={model: {optim: {lr: 1.0}}}"]),
+        (["--config={data.side: 64}"], ["--config={data: {image_size: 64}}"]),
         (["--data=distill.data.ImageFolder", "--data.side=64"], ["--data=distill.data.ImageFolder", "--data.side=64"]),
         (["--model.student=students.LALE", "--model.student.size=S1"], None),
     ],

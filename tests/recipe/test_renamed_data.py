@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from distill.launch.parse import ParsedRecipe
 from distill.recipe.renamed import KEYS, current
 from distill.recipe.signatures import class_names, lineage, parameters
 
@@ -48,6 +49,17 @@ def test_old_overrides_are_read(base: dict[str, Any]) -> None:
     override = {"data": {"augmentation": {"rotate": True}}}
     assert current(override, {"data": base}, said) == {"data": {"turns": True}}
     assert len(said) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "brightness"),
+    [(["--data.augmentation.rotate", "true"], None), (["--data.augmentation={rotate: true, brightness: 0.1}"], 0.1)],
+)
+def test_a_key_that_left_its_group_overrides_a_recipe(words: list[str], brightness: float | None) -> None:
+    arguments = ParsedRecipe.read("fit", ["finetune/mask_rcnn", "data/nwpu", *words]).config.data.init_args
+    assert arguments.turns is True
+    assert arguments.root == "data/nwpu"
+    assert (arguments.augmentation and arguments.augmentation.brightness) == brightness
 
 
 def test_other_classes_keep_their_keys() -> None:

@@ -55,7 +55,7 @@ def test_a_damaged_checkpoint_falls_back(tmp_path: Path, caplog: pytest.LogCaptu
     assert step(last_checkpoint(tmp_path)) == 1
     (line,) = caplog.messages
     assert "last.ckpt" in line
-    assert "previous.ckpt, step 1" in line
+    assert "previous.ckpt of step 1" in line
     damage(tmp_path / "previous.ckpt")
     if (tmp_path / "previous.ckpt").exists():
         with pytest.raises(UserError, match=r"\.ckpt"):
@@ -72,7 +72,7 @@ def test_a_run_goes_on_and_is_scored_from_the_one_before(
     assert main(["validate", str(run)]) == 0
     assert '"checkpoint": "previous.ckpt",\n  "step": 1' in (run / "validate_facts.json").read_text()
     assert main([*fit, "--trainer.max_steps=4", "--ckpt_path=last"]) == 0
-    assert [line.count("previous.ckpt, step 1") for line in caplog.messages if "previous" in line] == [1, 1]
+    assert [line.count("previous.ckpt of step 1") for line in caplog.messages if "previous" in line] == [1, 1]
     assert step(run / "checkpoints" / "last.ckpt") == 4
 
 

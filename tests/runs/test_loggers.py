@@ -34,7 +34,7 @@ def test_what_comes_before_the_first_step_is_not_lost(tmp_path: Path) -> None:
     waiting.log_metrics({"lr": 0.5}, 0)
     assert not list(tmp_path.iterdir())
     logger = RunCSVLogger(RunFolder(tmp_path))
-    waiting.open([logger])
+    waiting.write_to([logger])
     waiting.log_metrics({"loss": 1.0}, 0)
     waiting.save()
     assert (tmp_path / "metrics.csv").read_text().split() == ["loss,lr,step", ",0.5,0", "1.0,,0"]

@@ -156,21 +156,21 @@ def test_corruption_acts_on_patches_of_16_pixels() -> None:
     streams: list[Tensor] = []
     model.stages[0].register_forward_pre_hook(lambda _, inputs: streams.append(inputs[0]))
 
-    def mask(tokens: Tensor) -> Tensor:
+    def mask(tokens: Tensor) -> tuple[Tensor, Tensor]:
         seen.append(tokens)
         keep = torch.ones(tokens.shape[1], 1)
         keep[5] = 0  # row 1, column 2 of 3 x 3
-        return tokens * keep
+        return tokens * keep, keep[:, 0] == 0
 
     inputs = images(40, 33)
-    for maps in (model(inputs), model(inputs, mask)):
+    for maps in (model(inputs), model.forward_corrupted(inputs, mask)[0]):
         assert tuple(maps[0].shape) == (2, 32, 10, 9)
     assert seen[0].shape == (2, 9, model.token_channels)
     touched = (streams[0] != streams[1]).any(1)[0]
     expected = torch.zeros(10, 9, dtype=torch.bool)
     expected[4:8, 8:] = True
     assert torch.equal(touched, expected)
-    for one, other in zip(model(inputs), model(inputs, lambda tokens: tokens), strict=True):
+    for one, other in zip(model(inputs), model.forward_corrupted(inputs, lambda x: (x, x[..., 0] > 0))[0], strict=True):
         torch.testing.assert_close(one, other)
 
 

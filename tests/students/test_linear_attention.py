@@ -13,7 +13,6 @@ from students.linear_attention import (
     MultiScaleLinearAttention,
     half_linear_attention,
     linear_attention,
-    quadratic_attention,
 )
 
 HALF = [torch.float16, torch.bfloat16]
@@ -23,6 +22,14 @@ def tokens(count: int, dim: int = 16, scale: float = 1.0, seed: int = 0) -> tupl
     generator = torch.Generator().manual_seed(seed)
     q, k, v = (torch.randn(2, 3, dim, count, generator=generator) * scale for _ in range(3))
     return q, k, v
+
+
+def quadratic_attention(q: Tensor, k: Tensor, v: Tensor, eps: float = 1e-15) -> Tensor:
+    """Reference implementation, at a cost of N² d: all similarities, then the mean."""
+    dtype = torch.promote_types(v.dtype, torch.float32)
+    similarity = k.relu().to(dtype).transpose(-1, -2) @ q.relu().to(dtype)
+    weights = similarity / (similarity.sum(-2, keepdim=True) + eps)
+    return (v.to(dtype) @ weights).to(v.dtype)
 
 
 def overflowing(q: Tensor, k: Tensor, v: Tensor) -> Tensor:

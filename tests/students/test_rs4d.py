@@ -47,7 +47,7 @@ def one_direction(mixer: BidirectionalMixer, tokens: Tensor) -> Tensor:
 
 
 def two_passes(model: RS4D, inputs: Tensor) -> list[Tensor]:
-    """The slow twin: RS4D's layer loop as released, both directions through the whole mixer."""
+    """The reference implementation: RS4D's layer loop as released, both directions through the whole mixer."""
     patches = model.patch_embed(inputs)
     x = (patches + model.pos_embed).flatten(2).transpose(1, 2)
     streams = []

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 import heads
-from distill.contracts import HeadBase, Prediction, Target, TeacherBase
+from distill.contracts import HeadBase, Prediction, StudentBase, Target, TeacherBase
 from distill.data import CocoInstances
 from distill.errors import UserError
 from distill.evaluation.instances import InstanceEvaluation
@@ -147,6 +147,21 @@ def test_a_head_of_the_other_task_is_refused() -> None:
         FineTuningModule(Plain(), heads.SegHead).build(["ship"])
     with pytest.raises(UserError, match=r"model\.head is DenseMasks, which is no DecoderBase, as SegmentationModule"):
         SegmentationModule(Plain(), heads.DenseMasks).build(NAMES)
+
+
+def test_what_a_component_must_say_is_asked_for_on_one_line() -> None:
+    class Silent(StudentBase):
+        pass
+
+    class Mute(TeacherBase):
+        reduction = {"map": 8}  # noqa: RUF012
+
+    with pytest.raises(UserError, match=r"Silent has no feature_info, which distill\.contracts\.StudentBase declares;"):
+        FineTuningModule(Silent(), heads.DenseMasks)
+    with pytest.raises(
+        UserError, match=r"Mute has no channels, which distill\.contracts\.TeacherBase declares; set it"
+    ):
+        SegmentationModule(Plain(), heads.SegHead, teacher=Mute())
 
 
 @pytest.mark.parametrize("standardize", [False, True])

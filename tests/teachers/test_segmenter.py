@@ -12,6 +12,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from distill import EMA
+from distill.contracts import DecoderBase
 from distill.errors import UserError
 from distill.tasks.segmentation import SegmentationModule
 from heads import DenseMasks, LALEDecoder, SegHead
@@ -104,6 +105,15 @@ class Keep(pl.Callback):
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         trainer.save_checkpoint(self.path)
+
+
+def test_a_decoder_must_say_its_stride(tmp_path: Path) -> None:
+    class Flat(DecoderBase):
+        pass
+
+    torch.save({"state_dict": {}, "class_names": NAMES, "global_step": 1}, tmp_path / "last.ckpt")
+    with pytest.raises(UserError, match=r"Flat has no stride, which distill\.contracts\.DecoderBase declares"):
+        Segmenter(BACKBONES["lale"], lambda info, names: Flat(), str(tmp_path / "last.ckpt"))
 
 
 @pytest.fixture

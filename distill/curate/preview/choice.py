@@ -58,7 +58,7 @@ def varied_images(
         )
     if faults:
         more = f"; and {len(faults) - _SHOWN} more, see distill data verify" if len(faults) > _SHOWN else ""
-        logger.warning("passed over %d that cannot be drawn: %s%s", len(faults), "; ".join(faults[:_SHOWN]), more)
+        logger.warning("left out %d that cannot be drawn: %s%s", len(faults), "; ".join(faults[:_SHOWN]), more)
     return chosen
 
 

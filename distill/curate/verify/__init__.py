@@ -1,4 +1,4 @@
-"""Is a data set what it seems? Every check over files, records, masks, classes and splits, as a report to act on."""
+"""Checks of data sets: files, records, masks, classes and splits, collected in a report."""
 
 from distill.curate.verify.instances import verify_instances
 from distill.curate.verify.landcover import verify_landcover

@@ -1,4 +1,4 @@
-"""What verification finds: one thing that is wrong, or images that show the same."""
+"""Findings of a verification: single faults, and images that show the same."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ def counted(number: int, thing: str) -> str:
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that a user should know, and what to do about it.
+    """One finding, and what to do about it.
 
     Args:
         level: "error": training or scoring fails or is wrong; "warning": it may be; "note": good to know.

@@ -1,4 +1,4 @@
-"""What is odd about the geometry of an object although it can be used.
+"""Doubtful geometry of objects that can be used.
 
 Axes: H W pixels of the image file. Boxes are [x, y, width, height].
 """

@@ -1,4 +1,4 @@
-"""Is a data set of instances what it seems? Its COCO files, their images, and what splits share."""
+"""Verification of instances: the COCO files of a data set, their images, and what splits share."""
 
 from collections import defaultdict
 from collections.abc import Sequence

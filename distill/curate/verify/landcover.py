@@ -1,4 +1,4 @@
-"""Is a land-cover data set what it seems? Every pair of image and mask, the classes' pixels, and what splits share."""
+"""Verification of land cover: every pair of image and mask, the classes' pixels, and what splits share."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""Published data sets, one file each: the layouts they are unpacked in, and their data modules.
+"""Published data sets, one file each: their layouts on disk, and their data modules.
 
 A file with a function `find(folder, on_error)` describes a data set that `distill data prepare` converts.
 """
@@ -12,7 +12,8 @@ from distill.data.datasets.source import Source
 from distill.errors import unknown_name
 
 # Read from the sources, because importing a data module imports Lightning.
-NAMES = tuple(sorted(path.stem for path in Path(__file__).parent.glob("*.py") if "\ndef find(" in path.read_text()))
+_FILES = sorted(Path(__file__).parent.glob("*.py"))
+NAMES = tuple(path.stem for path in _FILES if "\ndef find(" in path.read_text(encoding="utf-8"))
 
 
 def find_source(name: str, folder: str | Path, on_error: str = "raise") -> Source:

@@ -1,4 +1,4 @@
-"""A published data set, found on the disk but not yet converted; and the pieces that its readers share.
+"""A published data set, found on the disk but not yet converted; and functions that its readers share.
 
 Axes: H W pixels of an image.
 """

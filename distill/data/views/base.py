@@ -1,4 +1,4 @@
-"""What all views of images have in common: random ones in training, fixed ones in evaluation, broken images.
+"""Base of all views of images: random ones in training, fixed ones in evaluation, broken images.
 
 A view is a square or whole reading of an image, together with what is labelled in it.
 """

@@ -17,7 +17,7 @@ class SoftTargetSettings:
 
     Args:
         weight: Weight of `soft_targets` beside the terms of `model.loss`.
-        temperature: Divides both logits. Above 1, classes that the teacher thinks unlikely count for more.
+        temperature: Divides both logits. Above 1, unlikely classes get more weight.
     """
 
     weight: float = 1.0

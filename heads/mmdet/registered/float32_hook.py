@@ -17,7 +17,7 @@ from heads.mmdet.float32 import answer_in_float32
 
 @HOOKS.register_module(name="DistillFloat32Hook")
 class Float32Hook(Hook):
-    """Has the heads of a two-stage detector answer in float32, as those of `heads.TwoStageHead` do.
+    """Makes the heads of a two-stage detector return float32, as those of `heads.mmdet.two_stage.TwoStageHead` do.
 
     The levels that they read are float32 already where they come from `DistillNeck`.
     """

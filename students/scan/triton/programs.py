@@ -3,7 +3,7 @@
 The steps of a direction are cut into chunks, before each of which training keeps the states; a run of chunks is a
 segment. One program walks one segment of a block of channels, token by token, with the states in registers. Where
 blocks alone make too few programs for the GPU, the segments of a sequence run side by side, from states that
-`local_states` and `join` find in advance; `local_gradients` and `join` find the gradients that enter from behind.
+`local_states` and `join` find in advance; `local_gradients` and `join` find the gradients that enter from the end.
 
 What several programs contribute to is written as partial sums, which the host adds up in a fixed order: there are no
 atomics, and results repeat bit by bit.
@@ -64,7 +64,7 @@ def local_states(x: Inputs, ends: tl.tuple, sums: tl.tuple, F: tl.constexpr) -> 
 
 @triton.jit
 def local_gradients(x: Inputs, grad_y: tl.tuple, ends: tl.tuple, sums: tl.tuple, F: tl.constexpr) -> None:
-    """As `local_states` for gradients: a_t g_t at the first step t of every segment if none entered it from behind."""
+    """As `local_states` for gradients: a_t g_t at the first step t of every segment if none entered it from its end."""
     at = place(x, F)
     length, first, last = span(at, x, F)
     rate, projection, bias = read_rate(at, x), read_projection(at, x, F), read_parameter(x.bias, at)

@@ -41,7 +41,7 @@ def arguments(
 
 
 def one_by_one(order: Tensor, merge: str, inputs: dict[str, Any]) -> Tensor:
-    """The slow twin."""
+    """The reference implementation."""
     u, z, weight = inputs["u"], inputs["z"], inputs["delta_weight"]
     total = u.new_zeros(len(u), HEIGHT * WIDTH, CHANNELS)
     for k, row in enumerate(order.long()):
