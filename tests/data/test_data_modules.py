@@ -63,7 +63,7 @@ def test_the_table_has_every_key_that_modules_share() -> None:
 def test_the_example_of_a_data_set_reads_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     block = PAGE.partition("```python\n")[2].partition("```")[0]
     assert len(block.splitlines()) < 60
-    (tmp_path / "my_data.py").write_text(block)  # the parser reads the source of a class
+    (tmp_path / "my_fields.py").write_text(block)  # the parser reads the source of a class
     monkeypatch.syspath_prepend(tmp_path)
     for split in ("train", "val", "test"):
         for number in range(3):
@@ -71,7 +71,7 @@ def test_the_example_of_a_data_set_reads_one(tmp_path: Path, monkeypatch: pytest
             labels = np.random.default_rng(number).integers(0, 3, (48, 64), dtype=np.uint8)
             save(Image.fromarray(labels), tmp_path / split / f"labels/{number}.png")
     parser = ArgumentParser(exit_on_error=False)
-    parser.add_class_arguments(resolve_name("my_data.Fields"), "data")
+    parser.add_class_arguments(resolve_name("my_fields.Fields"), "data")
     given = {"root": str(tmp_path), "image_size": 32, "batch_size": 2, "num_workers": 0, "turns": True}
     data = parser.instantiate_classes(parser.parse_object({"data": given})).data
     assert next(iter(data.train_dataloader()))["label"].shape == (2, 32, 32)

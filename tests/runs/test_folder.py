@@ -25,7 +25,7 @@ def test_states(tmp_path: Path) -> None:
     assert run.read_summary() == ({"student": "RS4D tiny", "steps": 8}, {"val/l1": 0.5})
     seeds = RunFolder(tmp_path / "seeds")
     seeds.seed(3).require_writable()
-    seeds.seed(3).open("model: {}", {"cpu": "one"})
+    seeds.seed(3).begin("model: {}", {"cpu": "one"})
     assert (seeds.state, seeds.seed(3).state) == (RunState.SEVERAL_SEEDS, RunState.FRESH)
     assert seeds.seed(3).read_environment() == {"cpu": "one", "started_in": str(Path.cwd())}
 

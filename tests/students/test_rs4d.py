@@ -193,15 +193,17 @@ def test_outputs_are_the_taps_and_then_the_normalised_last() -> None:
     assert [len(build("small", out_indices=None)._taps), build("small")._taps[0]] == [8, 1]
 
 
+def _blank(tokens: Tensor) -> tuple[Tensor, Tensor]:
+    """Every token masked with zeros."""
+    return torch.zeros_like(tokens), torch.ones(tokens.shape[:2], dtype=torch.bool)
+
+
 def test_corruption_acts_on_tokens_before_the_position_embedding() -> None:
     model = build()
     seen: list[Tensor] = []
 
-    def mask(tokens: Tensor) -> Tensor:
-        seen.append(tokens)
-        return torch.zeros_like(tokens)
-
-    corrupted = model(images(), mask)
+    corrupted, touched = model.forward_corrupted(images(), lambda tokens: (seen.append(tokens), _blank(tokens))[1])
+    assert touched.all()
     patches = model.patch_embed(images()).flatten(2).transpose(1, 2)
     assert torch.equal(seen[0], patches)
     nn.init.zeros_(model.patch_embed.weight)
@@ -367,7 +369,7 @@ def test_checkpointing_with_corruption_and_without_gradients() -> None:
     model = build(checkpointing=True)
     with torch.no_grad():
         assert all(torch.equal(a, b) for a, b in zip(model(images()), build()(images()), strict=True))
-    maps = [student(images(), torch.zeros_like)[-1] for student in (model, build())]
+    maps = [student.forward_corrupted(images(), _blank)[0][-1] for student in (model, build())]
     for feature in maps:
         feature.square().sum().backward()
     assert torch.equal(maps[0], maps[1])
