@@ -1,25 +1,11 @@
 from collections.abc import Callable
 
 import pytest
-import torch
 from torch import nn
 
-from distill.contracts import Component
 from distill.parameter_groups import layer_depths, parameter_groups
 from students import LALE, RS4D, TimmStudent
-
-
-class Toy(Component):
-    def __init__(self) -> None:
-        super().__init__()
-        self.linear = nn.Linear(2, 2)
-        self.norm = nn.LayerNorm(2)
-        self.position = nn.Parameter(torch.zeros(1, 2, 2))
-        self.A_log = nn.Parameter(torch.zeros(2, 2))
-        self.A_log._no_weight_decay = True  # type: ignore[attr-defined]
-
-    def no_weight_decay(self) -> set[str]:
-        return {"position"}
+from tests.networks import Deep, Toy
 
 
 def test_norms_biases_positions_and_state_space_parameters_are_not_decayed() -> None:
@@ -52,20 +38,6 @@ def test_students_name_what_is_not_decayed(student: Callable[[], nn.Module], und
     found = {names[id(p)] for p in parameter_groups(built, 0.05)[1]["params"] if id(p) in names}
     assert found >= undecayed
     assert bool(found) == bool(undecayed)
-
-
-class Deep(nn.Module):
-    """Stem, two stages of blocks named as timm does, a downsampling between them, and a final norm."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.position = nn.Parameter(torch.zeros(1, 2, 2))
-        self.stem = nn.Sequential(nn.Linear(2, 2))
-        self.stages = nn.ModuleList(
-            nn.ModuleDict({"downsample": nn.Linear(2, 2), "blocks": nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))})
-            for _ in range(2)
-        )
-        self.norm = nn.LayerNorm(2)
 
 
 def test_depth_grows_from_the_stem_to_the_last_block() -> None:

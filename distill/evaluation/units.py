@@ -5,9 +5,7 @@ Files for programs (`test.json`, `metrics.csv`, `test_classes.csv`) hold the eva
 
 import math
 
-from distill.evaluation.metrics import bare, metric_of
-
-__all__ = ["UNDEFINED", "bare", "counted", "duration", "percent", "shown"]
+from distill.evaluation.metrics import metric_of
 
 UNDEFINED = "n/a"  # pandas reads it as NaN, too
 

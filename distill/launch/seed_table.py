@@ -5,7 +5,8 @@ import statistics
 from collections.abc import Sequence
 
 from distill.errors import UserError
-from distill.evaluation.units import bare, shown
+from distill.evaluation.metrics import bare
+from distill.evaluation.units import shown
 from distill.phases import line_console
 from distill.report.class_tables import class_table
 from distill.runs.differences import differing

@@ -67,8 +67,12 @@ def origins(recipe: Mapping[str, Any]) -> dict[str, str]:
     for part, title in (("student", "initial weights of the student"), ("teacher", "weights of the teacher")):
         if arguments.get(part):
             own = arguments[part].get("init_args") or {}
-            published = part == "teacher" and own.get("pretrained", True)
-            found[title] = own.get("checkpoint") or (f"published, {own.get('name')}" if published else "random")
+            named = own.get("name")
+            if part == "student" or not own.get("pretrained", True):
+                without_file = "random"
+            else:  # a teacher of the user's own need not have a name
+                without_file = f"published, {named}" if named else "as its class loads them"
+            found[title] = own.get("checkpoint") or without_file
     return found
 
 

@@ -7,8 +7,9 @@ from matplotlib.figure import Figure
 from rich.table import Table
 
 from distill.evaluation.instances import InstanceEvaluation
+from distill.evaluation.metrics import bare
 from distill.evaluation.segmentation import PixelConfusion
-from distill.evaluation.units import bare, counted, shown
+from distill.evaluation.units import counted, shown
 from distill.files import write_json
 from distill.phases import line_console, phase
 from distill.report.card import write_card

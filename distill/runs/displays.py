@@ -8,7 +8,8 @@ import pytorch_lightning as pl
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Column
 
-from distill.evaluation.units import bare, counted, duration, shown
+from distill.evaluation.metrics import bare
+from distill.evaluation.units import counted, duration, shown
 from distill.phases import line_console, seconds_left, shows_bars
 from distill.runs.data_wait import DataWait
 from distill.runs.progress import RunProgress

@@ -2,7 +2,8 @@ import math
 
 import pytest
 
-from distill.evaluation.units import bare, counted, duration, shown
+from distill.evaluation.metrics import bare
+from distill.evaluation.units import counted, duration, shown
 
 
 @pytest.mark.parametrize(

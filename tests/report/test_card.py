@@ -6,7 +6,7 @@ from pathlib import Path
 import yaml
 
 from distill.cli import main
-from distill.report.card import write_card
+from distill.report.card import origins, write_card
 from distill.runs.folder import RunFolder
 
 
@@ -70,3 +70,16 @@ def test_the_card_says_what_was_tested_and_where_weights_came_from(tmp_path: Pat
     (tmp_path / "test_predictions.png").touch()
     write_card(RunFolder(tmp_path), "load()")
     assert "![Labels and predictions](test_predictions.png)" in (tmp_path / "card.md").read_text()
+
+
+def test_the_weights_of_a_teacher_of_ones_own_are_not_called_published() -> None:
+    teachers = {"mine.Teacher": {}, "teachers.SAM": {"name": "sam_vit_b"}, "teachers.ViT": {"pretrained": False}}
+    said = [
+        origins({"model": {"init_args": {"teacher": {"class_path": path, "init_args": arguments}}}})
+        for path, arguments in teachers.items()
+    ]
+    assert [one["weights of the teacher"] for one in said] == [
+        "as its class loads them",
+        "published, sam_vit_b",
+        "random",
+    ]

@@ -1,22 +1,9 @@
 import pytest
-import torch
 from torch import nn
 
 from distill.errors import UserError
 from distill.training.optim import OptimSettings, build_optimizer, lr_factor
-
-
-class Toy(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.linear = nn.Linear(2, 2)
-        self.norm = nn.LayerNorm(2)
-        self.position = nn.Parameter(torch.zeros(1, 2, 2))
-        self.A_log = nn.Parameter(torch.zeros(2, 2))
-        self.A_log._no_weight_decay = True  # type: ignore[attr-defined]
-
-    def no_weight_decay(self) -> set[str]:
-        return {"position"}
+from tests.networks import Deep, Toy
 
 
 def test_schedule_warms_up_peaks_and_ends_at_the_final_rate() -> None:
@@ -37,20 +24,6 @@ def test_lightning_gets_a_per_step_schedule_and_the_student_its_own_rate() -> No
     assert len(rates) == len(list(module.parameters()))
     assert rates[id(module["head"].weight)] == pytest.approx(4e-4)
     assert rates[id(module["student"].A_log)] == pytest.approx(4e-5)
-
-
-class Deep(nn.Module):
-    """Stem, two stages of blocks named as timm does, a downsampling between them, and a final norm."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.position = nn.Parameter(torch.zeros(1, 2, 2))
-        self.stem = nn.Sequential(nn.Linear(2, 2))
-        self.stages = nn.ModuleList(
-            nn.ModuleDict({"downsample": nn.Linear(2, 2), "blocks": nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))})
-            for _ in range(2)
-        )
-        self.norm = nn.LayerNorm(2)
 
 
 def test_learning_rates_decay_by_layer() -> None:
