@@ -63,6 +63,37 @@ METRICS: dict[str, Metric] = {
 _OTHER = Metric("")
 
 
+@dataclass(frozen=True)
+class Cost:
+    """A cost of a model, of which less is better.
+
+    Attributes:
+        name: The heading of its column.
+        meaning: What it says, in a phrase.
+        unit: What people are shown.
+        scale: How many of the stored units one of these has.
+        digits: Decimals that people are shown, in the unit.
+    """
+
+    name: str
+    meaning: str
+    unit: str
+    scale: float = 1.0
+    digits: int = 1
+
+
+# By the names that summary.json has; of the student for one image of the recipe's size, if nothing else is said.
+COSTS: dict[str, Cost] = {
+    "params": Cost("parameters", "parameters of the student", "M", 1e6, 2),
+    "macs": Cost("multiply-adds", "multiply-adds that one pass executes", "G", 1e9, 2),
+    "cpu_ms": Cost("CPU latency", "median time of one pass on the CPU", "ms"),
+    "gpu_ms": Cost("GPU latency", "median time of one pass on the GPU", "ms"),
+    "memory_mb": Cost("peak memory", "weights and the most that one pass on the CPU holds at once", "MB", digits=0),
+    "size_mb": Cost("file size", "size of student.safetensors", "MB"),
+    "train_hours": Cost("training time", "wall-clock time of the training, validations included", "h", digits=2),
+}
+
+
 def bare(name: str) -> str:
     """A metric's name without the split that it was taken on: `box/AP` of `test/box/AP`."""
     split, _, rest = name.partition("/")

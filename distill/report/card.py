@@ -17,7 +17,7 @@ _NAMES = {
     "image_size": "side of an image, px",
     "params": "parameters of the student",
     "macs": "multiply-adds of the student",
-    "cpu_latency_ms": "time of the student on the CPU, ms",
+    "cpu_ms": "time of the student on the CPU, ms",
     "last_map": "last map of student.safetensors",
 }
 

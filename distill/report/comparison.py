@@ -30,7 +30,7 @@ def read_row(name: str, folder: RunFolder) -> Row:
         name,
         facts["params"],
         facts["macs"],
-        facts["cpu_latency_ms"],
+        facts["cpu_ms"],
         *(math.nan if (score := scores[key]) is None else 100 * score for key in ("test/box/AP", "test/mask/AP")),
     )
 

@@ -24,7 +24,7 @@ from distill.runs.folder import RunFolder
 
 logger = logging.getLogger(__name__)
 
-_COSTS = {"params": "cost_params", "macs": "cost_macs", "cpu_latency_ms": "cost_cpu_ms"}
+_COSTS = {"params": "cost_params", "macs": "cost_macs", "cpu_ms": "cost_cpu_ms"}
 _RENAMED = {"data": "dataset"}
 _TIMEOUT = 20  # seconds to wait for a server that does not answer
 _OFFLINE = ("offline", "dryrun")

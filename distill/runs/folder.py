@@ -4,6 +4,7 @@ It can be read, compared and reported without W&B and without a network.
 """
 
 import json
+import shutil
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from distill.recipe.compose import read_recipe
 from distill.recipe.find import RUN_RECIPE, RUN_STUDENT
 
 STAGES = ("validate", "test")
+_RENAMED_FACTS = {"cpu_latency_ms": "cpu_ms"}  # names in summaries of earlier versions
 
 
 class RunState(Enum):
@@ -136,6 +138,10 @@ class RunFolder:
         """A picture of scores: "precision_recall", "confusion" or "predictions"."""
         return self.path / f"{stage}_{what}.png"
 
+    def pictures(self, stage: str) -> Path:
+        """The folder of the pictures of "fit", in which each step has one, "validate" or "test"."""
+        return self.path / f"{stage}_pictures"
+
     def seed(self, seed: int) -> "RunFolder":
         """The run of one of several seeds."""
         return RunFolder(self.path / f"seed{seed}")
@@ -155,13 +161,14 @@ class RunFolder:
                 self.predictions(stage),
                 self.class_scores(stage),
                 *(self.figure(stage, what) for what in ("precision_recall", "confusion", "predictions")),
+                self.pictures(stage),
             )
         ]
 
     def written(self) -> list[Path]:
         """Everything that a run writes, whether it exists or not; anything else in the folder is the user's."""
         of_fit = [self.checkpoints, self.student, self.summary, self.card, self.metrics, self.recipe, self.environment]
-        dashboard = [self.wandb, self.wandb_identity]
+        dashboard = [self.pictures("fit"), self.wandb, self.wandb_identity]
         return [*of_fit, *dashboard, *self.written_by_scoring()]
 
     @property
@@ -193,7 +200,7 @@ class RunFolder:
 
     def read_summary(self) -> tuple[dict[str, Any], dict[str, float | None]]:
         """Facts about the run, and its last metrics; a metric that is not defined is None."""
-        content = _read(self.summary)
+        content = {_RENAMED_FACTS.get(key, key): value for key, value in _read(self.summary).items()}
         facts = {key: value for key, value in content.items() if key.isidentifier()}  # not learning rates of older runs
         return facts, {key: value for key, value in content.items() if is_metric(key)}
 
@@ -232,7 +239,7 @@ class RunFolder:
     def clear_scores(self) -> None:
         """Removes scores, which are those of other weights once training goes on."""
         for path in self.written_by_scoring():
-            path.unlink(missing_ok=True)
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
     def require_fresh(self, overwrite: bool, resuming: bool) -> None:
         """Refuses to mix two runs.

@@ -58,10 +58,10 @@ def run_facts(task: Any, data: pl.LightningDataModule, image_size: int) -> dict[
     """The `components`, and the student's cost at the recipe's image size.
 
     Returns:
-        The components, and params, executed macs and cpu_latency_ms of the student for one image.
+        The components, and params, executed macs and cpu_ms of the student for one image.
     """
     spent = cost(task.student, image_size)
-    costs = {"params": spent.params, "macs": spent.macs, "cpu_latency_ms": round(spent.latency_ms, 1)}
+    costs = {"params": spent.params, "macs": spent.macs, "cpu_ms": round(spent.latency_ms, 1)}
     return components(task, data, image_size) | costs
 
 

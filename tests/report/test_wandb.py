@@ -54,7 +54,7 @@ def test_stages_of_one_process_are_runs_of_their_own(
         assert first.config["seed"] == 0
         assert first.config["lr"] == pytest.approx(1e-3 if kind == "fine-tune" else 2e-3)
         assert all(key.replace("_", "").isalpha() for key in first.config if not key.startswith("_"))
-        assert not {"params", "macs", "cpu_latency_ms"} & {*first.config, *first.summary}
+        assert not {"params", "macs", "cpu_ms"} & {*first.config, *first.summary}
         ids.add(first.id)
     assert len(ids) == 3
     tested = written(tmp_path / "distilled")[1]

@@ -1,0 +1,74 @@
+"""Pictures in a run folder, as they are written and read; without PyTorch.
+
+`fit_pictures/<step>/`, `validate_pictures/` and `test_pictures/` hold the files and an index.json. All runs on a data
+set show the same images, so that their pictures can be put side by side.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from distill.files import write_json
+from distill.runs.folder import STAGES, RunFolder
+
+# What an image is shown as: of a distillation, and of a model with a head.
+FEATURES = ("input", "corrupted", "teacher", "student", "error")
+PREDICTIONS = ("input", "truth", "prediction")
+_INDEX = "index.json"
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One image.
+
+    Attributes:
+        name: Of the image, relative to its data set.
+        parts: The files that show it, by `FEATURES` or `PREDICTIONS`.
+        captions: What is said below a part.
+    """
+
+    name: str
+    parts: dict[str, Path]
+    captions: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class PictureSet:
+    """The pictures of one validation or test.
+
+    Attributes:
+        stage: "fit", "validate" or "test".
+        step: Optimizer step of the weights.
+        pictures: In the order of the data set.
+    """
+
+    stage: str
+    step: int
+    pictures: list[Picture]
+
+
+def write_index(place: Path, step: int, pictures: Sequence[Picture]) -> None:
+    """Writes index.json beside the files of the pictures."""
+    images = [
+        {"name": one.name, "parts": {part: path.name for part, path in one.parts.items()}, "captions": one.captions}
+        for one in pictures
+    ]
+    write_json(place / _INDEX, {"step": step, "images": images})
+
+
+def read_pictures(folder: RunFolder) -> list[PictureSet]:
+    """All pictures of a run: those of the fit by step, then those of validation and test."""
+    by_step = sorted(folder.pictures("fit").glob(f"*/{_INDEX}"), key=lambda path: int(path.parent.name))
+    fitted = [("fit", path) for path in by_step]
+    scored = [(stage, folder.pictures(stage) / _INDEX) for stage in STAGES]
+    return [_read(stage, path) for stage, path in [*fitted, *scored] if path.is_file()]
+
+
+def _read(stage: str, index: Path) -> PictureSet:
+    content: Mapping = json.loads(index.read_text(encoding="utf-8"))
+    pictures = [
+        Picture(one["name"], {part: index.parent / file for part, file in one["parts"].items()}, one["captions"])
+        for one in content["images"]
+    ]
+    return PictureSet(stage, content["step"], pictures)

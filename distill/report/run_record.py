@@ -1,0 +1,142 @@
+"""What is known of a run when it is compared or shown on a dashboard, read off its folder without PyTorch."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from distill.evaluation.metrics import COSTS
+from distill.runs.folder import RunFolder, RunState
+
+TASKS = ("distillation", "instances", "segmentation")
+INITS = ("scratch", "pretrained", "distilled")  # where the weights of a student came from
+# Of runs that earlier versions made, whose summary does not say the task.
+_TASKS = {
+    "DistillationModule": "distillation",
+    "FineTuningModule": "instances",
+    "SegmentationModule": "segmentation",
+}
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """A run folder as it is read once.
+
+    Attributes:
+        folder: The run folder.
+        recipe: The resolved recipe.
+        facts: Facts of summary.json: components, costs, steps. Empty for a run that has not finished.
+        validation: Metrics of the last validation during the fit, `val/...`.
+        environment: Versions and hardware.
+    """
+
+    folder: RunFolder
+    recipe: dict[str, Any]
+    facts: dict[str, Any]
+    validation: dict[str, float | None]
+    environment: dict[str, Any]
+
+    @classmethod
+    def read(cls, folder: RunFolder) -> "RunRecord":
+        """Reads a run folder.
+
+        Raises:
+            UserError: It is none.
+        """
+        finished = folder.state is RunState.FINISHED
+        facts, metrics = folder.read_summary() if finished else ({}, {})
+        validation = {key: value for key, value in metrics.items() if key.startswith("val/")}
+        return cls(folder, folder.read_recipe(), facts, validation, folder.read_environment())
+
+    @property
+    def finished(self) -> bool:
+        """Whether the fit came to its end."""
+        return bool(self.facts)
+
+    @property
+    def seed(self) -> int:
+        """Seed of the run."""
+        return int(self.recipe["seed_everything"])
+
+    @cached_property
+    def task(self) -> str:
+        """One of `TASKS`; for a task of the user's own, the name of its class."""
+        name = str(self.recipe["model"]["class_path"]).rpartition(".")[2]
+        return str(self.facts.get("task") or _TASKS.get(name, name))
+
+    @property
+    def student(self) -> str:
+        """Label of the student, such as "RS4D small"."""
+        return str(self.facts.get("student") or _class_name(self.component("student")))
+
+    @property
+    def teacher(self) -> str | None:
+        """Label of the teacher: the run's own, or the one that its student was distilled from; None where unknown."""
+        found = self.facts.get("teacher") or self.facts.get("init_teacher")
+        return None if found is None else str(found)
+
+    @property
+    def head(self) -> str | None:
+        """Label of the head or decoder."""
+        return self.facts.get("head")
+
+    @property
+    def data(self) -> str:
+        """Label of the data set."""
+        return str(self.facts.get("data") or _class_name(self.recipe["data"]))
+
+    @property
+    def init(self) -> str:
+        """Where the student's weights came from, one of `INITS`."""
+        if "init" in self.facts:
+            return str(self.facts["init"])
+        arguments = self.component("student").get("init_args") or {}
+        if arguments.get("checkpoint"):
+            return "distilled" if str(arguments["checkpoint"]).endswith(self.folder.student.name) else "pretrained"
+        return "pretrained" if arguments.get("pretrained") else "scratch"
+
+    @property
+    def costs(self) -> dict[str, float]:
+        """Costs by their names in `COSTS`, those that are known."""
+        found = {key: float(self.facts[key]) for key in COSTS if self.facts.get(key) is not None}
+        if self.folder.student.is_file():
+            found["size_mb"] = self.folder.student.stat().st_size / 1e6
+        return found
+
+    @property
+    def machine(self) -> dict[str, Any]:
+        """What the run's times depend on: processor, threads and GPUs."""
+        return {key: self.environment[key] for key in ("cpu", "threads", "gpus") if key in self.environment}
+
+    @property
+    def stage(self) -> str:
+        """How a run of its task is scored: "test", or "validate" for a distillation."""
+        return "validate" if self.task == "distillation" else "test"
+
+    def scores(self, stage: str) -> dict[str, float | None]:
+        """Scores of a stage without the name of the split; empty for a run that has not been scored.
+
+        A distillation that has not been validated by itself has the scores of its last validation.
+        """
+        if self.folder.scores(stage).is_file():
+            found = self.folder.read_scores(stage)
+        else:
+            found = self.validation if stage == "validate" else {}
+        return {key.partition("/")[2]: value for key, value in found.items()}
+
+    def component(self, key: str) -> dict[str, Any]:
+        """A component of `model` in the recipe; empty where there is none."""
+        found = (self.recipe["model"].get("init_args") or {}).get(key)
+        return dict(found) if isinstance(found, Mapping) else {}
+
+    def weights_file(self, key: str) -> Path | None:
+        """The file of weights that the recipe names for a component of `model`, as the run was started with it."""
+        given = (self.component(key).get("init_args") or {}).get("checkpoint")
+        if not given:
+            return None
+        return Path(self.environment.get("started_in", "")) / str(given)
+
+
+def _class_name(component: Mapping[str, Any]) -> str:
+    return str(component.get("class_path", "")).rpartition(".")[2]
