@@ -1,5 +1,7 @@
 """Base of all data modules: the keys of a recipe, splits, loaders, and warnings about files."""
 
+import hashlib
+import json
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, TypeVar
 
@@ -122,6 +124,30 @@ class ImageData(LightningDataModule):
                 say_small_batches(self.batch_size, len(data) if repeats is None else epoch_size(repeats))
             self._sets[split] = data
         return self._sets[split]
+
+    def image_set(self, split: str, count: int | None = None) -> str:
+        """Identifies images and labels that scores are taken on, wherever they lie and whatever the run's seed is.
+
+        Args:
+            split: One of `splits`.
+            count: How many of its images are scored, from the first on; by default all.
+
+        Returns:
+            12 hexadecimal digits, a digest of the class names and of what `scored` says of the images, in any order.
+        """
+        data = self.dataset(split)
+        indices = range(len(data))[:count]
+        lines = [json.dumps(self.class_names), *sorted(json.dumps(self.scored(data, index)) for index in indices)]
+        return hashlib.blake2b("\n".join(lines).encode(), digest_size=6).hexdigest()
+
+    def scored(self, data: Any, index: int) -> Any:
+        """What tells an image and its labels from others without reading pixels, for JSON; by default the name.
+
+        Args:
+            data: The views of a split.
+            index: Of the image.
+        """
+        return data.name(index)
 
     def reader(self, count: int) -> ImageReader:
         """A reader of a split's images, which does not repeat what those of other splits have said."""

@@ -34,6 +34,7 @@ class ClassTable:
     Attributes:
         names: Class names in label order.
         colours: Whether classes are colours.
+        label_of: The label of every listed value, `IGNORE` of those that mean "not labelled"; colours as one number.
 
     Raises:
         UserError: No class, too many, indices and colours mixed, a value out of its range, or one that is used twice.
@@ -52,9 +53,9 @@ class ClassTable:
             if codes.count(code) > 1:
                 raise UserError(f"the mask value {value} is listed twice in data.init_args.classes and ignore")
         self._codes = codes
-        labels = dict(zip(codes, [*range(len(self.names)), *[IGNORE] * len(ignore)], strict=True))
-        near = {code: label for code, label in labels.items() if 0 <= code < _TABLE}
-        self._far = {code: label for code, label in labels.items() if code not in near}
+        self.label_of = dict(zip(codes, [*range(len(self.names)), *[IGNORE] * len(ignore)], strict=True))
+        near = {code: label for code, label in self.label_of.items() if 0 <= code < _TABLE}
+        self._far = {code: label for code, label in self.label_of.items() if code not in near}
         # Label of every value; the last entry stands for all that are larger. For colours 16 MB.
         self._labels = np.full(max(near, default=0) + 2, _UNKNOWN, np.uint8)
         self._labels[list(near)] = list(near.values())

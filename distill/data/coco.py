@@ -20,6 +20,7 @@ from distill.errors import UserError
 logger = logging.getLogger(__name__)
 
 WITHOUT_VAL_FILES = 0.1  # share of the training images that is held out where there are no others to validate on
+_SCORED = ("label", "bbox", "segmentation", "area", "iscrowd")  # of an object; ids may be others in another file
 
 
 class CocoInstances(LabelledImages):
@@ -133,6 +134,12 @@ class CocoInstances(LabelledImages):
     def collate(self, split: str) -> Callable[[list[Any]], Any]:
         """Stacks images and lists targets."""
         return collate
+
+    def scored(self, data: InstanceViews, index: int) -> Any:
+        """File name and size in pixels of the image, and its objects, as the annotations have them."""
+        image = data.images[index]
+        objects = [[record.get(key) for key in _SCORED] for record in data.annotations.objects(image["id"])]
+        return image["file_name"], image["height"], image["width"], objects
 
     def _records(self, split: str) -> tuple[CocoAnnotations, list[dict[str, Any]]]:
         """The annotations of a split, and its image records among them."""

@@ -79,6 +79,10 @@ class ImageFolder(ImageData):
         paths = by_name(root, val)[: self.val_limit]
         return FolderViews(root, paths, self.image_size, self.on_error, reader=self.reader(len(paths)))
 
+    def scored(self, data: FolderViews, index: int) -> Any:
+        """Name below the folder, and size of the file in bytes."""
+        return data.name(index), data.paths[index].stat().st_size
+
     @cached_property
     def _parts(self) -> tuple[list[Path], list[Path]]:
         """Images to train on, and to validate on."""

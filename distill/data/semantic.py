@@ -102,6 +102,16 @@ class SemanticImages(LabelledImages):
             reader,
         )
 
+    def scored(self, data: SemanticViews, index: int) -> Any:
+        """Name of the image, sizes of its two files in bytes, and what the values of the mask mean."""
+        pair = data.pairs[index]
+        return (
+            data.name(index),
+            pair.image.stat().st_size,
+            pair.mask.stat().st_size,
+            sorted(self.table.label_of.items()),
+        )
+
     def collate(self, split: str) -> Callable[[list[Any]], Any] | None:
         """Stacks whole images of equal sizes."""
         return None if split == "train" else stack_by_size

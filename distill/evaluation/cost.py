@@ -1,18 +1,28 @@
-"""What a model costs: parameters, multiply-adds and time for one image.
+"""What a model costs: parameters, multiply-adds, time and memory for one image.
 
 Axes: B batch, H W pixels.
 """
 
+import copy
+import logging
 import statistics
 import time
-from collections.abc import Iterator
+import weakref
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.weak import WeakIdKeyDictionary
+
+logger = logging.getLogger(__name__)
 
 _MIN_PASSES = 3
 _MAX_PASSES = 100
@@ -26,22 +36,27 @@ class Cost:
     params: int
     trainable_params: int
     macs: int  # multiply-adds of one forward pass
-    latency_ms: float  # median of one forward pass at batch size 1
+    cpu_ms: float  # median of one forward pass on the CPU at batch size 1
+    memory_mb: float  # weights, and the most that one forward pass on the CPU holds at once
+    gpu_ms: float | None  # median of one forward pass on the GPU at batch size 1; None without one
 
 
 def cost(module: nn.Module, image_size: int | tuple[int, int]) -> Cost:
-    """Measures a model on the device its parameters are on.
+    """Measures a model on the CPU and, where there is one, on the GPU, in the precision of its weights.
 
     Args:
-        module: Any module that takes images (1, 3, H, W).
+        module: Any module that takes images (1, 3, H, W). One that is not on the CPU is copied.
         image_size: Side of the image, or (H, W), in pixels.
     """
     parameters = list(module.parameters())
+    on_cpu = module if _weight(module).device.type == "cpu" else copy.deepcopy(module).cpu()
     return Cost(
         params=sum(p.numel() for p in parameters),
         trainable_params=sum(p.numel() for p in parameters if p.requires_grad),
-        macs=count_macs(module, image_size),
-        latency_ms=measure_latency(module, image_size),
+        macs=count_macs(on_cpu, image_size),
+        cpu_ms=measure_latency(on_cpu, image_size),
+        memory_mb=measure_memory(on_cpu, image_size),
+        gpu_ms=_gpu_latency(module, image_size) if torch.cuda.is_available() else None,
     )
 
 
@@ -56,13 +71,31 @@ def count_macs(module: nn.Module, image_size: int | tuple[int, int]) -> int:
         module: Any module that takes images (1, 3, H, W).
         image_size: Side of the image, or (H, W), in pixels.
     """
+    return _count(module, _image(module, image_size), module)
+
+
+def count_macs_of_frozen(module: nn.Module, image_size: int | tuple[int, int]) -> int:
+    """Counts as `count_macs` does, without computing: on the "meta" device, where tensors have shapes and no values.
+
+    The weights are neither copied nor moved, so that a teacher of any size is counted at once.
+
+    Args:
+        module: Any module that takes images (1, 3, H, W), and whose tensors are all parameters or buffers.
+        image_size: Side of the image, or (H, W), in pixels.
+    """
+    tensors = {name: x.to("meta") for name, x in (*module.named_parameters(), *module.named_buffers())}
+    image = _image(module, image_size, "meta")
+    return _count(module, image, lambda image: functional_call(module, tensors, (image,)))
+
+
+def _count(module: nn.Module, image: Tensor, forward: Callable[[Tensor], object]) -> int:
     fast_path = torch.backends.mha.get_fastpath_enabled()
     # Fused attention of some devices, and PyTorch's fused encoder layer, are opaque to the counter. Plain matrix
     # products cost the same multiply-adds and are always counted.
     torch.backends.mha.set_fastpath_enabled(False)
     try:
         with _undisturbed(module), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-            module(_image(module, image_size))
+            forward(image)
     finally:
         torch.backends.mha.set_fastpath_enabled(fast_path)
     return counter.get_total_flops() // 2
@@ -90,11 +123,69 @@ def measure_latency(module: nn.Module, image_size: int | tuple[int, int]) -> flo
     return 1000 * statistics.median(seconds)
 
 
-def _image(module: nn.Module, image_size: int | tuple[int, int]) -> Tensor:
-    """A grey image of the device and precision of the module's weights."""
+def measure_memory(module: nn.Module, image_size: int | tuple[int, int]) -> float:
+    """Weights, and the most that one forward pass in eval mode holds at once at batch size 1, in MB of 10^6 bytes.
+
+    Summed up are the sizes of tensors, the image among them, from the operator that makes one to when nothing holds it
+    any more. Unlike the memory of the process, that is the same in every run: it has no part in what Python, PyTorch
+    and allocators keep for themselves, and none in scratch space inside of an operator.
+
+    Args:
+        module: Any module that takes images (1, 3, H, W).
+        image_size: Side of the image, or (H, W), in pixels.
+    """
+    weights = sum(tensor.nbytes for tensor in (*module.parameters(), *module.buffers()))
+    with _undisturbed(module), _HeldBytes() as held:
+        module(_image(module, image_size))
+    return (weights + held.most) / 1e6
+
+
+class _HeldBytes(TorchDispatchMode):
+    """Follows the tensors that operators make.
+
+    Attributes:
+        most: The most bytes that they had together at any time.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.most = self._now = 0
+        self._known = WeakIdKeyDictionary()  # storages, of which views are further tensors
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Runs an operator, and adds what it made."""
+        for tensor in tree_leaves((args, kwargs)):
+            if isinstance(tensor, Tensor):
+                self._known[tensor.untyped_storage()] = True  # made before, such as weights
+        result = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(result):
+            if isinstance(tensor, Tensor) and tensor.untyped_storage() not in self._known:
+                self._add(tensor.untyped_storage())
+        return result
+
+    def _add(self, storage: torch.UntypedStorage) -> None:
+        self._known[storage] = True
+        self._now += storage.nbytes()
+        self.most = max(self.most, self._now)
+        weakref.finalize(storage, self._release, storage.nbytes())
+
+    def _release(self, size: int) -> None:
+        self._now -= size
+
+
+def _gpu_latency(module: nn.Module, image_size: int | tuple[int, int]) -> float | None:
+    try:
+        return measure_latency(copy.deepcopy(module).cuda(), image_size)
+    except RuntimeError as error:  # a GPU that is full or too old, which a run on the CPU does not need
+        logger.warning("the time on the GPU is not measured: %s", str(error).partition("\n")[0])
+        return None
+
+
+def _image(module: nn.Module, image_size: int | tuple[int, int], device: str | None = None) -> Tensor:
+    """A grey image of the device, if no other is given, and precision of the module's weights."""
     height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
     weight = _weight(module)
-    return torch.full((1, 3, height, width), 0.5, device=weight.device, dtype=weight.dtype)
+    return torch.full((1, 3, height, width), 0.5, device=device or weight.device, dtype=weight.dtype)
 
 
 def _weight(module: nn.Module) -> Tensor:

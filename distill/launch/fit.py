@@ -10,23 +10,23 @@ from pytorch_lightning.callbacks import LearningRateMonitor, Timer
 from distill.errors import UserError
 from distill.launch.checkpoints import StoredState, stored_state
 from distill.launch.initial_weights import require_teacher
-from distill.launch.loggers import build_loggers
+from distill.launch.loggers import build_dashboards, require_loggers
 from distill.launch.parse import Built, ParsedRecipe, arguments_of
 from distill.launch.process import memory_kept
 from distill.launch.smaller import smaller_run
-from distill.launch.trainer import build_trainer, recipe_callbacks, require_device
+from distill.launch.trainer import build_trainer, recipe_callbacks, require_device, training_timer
 from distill.phases import phase
 from distill.report.card import write_card
 from distill.runs.announcement import announce
 from distill.runs.best_checkpoint import BestCheckpoint
 from distill.runs.data_wait import DataWait
 from distill.runs.displays import progress_display
-from distill.runs.finish import FinishRun
+from distill.runs.finish import FinishRun, hours
 from distill.runs.first_step import FirstStep
 from distill.runs.folder import RunFolder
 from distill.runs.last_checkpoint import LastCheckpoint
 from distill.runs.loading import loading_lines
-from distill.runs.loggers import RunLogger
+from distill.runs.loggers import RunCSVLogger, RunLogger
 from distill.runs.metadata import run_facts
 from distill.runs.replacement import recover
 from distill.runs.resume_checks import require_same_recipe, require_steps_to_go
@@ -70,10 +70,11 @@ def fit_one(recipe: ParsedRecipe) -> Fitted | None:
         built.task.build(built.data.class_names)
         size = built.data.image_size
         with phase(f"measuring what the student costs at {size} px"):
-            facts = run_facts(built.task, built.data, size)
-        wait = DataWait()
-        logger = RunLogger(recipe.folder) if recipe.wants_logger else None
-        callbacks = _callbacks(recipe, built, state, facts, wait, logger)
+            facts = run_facts(built.task, built.data, size, recipe.config.model.init_args.student)
+        facts |= settings_of_interest(recipe) | {"lr": built.task.optim_settings.lr}
+        wait, timer = DataWait(), training_timer(built.trainer)
+        logger = RunLogger(recipe.folder, lambda: hours(timer.time_elapsed())) if recipe.wants_logger else None
+        callbacks = _callbacks(recipe, built, state, facts, wait, timer, logger)
         trainer = build_trainer(built.trainer | {"max_time": None}, recipe.folder, callbacks, logger)
         # As `Trainer.fit` will: several processes share an epoch, and its length is asked for before.
         trainer.datamodule, built.data.trainer = built.data, trainer  # type: ignore[attr-defined]
@@ -94,6 +95,7 @@ def _callbacks(
     state: StoredState | None,
     facts: dict[str, Any],
     wait: DataWait,
+    timer: Timer,
     logger: RunLogger | None,
 ) -> list[pl.Callback]:
     """All callbacks in order. Lightning moves those that write checkpoints to the end; here they stand there already.
@@ -106,16 +108,19 @@ def _callbacks(
 
     def open_loggers(trainer: pl.Trainer) -> None:
         if logger is not None:
-            known = facts | settings_of_interest(recipe) | {"lr": trainer.optimizers[0].defaults["lr"]}
-            logger.write_to(build_loggers(folder, recipe.settings.experiment, built.task.kind, known, keep))
+            settings, kind = recipe.settings, built.task.kind
+            names = settings.loggers if trainer.is_global_zero else ()
+            dashboards = build_dashboards(folder, names, settings.experiment, kind, facts, keep)
+            logger.write_to(RunCSVLogger(folder, keep), dashboards)
 
     last = LastCheckpoint(folder, recipe.settings.checkpoint_every)
     first_step = FirstStep(folder, recipe.text(), resumed, last.save, open_loggers)
-    callbacks = [FinishRun(folder, facts, last.save, first_step.open_folder), *recipe_callbacks(built.trainer)]
+    given = recipe_callbacks(built.trainer)
+    callbacks = [FinishRun(folder, facts, last.save, first_step.open_folder, timer), *given]
     callbacks.append(first_step)  # before the wait for data is measured, which must not count opening the folder
     callbacks += [wait, progress_display(wait, lambda: smaller_run(recipe.recipe.path, recipe.config.as_dict()))]
-    if built.trainer.get("max_time") is not None:
-        callbacks.append(Timer(built.trainer["max_time"]))  # else Lightning appends it
+    if timer not in given:
+        callbacks.append(timer)
     callbacks.append(FinalValidation())  # asks the timer whether the run ends
     if logger is not None:
         callbacks.append(LearningRateMonitor(logging_interval="step"))
@@ -148,6 +153,8 @@ def _require_possible(recipe: ParsedRecipe, state: StoredState | None) -> None:
     for key, count in counts.items():
         if count == 0:
             raise UserError(f"{key} is 0; it must be above 0")
+    if recipe.wants_logger:
+        require_loggers(config.run.loggers)
     folder.require_fresh(config.run.overwrite, resuming=state is not None and state.own)
     if state is not None and state.own:
         require_same_recipe(folder, recipe.text())

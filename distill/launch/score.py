@@ -16,8 +16,10 @@ from distill.report.write_scores import report_scores
 from distill.runs.data_wait import DataWait
 from distill.runs.displays import progress_display
 from distill.runs.metadata import components
+from distill.runs.progress import images_to_score
 from distill.runs.replacement import recover
 from distill.runs.resume_checks import require_same_selection
+from distill.runs.scoring import overrides
 
 Scores = dict[str, float]
 
@@ -36,6 +38,7 @@ def score_one(recipe: ParsedRecipe) -> Scores:
         if recipe.stage not in recipe.task_class.stages:
             raise UserError(f"a distillation run has no {recipe.stage} split; use `distill validate`")
         state = stored_state(recipe.folder, recipe.config.ckpt_path or "last", str(recipe.recipe))
+        changed = overrides(recipe.folder, recipe.text(), recipe.task_class.training_only)
         for argument in recipe.task_class.training_only:
             recipe.config.model.init_args[argument] = None  # a teacher's file may have been deleted
         require_teacher(recipe.config.model, "scoring a distillation")
@@ -55,17 +58,26 @@ def score_one(recipe: ParsedRecipe) -> Scores:
         if not trainer.is_global_zero:
             return {}
         logged = {name: float(value) for name, value in trainer.callback_metrics.items() if is_metric(name)}
-        return _report(recipe, built, state, logged)
+        facts = {"checkpoint": state.name, "step": state.step, "image_size": built.data.image_size}
+        facts |= {"image_set": _image_set(recipe.stage, trainer), "overrides": changed}
+        return _report(recipe, built, facts, logged)
 
 
-def _report(recipe: ParsedRecipe, built: Built, state: StoredState, logged: dict[str, float]) -> Scores:
-    size = built.data.image_size
-    facts: dict[str, Any] = {"checkpoint": state.name, "step": state.step, "image_size": size}
+def _report(recipe: ParsedRecipe, built: Built, facts: dict[str, Any], logged: dict[str, float]) -> Scores:
     scores = report_scores(recipe.folder, recipe.stage, built.task, built.data, logged, facts)
     if recipe.wants_logger:
-        known = components(built.task, built.data, size) | settings_of_interest(recipe)
-        log_scores(recipe.folder, recipe.settings.experiment, known, recipe.stage)
+        known = components(built.task, built.data, facts["image_size"]) | settings_of_interest(recipe)
+        settings = recipe.settings
+        log_scores(recipe.folder, settings.loggers, settings.experiment, known, recipe.stage, facts["step"])
     return scores
+
+
+def _image_set(stage: str, trainer: Any) -> str:
+    """The fact `image_set`, of the images that `trainer.limit_test_batches` and the like left."""
+    split, loaders, batches = "val", trainer.val_dataloaders, trainer.num_val_batches
+    if stage == "test":
+        split, loaders, batches = stage, trainer.test_dataloaders, trainer.num_test_batches
+    return str(trainer.datamodule.image_set(split, images_to_score(trainer, loaders, batches)))
 
 
 def _require_other_images(recipe: ParsedRecipe, built: Built, state: StoredState) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.callbacks import Timer
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
@@ -47,6 +48,12 @@ def recipe_callbacks(settings: Mapping[str, Any]) -> list[pl.Callback]:
     """Callbacks that the recipe names."""
     given = settings.get("callbacks") or []
     return list(given) if isinstance(given, list) else [given]
+
+
+def training_timer(settings: Mapping[str, Any]) -> Timer:
+    """The timer that the recipe names among its callbacks, else one that ends the run at `max_time`, if that is set."""
+    named = [callback for callback in recipe_callbacks(settings) if isinstance(callback, Timer)]
+    return named[0] if named else Timer(settings.get("max_time"))
 
 
 def require_device(settings: Any) -> None:

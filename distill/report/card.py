@@ -6,6 +6,7 @@ Read off the files of the run folder, so that `distill test` writes it again wit
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from distill.evaluation.metrics import COSTS
 from distill.evaluation.units import counted, percent, shown
 from distill.files import write_text
 from distill.report.metric_names import MetricName
@@ -13,12 +14,18 @@ from distill.runs.folder import RunFolder
 
 # What the card calls the facts of `distill.runs.metadata`; costs are the student's for one image.
 _NAMES = {
+    "init": "initialisation",
+    "init_teacher": "teacher of the initial weights",
     "teacher_digest": "digest of the teacher's weights",
+    "teacher_params": "parameters of the teacher",
+    "teacher_macs": "multiply-adds of the teacher",
     "image_size": "side of an image, px",
-    "params": "parameters of the student",
-    "macs": "multiply-adds of the student",
-    "cpu_ms": "time of the student on the CPU, ms",
+    "batch_size": "images in a batch",
+    "lr": "learning rate",
+    "val_image_set": "validation images and labels, digest",
     "last_map": "last map of student.safetensors",
+    **{key: f"{cost.name} of the student" for key, cost in COSTS.items()},
+    "train_hours": COSTS["train_hours"].name,
 }
 
 
@@ -47,9 +54,7 @@ def card(folder: RunFolder, use: str) -> str:
         f"## Last validation\n\n{_scores(validated) if validated else none}",
     ]
     if folder.scores("test").is_file():
-        scored = folder.read_facts("test")
-        images = f", {counted(scored['images'], 'image')}" if "images" in scored else ""
-        what = f"`{scored['checkpoint']}`, step {scored['step']:,}{images}"
+        what = scored(folder.read_facts("test"))
         picture = folder.figure("test", "predictions")
         pictured = f"\n\n![Labels and predictions]({picture.name})" if picture.is_file() else ""
         sections.append(f"## Test\n\n{what}\n\n{_scores(folder.read_scores('test'))}{pictured}")
@@ -58,6 +63,17 @@ def card(folder: RunFolder, use: str) -> str:
         "Everything that determined the run is in `recipe.yaml`; versions and hardware are in `environment.json`."
     )
     return "\n\n".join(sections) + "\n"
+
+
+def scored(facts: Mapping[str, Any]) -> str:
+    """What exactly was scored, in a line: checkpoint, step, images, and settings other than those of the run."""
+    said = [str(facts["checkpoint"]), f"step {facts['step']:,}"]
+    if "images" in facts:
+        said.append(counted(facts["images"], "image"))
+    if "image_set" in facts:
+        said.append(f"image set {facts['image_set']}")
+    changed = [f"{key} {value}" for key, value in (facts.get("overrides") or {}).items()]
+    return ", ".join(said) + (f"; scored with {', '.join(changed)}" if changed else "")
 
 
 def origins(recipe: Mapping[str, Any]) -> dict[str, str]:
@@ -104,8 +120,11 @@ def _table(header: Sequence[str], rows: Mapping[str, Sequence[str]]) -> str:
 
 
 def _readable(key: str, value: object) -> str:
-    if key == "params" and isinstance(value, int):
+    if not isinstance(value, int | float):
+        return str(value)
+    kind = key.removeprefix("teacher_")
+    if kind == "params":
         return f"{value:,}"
-    if key == "macs" and isinstance(value, int):
-        return f"{value / 1e9:.2f} G"
+    if cost := COSTS.get(kind):
+        return f"{value / cost.scale:.{cost.digits}f} {cost.unit}"
     return str(value)

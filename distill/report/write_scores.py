@@ -9,10 +9,10 @@ from rich.table import Table
 from distill.evaluation.instances import InstanceEvaluation
 from distill.evaluation.metrics import bare
 from distill.evaluation.segmentation import PixelConfusion
-from distill.evaluation.units import counted, shown
+from distill.evaluation.units import shown
 from distill.files import write_json
 from distill.phases import line_console, phase
-from distill.report.card import write_card
+from distill.report.card import scored, write_card
 from distill.report.class_tables import class_table
 from distill.report.detection_report import instance_tables, write_details
 from distill.report.figures import save
@@ -41,7 +41,7 @@ def report_scores(
     exact, found = model.scores(), model.evaluation
     metrics = {key: exact.get(key.partition("/")[2], value) for key, value in logged.items()}
     write_json(folder.scores(stage), metrics)
-    facts, details, images = dict(facts), [folder.facts(stage).name], ""
+    facts, details = dict(facts), [folder.facts(stage).name]
     split = "val" if stage == "validate" else stage
     tables = [metric_table(metrics)]
     with phase("drawing predictions and tables"):
@@ -57,14 +57,12 @@ def report_scores(
             details += write_pixel_details(folder, stage, found)
             details += _draw(folder, stage, labels_figure(data.dataset(split), model))
             tables = pixel_tables(found)
-    if "images" in facts:
-        images = f", {counted(int(str(facts['images'])), 'image')}"
     write_json(folder.facts(stage), facts)
     if folder.summary.is_file():  # else training has not come to its end, and there is no card
         write_card(folder, loading_lines(folder, model.student))
         details.append(folder.card.name)
     console = line_console()
-    console.print(f"\n{folder} ({stage}: {facts['checkpoint']}, step {facts['step']}{images})\n", markup=False)
+    console.print(f"\n{folder} ({stage}: {scored(facts)})\n", markup=False)
     for table in tables:
         console.print(table)
         console.print()

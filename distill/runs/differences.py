@@ -9,7 +9,7 @@ _FREE = ("run", "seed_everything", "data.init_args.seed")
 
 def differing(recipes: list[dict[str, Any]]) -> list[str]:
     """Dotted keys whose values differ between recipes, the seed and the run's own settings left out."""
-    flat = [dict(_flatten(recipe)) for recipe in recipes]
+    flat = [dict(flattened(recipe)) for recipe in recipes]
     keys = dict.fromkeys(key for recipe in flat for key in recipe)
     free = tuple(f"{key}." for key in _FREE)
     return [
@@ -19,9 +19,10 @@ def differing(recipes: list[dict[str, Any]]) -> list[str]:
     ]
 
 
-def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flattened(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted keys of a recipe, and their values."""
     for key, value in tree.items():
         if isinstance(value, Mapping):
-            yield from _flatten(value, f"{prefix}{key}.")
+            yield from flattened(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value

@@ -4,10 +4,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytorch_lightning as pl
-from pytorch_lightning.callbacks import WeightAveraging
+from pytorch_lightning.callbacks import Timer, WeightAveraging
 
 from distill.evaluation.metrics import is_metric
 from distill.runs.folder import RunFolder
+from distill.runs.progress import images_to_score
 from distill.weights import write_weights
 
 
@@ -22,6 +23,7 @@ class FinishRun(pl.Callback):
         facts: Components and costs, see `distill.runs.metadata`.
         save: Writes the training state, see `distill.runs.last_checkpoint`.
         open_folder: Opens the folder, unless the first step has, see `distill.runs.first_step`.
+        timer: Keeps the training time over resumptions.
     """
 
     def __init__(
@@ -30,11 +32,13 @@ class FinishRun(pl.Callback):
         facts: Mapping[str, Any],
         save: Callable[[pl.Trainer], None],
         open_folder: Callable[[pl.Trainer], None],
+        timer: Timer,
     ) -> None:
         self.folder = folder
         self.facts = dict(facts)
         self.save = save
         self.open_folder = open_folder
+        self.timer = timer
         self._metrics: dict[str, float] = {}
         self._trained = False
 
@@ -77,7 +81,20 @@ class FinishRun(pl.Callback):
         }
         write_weights(student, self.folder.student, metadata)
         facts = self.facts | {key: said[key] for key in ("last_map",) if key in said}
+        facts |= {"train_hours": hours(self.timer.time_elapsed()), **_validated(trainer)}
         self.folder.finish(facts | {"steps": trainer.global_step}, self._metrics | _metrics(trainer))
+
+
+def hours(seconds: float) -> float:
+    """Hours to a hundredth of a second."""
+    return round(seconds / 3600, 6)
+
+
+def _validated(trainer: pl.Trainer) -> dict[str, str]:
+    """The fact `val_image_set`, where a validation looked at images."""
+    loaders, data = trainer.val_dataloaders, trainer.datamodule  # type: ignore[attr-defined]
+    count = 0 if loaders is None else images_to_score(trainer, loaders, trainer.num_val_batches)
+    return {"val_image_set": data.image_set("val", count)} if count else {}
 
 
 def _metrics(trainer: pl.Trainer) -> dict[str, float]:

@@ -86,4 +86,5 @@ class FirstStep(pl.Callback):
         self.open_loggers(trainer)
 
     def _write(self) -> None:
-        self.folder.begin(self.recipe, environment())
+        began = self.folder.read_environment() if self.resumed else {}
+        self.folder.begin(self.recipe, {**environment(), **{key: began[key] for key in ("started",) if key in began}})

@@ -51,6 +51,8 @@ class RunFolder:
     BEST: ClassVar = "best.ckpt"
     WANDB: ClassVar = "wandb"
     WANDB_IDENTITY: ClassVar = "wandb.json"
+    TENSORBOARD: ClassVar = "tensorboard"
+    MLFLOW: ClassVar = "mlflow"
 
     def __fspath__(self) -> str:
         return str(self.path)
@@ -118,6 +120,16 @@ class RunFolder:
         """Identity and summary of the run at W&B, which resuming and testing continue."""
         return self.path / self.WANDB_IDENTITY
 
+    @property
+    def tensorboard(self) -> Path:
+        """The folder of TensorBoard's event files."""
+        return self.path / self.TENSORBOARD
+
+    @property
+    def mlflow(self) -> Path:
+        """The folder of the run's identity at MLflow and, where MLflow has no server, of its database."""
+        return self.path / self.MLFLOW
+
     def scores(self, stage: str) -> Path:
         """Scores of "validate" or "test"."""
         return self.path / f"{stage}.json"
@@ -168,7 +180,7 @@ class RunFolder:
     def written(self) -> list[Path]:
         """Everything that a run writes, whether it exists or not; anything else in the folder is the user's."""
         of_fit = [self.checkpoints, self.student, self.summary, self.card, self.metrics, self.recipe, self.environment]
-        dashboard = [self.pictures("fit"), self.wandb, self.wandb_identity]
+        dashboard = [self.pictures("fit"), self.wandb, self.wandb_identity, self.tensorboard, self.mlflow]
         return [*of_fit, *dashboard, *self.written_by_scoring()]
 
     @property

@@ -1,7 +1,8 @@
 """Where metrics go while a run trains: into metrics.csv, and wherever dashboards are."""
 
 import csv
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from pytorch_lightning.loggers import CSVLogger, Logger
@@ -9,19 +10,57 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from distill.runs.folder import RunFolder
 
+logger = logging.getLogger(__name__)
+
+
+class Dashboard:
+    """A logger that never ends a run: where it fails, the run goes on without it, after one warning.
+
+    Args:
+        name: As `run.loggers` has it.
+        open_logger: Makes the logger.
+    """
+
+    def __init__(self, name: str, open_logger: Callable[[], Logger]) -> None:
+        self._name = name
+        self._logger: Logger | None = None
+        try:
+            self._logger = open_logger()
+        except Exception as error:
+            self._warn(error)
+
+    def tell(self, call: Callable[[Logger], object]) -> None:
+        """Calls the logger, unless it has failed before."""
+        if self._logger is None:
+            return
+        try:
+            call(self._logger)
+        except Exception as error:
+            self._logger = None
+            self._warn(error)
+
+    def _warn(self, error: Exception) -> None:
+        reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
+        logger.warning("%s fails, and the run goes on without it: %s", self._name, reason)
+
 
 class RunLogger(Logger):
     """The one logger of a trainer: it keeps what is logged until the run folder is open, then hands it on.
 
+    Each row gets the training time so far as `hours`.
+
     Args:
         folder: The run folder.
+        hours: Tells the training time.
     """
 
-    def __init__(self, folder: RunFolder) -> None:
+    def __init__(self, folder: RunFolder, hours: Callable[[], float]) -> None:
         super().__init__()
         self._folder = folder
+        self._hours = hours
         self._kept: list[tuple[dict[str, float], int | None]] = []
-        self._writers: Sequence[Logger] = ()
+        self._file: Logger | None = None
+        self._dashboards: Sequence[Dashboard] = ()
 
     @property
     def name(self) -> str:
@@ -38,36 +77,45 @@ class RunLogger(Logger):
         """The run folder."""
         return str(self._folder)
 
-    def write_to(self, writers: Sequence[Logger]) -> None:
+    def write_to(self, file: Logger, dashboards: Sequence[Dashboard] = ()) -> None:
         """Hands on what was kept, and from now on whatever is logged.
 
         Args:
-            writers: Loggers whose files are in the run folder.
+            file: The logger of metrics.csv.
+            dashboards: Further loggers, whose files are in the run folder.
         """
-        self._writers = writers
-        for metrics, step in self._kept:
-            self.log_metrics(metrics, step)
+        self._file, self._dashboards = file, dashboards
+        for row, step in self._kept:
+            self._write(row, step)
         self._kept = []
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Hands a row on, or keeps it."""
-        if not self._writers:
-            self._kept.append((dict(metrics), step))
-        for writer in self._writers:
-            writer.log_metrics(dict(metrics), step)
+        row = {**metrics, "hours": self._hours()}
+        if self._file is None:
+            self._kept.append((row, step))
+        else:
+            self._write(row, step)
 
     def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
         """No-op: hyperparameters are in recipe.yaml."""
 
     def save(self) -> None:
         """Writes what is buffered."""
-        for writer in self._writers:
-            writer.save()
+        self._tell(lambda writer: writer.save())
 
     def finalize(self, status: str) -> None:
         """Ends all writers."""
-        for writer in self._writers:
-            writer.finalize(status)
+        self._tell(lambda writer: writer.finalize(status))
+
+    def _write(self, row: dict[str, float], step: int | None) -> None:
+        self._tell(lambda writer: writer.log_metrics(dict(row), step))
+
+    def _tell(self, call: Callable[[Logger], object]) -> None:
+        if self._file is not None:
+            call(self._file)
+        for dashboard in self._dashboards:
+            dashboard.tell(call)
 
 
 class RunCSVLogger(CSVLogger):

@@ -12,6 +12,8 @@ class RunSettings:
         overwrite: Start over in a folder that already holds a run.
         experiment: Name that groups runs for comparison; by default the recipe's name.
         checkpoint_every: Optimizer steps between two writes of checkpoints/last.ckpt.
+        loggers: Dashboards that metrics go to beside metrics.csv, of "wandb", "tensorboard" and "mlflow"; by default
+            W&B where it is installed and not switched off.
         seeds: A run for each of these seeds, in folders seed0, seed1, ... inside the run folder, then mean and spread
             of their scores. `seed_everything` is not used then.
     """
@@ -20,4 +22,5 @@ class RunSettings:
     overwrite: bool = False
     experiment: str | None = None
     checkpoint_every: int = 200
+    loggers: list[str] | None = None
     seeds: list[int] | None = None

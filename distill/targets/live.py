@@ -46,7 +46,11 @@ class LiveTargets:
         maps: Tensor = self._teacher(teacher_view(images, self._stride, self._patch))[self._feature]
         return maps
 
+    def view_size(self, height: int, width: int) -> tuple[int, int]:
+        """The size (H', W') that the teacher sees views of H x W pixels in."""
+        return view_size((height, width), self._stride, self._patch)
+
     def grid(self, height: int, width: int) -> tuple[int, int]:
         """The grid (h, w) of the targets of views of H x W pixels."""
-        rows, columns = view_size((height, width), self._stride, self._patch)
+        rows, columns = self.view_size(height, width)
         return -(-rows // self._patch), -(-columns // self._patch)

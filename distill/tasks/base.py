@@ -30,6 +30,8 @@ class TaskBase(FiniteGradients):
         teacher: The frozen source of targets, if any.
 
     Attributes:
+        name: "distillation", "instances" or "segmentation", as comparisons sort runs; that of a class of one's own is
+            free.
         kind: "distil" or "fine-tune", as cards and dashboards call it.
         stages: What can be done with it, of "fit", "validate" and "test".
         monitor: The metric that selects best.ckpt, and "min" or "max".
@@ -44,6 +46,7 @@ class TaskBase(FiniteGradients):
             no default.
     """
 
+    name: ClassVar[str]
     kind: ClassVar[str]
     stages: ClassVar[tuple[str, ...]] = ("fit", "validate", "test")
     monitor: ClassVar[tuple[str, str]]

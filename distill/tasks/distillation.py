@@ -48,6 +48,7 @@ class DistillationModule(TaskBase):
             a student that has none.
     """
 
+    name = "distillation"
     kind = "distil"
     stages = ("fit", "validate")
     monitor = ("val/l1", "min")

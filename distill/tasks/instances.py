@@ -27,6 +27,7 @@ class FineTuningModule(SupervisedModule):
             many: its own limit, over all classes, is a key of the head.
     """
 
+    name = "instances"
     monitor = ("val/mask/AP", "max")
     head_contract = HeadBase
 

@@ -40,6 +40,7 @@ class SegmentationModule(SupervisedModule):
             logits; no loss term, and no teacher either.
     """
 
+    name = "segmentation"
     monitor = ("val/mIoU", "max")
     training_only = ("loss", "teacher", "soft_targets")
     head_contract = DecoderBase

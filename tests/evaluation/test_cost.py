@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from distill.evaluation.cost import cost, count_macs, measure_latency
+from distill.evaluation.cost import cost, count_macs, count_macs_of_frozen, measure_latency, measure_memory
 
 
 class Small(nn.Module):
@@ -91,8 +91,76 @@ def test_cost_sums_up() -> None:
     assert result.params == 3 * 8 * 4 + 16 + 8 * 24
     assert result.trainable_params == 16 + 8 * 24
     assert result.macs == small_macs(6, 10)
-    assert result.latency_ms > 0
-    assert 1 + 1 + 3 <= module.calls <= 1 + 1 + 100
+    assert result.cpu_ms > 0
+    assert result.memory_mb == measure_memory(module, (6, 10))
+    assert (result.gpu_ms is None) == (not torch.cuda.is_available())
+    assert 1 + 1 + 3 + 1 <= module.calls <= 1 + 1 + 100 + 2
+
+
+class Holding(nn.Module):
+    """Makes tensors of known sizes, of which `kept` stay until the end."""
+
+    def __init__(self, sizes: list[int], kept: list[int], weights: int = 1000) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(weights))
+        self.register_buffer("shift", torch.zeros(10, dtype=torch.float64))
+        self.sizes, self.kept = sizes, kept
+
+    def forward(self, images: Tensor) -> Tensor:
+        held = [self.weight.view(10, -1).t()]  # a view of weights costs nothing
+        for size in self.sizes:
+            made = torch.empty(size)
+            if size in self.kept:
+                held += [made, made[::2], made.view(-1, 1)]
+            del made
+        return held[-1]
+
+
+IMAGE, WEIGHTS = 3 * 4 * 5 * 4, 1000 * 4 + 10 * 8  # bytes
+
+
+@pytest.mark.parametrize(
+    ("sizes", "kept", "most"),
+    [
+        ([500, 200, 300], [], 500),
+        ([500, 200, 300], [500], 800),
+        ([500, 200, 300], [200, 300], 500),
+        ([100, 200, 300], [100, 200], 600),
+        ([], [], 0),
+    ],
+)
+def test_memory_is_that_of_weights_image_and_the_tensors_that_are_there_at_once(
+    sizes: list[int], kept: list[int], most: int
+) -> None:
+    module = Holding(sizes, kept)
+    expected = (WEIGHTS + IMAGE + 4 * most) / 1e6
+    assert [measure_memory(module, (4, 5)) for _ in range(2)] == [expected] * 2
+
+
+def test_memory_of_operators_and_of_what_was_there_before() -> None:
+    class Chain(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 8, 1)
+            self.cached = torch.zeros(10_000)  # no buffer; made before the pass
+
+        def forward(self, images: Tensor) -> Tensor:
+            self.cached[:10].add_(1)
+            maps = self.conv(images)
+            return maps.relu_() + maps
+
+    # Image, maps and their sum; in place, nothing is made.
+    assert measure_memory(Chain(), 16) == ((3 * 8 + 8) * 4 + (3 + 8 + 8) * 256 * 4) / 1e6
+
+
+def test_frozen_models_are_counted_without_computing() -> None:
+    module = Small()
+    places = [tensor.data_ptr() for tensor in module.state_dict().values()]
+    running = module.norm.running_mean.clone()
+    assert count_macs_of_frozen(module, (6, 10)) == small_macs(6, 10)
+    assert [tensor.data_ptr() for tensor in module.state_dict().values()] == places
+    assert torch.equal(module.norm.running_mean, running)
+    assert {tensor.device.type for tensor in module.parameters()} == {"cpu"}
 
 
 def test_slow_models_are_timed_three_times(monkeypatch: pytest.MonkeyPatch) -> None:

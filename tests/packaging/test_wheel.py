@@ -69,6 +69,8 @@ def test_the_wheel_holds_recipes_and_the_sources_of_kernels(wheel: Path) -> None
         names = set(archive.namelist())
     assert {f"recipes/{name}.yaml" for name in shipped()} <= names
     assert {path.relative_to(ROOT).as_posix() for path in SOURCES.iterdir()} <= names
+    page = (ROOT / "distill/report/compare/page").glob("*.*")
+    assert {path.relative_to(ROOT).as_posix() for path in page} <= names
     assert not [name for name in names if name.startswith(("tests/", "benchmarks/"))]
 
 

@@ -20,13 +20,17 @@ def test_the_card_of_a_run_says_what_the_run_says(finetune_recipe: Path, tmp_pat
     summary = json.loads((run / "summary.json").read_text())
     text = (run / "card.md").read_text()
     assert f"| parameters of the student | {summary['params']:,} |" in text
+    assert f"| peak memory of the student | {summary['memory_mb']:.0f} MB |" in text
+    assert "| initialisation | scratch |" in text
+    assert "| training time | 0.00 h |" in text
     assert "| head | DenseMasks |" in text
     assert "none was run: `trainer.limit_val_batches` is 0" in text
     assert f'load_student("{run}/student.safetensors")' in text
     assert "## Test" not in text
     assert main(["test", str(run), "--trainer.logger=false"]) == 0
     text = (run / "card.md").read_text()
-    assert "## Test\n\n`last.ckpt`, step 1, 4 images\n\n| % | AP | AP50 |" in text
+    facts = json.loads((run / "test_facts.json").read_text())
+    assert f"## Test\n\nlast.ckpt, step 1, 4 images, image set {facts['image_set']}\n\n| % | AP | AP50 |" in text
     assert "![Labels and predictions](test_predictions.png)" in text
 
 
@@ -58,12 +62,13 @@ def test_the_card_of_a_run_that_was_not_tested(tmp_path: Path) -> None:
 def test_the_card_says_what_was_tested_and_where_weights_came_from(tmp_path: Path) -> None:
     write_run(tmp_path, "runs/distill/student.safetensors", limit_val_batches=0)
     (tmp_path / "test.json").write_text(json.dumps({"test/mIoU": 0.5, "test/IoU/water": 0.75, "test/F1/water": None}))
-    (tmp_path / "test_facts.json").write_text(json.dumps({"checkpoint": "best.ckpt", "step": 1500, "images": 122}))
+    facts = {"checkpoint": "best.ckpt", "step": 1500, "images": 122, "overrides": {"data.init_args.zoom": 2.0}}
+    (tmp_path / "test_facts.json").write_text(json.dumps(facts))
     write_card(RunFolder(tmp_path), "load()")
     text = (tmp_path / "card.md").read_text()
     assert "| initial weights of the student | runs/distill/student.safetensors |" in text
     assert "none was run: `trainer.limit_val_batches` is 0" in text
-    assert "## Test\n\n`best.ckpt`, step 1,500, 122 images" in text
+    assert "## Test\n\nbest.ckpt, step 1,500, 122 images; scored with data.init_args.zoom 2.0\n" in text
     assert "| mIoU | 50.0 % |" in text
     assert "| class, % | IoU | F1 |\n| --- | --- | --- |\n| water | 75.0 | n/a |" in text
     assert "test_predictions.png" not in text

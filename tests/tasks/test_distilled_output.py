@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.callbacks import Timer
 from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
 
@@ -188,7 +189,7 @@ def test_a_run_that_was_cut_off_after_its_last_step_exports_statistics_of_clean_
     noisy = torch.load(path, weights_only=True)["training_statistics"]
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "recipe.yaml").write_text("{model: {}, trainer: {}}")
-    finish = FinishRun(RunFolder(tmp_path / "run"), {}, lambda _: None, lambda _: None)
+    finish = FinishRun(RunFolder(tmp_path / "run"), {}, lambda _: None, lambda _: None, Timer())
     fit(students.EfficientViT("b0"), teacher, scenes, False, finish, steps=2, ckpt_path=path)
     exported = read_state_dict(tmp_path / "run" / "student.safetensors")
     means = [name for name in noisy if name.endswith("running_mean")]
