@@ -17,6 +17,7 @@ from distill.launch.smaller import smaller_run
 from distill.launch.trainer import build_trainer, recipe_callbacks, require_device, training_timer
 from distill.phases import phase
 from distill.report.card import write_card
+from distill.report.pictures.callbacks import FitPictures, drop_pictures
 from distill.runs.announcement import announce
 from distill.runs.best_checkpoint import BestCheckpoint
 from distill.runs.data_wait import DataWait
@@ -101,12 +102,14 @@ def _callbacks(
     """All callbacks in order. Lightning moves those that write checkpoints to the end; here they stand there already.
 
     At the end of training the first one has the training state saved, before EMA among those of the recipe puts the
-    averaged weights in its place.
+    averaged weights in its place; pictures are made before it puts the training weights back after a validation.
     """
     folder, resumed = recipe.folder, state is not None and state.own
     keep = state.step if state is not None and resumed else -1
 
     def open_loggers(trainer: pl.Trainer) -> None:
+        if trainer.is_global_zero:
+            drop_pictures(folder, keep)
         if logger is not None:
             settings, kind = recipe.settings, built.task.kind
             names = settings.loggers if trainer.is_global_zero else ()
@@ -116,7 +119,10 @@ def _callbacks(
     last = LastCheckpoint(folder, recipe.settings.checkpoint_every)
     first_step = FirstStep(folder, recipe.text(), resumed, last.save, open_loggers)
     given = recipe_callbacks(built.trainer)
-    callbacks = [FinishRun(folder, facts, last.save, first_step.open_folder, timer), *given]
+    callbacks: list[pl.Callback] = [FinishRun(folder, facts, last.save, first_step.open_folder, timer)]
+    if every := recipe.settings.pictures_every:
+        callbacks.append(FitPictures(folder, every, logger))
+    callbacks += given
     callbacks.append(first_step)  # before the wait for data is measured, which must not count opening the folder
     callbacks += [wait, progress_display(wait, lambda: smaller_run(recipe.recipe.path, recipe.config.as_dict()))]
     if timer not in given:
@@ -155,6 +161,8 @@ def _require_possible(recipe: ParsedRecipe, state: StoredState | None) -> None:
             raise UserError(f"{key} is 0; it must be above 0")
     if recipe.wants_logger:
         require_loggers(config.run.loggers)
+    if config.run.pictures_every < 0:
+        raise UserError(f"run.pictures_every is {config.run.pictures_every}; it must be 0, for no pictures, or above")
     folder.require_fresh(config.run.overwrite, resuming=state is not None and state.own)
     if state is not None and state.own:
         require_same_recipe(folder, recipe.text())

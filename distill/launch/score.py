@@ -12,6 +12,7 @@ from distill.launch.parse import Built, ParsedRecipe
 from distill.launch.process import memory_kept
 from distill.launch.trainer import build_trainer, recipe_callbacks, require_device
 from distill.phases import phase
+from distill.report.pictures.callbacks import ScoringPictures
 from distill.report.write_scores import report_scores
 from distill.runs.data_wait import DataWait
 from distill.runs.displays import progress_display
@@ -51,7 +52,9 @@ def score_one(recipe: ParsedRecipe) -> Scores:
         built.task.build(built.data.class_names)
         wait = DataWait()
         display = progress_display(wait, lambda: "")
-        trainer = build_trainer(built.trainer, recipe.folder, [*recipe_callbacks(built.trainer), wait, display])
+        pictures = ScoringPictures(recipe.folder, recipe.stage, state.step)
+        callbacks = [pictures, *recipe_callbacks(built.trainer), wait, display]
+        trainer = build_trainer(built.trainer, recipe.folder, callbacks)
         run = {"validate": trainer.validate, "test": trainer.test}[recipe.stage]
         # Not verbose: a table of this project's own follows.
         run(built.task, datamodule=built.data, **{**built.arguments, "ckpt_path": str(state.path), "verbose": False})
@@ -64,7 +67,7 @@ def score_one(recipe: ParsedRecipe) -> Scores:
 
 
 def _report(recipe: ParsedRecipe, built: Built, facts: dict[str, Any], logged: dict[str, float]) -> Scores:
-    scores = report_scores(recipe.folder, recipe.stage, built.task, built.data, logged, facts)
+    scores = report_scores(recipe.folder, recipe.stage, built.task, logged, facts)
     if recipe.wants_logger:
         known = components(built.task, built.data, facts["image_size"]) | settings_of_interest(recipe)
         settings = recipe.settings

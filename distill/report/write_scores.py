@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-from matplotlib.figure import Figure
 from rich.table import Table
 
 from distill.evaluation.instances import InstanceEvaluation
@@ -16,14 +15,15 @@ from distill.report.card import scored, write_card
 from distill.report.class_tables import class_table
 from distill.report.detection_report import instance_tables, write_details
 from distill.report.figures import save
-from distill.report.predictions import instances_figure, labels_figure
+from distill.report.pictures.stored import pictures_of
+from distill.report.predictions import predictions_figure
 from distill.report.segmentation_report import pixel_tables, write_pixel_details
 from distill.runs.folder import RunFolder
 from distill.runs.loading import loading_lines
 
 
 def report_scores(
-    folder: RunFolder, stage: str, model: Any, data: Any, logged: Mapping[str, float], facts: Mapping[str, object]
+    folder: RunFolder, stage: str, model: Any, logged: Mapping[str, float], facts: Mapping[str, object]
 ) -> dict[str, float]:
     """Prints the scores of a run and writes them into its folder.
 
@@ -31,7 +31,6 @@ def report_scores(
         folder: The run folder.
         stage: "test" or "validate".
         model: The module that was scored.
-        data: What it was scored on.
         logged: Its metrics, which Lightning rounds to float32; the files hold the evaluation's own digits.
         facts: What was scored: checkpoint, its step, and settings that scores depend on.
 
@@ -42,7 +41,6 @@ def report_scores(
     metrics = {key: exact.get(key.partition("/")[2], value) for key, value in logged.items()}
     write_json(folder.scores(stage), metrics)
     facts, details = dict(facts), [folder.facts(stage).name]
-    split = "val" if stage == "validate" else stage
     tables = [metric_table(metrics)]
     with phase("drawing predictions and tables"):
         if isinstance(found, InstanceEvaluation):
@@ -50,13 +48,12 @@ def report_scores(
             facts |= {"images": len(evaluator.seen()), "max_detections": evaluator.max_detections}
             write_json(folder.predictions(stage), evaluator.results())
             details += [folder.predictions(stage).name, *write_details(folder, stage, evaluator, found.scores)]
-            details += _draw(folder, stage, instances_figure(data.dataset(split), evaluator))
             tables = instance_tables(found.scores, evaluator.objects())
         elif isinstance(found, PixelConfusion):
             facts |= {"images": int(found.images[-1])}
             details += write_pixel_details(folder, stage, found)
-            details += _draw(folder, stage, labels_figure(data.dataset(split), model))
             tables = pixel_tables(found)
+        details += _pictures(folder, stage)
     write_json(folder.facts(stage), facts)
     if folder.summary.is_file():  # else training has not come to its end, and there is no card
         write_card(folder, loading_lines(folder, model.student))
@@ -75,7 +72,15 @@ def metric_table(metrics: Mapping[str, float]) -> Table:
     return class_table({bare(key): [shown(key, value)] for key, value in metrics.items()}, ["value"], heading="metric")
 
 
-def _draw(folder: RunFolder, stage: str, figure: Figure) -> list[str]:
-    path = folder.figure(stage, "predictions")
-    save(figure, path)
-    return [path.name]
+def _pictures(folder: RunFolder, stage: str) -> list[str]:
+    """Writes the figure of the pictures that were stored; names what there is of both."""
+    figure = folder.figure(stage, "predictions")
+    figure.unlink(missing_ok=True)
+    pictures = pictures_of(folder, stage)
+    if pictures is None:
+        return []
+    names = [f"{folder.pictures(stage).name}/"]
+    if "prediction" in pictures.pictures[0].parts:
+        save(predictions_figure(pictures), figure)
+        names.insert(0, figure.name)
+    return names

@@ -2,6 +2,7 @@
 
 import csv
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -42,6 +43,18 @@ class Dashboard:
     def _warn(self, error: Exception) -> None:
         reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
         logger.warning("%s fails, and the run goes on without it: %s", self._name, reason)
+
+
+class PictureLogger(ABC):
+    """A logger that takes pictures, too."""
+
+    @abstractmethod
+    def log_pictures(self, pictures: Any) -> None:
+        """Takes pictures of a validation.
+
+        Args:
+            pictures: A `distill.report.pictures.stored.PictureSet`, whose files are in the run folder.
+        """
 
 
 class RunLogger(Logger):
@@ -96,6 +109,10 @@ class RunLogger(Logger):
             self._kept.append((row, step))
         else:
             self._write(row, step)
+
+    def log_pictures(self, pictures: Any) -> None:
+        """Hands pictures to the writers that take them, see `PictureLogger`."""
+        self._tell(lambda writer: writer.log_pictures(pictures) if isinstance(writer, PictureLogger) else None)
 
     def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
         """No-op: hyperparameters are in recipe.yaml."""

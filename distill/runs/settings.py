@@ -14,6 +14,8 @@ class RunSettings:
         checkpoint_every: Optimizer steps between two writes of checkpoints/last.ckpt.
         loggers: Dashboards that metrics go to beside metrics.csv, of "wandb", "tensorboard" and "mlflow"; by default
             W&B where it is installed and not switched off.
+        pictures_every: Validations of a fit between two sets of pictures in fit_pictures/; the last one is shown, too.
+            0 for none.
         seeds: A run for each of these seeds, in folders seed0, seed1, ... inside the run folder, then mean and spread
             of their scores. `seed_everything` is not used then.
     """
@@ -23,4 +25,5 @@ class RunSettings:
     experiment: str | None = None
     checkpoint_every: int = 200
     loggers: list[str] | None = None
+    pictures_every: int = 5
     seeds: list[int] | None = None

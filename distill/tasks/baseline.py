@@ -57,6 +57,10 @@ class TargetStatistics:
         """Maps (..., C, H, W), standardised by channel."""
         return (maps - self.mean[:, None, None]) / self.std[:, None, None]
 
+    def raw(self, scores: Tensor) -> Tensor:
+        """The inverse of `z_scores`."""
+        return scores * self.std[:, None, None] + self.mean[:, None, None]
+
     def standardized(self) -> "TargetStatistics":
         """The same statistics after z-scoring every channel."""
         median = self.z_scores(self.median)

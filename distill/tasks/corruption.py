@@ -102,6 +102,13 @@ class Corruption(nn.Module):
         """Updates the control with the training L1 of the last step, as a fraction of the baseline's."""
         self.progress.lerp_(l1_ratio.detach().clamp(0, 1).to(self.progress), 1 - momentum)
 
+    def on_pixels(self, patch_size: int) -> "Corruption":
+        """The same fractions and noise for patches of normalised pixels, to look at; masked ones are grey."""
+        shown = Corruption(3 * patch_size**2, self.settings)
+        shown.progress.copy_(self.progress)
+        nn.init.zeros_(shown.mask_token)
+        return shown
+
     def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """Corrupts clean tokens (B, N, C); returns them (B, N, C) and a bool map (B, N) of those that were touched."""
         batch, count, _ = tokens.shape

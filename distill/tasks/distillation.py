@@ -7,6 +7,7 @@ Axes: B batch, C channels, H W grid, N tokens.
 """
 
 import copy
+import math
 import warnings
 from typing import Any
 
@@ -122,6 +123,43 @@ class DistillationModule(TaskBase):
             return maps
         assert self.statistics is not None
         return self.statistics.z_scores(maps)
+
+    def compare_maps(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What teacher and student make of clean RGB images (B, 3, H, W) in [0, 1].
+
+        Returns:
+            The teacher's map (B, C, h, w) in its own scale, the student's estimate of it in the same scale, and their
+            mean absolute difference (B, h, w) as the loss sees it, relative to the image-independent baseline's L1 on
+            each image.
+        """
+        assert self.statistics is not None
+        raw = self.targets(images).float()
+        estimate = self._aligned(images, (raw.shape[-2], raw.shape[-1])).float()
+        target, shown = raw, estimate
+        if self.loss_settings.standardize:
+            target, shown = self.statistics.z_scores(raw), self.statistics.raw(estimate)
+        baseline = torch.stack([self._baseline_l1(one[None]) for one in target])
+        return raw, shown, (estimate - target).abs().mean(dim=1) / baseline[:, None, None]
+
+    def corrupted_images(self, images: Tensor) -> Tensor:
+        """Images (B, 3, H, W), RGB in [0, 1], as the corruption shows them to the student.
+
+        Noise and masking of tokens are drawn on the pixels that the tokens are made of. Draws from torch's CPU
+        generator alone, so that all machines see the same.
+        """
+        settings = self.corruption.settings
+        size, corruption = settings.patch_size, self.corruption
+        if settings.level == "token":
+            _, touched = self.student.forward_corrupted(self.normalize(images), _count_tokens)
+            size = math.ceil(images.shape[-2] / _rows(touched.shape[1], images))
+            corruption = self.corruption.on_pixels(size)
+        normalize = copy.deepcopy(self.normalize).cpu().float()
+        pixels = normalize(images.float().cpu())
+        height, width = pixels.shape[-2:]
+        padded = nn.functional.pad(pixels, (0, -width % size, 0, -height % size), mode="replicate")
+        patches, _ = copy.deepcopy(corruption).cpu().float()(to_patches(padded, size))
+        shown = from_patches(patches, size, (padded.shape[-2], padded.shape[-1]))[..., :height, :width]
+        return (shown * normalize.std + normalize.mean).clamp(0, 1)
 
     def scores(self) -> dict[str, float]:
         """`l1`, `cosine`, `trivial_l1` and `l1_ratio` of the last validation; empty before the first one."""
@@ -311,7 +349,17 @@ class DistillationModule(TaskBase):
 def _to_grid(corrupted: Tensor, images: Tensor, grid: tuple[int, int]) -> Tensor:
     """Spreads the token map (B, N) over the target's grid (B, H, W), as fractions."""
     batch, count = corrupted.shape
-    height, width = images.shape[-2:]
-    rows = round((count * height / width) ** 0.5)
+    rows = _rows(count, images)
     token_map = corrupted.view(batch, 1, rows, count // rows).float()
     return nn.functional.interpolate(token_map, grid, mode="area")[:, 0]
+
+
+def _rows(count: int, images: Tensor) -> int:
+    """In how many rows `count` tokens cover the images."""
+    height, width = images.shape[-2:]
+    return round((count * height / width) ** 0.5)
+
+
+def _count_tokens(tokens: Tensor) -> tuple[Tensor, Tensor]:
+    """A corruption that touches nothing."""
+    return tokens, torch.zeros(tokens.shape[:2], dtype=torch.bool, device=tokens.device)

@@ -72,10 +72,12 @@ def test_a_real_head_on_two_processes_scores_every_image_once(
     )
     assert "sync_dist" not in said
     assert all(tensor.isfinite().all() for tensor in weights(run).values())
+    assert (run / "fit_pictures/4/index.json").is_file()
     scores = []
     for test in (lambda: on_two_processes("test", str(run)), lambda: main(["test", str(run), "--trainer.devices=1"])):
         test()
         predictions = json.loads((run / "test_predictions.json").read_text())
         assert {record["image_id"] for record in predictions} == shown
+        assert len(list((run / "test_pictures").iterdir())) == 3 * 3 + 1
         scores.append((len(predictions), json.loads((run / "test.json").read_text())))
     assert scores[0] == scores[1]

@@ -8,6 +8,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 from distill.files import write_json
 from distill.runs.folder import STAGES, RunFolder
@@ -41,20 +42,24 @@ class PictureSet:
         stage: "fit", "validate" or "test".
         step: Optimizer step of the weights.
         pictures: In the order of the data set.
+        legend: Colours of the classes that are shown, as "#rrggbb", by name.
     """
 
     stage: str
     step: int
     pictures: list[Picture]
+    legend: dict[str, str] = field(default_factory=dict)
 
 
-def write_index(place: Path, step: int, pictures: Sequence[Picture]) -> None:
+def write_index(
+    place: Path, step: int, pictures: Sequence[Picture], legend: Mapping[str, str] = MappingProxyType({})
+) -> None:
     """Writes index.json beside the files of the pictures."""
     images = [
         {"name": one.name, "parts": {part: path.name for part, path in one.parts.items()}, "captions": one.captions}
         for one in pictures
     ]
-    write_json(place / _INDEX, {"step": step, "images": images})
+    write_json(place / _INDEX, {"step": step, "legend": dict(legend), "images": images})
 
 
 def read_pictures(folder: RunFolder) -> list[PictureSet]:
@@ -65,10 +70,15 @@ def read_pictures(folder: RunFolder) -> list[PictureSet]:
     return [_read(stage, path) for stage, path in [*fitted, *scored] if path.is_file()]
 
 
+def pictures_of(folder: RunFolder, stage: str) -> PictureSet | None:
+    """The pictures of "validate" or "test", if there are any."""
+    return next((found for found in read_pictures(folder) if found.stage == stage), None)
+
+
 def _read(stage: str, index: Path) -> PictureSet:
     content: Mapping = json.loads(index.read_text(encoding="utf-8"))
     pictures = [
         Picture(one["name"], {part: index.parent / file for part, file in one["parts"].items()}, one["captions"])
         for one in content["images"]
     ]
-    return PictureSet(stage, content["step"], pictures)
+    return PictureSet(stage, content["step"], pictures, content.get("legend", {}))

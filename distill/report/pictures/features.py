@@ -1,0 +1,64 @@
+"""Pictures of a distillation: what the student gets, what the teacher and the student make of the image, and the error.
+
+Axes: S side of a view in pixels, C channels, H W the teacher's grid.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from distill.data.sample_key import SampleKey, randomness_of
+from distill.report.pictures.choice import spread
+from distill.report.pictures.drawing import Drawing, enlarged, heat, photo
+from distill.report.pictures.pca import pca_colours
+
+
+def feature_drawings(dataset: Any, task: Any, as_batch: Callable[[Tensor], Tensor]) -> list[Drawing]:
+    """Images spread over a split, each with the maps of teacher and student in colours of one basis.
+
+    The basis is that of the teacher's maps of these images, in the teacher's own scale, so that the pictures of all its
+    students compare.
+
+    Args:
+        dataset: A `distill.data.views.folder.FolderViews`.
+        task: A `distill.tasks.distillation.DistillationModule` in eval mode.
+        as_batch: Makes what the task takes of an image (3, S, S).
+    """
+    samples = {sample["path"]: sample["image"] for sample in (dataset[index] for index in spread(len(dataset)))}
+    if not samples:
+        return []
+    # One image at a time: a batch of the teacher may not fit the memory.
+    found = [task.compare_maps(as_batch(image)) for image in samples.values()]
+    teacher, student, errors = (torch.cat(parts).float().cpu() for parts in zip(*found, strict=True))
+    teachers, students = pca_colours(teacher, [student])
+    corruption = task.corruption.settings
+    factor = float(task.corruption.factor())
+    drawings = []
+    for position, (name, image) in enumerate(samples.items()):
+        with randomness_of(0, SampleKey(position, 0)):  # the same for every run, whatever its seed
+            corrupted = task.corrupted_images(as_batch(image))[0].float().cpu()
+        drawings.append(
+            Drawing(
+                name=name,
+                parts={
+                    "input": _photo(image),
+                    "corrupted": _photo(corrupted),
+                    "teacher": enlarged(teachers[position].numpy()),
+                    "student": enlarged(students[position].numpy()),
+                    "error": enlarged(heat(errors[position].numpy())),
+                },
+                captions={
+                    "corrupted": f"{100 * factor * corruption.noise:.0f} % of the tokens noisy, "
+                    f"{100 * factor * corruption.mask:.0f} % masked",
+                    "error": f"{float(errors[position].mean()):.2f} of the image-independent baseline's L1",
+                },
+                exact=("teacher", "student", "error"),
+            )
+        )
+    return drawings
+
+
+def _photo(image: Tensor) -> Any:
+    return photo((image * 255).round().clamp(0, 255).to(torch.uint8).numpy())
