@@ -111,9 +111,9 @@ def _callbacks(
         if trainer.is_global_zero:
             drop_pictures(folder, keep)
         if logger is not None:
-            settings, kind = recipe.settings, built.task.kind
+            settings = recipe.settings
             names = settings.loggers if trainer.is_global_zero else ()
-            dashboards = build_dashboards(folder, names, settings.experiment, kind, facts, keep)
+            dashboards = build_dashboards(folder, names, settings.experiment, facts, keep)
             logger.write_to(RunCSVLogger(folder, keep), dashboards)
 
     last = LastCheckpoint(folder, recipe.settings.checkpoint_every)

@@ -36,7 +36,7 @@ def require_loggers(names: Sequence[str] | None) -> None:
 
 
 def build_dashboards(
-    folder: RunFolder, names: Sequence[str] | None, experiment: str, kind: str, facts: Mapping[str, Any], keep: int
+    folder: RunFolder, names: Sequence[str] | None, experiment: str, facts: Mapping[str, Any], keep: int
 ) -> list[Dashboard]:
     """The dashboards of one fit.
 
@@ -44,15 +44,14 @@ def build_dashboards(
         folder: The run folder.
         names: `run.loggers`.
         experiment: Group of the run, in which dashboards compare runs.
-        kind: "distil" or "fine-tune".
         facts: Components, settings and costs, for W&B's config and summary and MLflow's parameters.
         keep: Step from which an interrupted run resumes; -1 for a new one.
     """
     opened: dict[str, Callable[[], Logger]] = {}
     if wants_wandb(names):
-        from distill.report.wandb import RunWandbLogger
+        from distill.report.dashboards.live import RunWandbLogger
 
-        opened["wandb"] = lambda: RunWandbLogger(folder, experiment, kind, facts)
+        opened["wandb"] = lambda: RunWandbLogger(folder, facts)
     return [
         Dashboard(name, open_logger)
         for name, open_logger in (opened | _scalar_dashboards(folder, names, experiment, facts, keep)).items()
@@ -74,9 +73,9 @@ def log_scores(
     """
     scores = folder.read_scores(stage)
     if wants_wandb(names):
-        from distill.report import wandb
+        from distill.report.dashboards import live
 
-        wandb.log_scores(folder, experiment, facts, scores)
+        live.log_scores(folder, facts, stage)
     defined = {name: value for name, value in scores.items() if value is not None}
     for name, open_logger in _scalar_dashboards(folder, names, experiment, facts, -1).items():
         dashboard = Dashboard(name, open_logger)

@@ -28,6 +28,7 @@ class Written:
     name: str = ""
     group: str = ""
     job_type: str = ""
+    tags: list[str] = field(default_factory=list)
     exit_code: int | None = None
     config: dict[str, Any] = field(default_factory=dict)
     history: list[dict[str, Any]] = field(default_factory=list)
@@ -66,6 +67,7 @@ def read(path: Path) -> Written:
                 run.run_group,
                 run.job_type,
             )
+            found.tags = list(run.tags)
             found.config |= {key_of(item): json.loads(item.value_json) for item in run.config.update}
         elif kind == "config":
             found.config |= {key_of(item): json.loads(item.value_json) for item in record.config.update}
