@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from distill.launch.api import fit as fit
     from distill.launch.api import test as test
     from distill.launch.api import validate as validate
+    from distill.launch.compare import compare as compare
     from distill.launch.load import load as load
     from distill.tasks.distillation import DistillationModule as DistillationModule
     from distill.tasks.instances import FineTuningModule as FineTuningModule

@@ -1,11 +1,11 @@
 """Which of several processes that train together this one is."""
 
-from pytorch_lightning.utilities import rank_zero_only
-
 
 def is_rank_zero() -> bool:
     """Whether this is the one process that prints and writes reports.
 
     Lightning sets the attribute on import, and again when it starts processes.
     """
+    from pytorch_lightning.utilities import rank_zero_only  # takes seconds, which whatever only prints need not wait
+
     return bool(rank_zero_only.rank == 0)  # type: ignore[attr-defined]

@@ -49,7 +49,7 @@ COMPONENTS_MAY_IMPORT = {"heads": ("distill.data.images",)}
 # Third-party libraries that only one place knows, by the names that imports begin with.
 HOMES = {
     "heads/": ("mmdet", "mmcv", "mmengine", "segmentation_models_pytorch"),
-    "distill/report/": ("wandb",),
+    "distill/report/": ("wandb", "wandb_workspaces"),
     "distill/data/": ("rasterio",),
     "distill/data/masks.py": ("pycocotools.mask",),
     "distill/evaluation/": ("pycocotools.coco", "pycocotools.cocoeval"),

@@ -9,14 +9,15 @@ _FREE = ("run", "seed_everything", "data.init_args.seed")
 
 def differing(recipes: list[dict[str, Any]]) -> list[str]:
     """Dotted keys whose values differ between recipes, the seed and the run's own settings left out."""
-    flat = [dict(flattened(recipe)) for recipe in recipes]
+    flat = [settled(recipe) for recipe in recipes]
     keys = dict.fromkeys(key for recipe in flat for key in recipe)
+    return [key for key in keys if any(recipe.get(key) != flat[0].get(key) for recipe in flat)]
+
+
+def settled(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """Values of a recipe by dotted keys, the seed and the run's own settings left out."""
     free = tuple(f"{key}." for key in _FREE)
-    return [
-        key
-        for key in keys
-        if not f"{key}.".startswith(free) and any(recipe.get(key) != flat[0].get(key) for recipe in flat)
-    ]
+    return {key: value for key, value in flattened(recipe) if not f"{key}.".startswith(free)}
 
 
 def flattened(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

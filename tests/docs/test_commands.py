@@ -32,6 +32,7 @@ NOT_RUN = {
     "distill data": "needs a data set; tests/cli/test_data.py runs each action on a small one",
     "distill demo": "takes minutes; `make study` runs it",
     "distill mmdet-config": "imports MMDetection; tests/heads/mmdet runs it",
+    "distill dashboard": "needs trained runs; tests/report/dashboards/test_dashboard.py has some",
     "distill seeds": "needs the runs of several seeds; tests/launch/test_seeds.py has them",
 }
 # Python blocks that are executed, by a text that only they hold, and why the others are not.

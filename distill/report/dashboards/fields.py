@@ -89,7 +89,7 @@ def config_of(record: RunRecord) -> dict[str, Any]:
     record = with_known_facts(record)
     facts, student, data = record.facts, record.component("student"), record.recipe["data"].get("init_args") or {}
     model = record.recipe["model"].get("init_args") or {}
-    named = [record.student, record.init, record.head]
+    named = [record.student, record.init, record.head, record.data]
     config = {
         "model": " · ".join(name for name in named if name),  # what runs over seeds have in common
         "student": record.student,

@@ -74,7 +74,7 @@ class Stub(ThreadingHTTPServer):
         project = {"id": "1", "internalId": "1", "name": given.get("project") or "distill", "entityName": ENTITY}
         project["entity"] = {"id": "1", "name": ENTITY}
         match operation:
-            case "Viewer":
+            case "Viewer" | "GetDefaultEntity":
                 user = {"id": "1", "entity": ENTITY, "username": ENTITY, "flags": "{}", "teams": {"edges": []}}
                 return {"viewer": user}
             case "RunResumeStatus":

@@ -73,7 +73,7 @@ def test_the_config_says_what_a_run_is_made_of(tmp_path: Path) -> None:
     found = config_of(record(write_run(tmp_path / "b", init="distilled", seed=3)))
     recipe = found.pop("recipe")
     assert found == {
-        "model": "RS4D tiny · distilled · MaskRCNN",
+        "model": "RS4D tiny · distilled · MaskRCNN · NWPU",
         "student": "RS4D tiny",
         "student_class": "students.RS4D",
         "variant": "tiny",

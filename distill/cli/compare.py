@@ -1,0 +1,62 @@
+"""`distill compare RUN ...`: runs in one table: quality, gain over the scratch baseline, costs; and one page of them."""
+
+import argparse
+import shlex
+from pathlib import Path
+
+from rich.text import Text
+
+from distill.cli.console import table_console
+from distill.launch.compare import compare
+from distill.phases import line_console
+from distill.report.compare.comparison import NAME
+from distill.report.compare.tables import notes, reasons
+from distill.runs.folder import STAGES
+
+_MORE = """\
+A row is a student with its initial weights on a task; its seeds are folded (mean ± sample standard deviation). The gain
+is the difference to the scratch baseline, the same student from random weights, paired by seed, with the 95 % interval
+of its mean. Every task and set of images has a table of its own. Runs that were scored differently are not folded, and
+times from different machines are red; --measure times all models on this one.
+
+On the terminal, the best of a column is bold. Dim rows are teachers, and students that another one equals or beats in
+quality and every cost.
+"""
+
+
+def run(words: list[str]) -> None:
+    """Runs `distill compare RUN ... [--out DIR] [--measure] [--stage test|validate]`.
+
+    Raises:
+        UserError: No run folder is given, or DIR cannot be written.
+    """
+    parser = argparse.ArgumentParser(
+        "distill compare", description=__doc__, epilog=_MORE, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="run folders, or ones of several seeds; others are passed over")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="write compare.html, .json, .csv and .md into DIR")
+    parser.add_argument("--measure", action="store_true", help="time all models anew, in turns on this machine")
+    parser.add_argument("--stage", choices=STAGES[::-1], help="which scores; by default those of the test, of distillations validate")
+    arguments = parser.parse_args(words[1:])
+    comparison = compare(
+        arguments.runs,
+        out=arguments.out,
+        measure=arguments.measure,
+        stage=arguments.stage,
+        command=shlex.join(["distill", *words]),
+    )
+    console, lines = table_console(), line_console()
+    content = comparison.as_json()
+    if others := content["passed_over"]:
+        lines.print(Text(f"Passed over, since they are no run folders: {', '.join(others)}\n"))
+    for section, table in zip(content["sections"], comparison.tables(), strict=True):
+        console.print(table)
+        console.print()
+        lines.print(Text(section["sentence"]))
+        for note in notes(section):
+            lines.print(Text(note["text"], style="red" if note["level"] == "red" else ""))
+        for reason in reasons(section):
+            lines.print(Text(f"missing: {reason}"))
+        console.print()
+    if arguments.out is not None:
+        lines.print(f"Wrote {arguments.out}/: " + ", ".join(f"{NAME}.{end}" for end in ("html", "json", "csv", "md")))

@@ -1,0 +1,74 @@
+"""`distill dashboard RUN...`: runs as W&B dashboards, also runs that were made without W&B."""
+
+import argparse
+from pathlib import Path
+
+from rich.progress import track
+from rich.table import Table
+
+from distill.cli.console import table_console
+from distill.errors import UserError
+from distill.launch.dashboard import PLACE, Dashboard, write_workspace
+
+
+def run(words: list[str]) -> None:
+    """Runs `distill dashboard RUN... [--out DIR] [--project NAME] [--entity NAME] [--dry-run]`.
+
+    Raises:
+        UserError: No run is given, W&B is not installed or does not answer, or a panel's name is not logged.
+    """
+    parser = argparse.ArgumentParser("distill dashboard", description=__doc__)
+    parser.add_argument(
+        "runs", nargs="+", metavar="RUN", help="run folders, or ones of several seeds; others are passed over"
+    )
+    parser.add_argument(
+        "--out", type=Path, default=PLACE, metavar="DIR", help=f"folder of the offline runs; by default {PLACE}"
+    )
+    parser.add_argument("--project", metavar="NAME", help="project at W&B; by default WANDB_PROJECT, else distill")
+    parser.add_argument("--entity", metavar="NAME", help="user or team at W&B; by default WANDB_ENTITY, else the key's")
+    parser.add_argument("--dry-run", action="store_true", help="only build the workspace, check its names and print it")
+    arguments = parser.parse_args(words[1:])
+    dashboard = Dashboard.read(arguments.runs, arguments.project, arguments.entity)
+    linted = dashboard.lint()
+    if arguments.dry_run:
+        print(write_workspace(linted, arguments.out), end="")
+    for problem in linted.problems:
+        print(problem)
+    if linted.problems:
+        raise UserError(
+            f"{len(linted.problems)} names in panels are logged by none of these runs; they are listed above"
+        )
+    if arguments.dry_run:
+        print(f"lint: {linted.names} names in {linted.panels} panels, all logged")
+    else:
+        _write(dashboard, arguments.out)
+
+
+def _write(dashboard: Dashboard, out: Path) -> None:
+    console = table_console()
+    if others := dashboard.passed_over:
+        print(f"Passed over, since they are no run folders: {', '.join(map(str, others))}\n")
+    written, count = dashboard.write_offline(out), len(dashboard.records)
+    what = f"writing {count} offline runs into {out}"
+    if not console.is_terminal:
+        print(what, flush=True)
+    offline = list(track(written, what, count, console=console, disable=not console.is_terminal))
+    console.print(_table(dashboard, offline))
+    print(f"\nsend them: {dashboard.sync_line(offline)}")
+    saved = dashboard.save()
+    if saved is None:
+        print(
+            "no workspace and no report: there is no key for W&B, or WANDB_MODE switches it off; set WANDB_API_KEY or "
+            "run `wandb login`, and repeat"
+        )
+    else:
+        for what, address in saved.items():
+            print(f"{what}: {address}")
+
+
+def _table(dashboard: Dashboard, offline: list[Path]) -> Table:
+    table = Table("run", "task", "student", "init", "seed", "at W&B", box=None, pad_edge=False)
+    for record, folder in zip(dashboard.records, offline, strict=True):
+        identity = folder.name.rpartition("-")[2]
+        table.add_row(str(record.folder), record.task, record.student, record.init, str(record.seed), identity)
+    return table

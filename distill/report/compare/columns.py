@@ -1,0 +1,120 @@
+"""The columns of a section: quality, the gain over the scratch baseline, and costs."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from distill.evaluation.metrics import COSTS, METRICS, Metric, metric_of
+
+GAIN = "gain"
+# The metrics that a table shows, the main one first; others can be picked on the page.
+_SHOWN = {
+    "instances": ("mask/AP", "box/AP", "mask/AP50", "box/AP50", "boundary/AP"),
+    "segmentation": ("mIoU", "macro_F1", "accuracy"),
+    "distillation": ("l1_ratio", "cosine", "l1"),
+}
+_PROBE = "probe"  # in the names of scores that probing a student gives
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column; numbers are stored in fractions and counts, and people see them divided by `scale`.
+
+    Attributes:
+        key: The metric without its split, `GAIN`, or a cost.
+        name: Its heading.
+        meaning: What it says, in a phrase.
+        unit: What people are shown.
+        scale: How many of the stored units one of these has.
+        digits: Decimals that people are shown.
+        better: "max", "min", or None where that is not said.
+        group: "quality", "gain" or "cost".
+        shown: Whether it is shown unless somebody hides it.
+    """
+
+    key: str
+    name: str
+    meaning: str
+    unit: str
+    scale: float
+    digits: int
+    better: str | None
+    group: str
+    shown: bool = True
+
+    def as_json(self) -> dict[str, Any]:
+        """The column as compare.json has it."""
+        return dict(vars(self))
+
+
+def quality_columns(task: str, found: Iterable[str]) -> list[Column]:
+    """The columns of quality, the main one first.
+
+    Args:
+        task: The task of the section.
+        found: Names of all scores of the section, without their split.
+    """
+    names = dict.fromkeys(found)
+    usual = _SHOWN.get(task, ())
+    shown = [name for name in usual if name in names or name == usual[0]]
+    if usual and usual[0] not in names and len(shown) > 1:
+        shown = shown[1:]  # a head without masks, for example
+    probes = [name for name in names if _PROBE in name and name not in shown]
+    others = [name for name in METRICS if name in names and name not in shown]
+    if not shown:  # a task of the user's own: what can be compared comes first, whatever its name
+        own = [name for name in names if "/" not in name or name in METRICS]
+        others = sorted(dict.fromkeys([*others, *own]), key=lambda name: metric_of(name).better is None)
+        shown, others = others[:3] or ["score"], others[3:]
+    picked = [(name, True) for name in (*shown, *probes)] + [(name, False) for name in others if name not in probes]
+    return [_quality(name, is_shown) for name, is_shown in picked]
+
+
+def gain_column(main: Column) -> Column:
+    """The column of differences to the scratch baseline."""
+    meaning = f"{main.name} beyond the scratch baseline's, paired by seed, with the 95 % interval of its mean"
+    return Column(GAIN, "gain over scratch", meaning, main.unit, main.scale, main.digits, main.better, "gain")
+
+
+def cost_columns(found: Iterable[str]) -> list[Column]:
+    """The columns of those costs that are known of any row, in the order of `COSTS`."""
+    names = set(found)
+    return [
+        Column(key, cost.name, cost.meaning, cost.unit, cost.scale, cost.digits, "min", "cost")
+        for key, cost in COSTS.items()
+        if key in names
+    ]
+
+
+def quality_name(key: str) -> str:
+    """What people call a metric: "mask AP" for `mask/AP`."""
+    return key.replace("/", " ").replace("_", " ")
+
+
+def scale_of(metric: Metric) -> float:
+    """How many of the stored units one of the shown ones has."""
+    return 0.01 if metric.unit == "%" else 1.0
+
+
+def text(column: dict[str, Any], value: float, signed: bool = False) -> str:
+    """A number of a column as people see it, without its unit.
+
+    Args:
+        column: The column as compare.json has it.
+        value: In the stored unit.
+        signed: Whether a plus is written.
+    """
+    return f"{value / column['scale']:{'+' if signed else ''},.{column['digits']}f}"
+
+
+def of_group(columns: Sequence[dict[str, Any]], group: str) -> list[dict[str, Any]]:
+    """The columns of a group."""
+    return [column for column in columns if column["group"] == group]
+
+
+def _quality(key: str, shown: bool) -> Column:
+    metric = metric_of(key)
+    if not metric.meaning and _PROBE in key:  # `probe/mIoU` is an mIoU
+        metric = metric_of(key.rpartition("/")[2])
+    meaning = metric.meaning or key
+    scale = scale_of(metric)
+    return Column(key, quality_name(key), meaning, metric.unit, scale, metric.digits, metric.better, "quality", shown)

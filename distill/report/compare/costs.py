@@ -1,0 +1,118 @@
+"""Costs of rows: times of one architecture on one machine are shared, and those of different machines are flagged."""
+
+import statistics
+from collections import Counter
+from collections.abc import Sequence
+
+from distill.evaluation.metrics import COSTS
+from distill.report.compare.compared_run import ComparedRun
+from distill.report.compare.measured import Measured
+from distill.report.compare.rows import Row
+from distill.report.compare.spread import Value, fold, missing, number
+
+_LATENCIES = {"cpu_ms": ("cpu", "threads"), "gpu_ms": ("gpus",)}  # and what of the machine they depend on
+_TIMES = {**_LATENCIES, "train_hours": ("cpu", "threads", "gpus")}
+_MEASURED = ("cpu_ms", "gpu_ms", "memory_mb")  # by `distill compare --measure`
+
+Machine = tuple[str, ...]
+
+
+class SharedCosts:
+    """The costs of all runs of a comparison.
+
+    Args:
+        runs: All runs, of whatever section.
+        measured: Costs that were taken for this comparison; they replace those that the runs stored.
+    """
+
+    def __init__(self, runs: Sequence[ComparedRun], measured: Measured | None) -> None:
+        self.measured = measured
+        self._timed: dict[tuple[str, str, Machine], list[float]] = {}
+        for run in runs:
+            for key in _LATENCIES:
+                if (value := run.record.costs.get(key)) is not None:
+                    self._timed.setdefault((key, run.architecture, machine_of(run, key)), []).append(value)
+
+    def known(self, rows: Sequence[Row]) -> list[str]:
+        """Keys of the costs that any of the rows has."""
+        return [key for key in COSTS if any(self._each(row, key) for row in rows)]
+
+    def value(self, row: Row, key: str) -> Value:
+        """A cost of a row, or why there is none."""
+        each = self._each(row, key)
+        if not each:
+            return missing(self._why_missing(row, key))
+        if key not in _LATENCIES or self._is_measured(key):
+            return fold([(run.seed, value) for run, value in each])
+        pools = {machine: self._timed[key, run.architecture, machine] for run, _ in each for machine in [machine_of(run, key)]}
+        timings = [value for pool in pools.values() for value in pool]
+        return {
+            "mean": number(statistics.fmean(statistics.median(pool) for pool in pools.values())),
+            "sd": None,
+            "n": len(timings),
+            "min": number(min(timings)),
+            "max": number(max(timings)),
+            "each": [[run.seed, number(value)] for run, value in each],
+            "flag": None,
+        }
+
+    def flag(self, rows: Sequence[Row]) -> list[str]:
+        """Flags values of the rows that were timed on another machine than most.
+
+        Returns:
+            A sentence for each cost of which some are flagged.
+        """
+        said = []
+        for key in _TIMES:
+            timed = {row.id: {machine_of(run, key) for run, _ in self._each(row, key)} for row in rows}
+            machines = Counter(machine for found in timed.values() for machine in sorted(found))
+            if len(machines) < 2 or self._is_measured(key):
+                continue
+            usual, _ = machines.most_common(1)[0]
+            for row in rows:
+                if others := sorted(timed[row.id] - {usual}):
+                    row.values[key]["flag"] = f"timed on {_spoken(others[0], key)}, others on {_spoken(usual, key)}"
+            way_out = "" if key == "train_hours" else "; `distill compare --measure` times all of them on this one"
+            said.append(f"{COSTS[key].name}: timed on different machines, which cannot be compared{way_out}")
+        return said
+
+    def _each(self, row: Row, key: str) -> list[tuple[ComparedRun, float]]:
+        if self._is_measured(key) and self.measured is not None:
+            costs = self.measured.costs
+            found = [(run, costs.get(run.record.folder.path, {}).get(key)) for run in row.runs]
+        else:
+            found = [(run, run.record.costs.get(key)) for run in row.runs]
+        return [(run, value) for run, value in found if value is not None]
+
+    def _is_measured(self, key: str) -> bool:
+        return self.measured is not None and key in _MEASURED
+
+    def _why_missing(self, row: Row, key: str) -> str:
+        if not row.runs:
+            return "the runs of its students do not tell; give its own run as well"
+        if not any(run.record.finished for run in row.runs):
+            return row.runs[0].way_to_finish
+        if key == "size_mb":
+            student = row.runs[0].record.folder.student
+            return f"there is no {student}"
+        if key == "gpu_ms":
+            return "timed on no GPU"
+        if self._is_measured(key):
+            return "it could not be timed here"
+        if key in _MEASURED:
+            return "the run did not record it; `distill compare --measure` times it"
+        return "the run did not record it"
+
+
+def machine_of(run: ComparedRun, key: str) -> Machine:
+    """What a time of a run depends on."""
+    machine = run.record.machine
+    return tuple(str(machine.get(part, "unknown")) for part in _TIMES[key])
+
+
+def _spoken(machine: Machine, key: str) -> str:
+    named = dict(zip(_TIMES[key], machine, strict=True))
+    gpus = "no GPU" if named.get("gpus") == "[]" else named.get("gpus", "").strip("[]").replace("'", "")
+    threads = named.get("threads")
+    said = [named.get("cpu", ""), f"{threads} thread{'s' * (threads != '1')}" if threads else "", gpus]
+    return ", ".join(part for part in said if part)

@@ -1,0 +1,121 @@
+"""How rows stand to each other: gains over the scratch baseline, the best of a column, Pareto frontiers, dominated rows.
+
+Teachers are references: never best, never on a frontier. What was timed on another machine takes no part.
+"""
+
+from collections.abc import Sequence
+
+from distill.evaluation.metrics import COSTS
+from distill.report.compare.columns import GAIN, Column
+from distill.report.compare.names import differing_keys, short
+from distill.report.compare.rows import Row, settings_difference
+from distill.report.compare.spread import Value, known, missing, paired
+
+_OF_USE = tuple(key for key in COSTS if key != "train_hours")  # costs of a student once it is trained
+
+
+def baseline_of(row: Row, rows: Sequence[Row]) -> Row | None:
+    """The scratch baseline of a row: the same student from scratch, scored in the same way, nearest in its recipe."""
+    found = [
+        other
+        for other in _students(rows)
+        if other.init == "scratch" and other.student == row.student and not settings_difference(row.settings, other.settings)
+    ]
+    return min(found, key=lambda other: len(differing_keys([row, other])), default=None)
+
+
+def add_gain(row: Row, rows: Sequence[Row], main: Column) -> Row | None:
+    """Gives a row its gain over its scratch baseline, or why there is none; returns the baseline where there is a gain."""
+    if row.role == "teacher":
+        row.values[GAIN] = missing("a teacher is a reference")
+    elif row.init == "scratch":
+        row.values[GAIN] = missing("it starts from random weights itself")
+    elif (baseline := baseline_of(row, rows)) is None:
+        row.values[GAIN] = missing(_way_to_baseline(row, rows))
+    elif (gain := paired(row.scores(main.key), baseline.scores(main.key))) is None:
+        row.values[GAIN] = missing(_why_no_pair(row, baseline, main))
+    else:
+        row.values[GAIN] = gain | {"scratch": baseline.id}
+        if keys := differing_keys([row, baseline]):
+            row.add(f"beside the initial weights, it differs from its scratch baseline in {', '.join(map(short, keys))}")
+        return baseline
+    return None
+
+
+def mark_best(rows: Sequence[Row], columns: Sequence[Column]) -> None:
+    """Marks the best rows of each column in which two or more have a value."""
+    for column in columns:
+        found = {row.id: value for row in _students(rows) if (value := _comparable(row, column.key)) is not None}
+        if column.better and len(found) > 1:
+            best = max(found.values()) if column.better == "max" else min(found.values())
+            for row in rows:
+                if found.get(row.id) == best:
+                    row.best.append(column.key)
+
+
+def frontier(rows: Sequence[Row], main: Column, cost: str) -> list[str]:
+    """Ids of the rows that no other equals at less cost or beats at the same, by rising cost."""
+    points = [
+        (spent, -_good(row, main), row.id)
+        for row in _students(rows)
+        if (spent := _comparable(row, cost)) is not None and known(row.values[main.key])
+    ]
+    return [
+        name
+        for spent, bad, name in sorted(points)
+        if not any(s <= spent and b <= bad and (s, b) != (spent, bad) for s, b, _ in points)
+    ]
+
+
+def mark_dominated(rows: Sequence[Row], main: Column) -> None:
+    """Tells each row which others are no worse in quality and in every known cost of use, and better in one.
+
+    Costs count as equal to three significant digits, so that a few bytes or microseconds decide nothing.
+    """
+    points = {}
+    for row in _students(rows):
+        if known(row.values[main.key]):
+            costs = {key: _comparable(row, key) for key in _OF_USE}
+            points[row.id] = (_good(row, main), {k: float(f"{v:.3g}") for k, v in costs.items() if v is not None})
+    for row in rows:
+        if row.id in points:
+            row.dominated_by = [name for name, point in points.items() if _dominates(point, points[row.id])]
+
+
+def _dominates(one: tuple[float, dict[str, float]], other: tuple[float, dict[str, float]]) -> bool:
+    pairs = [(-one[0], -other[0]), *((value, other[1][key]) for key, value in one[1].items() if key in other[1])]
+    return len(pairs) > 1 and all(a <= b for a, b in pairs) and any(a < b for a, b in pairs)
+
+
+def _students(rows: Sequence[Row]) -> list[Row]:
+    return [row for row in rows if row.role == "student"]
+
+
+def _comparable(row: Row, key: str) -> float | None:
+    value: Value = row.values.get(key, {})
+    return None if value.get("flag") else value.get("mean")
+
+
+def _good(row: Row, main: Column) -> float:
+    mean: float = row.values[main.key]["mean"]
+    return -mean if main.better == "min" else mean
+
+
+def _way_to_baseline(row: Row, rows: Sequence[Row]) -> str:
+    scratch = [other for other in _students(rows) if other.init == "scratch" and other.student == row.student]
+    if scratch:
+        difference = settings_difference(row.settings, scratch[0].settings)
+        return f"its scratch baseline was scored differently: {difference}"
+    recipe = row.runs[0].record.folder.recipe
+    return (
+        f"there is no scratch baseline of {row.student} among the runs; fit one with `distill fit {recipe} "
+        "--model.student.checkpoint null --run.dir FOLDER`"
+    )
+
+
+def _why_no_pair(row: Row, baseline: Row, main: Column) -> str:
+    for one in (row, baseline):
+        if not one.scores(main.key):
+            return one.values[main.key].get("missing", "it has no score")
+    seeds = [", ".join(str(run.seed) for run in one.runs) for one in (row, baseline)]
+    return f"no seed in common with its scratch baseline: {seeds[0]} and {seeds[1]}; fit both with the same seeds"
