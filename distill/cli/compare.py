@@ -1,4 +1,4 @@
-"""`distill compare RUN ...`: runs in one table: quality, gain over the scratch baseline, costs; and one page of them."""
+"""`distill compare RUN ...`: runs in one table and on one page: quality, gain over the scratch baseline, costs."""
 
 import argparse
 import shlex
@@ -10,7 +10,7 @@ from distill.cli.console import table_console
 from distill.launch.compare import compare
 from distill.phases import line_console
 from distill.report.compare.comparison import NAME
-from distill.report.compare.tables import notes, reasons
+from distill.report.compare.tables import notes, reasons, rich_tables
 from distill.runs.folder import STAGES
 
 _MORE = """\
@@ -33,10 +33,14 @@ def run(words: list[str]) -> None:
     parser = argparse.ArgumentParser(
         "distill compare", description=__doc__, epilog=_MORE, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("runs", nargs="+", metavar="RUN", help="run folders, or ones of several seeds; others are passed over")
+    parser.add_argument(
+        "runs", nargs="+", metavar="RUN", help="run folders, or ones of several seeds; others are passed over"
+    )
     parser.add_argument("--out", type=Path, metavar="DIR", help="write compare.html, .json, .csv and .md into DIR")
     parser.add_argument("--measure", action="store_true", help="time all models anew, in turns on this machine")
-    parser.add_argument("--stage", choices=STAGES[::-1], help="which scores; by default those of the test, of distillations validate")
+    parser.add_argument(
+        "--stage", choices=STAGES[::-1], help="which scores; by default those of the test, of distillations validate"
+    )
     arguments = parser.parse_args(words[1:])
     comparison = compare(
         arguments.runs,
@@ -49,9 +53,10 @@ def run(words: list[str]) -> None:
     content = comparison.as_json()
     if others := content["passed_over"]:
         lines.print(Text(f"Passed over, since they are no run folders: {', '.join(others)}\n"))
-    for section, table in zip(content["sections"], comparison.tables(), strict=True):
-        console.print(table)
-        console.print()
+    for section in content["sections"]:
+        for table in rich_tables(section):
+            console.print(table)
+            console.print()
         lines.print(Text(section["sentence"]))
         for note in notes(section):
             lines.print(Text(note["text"], style="red" if note["level"] == "red" else ""))

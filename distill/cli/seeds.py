@@ -1,25 +1,30 @@
 """`distill seeds RUN RUN ...`: mean and spread of every score over runs that differ in their seed."""
 
 import argparse
-from pathlib import Path
+import json
 
-from distill.launch.seed_table import report
-from distill.runs.folder import RunFolder
+from distill.phases import line_console
+from distill.report.compare.seed_table import seed_table
+from distill.report.run_record import RunRecord
+from distill.runs.folder import STAGES
+from distill.runs.listing import run_folders
 
 
 def run(words: list[str]) -> None:
-    """Runs `distill seeds RUN RUN ... [--stage validate] [--json]`.
+    """Runs `distill seeds RUN RUN ... [--stage test|validate] [--json]`.
 
     Raises:
-        UserError: Fewer than two runs, an unscored one, or two of the same seed.
+        UserError: See `distill.report.compare.seed_table`.
     """
     parser = argparse.ArgumentParser("distill seeds", description=__doc__)
-    parser.add_argument("runs", nargs="+", type=Path, help="scored run folders, or one of a recipe with run.seeds")
-    parser.add_argument("--stage", choices=("test", "validate"), default="test", help="which scores")
+    parser.add_argument("runs", nargs="+", help="scored run folders, or one of a recipe with run.seeds")
+    parser.add_argument("--stage", choices=STAGES[::-1], help="which scores; by default as in `distill compare`")
     parser.add_argument("--json", action="store_true", help="print JSON")
     arguments = parser.parse_args(words[1:])
-    runs: list[RunFolder] = []
-    for folder in map(RunFolder, arguments.runs):
-        seeds = (folder.read_recipe().get("run") or {}).get("seeds")
-        runs += [folder.seed(seed) for seed in seeds] if seeds else [folder]
-    report(runs, arguments.stage, arguments.json)
+    folders, _ = run_folders(arguments.runs)
+    found = seed_table([RunRecord.read(folder) for folder in folders], arguments.stage)
+    if arguments.json:
+        print(json.dumps(found.rows))
+    else:
+        for part in found.shown():
+            line_console().print(part)

@@ -53,9 +53,9 @@ def compare(
     records = [RunRecord.read(folder) for folder in folders]
     measured = None
     if measure:
-        from distill.launch import measure as measuring
+        from distill.launch.measure import measure as times  # which takes PyTorch
 
-        measured = measuring.measure(records)
+        measured = times(records)
     if command is None:
         words = [fspath(path) for path in given] + (["--out", fspath(out)] if out is not None else [])
         words += ["--measure"] * measure + (["--stage", stage] if stage else [])

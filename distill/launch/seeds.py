@@ -11,8 +11,10 @@ from distill.files import write_json, write_text
 from distill.launch.fit import Fitted, fit_one
 from distill.launch.parse import ParsedRecipe
 from distill.launch.score import Scores, score_one
-from distill.launch.seed_table import report
+from distill.phases import line_console
 from distill.rank import is_rank_zero
+from distill.report.compare.seed_table import seed_table
+from distill.report.run_record import RunRecord
 from distill.runs.differences import differing
 from distill.runs.folder import RunFolder, RunState
 from distill.runs.replacement import recover
@@ -88,10 +90,12 @@ def _write_table(folder: RunFolder, runs: list[RunFolder], stage: str) -> Scores
     """Prints and stores mean and spread, where this process reports."""
     if not is_rank_zero():
         return {}
-    rows = report(runs, stage)
-    write_json(folder.seed_scores(stage), rows)
+    found = seed_table([RunRecord.read(run) for run in runs], stage)
+    for part in found.shown():
+        line_console().print(part)
+    write_json(folder.seed_scores(stage), found.rows)
     print(f"Wrote {folder}/: {', '.join(run.name for run in runs)}, {folder.seed_scores(stage).name}")
-    return {name: row["mean"] for name, row in rows.items()}
+    return {name: row["mean"] for name, row in found.rows.items()}
 
 
 def _wrong_checkpoint(recipe: ParsedRecipe, way_out: str) -> UserError:

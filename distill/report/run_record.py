@@ -6,6 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from distill.errors import UserError
 from distill.evaluation.metrics import COSTS
 from distill.runs.folder import RunFolder, RunState
 
@@ -42,12 +43,17 @@ class RunRecord:
         """Reads a run folder.
 
         Raises:
-            UserError: It is none.
+            UserError: It is none, or one of its files cannot be read.
         """
+        recipe = folder.read_recipe()
+        if lacking := {"model", "data", "seed_everything"} - recipe.keys():
+            raise UserError(
+                f"{folder.recipe} has no {', '.join(sorted(lacking))}; give folders that `distill fit` wrote"
+            )
         finished = folder.state is RunState.FINISHED
         facts, metrics = folder.read_summary() if finished else ({}, {})
         validation = {key: value for key, value in metrics.items() if key.startswith("val/")}
-        return cls(folder, folder.read_recipe(), facts, validation, folder.read_environment())
+        return cls(folder, recipe, facts, validation, folder.read_environment())
 
     @property
     def finished(self) -> bool:

@@ -1,18 +1,19 @@
 """The columns of a section: quality, the gain over the scratch baseline, and costs."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from distill.evaluation.metrics import COSTS, METRICS, Metric, metric_of
 
 GAIN = "gain"
-# The metrics that a table shows, the main one first; others can be picked on the page.
-_SHOWN = {
+# The first metrics of a table, the main one before all.
+_USUAL = {
     "instances": ("mask/AP", "box/AP", "mask/AP50", "box/AP50", "boundary/AP"),
     "segmentation": ("mIoU", "macro_F1", "accuracy"),
     "distillation": ("l1_ratio", "cosine", "l1"),
 }
+_SHOWN = 3  # metrics that are shown; others can be picked on the page
 _PROBE = "probe"  # in the names of scores that probing a student gives
 
 
@@ -55,18 +56,15 @@ def quality_columns(task: str, found: Iterable[str]) -> list[Column]:
         found: Names of all scores of the section, without their split.
     """
     names = dict.fromkeys(found)
-    usual = _SHOWN.get(task, ())
-    shown = [name for name in usual if name in names or name == usual[0]]
-    if usual and usual[0] not in names and len(shown) > 1:
-        shown = shown[1:]  # a head without masks, for example
-    probes = [name for name in names if _PROBE in name and name not in shown]
-    others = [name for name in METRICS if name in names and name not in shown]
-    if not shown:  # a task of the user's own: what can be compared comes first, whatever its name
-        own = [name for name in names if "/" not in name or name in METRICS]
-        others = sorted(dict.fromkeys([*others, *own]), key=lambda name: metric_of(name).better is None)
-        shown, others = others[:3] or ["score"], others[3:]
-    picked = [(name, True) for name in (*shown, *probes)] + [(name, False) for name in others if name not in probes]
-    return [_quality(name, is_shown) for name, is_shown in picked]
+    usual = [name for name in _USUAL.get(task, ()) if name in names] or list(_USUAL.get(task, ()))[:1]
+    others = [name for name in METRICS if name in names and name not in usual]
+    if not usual:  # a task of the user's own: what can be compared comes first
+        others += [name for name in names if name not in METRICS and "/" not in name]
+        others.sort(key=lambda name: metric_of(name).better is None)
+    keys = [*usual, *others][:_SHOWN] or ["score"]
+    probes = [name for name in names if _PROBE in name and name not in keys]
+    hidden = [name for name in [*usual, *others] if name not in (*keys, *probes)]
+    return [_quality(key, True) for key in (*keys, *probes)] + [_quality(key, False) for key in hidden]
 
 
 def gain_column(main: Column) -> Column:
@@ -95,7 +93,7 @@ def scale_of(metric: Metric) -> float:
     return 0.01 if metric.unit == "%" else 1.0
 
 
-def text(column: dict[str, Any], value: float, signed: bool = False) -> str:
+def text(column: Mapping[str, Any], value: float, signed: bool = False) -> str:
     """A number of a column as people see it, without its unit.
 
     Args:
@@ -104,11 +102,6 @@ def text(column: dict[str, Any], value: float, signed: bool = False) -> str:
         signed: Whether a plus is written.
     """
     return f"{value / column['scale']:{'+' if signed else ''},.{column['digits']}f}"
-
-
-def of_group(columns: Sequence[dict[str, Any]], group: str) -> list[dict[str, Any]]:
-    """The columns of a group."""
-    return [column for column in columns if column["group"] == group]
 
 
 def _quality(key: str, shown: bool) -> Column:

@@ -1,6 +1,7 @@
 """A run as it is compared: its scores, how they were taken, and what it is folded by."""
 
 import json
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -13,8 +14,8 @@ from distill.runs.folder import RunFolder, RunState
 from distill.runs.moved import is_path
 
 _WEIGHTS = ("student", "teacher")  # components of `model` with a file of weights
+_ORIGINS = ("checkpoint", "pretrained")  # their arguments that say where the weights come from
 _NO_SETTINGS = ("step", "images", "image_set")  # facts of a scoring that are not its settings
-_NO_MATTER = ("num_workers",)  # overrides that no score depends on
 
 
 @dataclass(frozen=True)
@@ -43,8 +44,9 @@ class ComparedRun:
         """
         stage = record.stage if stage is None or record.task == "distillation" else stage
         facts = record.folder.read_facts(stage)
-        if stage == "validate" and not facts and "val_image_set" in record.facts:
-            facts = {"image_set": record.facts["val_image_set"]}  # of the validation at the end of the fit
+        if stage == "validate" and not record.folder.scores(stage).is_file():  # the validation at the end of the fit
+            images = record.facts.get("val_image_set")
+            facts = {"checkpoint": record.folder.LAST} | ({} if images is None else {"image_set": images})
         return cls(record, stage, record.scores(stage), facts)
 
     @property
@@ -66,11 +68,7 @@ class ComparedRun:
     @property
     def settings(self) -> dict[str, Any]:
         """What its scores depend on beside the recipe and the images, as far as it is known."""
-        found = {key: value for key, value in self.facts.items() if key not in _NO_SETTINGS}
-        overrides: Mapping[str, Any] = found.pop("overrides", {})
-        mattering = {key: value for key, value in overrides.items() if not is_path(key) and key not in _NO_MATTER}
-        mattering = {key: value for key, value in mattering.items() if key.rpartition(".")[2] not in _NO_MATTER}
-        return found | ({"overrides": mattering} if "overrides" in self.facts else {})
+        return {key: value for key, value in self.facts.items() if key not in _NO_SETTINGS}
 
     @cached_property
     def recipe(self) -> dict[str, Any]:
@@ -86,7 +84,7 @@ class ComparedRun:
     def architecture(self) -> str:
         """What the costs of its student depend on."""
         student = self.record.component("student")
-        given = {k: v for k, v in (student.get("init_args") or {}).items() if k not in ("checkpoint", "pretrained")}
+        given = {key: value for key, value in (student.get("init_args") or {}).items() if key not in _ORIGINS}
         return json.dumps([student.get("class_path"), given, self.image_size], sort_keys=True, default=str)
 
     @property
@@ -94,14 +92,14 @@ class ComparedRun:
         """Where its recipe finds the images that are scored; stands for them where they are not recorded."""
         split = "test_" if self.stage == "test" else "val_"
         paths = {key: value for key, value in self._data.items() if is_path(key) and value}
-        return json.dumps({k: v for k, v in paths.items() if k.startswith(split)} or paths, sort_keys=True, default=str)
+        paths = {key: value for key, value in paths.items() if key.startswith(split)} or paths
+        return json.dumps([self.record.recipe["data"].get("class_path"), paths], sort_keys=True, default=str)
 
     @property
     def way_to_scores(self) -> str:
         """Why there are no scores, and the command that makes them."""
-        folder = self.record.folder
         if self.record.finished:
-            return f"not scored yet; run `distill {self.stage} {folder}`"
+            return f"not scored yet; run `distill {self.stage} {shlex.quote(self.path)}`"
         return self.way_to_finish
 
     @property
@@ -109,11 +107,11 @@ class ComparedRun:
         """How to finish a run that has not come to its end."""
         folder = self.record.folder
         resume = " --ckpt_path last" if folder.state is RunState.INTERRUPTED else ""
-        return f"the run has not finished; continue it with `distill fit {folder.recipe}{resume}`"
+        return f"the run has not finished; continue it with `distill fit {shlex.quote(str(folder.recipe))}{resume}`"
 
     @property
     def _data(self) -> dict[str, Any]:
-        return dict(self.record.recipe.get("data", {}).get("init_args") or {})
+        return dict(self.record.recipe["data"].get("init_args") or {})
 
     @property
     def _origins(self) -> list[Any]:
@@ -123,7 +121,7 @@ class ComparedRun:
 
 def settled_but_weights(recipe: Mapping[str, Any]) -> dict[str, Any]:
     """Values of a recipe by dotted keys, without seed, the run's own settings and files of weights."""
-    weights = tuple(f"model.init_args.{part}.init_args.checkpoint" for part in _WEIGHTS)
+    weights = [f"model.init_args.{part}.init_args.{key}" for part in _WEIGHTS for key in _ORIGINS]
     return {key: value for key, value in settled(recipe).items() if key not in weights}
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,8 @@ from distill.report.compare import tables
 from distill.report.compare.compared_run import ComparedRun
 from distill.report.compare.costs import SharedCosts
 from distill.report.compare.measured import Measured
-from distill.report.compare.rows import teacher_folders
-from distill.report.compare.section import comparable
+from distill.report.compare.sections import comparable
+from distill.report.compare.teachers import teacher_folders
 from distill.report.run_record import RunRecord
 
 FORMAT = 1
@@ -49,8 +50,8 @@ class Comparison:
         return tables.csv_text(self.content)
 
     def tables(self) -> list[Table]:
-        """A table for each section, for a terminal."""
-        return [tables.rich_table(section) for section in self.sections]
+        """The tables of all sections for a terminal, of quality and of costs."""
+        return [table for section in self.sections for table in tables.rich_tables(section)]
 
     def write(self, folder: Path) -> list[str]:
         """Writes compare.html, compare.json, compare.csv and compare.md, each in one step.
@@ -89,17 +90,22 @@ def compare_records(
         measured: Costs that were taken for this comparison; without, those that the runs stored.
         stage: "test" or "validate"; None for what each task is scored by.
     """
-    from distill import __version__
-
     runs = [ComparedRun.of(record, stage) for record in records]
     return Comparison(
         {
             "format": FORMAT,
             "made": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-            "version": __version__,
+            "version": _version(),
             "command": command,
             "measured": None if measured is None else {**measured.machine, "rounds": measured.rounds},
             "passed_over": [str(path) for path in passed_over],
             "sections": comparable(runs, teacher_folders(records), SharedCosts(runs, measured)),
         }
     )
+
+
+def _version() -> str:
+    try:
+        return version("distill-rs")
+    except PackageNotFoundError:
+        return "not installed"

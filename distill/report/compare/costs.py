@@ -33,18 +33,25 @@ class SharedCosts:
                 if (value := run.record.costs.get(key)) is not None:
                     self._timed.setdefault((key, run.architecture, machine_of(run, key)), []).append(value)
 
-    def known(self, rows: Sequence[Row]) -> list[str]:
-        """Keys of the costs that any of the rows has."""
-        return [key for key in COSTS if any(self._each(row, key) for row in rows)]
+    def known(self, row: Row) -> list[str]:
+        """Keys of the costs that a row has."""
+        return [key for key in COSTS if self._each(row, key)]
 
     def value(self, row: Row, key: str) -> Value:
         """A cost of a row, or why there is none."""
         each = self._each(row, key)
+        if key in row.told_costs:
+            told = number(row.told_costs[key])
+            return {"mean": told, "sd": None, "n": 1, "min": told, "max": told, "each": [], "flag": None}
         if not each:
             return missing(self._why_missing(row, key))
         if key not in _LATENCIES or self._is_measured(key):
             return fold([(run.seed, value) for run, value in each])
-        pools = {machine: self._timed[key, run.architecture, machine] for run, _ in each for machine in [machine_of(run, key)]}
+        pools = {
+            machine: self._timed[key, run.architecture, machine]
+            for run, _ in each
+            for machine in [machine_of(run, key)]
+        }
         timings = [value for pool in pools.values() for value in pool]
         return {
             "mean": number(statistics.fmean(statistics.median(pool) for pool in pools.values())),

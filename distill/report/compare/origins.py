@@ -9,7 +9,6 @@ from distill.report.compare.compared_run import ComparedRun
 from distill.report.compare.names import short, shown
 from distill.report.compare.rows import Row
 from distill.runs.differences import settled
-from distill.runs.moved import is_path
 
 
 def recipe_differences(rows: Sequence[Row]) -> list[dict[str, Any]]:
@@ -43,17 +42,15 @@ def commands(row: Row) -> list[str]:
     found = []
     for run in row.runs:
         folder = run.record.folder
-        again = shlex.quote(f"{folder}_again")
+        again = shlex.quote(str(folder.path.with_name(f"again_{folder.name}")))  # no name of a seed's run
         found.append(f"distill fit {shlex.quote(str(folder.recipe))} --run.dir {again}")
-        words = [f"--{short(key)} {shlex.quote(on_one_line(value))}" for key, value in _overrides(run).items()]
+        words = [
+            f"--{short(key)} {shlex.quote(on_one_line(value))}" for key, value in run.facts.get("overrides", {}).items()
+        ]
         checkpoint = run.settings.get("checkpoint")
         words += ["--ckpt_path best"] if checkpoint == folder.BEST else []
         found.append(" ".join([f"distill {run.stage} {again}", *words]))
     return found
-
-
-def _overrides(run: ComparedRun) -> dict[str, Any]:
-    return {key: value for key, value in run.facts.get("overrides", {}).items() if not is_path(key)}
 
 
 def _environment(run: ComparedRun) -> dict[str, Any]:

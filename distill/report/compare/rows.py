@@ -1,7 +1,7 @@
 """Runs become rows: those that differ only in their seed are folded, unless they were scored differently."""
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -9,7 +9,6 @@ from typing import Any
 
 from distill.report.compare.compared_run import ComparedRun
 from distill.report.compare.spread import Value
-from distill.report.run_record import RunRecord
 
 Note = dict[str, str]
 
@@ -69,11 +68,6 @@ class Row:
         found = {run.seed: run.scores.get(key) for run in self.runs}
         return {seed: value for seed, value in found.items() if value is not None}
 
-    def costs(self, key: str) -> dict[int, float]:
-        """A cost by seed, as the runs measured it."""
-        found = {run.seed: run.record.costs.get(key) for run in self.runs}
-        return {seed: value for seed, value in found.items() if value is not None}
-
     def add(self, text: str, level: str = "info") -> None:
         """Notes something."""
         self.notes.append({"level": level, "text": text})
@@ -114,19 +108,6 @@ def settings_difference(own: dict[str, Any], other: dict[str, Any]) -> str:
         if own[key] != other[key]:
             return f"{key} is {own[key]} and {other[key]}"
     return ""
-
-
-def teacher_folders(records: Sequence[RunRecord]) -> set[Path]:
-    """Folders of the runs whose student is the teacher of a distillation among the runs.
-
-    Where none has the very file, as in a copy of the runs, the last two parts of its path decide.
-    """
-    students = {record.folder.path: record.folder.student for record in records}
-    found = set()
-    for weights in (path for record in records if (path := record.weights_file("teacher")) is not None):
-        same = {folder for folder, student in students.items() if student.resolve() == weights.resolve()}
-        found |= same or {folder for folder, student in students.items() if student.parts[-2:] == weights.parts[-2:]}
-    return found
 
 
 def _row(runs: list[ComparedRun], teachers: set[Path]) -> Row:

@@ -1,4 +1,4 @@
-"""One sentence about a section, made by rule: the best under a latency budget, its gain, and what the teacher reaches."""
+"""One sentence about a section, by rule: the best under a latency budget, its gain, and what the teacher reaches."""
 
 import math
 import statistics
@@ -37,9 +37,11 @@ def sentence(rows: Sequence[Row], main: Column) -> str:
 
 
 def _reaches(best: Row, main: Column, count: int) -> str:
-    verb = "has" if count == 1 else f"has the {'lowest' if main.better == 'min' else 'highest'}"
     trivial = ", where 1 is the image-independent baseline" if main.key == "l1_ratio" else ""
-    return f"{verb} {main.name}, {_spoken(best.values[main.key], main)}{trivial}"
+    reached = f"{_spoken(best.values[main.key], main)}{trivial}"
+    if count == 1:
+        return f"reaches {main.name} {reached}"
+    return f"has the {'lowest' if main.better == 'min' else 'highest'} {main.name}, {reached}"
 
 
 def _gain(best: Row, main: Column) -> str:
@@ -47,12 +49,13 @@ def _gain(best: Row, main: Column) -> str:
     if not known(gain):
         return ""
     column, mean = main.as_json(), gain["mean"]
-    words = "more" if mean >= 0 else "less"
+    points = " points" if main.unit == "%" else ""
+    words = f"{points} {'more' if mean >= 0 else 'less'}"
     spread = " (one seed)"
     if gain["low"] is not None:
         low, high = (text(column, end) for end in (gain["low"], gain["high"]))
         spread = f" ({gain['n']} seeds, 95 % interval {low} to {high})"
-    return f"; {text(column, abs(mean))} {words} than the same student from scratch{spread}"
+    return f"; {text(column, abs(mean))}{words} than the same student from scratch{spread}"
 
 
 def _teacher(best: Row, rows: Sequence[Row], main: Column) -> str:
@@ -61,10 +64,10 @@ def _teacher(best: Row, rows: Sequence[Row], main: Column) -> str:
     if scored:
         teacher = max(scored, key=lambda row: row.values[main.key]["mean"])
         said = f"; the teacher {teacher.student} reaches {_spoken(teacher.values[main.key], main)}"
-    elif teachers:
-        teacher, said = teachers[0], f"; its teacher is {teachers[0].student}"
+    elif (found := next((row for row in teachers if row.student == best.teacher), None)) is not None:
+        teacher, said = found, f"; its teacher is {found.student}"
     else:
-        return ""
+        return f"; its teacher is {best.teacher}" if main.key == "l1_ratio" and best.teacher else ""
     own, other = best.values.get("macs", {}), teacher.values.get("macs", {})
     if known(own) and known(other) and own["mean"]:
         said += f" with {other['mean'] / own['mean']:.3g} times the multiply-adds"

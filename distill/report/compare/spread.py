@@ -15,7 +15,8 @@ CONFIDENCE = 0.95
 
 def number(value: float) -> float:
     """A number as files hold it: whole ones exactly, others with six significant digits."""
-    return int(value) if value == int(value) else float(f"{value:.6g}")
+    short = value if value == int(value) else float(f"{round(value, 12):.6g}")  # what is left of 0.1 + 0.2 - 0.3 is 0
+    return int(short) if short == int(short) else short
 
 
 def fold(each: Sequence[tuple[int, float]]) -> Value:
@@ -25,15 +26,21 @@ def fold(each: Sequence[tuple[int, float]]) -> Value:
         each: Seed and number of each run, one at least.
     """
     numbers = [one for _, one in each]
+    mean, sd = mean_and_sd(numbers)
     return {
-        "mean": number(statistics.fmean(numbers)),
-        "sd": number(statistics.stdev(numbers)) if len(numbers) > 1 else None,
+        "mean": number(mean),
+        "sd": None if sd is None else number(sd),
         "n": len(numbers),
         "min": number(min(numbers)),
         "max": number(max(numbers)),
         "each": [[seed, number(one)] for seed, one in each],
         "flag": None,
     }
+
+
+def mean_and_sd(numbers: Sequence[float]) -> tuple[float, float | None]:
+    """Mean and sample standard deviation (n - 1), which a single number has none of."""
+    return statistics.fmean(numbers), statistics.stdev(numbers) if len(numbers) > 1 else None
 
 
 def missing(why: str) -> Value:

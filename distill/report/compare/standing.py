@@ -1,8 +1,9 @@
-"""How rows stand to each other: gains over the scratch baseline, the best of a column, Pareto frontiers, dominated rows.
+"""How rows stand to each other: gains over the scratch baseline, the best of a column, frontiers, dominated rows.
 
 Teachers are references: never best, never on a frontier. What was timed on another machine takes no part.
 """
 
+import shlex
 from collections.abc import Sequence
 
 from distill.evaluation.metrics import COSTS
@@ -19,13 +20,15 @@ def baseline_of(row: Row, rows: Sequence[Row]) -> Row | None:
     found = [
         other
         for other in _students(rows)
-        if other.init == "scratch" and other.student == row.student and not settings_difference(row.settings, other.settings)
+        if other.init == "scratch"
+        and other.student == row.student
+        and not settings_difference(row.settings, other.settings)
     ]
     return min(found, key=lambda other: len(differing_keys([row, other])), default=None)
 
 
 def add_gain(row: Row, rows: Sequence[Row], main: Column) -> Row | None:
-    """Gives a row its gain over its scratch baseline, or why there is none; returns the baseline where there is a gain."""
+    """Gives a row its gain over its scratch baseline, or why there is none; returns the baseline of a gain."""
     if row.role == "teacher":
         row.values[GAIN] = missing("a teacher is a reference")
     elif row.init == "scratch":
@@ -37,7 +40,9 @@ def add_gain(row: Row, rows: Sequence[Row], main: Column) -> Row | None:
     else:
         row.values[GAIN] = gain | {"scratch": baseline.id}
         if keys := differing_keys([row, baseline]):
-            row.add(f"beside the initial weights, it differs from its scratch baseline in {', '.join(map(short, keys))}")
+            row.add(
+                f"beside the initial weights, it differs from its scratch baseline in {', '.join(map(short, keys))}"
+            )
         return baseline
     return None
 
@@ -106,7 +111,7 @@ def _way_to_baseline(row: Row, rows: Sequence[Row]) -> str:
     if scratch:
         difference = settings_difference(row.settings, scratch[0].settings)
         return f"its scratch baseline was scored differently: {difference}"
-    recipe = row.runs[0].record.folder.recipe
+    recipe = shlex.quote(str(row.runs[0].record.folder.recipe))
     return (
         f"there is no scratch baseline of {row.student} among the runs; fit one with `distill fit {recipe} "
         "--model.student.checkpoint null --run.dir FOLDER`"

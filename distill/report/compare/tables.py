@@ -2,43 +2,35 @@
 
 import csv
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.table import Table
 from rich.text import Text
 
-from distill.report.compare.columns import text
+from distill.report.compare.columns import GAIN, text
 from distill.report.compare.spread import known
 
-_NONE = "–"
-_TERMINAL_QUALITY = 2  # columns of quality on a terminal, which is narrow
+_NONE = "-"
 _ROW_KEYS = ("name", "student", "init", "head", "teacher", "role", "image_size")
 
 Json = Mapping[str, Any]
 
 
-def rich_table(section: Json) -> Table:
-    """The table of a section: the best of each column bold, dominated rows dim, flagged values red."""
-    columns = _shown(section)
-    quality = [column for column in columns if column["group"] == "quality"][_TERMINAL_QUALITY:]
-    columns = [column for column in columns if column not in quality]
-    table = Table(title=f"{section['title']}, {section['subtitle']}", box=None, pad_edge=False, header_style="bold")
-    table.title_justify = "left"
-    table.add_column("student", overflow="fold", min_width=12)
-    table.add_column("seeds", justify="right")
-    for column in columns:
-        table.add_column(_heading(column), justify="right", no_wrap=False)
-    for row in section["rows"]:
-        cells = [Text(cell(row, column), style=_style(row, column)) for column in columns]
-        dim = "dim" if row["dominated_by"] or row["role"] == "teacher" else ""
-        table.add_row(row["name"], str(len(row["seeds"])) if row["seeds"] else _NONE, *cells, style=dim)
-    return table
+def rich_tables(section: Json) -> list[Table]:
+    """The tables of a section, of quality and of costs, so that they fit a terminal.
+
+    The best of each column is bold, dominated rows and teachers are dim, flagged values are red.
+    """
+    title = f"{section['title']}, {section['subtitle']}"
+    quality = [column for column in _shown(section) if column["group"] != "cost"]
+    costs = [column for column in _shown(section) if column["group"] == "cost"]
+    return [_rich_table(section, quality, title)] + ([_rich_table(section, costs)] if costs else [])
 
 
 def markdown(content: Json) -> str:
     """The sections as Markdown: sentence, table and notes."""
-    parts = ["# Comparison\n", f"Made {content['made']} by `{content['command']}`, distill {content['version']}.\n"]
+    parts = ["# Comparison\n"]
     for section in content["sections"]:
         columns = _shown(section)
         header = ["student", "seeds", *(_heading(column) for column in columns)]
@@ -50,7 +42,10 @@ def markdown(content: Json) -> str:
         parts += [f"## {section['title']}, {section['subtitle']}\n", f"{section['sentence']}\n", f"{table}\n"]
         if said := notes(section):
             parts.append("\n".join(f"- {note['text']}" for note in said) + "\n")
-    parts.append("± is the sample standard deviation over seeds; brackets hold the 95 % interval of a paired difference.")
+    parts += [
+        "± is the sample standard deviation over seeds; brackets hold the 95 % interval of a paired difference.\n",
+        f"Made {content['made']} with distill {content['version']} by `{content['command']}`",
+    ]
     return "\n".join(parts) + "\n"
 
 
@@ -73,13 +68,11 @@ def notes(section: Json) -> list[dict[str, str]]:
 
 def reasons(section: Json) -> list[str]:
     """Why values of the main quality and gains over scratch are missing, and how to get them."""
-    keys = [section["quality"], *(one["key"] for one in section["columns"] if one["group"] == "gain")]
     found = []
     for row in section["rows"]:
-        lacking = [why for key in keys if (why := row["values"][key].get("missing"))]
-        if lacking and row["role"] == "student" and row["init"] != "scratch":
-            found.append(f"{row['name']}: {lacking[0]}")
-        elif lacking and row["role"] == "student" and not known(row["values"][section["quality"]]):
+        expected = [section["quality"], *([GAIN] if row["init"] != "scratch" else [])]
+        lacking = [why for key in expected if (why := row["values"].get(key, {}).get("missing"))]
+        if lacking and row["role"] == "student":
             found.append(f"{row['name']}: {lacking[0]}")
     return found
 
@@ -96,6 +89,20 @@ def cell(row: Json, column: Json) -> str:
     if signed and value["low"] is not None:
         shown += f" ({text(column, value['low'], True)} to {text(column, value['high'], True)})"
     return shown
+
+
+def _rich_table(section: Json, columns: Sequence[Json], title: str | None = None) -> Table:
+    heading = None if title is None else Text(title, no_wrap=True, overflow="ignore")  # wider than some tables
+    table = Table(title=heading, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    table.add_column("student", overflow="fold")
+    table.add_column("seeds", justify="right")
+    for column in columns:
+        table.add_column(_heading(column), justify="right", overflow="fold")
+    for row in section["rows"]:
+        cells = [Text(cell(row, column), style=_style(row, column)) for column in columns]
+        dim = "dim" if row["dominated_by"] or row["role"] == "teacher" else ""
+        table.add_row(row["name"], str(len(row["seeds"])) if row["seeds"] else _NONE, *cells, style=dim)
+    return table
 
 
 def _csv_line(section: Json, row: Json) -> dict[str, Any]:
