@@ -10,7 +10,7 @@ from pathlib import Path
 from distill.report.compare.page.images import embed
 
 _PLACE = Path(__file__).parent
-_STYLES = ("page.css", "table.css", "charts.css")
+_STYLES = ("page.css", "controls.css", "table.css", "charts.css")
 # In the order in which they use each other.
 _SCRIPTS = (
     "dom.js", "models.js", "details.js", "table.js", "chart.js", "pareto.js", "curves.js", "classes.js", "pictures.js",

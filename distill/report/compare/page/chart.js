@@ -76,7 +76,15 @@ function axes(root, { width, height, x, y }) {
       ]),
       svg("line", { class: "base", x1: MARGIN.left, x2: right, y1: bottom, y2: bottom }),
       svg("text", { class: "title", x: (MARGIN.left + right) / 2, y: height - 6, "text-anchor": "middle" }, x.title),
-      svg("text", { class: "title", transform: `translate(13 ${(MARGIN.top + bottom) / 2}) rotate(-90)`, "text-anchor": "middle" }, y.title),
+      svg(
+        "text",
+        {
+          class: "title",
+          transform: `translate(13 ${(MARGIN.top + bottom) / 2}) rotate(-90)`,
+          "text-anchor": "middle",
+        },
+        y.title,
+      ),
     ),
   );
   return { across, up, left: MARGIN.left, right, top: MARGIN.top, bottom };
@@ -87,12 +95,14 @@ function plot(label, draw) {
   const root = svg("svg", { role: "group", "aria-label": label });
   const box = html("div", { class: "plot" }, root);
   let width = 0;
-  new ResizeObserver(() => {
-    if (box.clientWidth === width || box.clientWidth === 0) return;
+  const redraw = () => {
     width = box.clientWidth;
-    draw(root, width);
+    if (width) draw(root, width);
+  };
+  new ResizeObserver(() => {
+    if (box.clientWidth !== width) redraw();
   }).observe(box);
-  return { box, redraw: () => width && draw(root, width) };
+  return { box, redraw };
 }
 
 const measuring = document.createElement("canvas").getContext("2d");
@@ -140,7 +150,9 @@ function labels(points, box, lines) {
     if (!best) continue;
     const [x, y, anchor] = best;
     taken.push(areaOf(best));
-    placed.push(svg("text", { class: "label", "data-row": point.row, x, y, dy: "0.35em", "text-anchor": anchor }, text));
+    placed.push(
+      svg("text", { class: "label", "data-row": point.row, x, y, dy: "0.35em", "text-anchor": anchor }, text),
+    );
   }
   return placed;
 }

@@ -22,7 +22,8 @@ function classesPart(state) {
     body.replaceChildren(...pair.classes.map((one, i) => line(one, i, most)));
     const better = pair.classes.filter((one) => one.difference > 0).length;
     const compared = pair.classes.filter((one) => isNumber(one.difference)).length;
-    caption.textContent = `${nameOf(state, pair.row)} is better in ${better} of ${compared} classes than ${nameOf(state, pair.scratch)}; ${classes.name} in ${classes.unit || "its own unit"}.`;
+    const than = nameOf(state, pair.scratch);
+    caption.textContent = `${nameOf(state, pair.row)} is better in ${better} of ${compared} classes than ${than}.`;
   }
 
   function line(one, i, most) {
@@ -42,10 +43,18 @@ function classesPart(state) {
     );
   }
 
-  const pairs = classes.pairs.length > 1 ? choice("pair", classes.pairs.map((one, i) => [String(i), `${nameOf(state, one.row)} against ${nameOf(state, one.scratch)}`]), "0", (i) => {
-    pair = classes.pairs[Number(i)];
-    draw();
-  }) : null;
+  const pairs =
+    classes.pairs.length > 1
+      ? choice(
+          "pair",
+          classes.pairs.map((one, i) => [String(i), `${nameOf(state, one.row)} against ${nameOf(state, one.scratch)}`]),
+          "0",
+          (i) => {
+            pair = classes.pairs[Number(i)];
+            draw();
+          },
+        )
+      : null;
   draw();
   return html(
     "figure",

@@ -4,11 +4,19 @@ function details(state, row) {
   return html(
     "div",
     { class: "opened" },
-    html("dl", { class: "facts" }, factsOf(state, row).map(([name, text]) => [html("dt", {}, name), html("dd", {}, text)])),
+    html(
+      "dl",
+      { class: "facts" },
+      factsOf(state, row).map(([name, text]) => html("div", {}, html("dt", {}, name), html("dd", {}, text))),
+    ),
     noteList(row.notes),
     seedTable(state, row),
     html("h5", {}, row.runs.length === 1 ? "Run folder" : "Run folders"),
-    html("ul", { class: "runs" }, row.runs.map((run) => html("li", {}, html("code", {}, run)))),
+    html(
+      "ul",
+      { class: "runs" },
+      row.runs.map((run) => html("li", {}, html("code", {}, run))),
+    ),
     row.commands.length
       ? html(
           "div",
@@ -52,8 +60,28 @@ function seedTable(state, row) {
     html(
       "table",
       { class: "seeds" },
-      html("thead", {}, html("tr", {}, html("th", { scope: "col" }, "seed"), columns.map((column) => html("th", { scope: "col" }, heading(column))))),
-      html("tbody", {}, row.seeds.map((seed) => html("tr", {}, html("th", { scope: "row" }, String(seed)), columns.map((column) => cell(seed, column))))),
+      html(
+        "thead",
+        {},
+        html(
+          "tr",
+          {},
+          html("th", { scope: "col" }, "seed"),
+          columns.map((column) => html("th", { scope: "col", class: "value" }, heading(column))),
+        ),
+      ),
+      html(
+        "tbody",
+        {},
+        row.seeds.map((seed) =>
+          html(
+            "tr",
+            {},
+            html("th", { scope: "row" }, String(seed)),
+            columns.map((column) => cell(seed, column)),
+          ),
+        ),
+      ),
     ),
   );
 }

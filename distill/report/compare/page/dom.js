@@ -67,7 +67,9 @@ let tipOwner = null;
 
 function showTip(element, lines) {
   const tip = document.getElementById("tip");
-  tip.replaceChildren(...lines.filter(Boolean).map((line) => (line instanceof Node ? line : html("p", {}, prose(line)))));
+  tip.replaceChildren(
+    ...lines.filter(Boolean).map((line) => (line instanceof Node ? line : html("p", {}, prose(line)))),
+  );
   tip.hidden = false;
   tipOwner = element;
   placeTip();
@@ -76,6 +78,7 @@ function showTip(element, lines) {
 function placeTip() {
   const tip = document.getElementById("tip");
   if (tip.hidden) return;
+  tip.style.left = "0"; // where it is as wide as its text asks
   const at = tipOwner.getBoundingClientRect();
   const left = Math.min(at.left + at.width / 2 - tip.offsetWidth / 2, innerWidth - tip.offsetWidth - 8);
   const above = at.top - tip.offsetHeight - 8;
@@ -141,7 +144,12 @@ function noteList(notes) {
     "ul",
     { class: "notes" },
     notes.map((note) =>
-      html("li", { class: note.level }, html("span", { class: "mark", "aria-hidden": "true" }, note.level === "red" ? "⚠" : "i"), html("span", {}, prose(note.text))),
+      html(
+        "li",
+        { class: note.level },
+        html("span", { class: "mark", "aria-hidden": "true" }, note.level === "red" ? "⚠" : "i"),
+        html("span", {}, prose(note.text)),
+      ),
     ),
   );
 }

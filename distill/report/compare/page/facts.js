@@ -16,8 +16,28 @@ function recipesPart(state) {
       html(
         "table",
         { class: "recipes" },
-        html("thead", {}, html("tr", {}, html("th", { scope: "col" }, "key"), columns.map((row) => html("th", { scope: "col" }, glyph(state, row), row.name)))),
-        html("tbody", {}, recipes.map((one) => html("tr", {}, html("th", { scope: "row" }, html("code", {}, dotted(one.key))), columns.map((row) => html("td", {}, html("code", {}, one.values[row.id] ?? MISSING)))))),
+        html(
+          "thead",
+          {},
+          html(
+            "tr",
+            {},
+            html("th", { scope: "col" }, "key"),
+            columns.map((row) => html("th", { scope: "col" }, glyph(state, row), row.name)),
+          ),
+        ),
+        html(
+          "tbody",
+          {},
+          recipes.map((one) =>
+            html(
+              "tr",
+              {},
+              html("th", { scope: "row" }, html("code", {}, dotted(one.key))),
+              columns.map((row) => html("td", {}, html("code", {}, one.values[row.id] ?? MISSING))),
+            ),
+          ),
+        ),
       ),
     ),
   );
@@ -33,7 +53,13 @@ function environmentsPart(state) {
     ["GPUs", (one) => one.gpus.join(", ") || "none"],
     ["Python", (one) => one.python],
     ["platform", (one) => one.platform],
-    ["versions", (one) => Object.entries(one.versions).map(([name, version]) => `${name} ${version}`).join(", ")],
+    [
+      "versions",
+      (one) =>
+        Object.entries(one.versions)
+          .map(([name, version]) => `${name} ${version}`)
+          .join(", "),
+    ],
   ];
   return html(
     "div",
@@ -45,8 +71,26 @@ function environmentsPart(state) {
       html(
         "table",
         { class: "environments" },
-        html("thead", {}, html("tr", {}, facts.map(([name]) => html("th", { scope: "col" }, name)))),
-        html("tbody", {}, environments.map((one) => html("tr", {}, facts.map(([, read]) => html("td", {}, String(read(one) ?? MISSING)))))),
+        html(
+          "thead",
+          {},
+          html(
+            "tr",
+            {},
+            facts.map(([name]) => html("th", { scope: "col" }, name)),
+          ),
+        ),
+        html(
+          "tbody",
+          {},
+          environments.map((one) =>
+            html(
+              "tr",
+              {},
+              facts.map(([, read]) => html("td", {}, String(read(one) ?? MISSING))),
+            ),
+          ),
+        ),
       ),
     ),
   );

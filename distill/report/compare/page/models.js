@@ -61,11 +61,19 @@ function marker(state, row, size = 6) {
   if (state.mixed && row.init === "pretrained") {
     return svg("rect", { class: "marker full", style: colour, x: -size, y: -size, width: 2 * size, height: 2 * size });
   }
-  return svg("circle", { class: `marker ${state.mixed && row.init === "scratch" ? "hollow" : "full"}`, style: colour, r: size });
+  return svg("circle", {
+    class: `marker ${state.mixed && row.init === "scratch" ? "hollow" : "full"}`,
+    style: colour,
+    r: size,
+  });
 }
 
 function glyph(state, row) {
-  return svg("svg", { class: "glyph", viewBox: "-9 -9 18 18", width: 16, height: 16, "aria-hidden": "true" }, marker(state, row));
+  return svg(
+    "svg",
+    { class: "glyph", viewBox: "-9 -9 18 18", width: 16, height: 16, "aria-hidden": "true" },
+    marker(state, row),
+  );
 }
 
 /** The dashes of a model's lines, which tell the initialisation without colour. */
@@ -120,8 +128,13 @@ function valueLines(state, row, column) {
     lines.push(`against ${nameOf(state, value.scratch)}`);
     lines.push(isNumber(value.low) ? "brackets: 95 % interval of the mean, paired by seed" : "one seed: no interval");
   }
-  lines.push(value.n > 1 ? `n = ${value.n}, from ${shown(value.min)} to ${withUnit(shown(value.max), column)}` : `n = ${value.n}`);
-  if (value.n > 1) lines.push(value.each.map(([seed, x]) => `seed ${seed}: ${shown(x)}`).join(" · "));
+  const varies = value.min !== value.max;
+  lines.push(
+    varies
+      ? `n = ${value.n}, from ${shown(value.min)} to ${withUnit(shown(value.max), column)}`
+      : `n = ${value.n}${value.n > 1 ? ", all equal" : ""}`,
+  );
+  if (varies) lines.push(value.each.map(([seed, x]) => `seed ${seed}: ${shown(x)}`).join(" · "));
   if (row.best.includes(column.key)) lines.push("best of this column");
   if (value.flag) lines.push(html("p", { class: "red" }, `⚠ ${value.flag}`));
   return lines;

@@ -1,6 +1,14 @@
 // The same images down, the models across; a click shows a picture large.
 
-const PARTS = { input: "input", truth: "ground truth", teacher: "teacher", prediction: "prediction", corrupted: "corrupted input", student: "student", error: "error" };
+const PARTS = {
+  input: "input",
+  truth: "ground truth",
+  teacher: "teacher",
+  prediction: "prediction",
+  corrupted: "corrupted input",
+  student: "student",
+  error: "error",
+};
 const FIRST_SHOWN = 8; // models that are shown until more are chosen
 
 function picturesPart(state, store) {
@@ -21,8 +29,28 @@ function picturesPart(state, store) {
     shownNow = [];
     table.replaceChildren(
       html("caption", { class: "unseen" }, "Pictures of the same images by model"),
-      html("thead", {}, html("tr", {}, shared.map((part) => html("th", { scope: "col" }, PARTS[part] ?? part)), columns.map((row) => html("th", { scope: "col" }, glyph(state, row), row.name)))),
-      html("tbody", {}, pictures.map((picture, line) => html("tr", {}, sharedCells(picture, line), columns.map((row) => modelCell(picture, line, row))))),
+      html(
+        "thead",
+        {},
+        html(
+          "tr",
+          {},
+          shared.map((part) => html("th", { scope: "col" }, PARTS[part] ?? part)),
+          columns.map((row) => html("th", { scope: "col" }, glyph(state, row), row.name)),
+        ),
+      ),
+      html(
+        "tbody",
+        {},
+        pictures.map((picture, line) =>
+          html(
+            "tr",
+            {},
+            sharedCells(picture, line),
+            columns.map((row) => modelCell(picture, line, row)),
+          ),
+        ),
+      ),
     );
   }
 
@@ -31,7 +59,9 @@ function picturesPart(state, store) {
       html(
         i ? "td" : "th",
         i ? {} : { scope: "row" },
-        picture.shared[part] ? shown({ picture, line, row: null, part, path: picture.shared[part], caption: "" }) : MISSING,
+        picture.shared[part]
+          ? shown({ picture, line, row: null, part, path: picture.shared[part], caption: "" })
+          : MISSING,
         i ? null : html("div", { class: "image-name" }, picture.name),
       ),
     );
@@ -44,9 +74,19 @@ function picturesPart(state, store) {
     return html(
       "td",
       {},
-      html("div", { class: "parts" }, parts.map(([part, path]) =>
-        html("div", {}, shown({ picture, line, row, part, path, caption: own.captions[part] ?? "" }), parts.length > 1 ? html("div", { class: "image-name" }, PARTS[part] ?? part) : null, own.captions[part] ? html("div", { class: "image-name" }, own.captions[part]) : null),
-      )),
+      html(
+        "div",
+        { class: "parts" },
+        parts.map(([part, path]) =>
+          html(
+            "div",
+            {},
+            shown({ picture, line, row, part, path, caption: own.captions[part] ?? "" }),
+            parts.length > 1 ? html("div", { class: "image-name" }, PARTS[part] ?? part) : null,
+            own.captions[part] ? html("div", { class: "image-name" }, own.captions[part]) : null,
+          ),
+        ),
+      ),
     );
   }
 
@@ -61,26 +101,56 @@ function picturesPart(state, store) {
     return html("button", { type: "button", class: "picture", on: { click: () => openLarge(view) } }, content);
   }
 
-  const dialog = html("dialog", { class: "large", on: { keydown: moveLarge, click: (event) => event.target === dialog && dialog.close() } });
+  const dialog = html("dialog", {
+    class: "large",
+    on: { keydown: moveLarge, click: (event) => event.target === dialog && dialog.close() },
+  });
   let now = null;
 
   function openLarge(view) {
     now = view;
     const beside = view.row ? ["truth", "teacher", "input"].find((part) => view.picture.shared[part]) : null;
     const at = shownNow.indexOf(view);
-    const step = (by, label) => html("button", { type: "button", disabled: !shownNow[at + by], on: { click: () => openLarge(shownNow[at + by]) } }, label);
+    const step = (by, label) =>
+      html(
+        "button",
+        { type: "button", disabled: !shownNow[at + by], on: { click: () => openLarge(shownNow[at + by]) } },
+        label,
+      );
     dialog.setAttribute("aria-label", `${view.picture.name}: ${titleOf(view)}`);
     dialog.replaceChildren(
-      html("header", {}, html("strong", {}, view.picture.name), html("span", { class: "muted" }, `${at + 1} of ${shownNow.length}`), html("form", { method: "dialog" }, html("button", { class: "close", autofocus: true }, "Close"))),
-      html("div", { class: "views" }, beside ? large(view.picture.shared[beside], PARTS[beside], "") : null, large(view.path, titleOf(view), view.caption)),
-      html("footer", {}, step(-1, "← Previous"), step(1, "Next →"), html("span", { class: "muted" }, "Arrow keys: left and right over all pictures, up and down over images.")),
+      html(
+        "header",
+        {},
+        html("strong", {}, view.picture.name),
+        html("span", { class: "muted" }, `${at + 1} of ${shownNow.length}`),
+        html("form", { method: "dialog" }, html("button", { class: "close", autofocus: true }, "Close")),
+      ),
+      html(
+        "div",
+        { class: "views" },
+        beside ? large(view.picture.shared[beside], PARTS[beside], "") : null,
+        large(view.path, titleOf(view), view.caption),
+      ),
+      html(
+        "footer",
+        {},
+        step(-1, "← Previous"),
+        step(1, "Next →"),
+        html("span", { class: "muted" }, "Arrow keys: left and right over all pictures, up and down over images."),
+      ),
     );
     if (!dialog.open) dialog.showModal();
     else dialog.querySelector(".close").focus();
   }
 
   function large(path, title, caption) {
-    return html("figure", {}, image(store, path, title), html("figcaption", {}, html("b", {}, title), caption ? html("span", {}, caption) : null));
+    return html(
+      "figure",
+      {},
+      image(store, path, title),
+      html("figcaption", {}, html("b", {}, title), caption ? html("span", {}, caption) : null),
+    );
   }
 
   function moveLarge(event) {
@@ -88,25 +158,46 @@ function picturesPart(state, store) {
     const down = { ArrowDown: 1, ArrowUp: -1 }[event.key];
     const next = along
       ? shownNow[shownNow.indexOf(now) + along]
-      : shownNow.find((view) => down && view.line === now.line + down && view.row === now.row && view.part === now.part);
+      : shownNow.find(
+          (view) => down && view.line === now.line + down && view.row === now.row && view.part === now.part,
+        );
     if (!along && !down) return;
     event.preventDefault();
     if (next) openLarge(next);
   }
 
-  draw();
   state.changed.push(draw);
-  const choose = withPictures.length > 1 ? picker("Models", withPictures.map((row) => ({ key: row.id, name: row.name, on: chosen.has(row.id) })), (id, on) => {
-    if (on) chosen.add(id);
-    else chosen.delete(id);
-    draw();
-  }) : null;
-  return html("div", { class: "pictures-part" }, html("h3", {}, "The same images"), html("div", { class: "controls" }, choose, html("span", { class: "muted" }, "Click a picture to see it large.")), html("div", { class: "scroll" }, table), dialog);
+  const choose =
+    withPictures.length > 1
+      ? picker(
+          "Models",
+          withPictures.map((row) => ({ key: row.id, name: row.name, on: chosen.has(row.id) })),
+          (id, on) => {
+            if (on) chosen.add(id);
+            else chosen.delete(id);
+            draw();
+          },
+        )
+      : null;
+  return html(
+    "div",
+    { class: "pictures-part" },
+    html("h3", {}, "The same images"),
+    html("div", { class: "controls" }, choose, html("span", { class: "muted" }, "Click a picture to see it large.")),
+    html("div", { class: "scroll" }, table),
+    dialog,
+  );
 }
 
 /** A picture, or why there is none. */
 function image(store, path, text) {
   const stored = store.images[store.places[path]];
   if (stored.missing !== undefined) return html("span", { class: "muted no-picture" }, stored.missing);
-  return html("img", { src: stored.src, width: stored.width, height: stored.height, alt: text, class: stored.pixelated ? "pixelated" : null });
+  return html("img", {
+    src: stored.src,
+    width: stored.width,
+    height: stored.height,
+    alt: text,
+    class: stored.pixelated ? "pixelated" : null,
+  });
 }

@@ -23,12 +23,21 @@ function modelTable(state) {
     const first = state.columns.find((one) => one.key === key);
     const arrow = { max: "↑", min: "↓" }[column.better];
     const unit = [first?.unit ? `(${first.unit})` : null, arrow].filter(Boolean).join(" ");
-    const button = html("button", { type: "button", on: { click: () => sortBy(key) } }, label, unit ? [" ", html("span", { class: "unit" }, unit)] : null);
+    const button = html(
+      "button",
+      { type: "button", on: { click: () => sortBy(key) } },
+      label,
+      unit ? [" ", html("span", { class: "unit" }, unit)] : null,
+    );
     if (first) {
       const direction = { max: "Higher is better.", min: "Lower is better." }[column.better] ?? "";
       explained(button, () => [column.meaning, direction, "Click to sort."]);
     }
-    return html("th", { scope: "col", "aria-sort": "none", "data-column": key, class: first ? `value ${edge(first)}` : "name" }, button);
+    return html(
+      "th",
+      { scope: "col", "aria-sort": "none", "data-column": key, class: first ? `value ${edge(first)}` : "name" },
+      button,
+    );
   }
 
   /** Where a group of columns begins. */
@@ -38,7 +47,12 @@ function modelTable(state) {
   }
 
   function modelRow(row) {
-    const button = html("button", { type: "button", class: "model", "aria-expanded": "false" }, glyph(state, row), html("span", {}, row.name));
+    const button = html(
+      "button",
+      { type: "button", class: "model", "aria-expanded": "false" },
+      glyph(state, row),
+      html("span", {}, row.name),
+    );
     const line = html(
       "tr",
       { "data-row": row.id, class: row.dominated_by.length ? "dominated" : null, on: { click } },
@@ -59,9 +73,12 @@ function modelTable(state) {
     return [
       row.role === "teacher" ? html("span", { class: "chip" }, "teacher · reference") : null,
       row.dominated_by.length
-        ? explained(html("span", { class: "chip" }, "dominated"), () => [`Dominated by ${row.dominated_by.map((id) => nameOf(state, id)).join(", ")}:`, "no worse in quality and in every known cost, and better in one."])
+        ? explained(html("span", { class: "chip" }, "dominated"), () => [
+            `Dominated by ${row.dominated_by.map((id) => nameOf(state, id)).join(", ")}:`,
+            "no worse in quality and in every known cost, and better in one.",
+          ])
         : null,
-      red.length ? explained(html("span", { class: "chip red" }, "⚠ note"), () => red.map((note) => note.text)) : null,
+      red.length ? explained(html("span", { class: "chip red" }, "⚠ note"), () => red.map(({ text }) => text)) : null,
       [seeds, row.image_size ? `${row.image_size} px` : null].filter(Boolean).join(" · "),
     ];
   }
@@ -129,7 +146,9 @@ function modelTable(state) {
 
   function selected() {
     const matches = (row) => {
-      const text = [row.name, row.student, row.init, row.head, row.teacher, row.role, ...row.runs].join(" ").toLowerCase();
+      const text = [row.name, row.student, row.init, row.head, row.teacher, row.role, ...row.runs]
+        .join(" ")
+        .toLowerCase();
       return words.every((word) => text.includes(word));
     };
     return state.section.rows.filter((row) => matches(row) && !(hideDominated && row.dominated_by.length));
@@ -140,7 +159,8 @@ function modelTable(state) {
       row.hidden = !state.visible.has(id);
       if (opened) opened.hidden = row.hidden;
     }
-    for (const cell of table.querySelectorAll(":is(thead, tbody) > tr > [data-column]")) cell.hidden = hidden.has(cell.dataset.column);
+    for (const cell of table.querySelectorAll(":is(thead, tbody) > tr > [data-column]"))
+      cell.hidden = hidden.has(cell.dataset.column);
     for (const { opened } of lines.values()) opened?.firstChild.setAttribute("colspan", shownColumns());
     count.textContent = `${state.visible.size} of ${plural(state.rows.size, "model")}`;
   }
@@ -196,8 +216,14 @@ function modelTable(state) {
   );
   state.changed.push(update);
   arrange();
-  update();
-  return html("div", { class: "table-part" }, controls, html("div", { class: "scroll", tabindex: "-1" }, table), tableKey(state, anyDominated), flagList(state));
+  return html(
+    "div",
+    { class: "table-part" },
+    controls,
+    html("div", { class: "scroll", tabindex: "-1" }, table),
+    tableKey(state, anyDominated),
+    flagList(state),
+  );
 }
 
 function tableKey(state, anyDominated) {
@@ -207,7 +233,14 @@ function tableKey(state, anyDominated) {
     { class: "legend" },
     markerLegend(state),
     html("span", { class: "key" }, html("b", {}, "bold"), ": best of its column"),
-    anyDominated ? html("span", { class: "key" }, html("span", { class: "dim" }, "dimmed"), ": dominated, another model is no worse in quality and in every known cost") : null,
+    anyDominated
+      ? html(
+          "span",
+          { class: "key" },
+          html("span", { class: "dim" }, "dimmed"),
+          ": dominated, another model is no worse in quality and in every known cost",
+        )
+      : null,
     folded ? html("span", { class: "key" }, "± : standard deviation over seeds") : null,
     html("span", { class: "key" }, "Click a row for its seeds, folders and commands."),
   );
@@ -218,8 +251,12 @@ function flagList(state) {
   const reasons = new Map();
   const add = (where, text) => reasons.set(text, [...(reasons.get(text) ?? []), where]);
   for (const column of state.columns) {
-    for (const row of state.section.rows) if (row.values[column.key]?.flag) add(column.name, row.values[column.key].flag);
+    for (const row of state.section.rows)
+      if (row.values[column.key]?.flag) add(column.name, row.values[column.key].flag);
   }
-  for (const row of state.section.rows) for (const note of row.notes) if (note.level === "red") add(row.name, note.text);
-  return noteList([...reasons].map(([text, where]) => ({ level: "red", text: `${[...new Set(where)].join(", ")}: ${text}` })));
+  for (const row of state.section.rows)
+    for (const note of row.notes) if (note.level === "red") add(row.name, note.text);
+  return noteList(
+    [...reasons].map(([text, where]) => ({ level: "red", text: `${[...new Set(where)].join(", ")}: ${text}` })),
+  );
 }
