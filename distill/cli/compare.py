@@ -9,7 +9,7 @@ from rich.text import Text
 from distill.cli.console import table_console
 from distill.launch.compare import compare
 from distill.phases import line_console
-from distill.report.compare.comparison import NAME
+from distill.report.compare.comparison import FILES, Comparison
 from distill.report.compare.tables import notes, reasons, rich_tables
 from distill.runs.folder import STAGES
 
@@ -49,6 +49,16 @@ def run(words: list[str]) -> None:
         stage=arguments.stage,
         command=shlex.join(["distill", *words]),
     )
+    print_comparison(comparison, arguments.out)
+
+
+def print_comparison(comparison: Comparison, out: Path | None) -> None:
+    """Prints the tables, what is to be known of them, and what was written.
+
+    Args:
+        comparison: What to print.
+        out: The folder that it was written into, if any.
+    """
     console, lines = table_console(), line_console()
     content = comparison.as_json()
     if others := content["passed_over"]:
@@ -63,5 +73,5 @@ def run(words: list[str]) -> None:
         for reason in reasons(section):
             lines.print(Text(f"missing: {reason}"))
         console.print()
-    if arguments.out is not None:
-        lines.print(f"Wrote {arguments.out}/: " + ", ".join(f"{NAME}.{end}" for end in ("html", "json", "csv", "md")))
+    if out is not None:
+        lines.print(f"Wrote {out}/: {', '.join(FILES)}", markup=False)

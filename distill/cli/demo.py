@@ -1,9 +1,12 @@
 """`distill demo`: a teacher, its distilled student and the same student from scratch on synthetic scenes, compared."""
 
 import argparse
+import time
 from pathlib import Path
 
-from distill.launch.demo import compare
+from distill.cli.compare import print_comparison
+from distill.launch.demo import next_commands, page, run_demo
+from distill.phases import line_console
 
 
 def run(words: list[str]) -> None:
@@ -12,4 +15,11 @@ def run(words: list[str]) -> None:
     parser.add_argument("--dir", type=Path, default=Path("runs/demo"), help="where everything is written")
     parser.add_argument("--seed", type=int, default=0, help="seed of scenes, weights and order")
     arguments = parser.parse_args(words[1:])
-    compare(arguments.dir, arguments.seed)
+    start = time.perf_counter()
+    comparison = run_demo(arguments.dir, arguments.seed)
+    shown = page(arguments.dir)
+    print_comparison(comparison, shown.parent)
+    lines = line_console()
+    lines.print(f"Took {time.perf_counter() - start:.0f} s. Open in a browser:\n  {shown}", markup=False)
+    for title, command in next_commands(arguments.dir):
+        lines.print(f"{title}:\n  {command}", markup=False)

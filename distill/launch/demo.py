@@ -7,42 +7,36 @@ import os
 import shlex
 import subprocess
 import sys
-import time
-from dataclasses import replace
 from pathlib import Path
 
 import torch
 from rich.console import Console
 
 from distill.errors import UserError
-from distill.evaluation.cost import measure_latency
-from distill.files import write_text
 from distill.launch import api
-from distill.launch.demo_figures import PICTURES, draw
-from distill.report import comparison
+from distill.launch.compare import compare
+from distill.report.compare.comparison import FILES, Comparison
 from distill.runs.folder import RunFolder
 from distill.synthetic.scenes import write_scenes
-from distill.weights import load_student
 
 IMAGE_SIZE = 128
 # Few labels, many images: the situation distillation is for. The teacher alone sees the large labelled set.
 SCENES = {"teacher": 640, "unlabelled": 960, "labelled": 16, "validation": 32, "test": 96}
-_TABLE = "table.md"
+RUNS = ("teacher", "distill", "scratch", "distilled")
 
 
-def compare(folder: Path, seed: int) -> list[comparison.Row]:
+def run_demo(folder: Path, seed: int) -> Comparison:
     """Runs all stages.
 
     Args:
-        folder: Where everything is written.
+        folder: Where everything is written: data/, a folder for each of `RUNS`, and compare/ with the comparison.
         seed: Of scenes, weights and order.
 
     Returns:
-        The table's rows: teacher, scratch, distilled.
+        The comparison of the runs, with times that were taken for it, in turns.
     """
     console = Console(soft_wrap=True, highlight=False)
-    start = time.perf_counter()
-    runs = {name: RunFolder(folder / name) for name in ("teacher", "distill", "scratch", "distilled")}
+    runs = {name: RunFolder(folder / name) for name in RUNS}
     console.rule(f"scenes, seed {seed}")
     data = folder / "data"
     for split, count in SCENES.items():
@@ -55,8 +49,8 @@ def compare(folder: Path, seed: int) -> list[comparison.Row]:
 
     console.rule("distill fit recipes/demo/teacher.yaml")
     api.fit("demo/teacher", **settings("teacher"), **_labelled(data, "teacher"))
-    for name in (_TABLE, *PICTURES):  # of an earlier demo, whose teacher has been replaced
-        (folder / name).unlink(missing_ok=True)
+    for name in FILES:  # of an earlier demo, whose teacher has been replaced
+        (page(folder).parent / name).unlink(missing_ok=True)
     console.rule("distill fit recipes/demo/distill.yaml")
     sources = {"data.root": data / "unlabelled" / "images", "model.teacher.checkpoint": runs["teacher"].student}
     api.fit("demo/distill", **settings("distill"), **sources)
@@ -69,25 +63,21 @@ def compare(folder: Path, seed: int) -> list[comparison.Row]:
         log,
         ["demo/distilled", *api.as_words({**settings("distilled"), **few, **distilled})],
     )
-    compared = {name: runs[name] for name in ("teacher", "scratch", "distilled")}
-    for run in compared.values():
-        console.rule(f"distill test {run}")
-        api.test(run)
-    # The run folders' own latencies were taken while two trainings shared the cores.
-    rows = [
-        replace(row, latency_ms=measure_latency(load_student(compared[row.name].student), IMAGE_SIZE))
-        for row in comparison.read_rows(compared)
-    ]
-    draw(folder, data / "test", runs)
-    write_text(folder / _TABLE, comparison.markdown_table(rows))
-    console.rule()
-    title = f"{SCENES['test']} scenes that no model saw; {SCENES['labelled']} labelled scenes for the two students"
-    console.print(comparison.rich_table(rows, title))
-    pictures = ", ".join(sorted(path.name for path in folder.glob("*.png")))
-    console.print(f"Wrote {folder}/: {_TABLE}, {pictures}. Took {time.perf_counter() - start:.0f} s.")
-    for title, command in next_commands(folder):
-        console.print(f"{title}:\n  {command}", markup=False)
-    return rows
+    for name in ("teacher", "scratch", "distilled"):
+        console.rule(f"distill test {runs[name]}")
+        api.test(runs[name])
+    # Timed anew: the run folders' own times were taken while two trainings shared the cores.
+    console.rule(f"distill compare {' '.join(str(run) for run in runs.values())} --measure")
+    return compare([run.path for run in runs.values()], out=page(folder).parent, measure=True)
+
+
+def page(folder: Path) -> Path:
+    """The page that compares the runs of a demo.
+
+    Args:
+        folder: Where the demo was written.
+    """
+    return folder / "compare" / "compare.html"
 
 
 def next_commands(folder: Path) -> list[tuple[str, str]]:
@@ -105,9 +95,11 @@ def next_commands(folder: Path) -> list[tuple[str, str]]:
     sam = "--model.teacher.checkpoint sam_vit_b_01ec64.pth"
     recipe = "rs4d_small" if torch.cuda.is_available() else "rs4d_small size/cpu_rs4d"
     longer = f"--run.dir {quoted(folder / 'longer')} --trainer.max_steps 1600"
+    again = f"distill compare {quoted(folder)}/* --out {quoted(page(folder).parent)} --measure"
     return [
         ("Next, score the distilled student again", f"distill test {quoted(distilled.path)}"),
         ("Train it for twice as long", f"distill fit {quoted(distilled.recipe)} {longer}"),
+        ("Compare all runs again, those that you add among them", again),
         (
             "Distil the demo's teacher on your own images",
             f"distill fit recipes/demo/distill.yaml --run.dir {quoted(folder / 'mine')} --data.root YOUR_IMAGES "

@@ -10,7 +10,7 @@ import pytorch_lightning as pl
 from jsonargparse import ArgumentError, ArgumentParser
 from torch import nn
 
-from distill.contracts import StudentBase
+from distill.contracts import StudentBase, TeacherBase
 from distill.errors import UserError
 from distill.launch.checkpoints import checkpoint_file
 from distill.launch.initial_weights import without_initial_weights
@@ -98,8 +98,7 @@ class StoredRun:
         Raises:
             UserError: There is no such file, or it does not fit; see `task`.
         """
-        given = self._component(self._model.get("init_args") or {}, "student")
-        student = as_student(self._built("student", nn.Module, given))
+        student = self.untrained_student()
         exported = self.folder.student
         if checkpoint is None and exported.is_file():
             load_matching(student, read_state_dict(exported), exported)
@@ -110,19 +109,56 @@ class StoredRun:
         load_matching(student, own, path)
         return student
 
+    def untrained_student(self) -> StudentBase:
+        """The backbone with random weights.
+
+        Raises:
+            UserError: It does not fit the classes that are installed.
+        """
+        return as_student(self._built("student", nn.Module, self._part("student")))
+
+    def teacher(self, weights: Path | None) -> TeacherBase:
+        """The teacher of a distillation, without a network.
+
+        Args:
+            weights: The file of its weights; where the recipe names none, they are random.
+
+        Raises:
+            UserError: There is no such file, or the teacher takes its weights from elsewhere.
+        """
+        given = self._part("teacher")
+        arguments = dict(given.get("init_args") or {})
+        if weights is not None:
+            if not weights.is_file():
+                raise UserError(f"there is no {weights}, which {self.folder.recipe} names as model.teacher.checkpoint")
+            arguments["checkpoint"] = str(weights)
+        elif "pretrained" in arguments:
+            arguments["pretrained"] = False
+        else:
+            raise UserError(
+                f"{self.folder.recipe} names no file as model.teacher.checkpoint, and weights are not fetched"
+            )
+        return self._built("teacher", TeacherBase, given | {"init_args": arguments}, weights=True)
+
+    def _part(self, key: str) -> dict[str, Any]:
+        return self._component(self._model.get("init_args") or {}, key)
+
     def _component(self, tree: Mapping[str, Any], key: str) -> dict[str, Any]:
         found = tree.get(key)
         if not isinstance(found, dict) or "class_path" not in found:
             raise UserError(f"{self.folder.recipe} has no {key} with a class_path; use it as `distill fit` wrote it")
         return found
 
-    def _built(self, key: str, base: type, given: Mapping[str, Any], unneeded: tuple[str, ...] = ()) -> Any:
-        """A component as the parser of recipes builds it, but for the arguments `unneeded`."""
+    def _built(
+        self, key: str, base: type, given: Mapping[str, Any], unneeded: tuple[str, ...] = (), weights: bool = False
+    ) -> Any:
+        """A component as the parser of recipes builds it, but for the arguments `unneeded` and files of `weights`."""
         parser = ArgumentParser(exit_on_error=False)
         parser.add_subclass_arguments(base, key)
         try:
             parsed = parser.parse_object({key: given})
-            parsed[key] = without_initial_weights(parsed[key])
+            if not weights:
+                parsed[key] = without_initial_weights(parsed[key])
             for name in unneeded:
                 parsed[key].init_args[name] = None
             return parser.instantiate_classes(parsed)[key]

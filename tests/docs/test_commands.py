@@ -5,7 +5,7 @@
 
 import ast
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
@@ -20,6 +20,7 @@ from distill.recipe.command_line import split
 from distill.weights import write_weights
 from students import RS4D
 from tests.docs.blocks import ROOT, Block, Command, blocks, commands
+from tests.run_folders import write_run
 
 NOT_RUN = {
     "make": "installs, or runs what other tests run",
@@ -71,6 +72,27 @@ def write_student(path: Path) -> None:
     write_weights(RS4D("tiny"), path, {"class": "students.RS4D", "init_args": {"variant": "tiny"}})
 
 
+def write_runs(folder: Path) -> None:
+    """A scratch baseline and a distilled student, scored."""
+    for init, quality in {"scratch": 0.3, "distilled": 0.35}.items():
+        scores = {"test/mask/AP": quality, "test/box/AP": quality, "val/mask/AP": quality, "val/box/AP": quality}
+        write_run(folder / init, init=init, scores=scores)
+
+
+def expanded(words: Sequence[str]) -> list[str]:
+    """Words as a shell expands them; where runs are to be compared, there are some."""
+    found: list[str] = []
+    for word in words:
+        if not word.endswith("/*"):
+            found.append(word)
+            continue
+        place = Path(word).parent
+        if not place.exists():
+            write_runs(place)
+        found += map(str, sorted(place.iterdir()))
+    return found
+
+
 def check_recipe_verb(stage: str, words: list[str], fitted: dict[str, list[str]]) -> None:
     """The recipes exist, and their keys and overrides are right; of a run folder, those that it was fitted from.
 
@@ -115,12 +137,14 @@ def test_commands(
     block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    for setting in ("_SECONDS", "_MOST"):
+        monkeypatch.setattr(f"distill.evaluation.turns.{setting}", 0.01)
     fitted: dict[str, list[str]] = {}
     for recipe in recipes(block):
         Path(recipe.file).write_text(recipe.text, encoding="utf-8")
     for command in commands(block):
         if is_run(command):
-            assert main(command.words[1:]) == 0, f"{command.place}: {capsys.readouterr().err}"
+            assert main(expanded(command.words[1:])) == 0, f"{command.place}: {capsys.readouterr().err}"
         else:
             check_not_run(command, fitted)
 
@@ -131,7 +155,17 @@ def batch(folder: Path) -> dict[str, Any]:
     return {"images": torch.zeros(1, 3, 64, 64)}
 
 
-RUN: dict[str, Callable[[Path], dict[str, Any]]] = {"load_student(": batch, "class Fields(": lambda folder: {}}
+def compared(folder: Path) -> dict[str, Any]:
+    """What the block of docs/compare.md finds: two runs."""
+    write_runs(folder / "runs")
+    return {}
+
+
+RUN: dict[str, Callable[[Path], dict[str, Any]]] = {
+    "load_student(": batch,
+    "class Fields(": lambda folder: {},
+    "distill.compare(": compared,
+}
 
 
 @pytest.mark.parametrize("block", PYTHON, ids=lambda block: block.place)

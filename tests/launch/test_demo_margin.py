@@ -8,10 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from rich.console import Console
 
-from distill.launch.demo import compare
-from distill.report.comparison import rich_table
+from distill.launch.demo import run_demo
 
 SEEDS = (3, 4, 5)
 
@@ -19,16 +17,16 @@ SEEDS = (3, 4, 5)
 @pytest.mark.slow
 def test_distilled_beats_scratch_on_three_seeds(tmp_path: Path) -> None:
     torch.set_num_threads(2)
-    gains = {"box": [], "mask": []}
+    gains = {"box/AP": [], "mask/AP": []}
     for seed in SEEDS:
-        rows = {row.name: row for row in compare(tmp_path / str(seed), seed)}
-        Console().print(rich_table(list(rows.values()), f"seed {seed}"))
-        gains["box"].append(rows["distilled"].box_ap - rows["scratch"].box_ap)
-        gains["mask"].append(rows["distilled"].mask_ap - rows["scratch"].mask_ap)
-    for kind, values in gains.items():
-        spread = statistics.stdev(values)
-        print(
-            f"{kind} AP gained by distillation: mean {statistics.mean(values):.1f}, spread {spread:.1f}, all {values}"
-        )
-        assert min(values) > 0, kind
-        assert statistics.mean(values) > 2 * spread / len(values) ** 0.5, kind
+        comparison = run_demo(tmp_path / str(seed), seed)
+        print(f"seed {seed}\n{comparison.markdown()}")
+        (section,) = (one for one in comparison.as_json()["sections"] if one["task"] == "instances")
+        values = {Path(row["runs"][0]).name: row["values"] for row in section["rows"] if row["runs"]}
+        for key, gained in gains.items():
+            gained.append(100 * (values["distilled"][key]["mean"] - values["scratch"][key]["mean"]))
+    for key, gained in gains.items():
+        spread = statistics.stdev(gained)
+        print(f"{key} gained by distillation: mean {statistics.mean(gained):.1f}, spread {spread:.1f}, all {gained}")
+        assert min(gained) > 0, key
+        assert statistics.mean(gained) > 2 * spread / len(gained) ** 0.5, key

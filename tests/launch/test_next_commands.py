@@ -119,10 +119,11 @@ def test_what_follows_the_demo(
     shutil.copytree(vit_weights.parent, demo / "teacher")
     (demo / "distilled").mkdir()
     shutil.copy(finetune_recipe, demo / "distilled" / "recipe.yaml")
-    test, longer, mine, sam = (command for _, command in next_commands(demo))
+    test, longer, again, mine, sam = (command for _, command in next_commands(demo))
     assert shlex.split(test) == ["distill", "test", str(demo / "distilled")]
     assert parsed(longer).config.trainer.max_steps == 1600
     assert parsed(longer).config.run.dir == str(demo / "longer")
+    assert shlex.split(again) == ["distill", "compare", f"{demo}/*", "--out", str(demo / "compare"), "--measure"]
     teacher = parsed(mine, YOUR_IMAGES=scenes / "train" / "images").build().task.teacher
     expected = load_student(vit_weights).state_dict()
     assert all(torch.equal(t, expected[f"model.model.{key}"]) for key, t in teacher.encoder.named_parameters())

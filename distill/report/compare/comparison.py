@@ -19,7 +19,7 @@ from distill.report.compare.teachers import teacher_folders
 from distill.report.run_record import RunRecord
 
 FORMAT = 1
-NAME = "compare"  # of the files, before their endings
+FILES = ("compare.html", "compare.json", "compare.csv", "compare.md")
 
 
 @dataclass(frozen=True)
@@ -67,11 +67,12 @@ class Comparison:
         """
         from distill.report.compare.page.build import page
 
-        texts = {"html": page(self.content), "csv": self.csv(), "md": self.markdown()}
-        for ending, text in texts.items():
-            write_text(folder / f"{NAME}.{ending}", text)
-        write_json(folder / f"{NAME}.json", self.content)
-        return [f"{NAME}.{ending}" for ending in ("html", "json", "csv", "md")]
+        html, as_json, csv, markdown = (folder / name for name in FILES)
+        texts = {html: page(self.content), csv: self.csv(), markdown: self.markdown()}
+        for path, text in texts.items():
+            write_text(path, text)
+        write_json(as_json, self.content)
+        return list(FILES)
 
 
 def compare_records(

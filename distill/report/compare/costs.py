@@ -63,6 +63,12 @@ class SharedCosts:
             "flag": None,
         }
 
+    def of_teacher(self, run: ComparedRun) -> dict[str, float]:
+        """The costs of its teacher that a distillation tells, or that were measured."""
+        measured = {} if self.measured is None else self.measured.costs.get(run.record.folder.path, {})
+        known = {**run.record.facts, **measured}
+        return {key: cost for key in COSTS if (cost := known.get(f"teacher_{key}")) is not None}
+
     def flag(self, rows: Sequence[Row]) -> list[str]:
         """Flags values of the rows that were timed on another machine than most.
 

@@ -12,7 +12,8 @@ class Measured:
     Attributes:
         machine: `cpu`, `threads`, `gpus` and `torch`, as environment.json has them.
         rounds: How often each model was timed.
-        costs: `cpu_ms`, `gpu_ms` and `memory_mb`, those that could be taken, by run folder.
+        costs: `cpu_ms`, `gpu_ms` and `memory_mb`, those that could be taken, by run folder. Those of a distillation's
+            teacher are called `teacher_cpu_ms` and so on.
     """
 
     machine: dict[str, Any]

@@ -58,7 +58,7 @@ class Section:
         """
         quality = quality_columns(self.task, (key for run in self.runs for key in run.scores))
         main = quality[0]
-        rows = self._rows(main, ids, teachers)
+        rows = self._rows(main, ids, teachers, costs)
         spent = cost_columns(key for row in rows for key in [*costs.known(row), *row.told_costs])
         for row in rows:
             row.values = {column.key: _quality(row, column) for column in quality}
@@ -91,11 +91,11 @@ class Section:
             "environments": environments(rows),
         }
 
-    def _rows(self, main: Column, ids: Iterator[int], teachers: set[Path]) -> list[Row]:
+    def _rows(self, main: Column, ids: Iterator[int], teachers: set[Path], costs: SharedCosts) -> list[Row]:
         """The rows in order, with ids and names."""
         distillation = self.task == "distillation"
         rows = folded(self.runs, teachers)
-        rows = _in_order([*rows, *references(rows)] if distillation else rows, main)
+        rows = _in_order([*rows, *references(rows, costs)] if distillation else rows, main)
         for row in rows:
             row.id = f"r{next(ids)}"
         name_rows(rows, distillation)

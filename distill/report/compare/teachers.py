@@ -3,10 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from distill.report.compare.costs import SharedCosts
 from distill.report.compare.rows import Row
 from distill.report.run_record import RunRecord
-
-_TOLD = ("params", "macs")  # costs of a teacher that its students' runs know, as `teacher_params` and `teacher_macs`
 
 
 def teacher_folders(records: Sequence[RunRecord]) -> set[Path]:
@@ -22,13 +21,12 @@ def teacher_folders(records: Sequence[RunRecord]) -> set[Path]:
     return found
 
 
-def references(rows: Sequence[Row]) -> list[Row]:
-    """A row for each teacher of distillations of which the runs tell a cost."""
+def references(rows: Sequence[Row], costs: SharedCosts) -> list[Row]:
+    """A row for each teacher of distillations of which a cost is known."""
     found: dict[str, Row] = {}
     for row in rows:
-        for record in (run.record for run in row.runs if row.teacher is not None):
-            costs = {key: cost for key in _TOLD if (cost := record.facts.get(f"teacher_{key}")) is not None}
-            if costs:
+        for run in row.runs if row.teacher is not None else ():
+            if told := costs.of_teacher(run):
                 label = str(row.teacher)
-                found.setdefault(label, Row([], label, "pretrained", "teacher")).told_costs |= costs
+                found.setdefault(label, Row([], label, "pretrained", "teacher")).told_costs |= told
     return list(found.values())
