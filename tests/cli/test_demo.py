@@ -1,0 +1,57 @@
+"""What `distill demo` makes of its runs; `make study` trains them."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from distill.cli import main
+from distill.errors import UserError
+from distill.launch import demo
+from tests.run_folders import write_run
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A demo whose runs are there already."""
+    place = tmp_path / "the demo"
+    scores = {"test/mask/AP": 0.1, "test/box/AP": 0.2}
+    write_run(place / "teacher", scores=scores)
+    weights = str(place / "distill" / "student.safetensors")
+    arguments = {"model.init_args.target": "embedding"}
+    write_run(place / "distill", "distillation", weights=str(place / "teacher/student.safetensors"), recipe=arguments)
+    write_run(place / "scratch", scores=scores, recipe={"model.init_args.optim.lr": 0.002})
+    write_run(place / "distilled", init="distilled", weights=weights, scores=scores)
+    monkeypatch.setattr(demo, "SCENES", {"test": 1})
+    monkeypatch.setattr(demo, "_side_by_side", lambda *words: None)
+    monkeypatch.setattr("distill.launch.api.fit", lambda *recipe, **overrides: None)
+    monkeypatch.setattr("distill.launch.api.test", lambda run: None)
+    for setting in ("_SECONDS", "_MOST"):
+        monkeypatch.setattr(f"distill.evaluation.turns.{setting}", 0.01)
+    return place
+
+
+def test_it_ends_with_the_comparison(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["demo", "--dir", str(folder)]) == 0
+    content = json.loads((folder / "compare" / "compare.json").read_text())
+    assert {Path(run).name for part in content["sections"] for row in part["rows"] for run in row["runs"]} == {
+        *demo.RUNS
+    }
+    assert content["measured"]["rounds"] >= 5
+    lines = capsys.readouterr().out.splitlines()
+    assert f"  {folder / 'compare' / 'compare.html'}" in lines
+    assert (folder / "compare" / "compare.html").stat().st_size > 10_000
+    assert f"  {demo.next_commands(folder)[0][1]}" in lines
+
+
+def test_a_page_does_not_outlive_its_teacher(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert main(["demo", "--dir", str(folder)]) == 0
+
+    def fit(recipe: str, **overrides: Any) -> None:
+        if recipe == "demo/distill":
+            raise UserError("stopped")
+
+    monkeypatch.setattr("distill.launch.api.fit", fit)
+    assert main(["demo", "--dir", str(folder)]) == 2
+    assert list((folder / "compare").iterdir()) == []
