@@ -240,8 +240,9 @@ def test_a_killed_run_arrives_and_goes_on(distill_recipe: Path, tmp_path: Path) 
     begun = rows(list(history_of(folder)))
     with serving() as server:
         killed = rows(send(first).history)
-        assert killed == begun[: len(killed)]
-        assert len(killed) > 10, "W&B lost more than a block"
+        both = min(len(killed), len(begun))  # either file may have been written last
+        assert both > 10
+        assert killed[:both] == begun[:both]
 
         whole = read(next(offline.write_offline(RunRecord.read(folder), tmp_path / "killed").glob("*.wandb")))
         assert rows(whole.history) == begun
