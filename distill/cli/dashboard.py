@@ -8,6 +8,7 @@ from rich.table import Table
 
 from distill.cli.console import table_console
 from distill.errors import UserError
+from distill.evaluation.units import counted
 from distill.launch.dashboard import PLACE, Dashboard, write_workspace
 
 
@@ -48,11 +49,12 @@ def _write(dashboard: Dashboard, out: Path) -> None:
     console = table_console()
     if others := dashboard.passed_over:
         print(f"Passed over, since they are no run folders: {', '.join(map(str, others))}\n")
-    written, count = dashboard.write_offline(out), len(dashboard.records)
-    what = f"writing {count} offline runs into {out}"
+    what = f"writing {counted(len(dashboard.records), 'offline run')} into {out}"
     if not console.is_terminal:
         print(what, flush=True)
-    offline = list(track(written, what, count, console=console, disable=not console.is_terminal))
+    offline = dashboard.write_offline(
+        out, lambda records: track(records, what, console=console, disable=not console.is_terminal)
+    )
     console.print(_table(dashboard, offline))
     print(f"\nsend them: {dashboard.sync_line(offline)}")
     saved = dashboard.save()

@@ -3,7 +3,7 @@
 import json
 import os
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from os import PathLike
@@ -94,12 +94,19 @@ class Dashboard:
             problems=[f"{name}: {line}" for name, view in views.items() for line in lint.lint(view, names)],
         )
 
-    def write_offline(self, place: Path) -> Iterator[Path]:
-        """Writes an offline run for each run folder, one after the other, and yields their folders."""
-        from distill.report.dashboards.offline import write_offline
+    def write_offline(self, place: Path, shown: Callable[[list[RunRecord]], Iterable[RunRecord]] = iter) -> list[Path]:
+        """Writes an offline run for each run folder.
 
-        for record in self.records:
-            yield write_offline(record, place)
+        Args:
+            place: The folder that gets them.
+            shown: Passes the runs on one by one, and shows how far it has come.
+
+        Returns:
+            Their folders.
+        """
+        from distill.report.dashboards.offline import write_all
+
+        return write_all(self.records, place, shown)
 
     def sync_line(self, offline: Sequence[Path]) -> str:
         """The command that sends offline runs to W&B."""

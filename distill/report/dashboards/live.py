@@ -21,6 +21,7 @@ from distill.report.dashboards.open_run import open_run
 from distill.report.pictures.stored import PictureSet, read_pictures
 from distill.report.run_record import RunRecord
 from distill.runs.folder import RunFolder
+from distill.runs.loggers import PictureLogger
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +29,7 @@ _OFFLINE = ("offline", "dryrun")
 _unusable = False  # the server, as an earlier run of this process found
 
 
-class RunWandbLogger(Logger):
+class RunWandbLogger(Logger, PictureLogger):
     """Logs a fit to the W&B run of its folder, and finishes that with the fit, whether the fit ends well or not.
 
     Args:

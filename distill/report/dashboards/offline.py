@@ -6,7 +6,7 @@ sent.
 
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -43,7 +43,9 @@ def write_offline(record: RunRecord, place: Path) -> Path:
     return write_all([record], place)[0]
 
 
-def write_all(records: Sequence[RunRecord], place: Path) -> list[Path]:
+def write_all(
+    records: Sequence[RunRecord], place: Path, shown: Callable[[list[RunRecord]], Iterable[RunRecord]] = iter
+) -> list[Path]:
     """Writes a complete offline run for each run folder; the run folders are only read.
 
     Older ones of the same runs in that place are replaced once all new ones are complete. Runs of W&B that this
@@ -52,6 +54,7 @@ def write_all(records: Sequence[RunRecord], place: Path) -> list[Path]:
     Args:
         records: The runs.
         place: The folder of offline runs, which is made.
+        shown: Passes the runs on one by one, and shows how far it has come.
 
     Returns:
         Their folders, `offline-run-<time>-<id>` in `place`.
@@ -71,8 +74,8 @@ def write_all(records: Sequence[RunRecord], place: Path) -> list[Path]:
                 for identity in runs
             }
             try:
-                for identity, record in runs.items():
-                    _write(record, partial[identity])
+                for record in shown(list(runs.values())):
+                    _write(record, partial[id_of(record)])
             finally:
                 wandb.teardown()  # until then the end of a file may not be on the disk
             return [_put(partial[identity], place, identity) for identity in runs]
