@@ -1,6 +1,7 @@
 """`distill::selective_scan` as a PyTorch operator: fake kernels, autograd, autocast, compile, export, DDP, FLOPs."""
 
 from dataclasses import astuple, fields
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -177,9 +178,10 @@ def batches() -> tuple[Tensor, Tensor]:
     return torch.randn(4, 6, 20, generator=random), torch.randn(4, 3, 20, generator=random)
 
 
-def train_in_parallel(rank: int, folder: str) -> None:
+def train_in_parallel(process: int, rank: int, folder: str) -> None:
     torch.set_num_threads(1)
-    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+    settings: dict[str, Any] = {"init_method": f"file://{folder}/store", "timeout": timedelta(seconds=90)}
+    torch.distributed.init_process_group("gloo", rank=rank, world_size=2, **settings)
     model = nn.parallel.DistributedDataParallel(Scanner())
     u, B = (x[2 * rank : 2 * rank + 2] for x in batches())
     model(u, B).square().mean().backward()
@@ -188,7 +190,11 @@ def train_in_parallel(rank: int, folder: str) -> None:
 
 
 def test_distributed_data_parallel(tmp_path: Path) -> None:
-    torch.multiprocessing.spawn(train_in_parallel, args=(str(tmp_path),), nprocs=2)
+    """This process and one beside it."""
+    other = torch.multiprocessing.spawn(train_in_parallel, args=(1, str(tmp_path)), nprocs=1, join=False)
+    train_in_parallel(0, 0, str(tmp_path))
+    while not other.join():
+        pass
     alone = Scanner()
     alone(*batches()).square().mean().backward()
     for rank in (0, 1):

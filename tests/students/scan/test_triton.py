@@ -1,5 +1,6 @@
 """The Triton backend against the reference on the CPU, where Triton interprets its programs, and compiled unseen."""
 
+import functools
 import json
 import os
 import subprocess
@@ -25,9 +26,9 @@ from tests.students.scan.triton_cases import CASES, Case, make_scan
 ROOT = Path(__file__).parents[3]
 
 
-def run_module(module: str, *arguments: str, **environment: str) -> dict[str, Any]:
+def run_module(module: str, **environment: str) -> dict[str, Any]:
     """The JSON that a module prints in a process of its own: Triton reads its environment once."""
-    command = [sys.executable, "-W", "ignore", "-m", module, *arguments]
+    command = [sys.executable, "-W", "ignore", "-m", module]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment)
     assert done.returncode == 0, done.stderr
@@ -35,14 +36,21 @@ def run_module(module: str, *arguments: str, **environment: str) -> dict[str, An
     return report
 
 
+@functools.cache
+def interpreted() -> dict[str, Any]:
+    """What is wrong, by group of cases."""
+    return run_module("tests.students.scan.triton_cases", TRITON_INTERPRET="1")
+
+
+@pytest.mark.xdist_group("interpreted")  # one process serves all
 @pytest.mark.parametrize("group", CASES)
 def test_outputs_and_gradients_are_those_of_the_reference(group: str) -> None:
-    report = run_module("tests.students.scan.triton_cases", group, TRITON_INTERPRET="1")
-    assert report == {name: {} for name in CASES[group]}
+    assert interpreted()[group] == {name: {} for name in CASES[group]}
 
 
+@pytest.mark.xdist_group("interpreted")
 def test_it_is_a_pytorch_operator_that_autocast_does_not_reach() -> None:
-    assert run_module("tests.students.scan.triton_cases", "operator", TRITON_INTERPRET="1") == {}
+    assert interpreted()["operator"] == {}
 
 
 @pytest.mark.parametrize("states", [16, 64, 256])

@@ -1,12 +1,12 @@
 """Scans that the Triton backend must compute like the reference, on any device.
 
-`python -m tests.students.scan.triton_cases GROUP` runs a group of them on the CPU and prints what differs as JSON, or,
-where GROUP is "operator", what is wrong with the backend as a PyTorch operator. That needs TRITON_INTERPRET=1 from the
-start of the process.
+`python -m tests.students.scan.triton_cases` runs them on the CPU and prints as JSON what differs, by group, and under
+"operator" what is wrong with the backend as a PyTorch operator. That needs TRITON_INTERPRET=1 from the start of the
+process.
 """
 
+import functools
 import json
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -56,9 +56,9 @@ def _stiff(x: dict[str, Any]) -> None:
 def _growing(x: dict[str, Any]) -> None:
     """Decays above one whose product over a segment overflows, where states and gradients are zero."""
     x["A"], x["delta"] = torch.full_like(x["A"], 20), torch.full_like(x["delta"], 3)
-    x["u"][:, :, :30] = 0
+    x["u"][:, :, :14] = 0
     x["C"].zero_()
-    x["delta"][:, :, 30:] = 0.1
+    x["delta"][:, :, 14:] = 0.1
 
 
 def _spoiled(name: str, value: float) -> Callable[[dict[str, Any]], None]:
@@ -81,12 +81,12 @@ CASES: dict[str, dict[str, Case]] = {
         "192 channels": Case(192, 2, 3, options=ALL),
         "200 channels": Case(200, 2, 3, options=ALL),
         "32 tokens": Case(3, 32, 3, options=ALL),
-        "197 tokens": Case(2, 197, 1, chunk=128, options=ALL),
+        "25 tokens, chunks of 16": Case(2, 25, 1, chunk=16, options=ALL),
     },
     "parts": {
         "64 states": Case(5, 3, 64, options=ALL),
         "the last part is smaller": Case(200, 2, 64, options=ALL),
-        "order and segments": Case(40, 10, 64, order="ragged", rank=2, chunk=2, options="softplus last"),
+        "order and segments": Case(40, 8, 64, order="ragged", rank=2, chunk=2, options="softplus last"),
         "groups": Case(72, 2, 64, groups=2, options=ALL),
         "rank 48": Case(35, 3, 4, rank=48, options=ALL),
     },
@@ -104,13 +104,13 @@ CASES: dict[str, dict[str, Case]] = {
         "ragged": Case(9, 7, 4, batch=2, directions=3, order="ragged", options=ALL),
         "one order": Case(order="ragged", options=ALL),
         "NaN at tokens left out": Case(9, directions=2, order="ragged", rank=2, options=ALL, unread=float("nan")),
-        "segments": Case(17, 33, 3, chunk=8, options=ALL),
-        "ragged segments": Case(directions=2, tokens=14, order="ragged", chunk=2, rank=1, options="softplus last"),
+        "segments": Case(17, 17, 3, chunk=4, options=ALL),
+        "ragged segments": Case(directions=2, tokens=8, order="ragged", chunk=2, rank=1, options="softplus last"),
     },
     "numbers": {
-        "65 tokens, stiff": Case(tokens=65, spoil=_stiff),
-        "segments, stiff": Case(tokens=33, chunk=8, options="initial last", spoil=_stiff),
-        "segments, overflow": Case(tokens=33, chunk=8, spoil=_growing),
+        "17 tokens, stiff": Case(tokens=17, chunk=8, spoil=_stiff),
+        "segments, stiff": Case(tokens=17, chunk=4, options="initial last", spoil=_stiff),
+        "segments, overflow": Case(tokens=17, chunk=4, spoil=_growing),
         "low rank inf": Case(1, 6, 3, rank=2, spoil=_spoiled("delta", float("inf")), options="softplus"),
         **{
             f"{name} {value}": Case(5, 6, 3, spoil=_spoiled(name, value), options="skip")
@@ -293,5 +293,22 @@ def operator_failures() -> dict[str, str]:
     return failures
 
 
+def replace_language_once() -> None:
+    """Triton's interpreter replaces its language at each call of a device function too, which takes half of the time.
+
+    A launch does it for the programs and the tiles; Triton's own device functions need it once.
+    """
+    from triton.runtime import interpreter
+
+    once = functools.cache(interpreter._patch_lang)
+
+    def call(self: Any, *arguments: Any, **options: Any) -> Any:
+        once(self.fn)
+        return self.rewrite()(*arguments, **options)
+
+    interpreter.InterpretedFunction.__call__ = call  # type: ignore[method-assign]
+
+
 if __name__ == "__main__":
-    print(json.dumps(operator_failures() if sys.argv[1] == "operator" else failures(sys.argv[1])))
+    replace_language_once()
+    print(json.dumps({group: failures(group) for group in CASES} | {"operator": operator_failures()}))
