@@ -6,6 +6,6 @@ def is_rank_zero() -> bool:
 
     Lightning sets the attribute on import, and again when it starts processes.
     """
-    from pytorch_lightning.utilities import rank_zero_only  # takes seconds, which whatever only prints need not wait
+    from pytorch_lightning.utilities import rank_zero_only  # takes seconds, which some verbs need not wait for
 
     return bool(rank_zero_only.rank == 0)  # type: ignore[attr-defined]

@@ -37,7 +37,7 @@ def run(words: list[str]) -> None:
         print(problem)
     if linted.problems:
         raise UserError(
-            f"{len(linted.problems)} names in panels are logged by none of these runs; they are listed above"
+            f"the panels use {counted(len(linted.problems), 'name')} that none of these runs logs, as listed above"
         )
     if arguments.dry_run:
         print(f"lint: {linted.names} names in {linted.panels} panels, all logged")

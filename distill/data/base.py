@@ -141,7 +141,7 @@ class ImageData(LightningDataModule):
         return hashlib.blake2b("\n".join(lines).encode(), digest_size=6).hexdigest()
 
     def scored(self, data: Any, index: int) -> Any:
-        """What tells an image and its labels from others without reading pixels, for JSON; by default the name.
+        """What identifies an image and its labels, as values for JSON, without reading pixels; by default the name.
 
         Args:
             data: The views of a split.

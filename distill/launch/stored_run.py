@@ -136,7 +136,7 @@ class StoredRun:
             arguments["pretrained"] = False
         else:
             raise UserError(
-                f"{self.folder.recipe} names no file as model.teacher.checkpoint, and weights are not fetched"
+                f"{self.folder.recipe} names no file as model.teacher.checkpoint, and nothing is downloaded"
             )
         return self._built("teacher", TeacherBase, given | {"init_args": arguments}, weights=True)
 

@@ -1,4 +1,4 @@
-"""Where the weights came from that a student begins a fit with."""
+"""Where the initial weights of a student came from."""
 
 from collections.abc import Mapping
 from pathlib import Path

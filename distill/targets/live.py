@@ -47,7 +47,7 @@ class LiveTargets:
         return maps
 
     def view_size(self, height: int, width: int) -> tuple[int, int]:
-        """The size (H', W') that the teacher sees views of H x W pixels in."""
+        """The size (H', W') of what the teacher gets for views of H x W pixels."""
         return view_size((height, width), self._stride, self._patch)
 
     def grid(self, height: int, width: int) -> tuple[int, int]:

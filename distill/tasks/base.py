@@ -30,8 +30,8 @@ class TaskBase(FiniteGradients):
         teacher: The frozen source of targets, if any.
 
     Attributes:
-        name: "distillation", "instances" or "segmentation", as comparisons sort runs; that of a class of one's own is
-            free.
+        name: "distillation", "instances" or "segmentation", by which comparisons group runs; a task class of your own
+            may have any other.
         kind: "distil" or "fine-tune", as cards and dashboards call it.
         stages: What can be done with it, of "fit", "validate" and "test".
         monitor: The metric that selects best.ckpt, and "min" or "max".

@@ -103,7 +103,7 @@ class Corruption(nn.Module):
         self.progress.lerp_(l1_ratio.detach().clamp(0, 1).to(self.progress), 1 - momentum)
 
     def on_pixels(self, patch_size: int) -> "Corruption":
-        """The same fractions and noise for patches of normalised pixels, to look at; masked ones are grey."""
+        """The same fractions and noise for patches of normalised pixels, for pictures; masked patches are grey."""
         shown = Corruption(3 * patch_size**2, self.settings)
         shown.progress.copy_(self.progress)
         nn.init.zeros_(shown.mask_token)

@@ -1,4 +1,4 @@
-"""When pictures are made: at the end of a scoring, and of every so many validations of a fit."""
+"""When pictures are made: at the end of a scoring, and after every n-th validation of a fit."""
 
 import logging
 import shutil
@@ -31,9 +31,9 @@ _Draw = Callable[[], list[Drawing]]
 class ScoringPictures(pl.Callback):
     """Stores pictures of what is scored in the run folder.
 
-    A model looks at its pictures when the evaluation is over and before the hooks of EMA, which this must come before:
-    those put other weights in place. Nothing of a run depends on it: it draws no random number that training would
-    draw, only the first process works, and of what goes wrong there is one warning.
+    For maps and land cover the model runs on its images once more, when the evaluation is over. This must come before
+    EMA, whose hooks then put other weights in place. Nothing of a run depends on it: it draws no random number that
+    training would draw, only the first process works, and of what goes wrong there is one warning.
 
     Args:
         folder: The run folder.
@@ -49,7 +49,7 @@ class ScoringPictures(pl.Callback):
         self._warned = False
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Draws what the model has to look at again."""
+        """Draws what the model has to compute again."""
         self._look(trainer, pl_module, "val")
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -116,7 +116,7 @@ class ScoringPictures(pl.Callback):
 
 
 class FitPictures(ScoringPictures):
-    """Stores pictures of every so many validations of a fit, and of the last, and hands them to the loggers.
+    """Stores pictures of every n-th validation of a fit and of the last one, and hands them to the loggers.
 
     Must come before EMA, see `ScoringPictures`.
 

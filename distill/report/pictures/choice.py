@@ -6,7 +6,7 @@ SHOWN = 4  # images
 
 
 def by_classes(classes: Mapping[int, Set[int]]) -> list[int]:
-    """Up to `SHOWN` images by the classes they show: such that show a new one, then such with objects, then any.
+    """Up to `SHOWN` images by the classes they show: those with a new class, then those with objects, then any.
 
     Args:
         classes: Labels of the objects of each image, by its index.

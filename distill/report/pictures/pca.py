@@ -42,8 +42,8 @@ def _flat(maps: Tensor) -> Tensor:
 def _components(values: Tensor) -> Tensor:
     """Three components (C, 3) of centred values (N, C), which every machine finds alike.
 
-    Solvers choose the sign of a component; here its largest entry is positive. Of less than three channels the last
-    component is repeated.
+    Solvers choose the sign of a component; here its largest entry is positive. With fewer than three channels the
+    last component is repeated.
     """
     vectors = torch.linalg.eigh(values.T @ values).eigenvectors.flip(1)
     basis = vectors[:, [min(i, vectors.shape[1] - 1) for i in range(3)]]
