@@ -1,11 +1,13 @@
-"""Atomic writing of files: a crash or a full disk leaves the previous content."""
+"""Files, written in one step: a crash or a full disk leaves the previous content. What cannot be read is an error."""
 
+import csv
 import json
 import math
 import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError
 
@@ -53,6 +55,34 @@ def write_json(path: Path, content: object) -> None:
 def write_text(path: Path, text: str) -> None:
     """Writes text in one step."""
     write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A mapping that `write_json` wrote; numbers that are not finite, which other programs write, are None.
+
+    Raises:
+        UserError: The file holds no mapping.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"), parse_constant=lambda _: None)
+    except ValueError as error:
+        raise UserError(f"{path} is no valid JSON: {error}; remove it, then fit or score the run again") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path} holds no mapping; remove it, then fit or score the run again")
+    return content
+
+
+def read_csv(path: Path) -> list[list[str]]:
+    """The rows of a table, its header first.
+
+    Raises:
+        UserError: The file is no table.
+    """
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            return list(csv.reader(file))
+    except (ValueError, csv.Error) as error:
+        raise UserError(f"{path} is no valid CSV: {error}; remove it, then fit or score the run again") from error
 
 
 def _sync(path: Path) -> None:

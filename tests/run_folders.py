@@ -42,6 +42,7 @@ def write_run(
     size: int = SIZE,
     scored: Mapping[str, Any] | None = None,
     machine: Mapping[str, Any] = MACHINE,
+    head: str | None = None,
     recipe: Mapping[str, Any] | None = None,
     history: Sequence[Mapping[str, float]] = (),
     classes: Mapping[str, tuple[int, float]] | None = None,
@@ -64,6 +65,7 @@ def write_run(
         size: Bytes of student.safetensors.
         scored: Facts of the scoring that differ from the usual ones.
         machine: Processor, threads and GPUs.
+        head: Label of the head or decoder.
         recipe: Values of the recipe by dotted keys, such as `model.init_args.optim.lr`.
         history: Rows of metrics.csv.
         classes: Number of objects (pixels) and AP (IoU) of each class.
@@ -88,7 +90,7 @@ def write_run(
     with folder.student.open("wb") as file:
         file.truncate(size)
     facts: dict[str, Any] = {"task": task, "student": student, "init": init, "data": data, "image_size": 128}
-    facts |= {"head": HEADS[task]} if task in HEADS else {"teacher": teacher}
+    facts |= {"head": head or HEADS[task]} if task in HEADS else {"teacher": teacher}
     facts |= {"init_teacher": teacher} if init == "distilled" else {}
     facts |= {"variant": student.partition(" ")[2], "lr": 1e-3, "batch_size": 8, "val_image_set": IMAGE_SET}
     folder.summary.write_text(json.dumps({**facts, **costs, "steps": 100, **_validation(history)}))

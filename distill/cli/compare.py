@@ -10,7 +10,7 @@ from distill.cli.console import table_console
 from distill.launch.compare import compare
 from distill.phases import line_console
 from distill.report.compare.comparison import FILES, Comparison
-from distill.report.compare.tables import notes, reasons, rich_tables
+from distill.report.compare.tables import notes, reasons, rich_tables, timing
 from distill.runs.folder import STAGES
 
 _MORE = """\
@@ -20,7 +20,7 @@ of its mean. Every task and set of images has a table of its own. Runs that were
 times from different machines are red; --measure times all models on this one.
 
 On the terminal, the best of a column is bold. Dim rows are teachers, and students that another one equals or beats in
-quality and every cost.
+quality and every cost. Values marked (!) are red: they cannot be compared with the others of their column.
 """
 
 
@@ -73,5 +73,6 @@ def print_comparison(comparison: Comparison, out: Path | None) -> None:
         for reason in reasons(section):
             lines.print(Text(f"missing: {reason}"))
         console.print()
+    lines.print(Text(timing(content)))
     if out is not None:
         lines.print(f"Wrote {out}/: {', '.join(FILES)}", markup=False)

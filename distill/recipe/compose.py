@@ -162,7 +162,7 @@ def read_raw(path: Path) -> dict[str, Any]:
     """
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is no valid YAML: {' '.join(str(error).split())}; correct the file") from error
     if not isinstance(content, dict):
         held = "is empty" if content is None else f"holds {'a list' if isinstance(content, list) else 'text'}"

@@ -84,8 +84,9 @@ class RunRecord:
 
     @property
     def head(self) -> str | None:
-        """Label of the head or decoder."""
-        return self.facts.get("head")
+        """Label of the head or decoder; None for a distillation."""
+        part = self.component("head") or self.component("decoder")
+        return self.facts.get("head") or (_class_name(part) if part else None)
 
     @property
     def data(self) -> str:

@@ -3,7 +3,6 @@
 It can be read, compared and reported without W&B and without a network.
 """
 
-import json
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -14,7 +13,7 @@ from typing import Any, ClassVar
 
 from distill.errors import UserError
 from distill.evaluation.metrics import is_metric
-from distill.files import write_json, write_text
+from distill.files import read_json, write_json, write_text
 from distill.recipe.compose import read_recipe
 from distill.recipe.find import RUN_RECIPE, RUN_STUDENT
 
@@ -212,7 +211,7 @@ class RunFolder:
 
     def read_summary(self) -> tuple[dict[str, Any], dict[str, float | None]]:
         """Facts about the run, and its last metrics; a metric that is not defined is None."""
-        content = {_RENAMED_FACTS.get(key, key): value for key, value in _read(self.summary).items()}
+        content = {_RENAMED_FACTS.get(key, key): value for key, value in read_json(self.summary).items()}
         facts = {key: value for key, value in content.items() if key.isidentifier()}  # not learning rates of older runs
         return facts, {key: value for key, value in content.items() if is_metric(key)}
 
@@ -224,15 +223,15 @@ class RunFolder:
         """
         if not self.scores(stage).is_file():
             raise UserError(f"{self} has no {self.scores(stage).name}; run `distill {stage} {self}` first")
-        return _read(self.scores(stage))
+        return read_json(self.scores(stage))
 
     def read_facts(self, stage: str) -> dict[str, Any]:
         """What exactly was scored; empty for runs of early versions."""
-        return _read(self.facts(stage)) if self.facts(stage).is_file() else {}
+        return read_json(self.facts(stage)) if self.facts(stage).is_file() else {}
 
     def read_environment(self) -> dict[str, Any]:
         """Versions and hardware; empty where the file is missing."""
-        return _read(self.environment) if self.environment.is_file() else {}
+        return read_json(self.environment) if self.environment.is_file() else {}
 
     def begin(self, recipe: str, environment: Mapping[str, Any]) -> None:
         """Writes what a run begins with.
@@ -285,11 +284,3 @@ class RunFolder:
             raise UserError(
                 f"run.dir {self} cannot be written ({error.strerror}); name another with --run.dir"
             ) from error
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path} is no valid JSON: {error}; remove it, then fit or score the run again") from error
-    return content

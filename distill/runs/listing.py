@@ -25,9 +25,9 @@ def run_folders(given: Sequence[str | PathLike[str]]) -> tuple[list[RunFolder], 
     for path in map(Path, given):
         if not path.exists():
             raise UserError(f"there is no {path}; give the folders that `distill fit` wrote, such as runs/demo/*")
-        folder = RunFolder(path)
+        folder = RunFolder(path if path.name not in ("", "..") else path.resolve())  # a run is called as its folder
         if folder.state is RunState.SEVERAL_SEEDS:
-            each = [RunFolder(recipe.parent) for recipe in path.glob(f"seed*/{folder.recipe.name}")]
+            each = [RunFolder(recipe.parent) for recipe in folder.path.glob(f"seed*/{folder.recipe.name}")]
             each.sort(key=lambda seed: (len(seed.name), seed.name))  # seed2 before seed10
         else:
             each = [folder] if folder.recipe.is_file() else []

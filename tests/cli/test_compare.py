@@ -48,7 +48,7 @@ def test_notes_and_reasons_are_printed(runs: Path, capsys: pytest.CaptureFixture
     other = write_run(runs / "small", student="RS4D small", init="distilled", machine={**MACHINE, "threads": 1})
     assert main(["compare", str(runs / "scratch"), str(runs / "distilled"), str(other)]) == 0
     said = capsys.readouterr().out
-    assert "CPU latency: timed on different machines, which cannot be compared" in said
+    assert "CPU latency was taken on different machines (RS4D small" in said
     assert f"missing: RS4D small · distilled: not scored yet; run `distill test {other}`" in said
 
 
@@ -68,6 +68,13 @@ def test_a_folder_of_several_seeds_stands_for_all(tmp_path: Path) -> None:
     assert row["seeds"] == [0, 1]
 
 
+def test_the_folder_that_one_is_in(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(runs / "scratch")
+    for given in (".", "../scratch/"):
+        (row,) = distill.compare([given, runs / "scratch"]).as_json()["sections"][0]["rows"]
+        assert (row["seeds"], row["commands"][0].rpartition("/")[2]) == ([0], "again_scratch")
+
+
 def test_bad_input_is_one_line(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     broken = write_run(runs / "broken", scores={"test/mask/AP": 0.3})
     broken.scores("test").write_text("{")
@@ -75,10 +82,16 @@ def test_bad_input_is_one_line(runs: Path, capsys: pytest.CaptureFixture[str]) -
     foreign.mkdir()
     (foreign / "recipe.yaml").write_text("eggs: 2\n")
     (runs / "taken").touch()
+    listed = write_run(runs / "listed", scores={"test/mask/AP": 0.3})
+    listed.facts("test").write_text("[1]")
+    bytes_only = write_run(runs / "bytes")
+    bytes_only.metrics.write_bytes(b"\xff\xfe")
     for words, message in (
         ([str(runs / "nowhere")], "there is no"),
         ([str(runs / "data")], "no run folder is given"),
         ([str(broken)], "is no valid JSON"),
+        ([str(listed)], "holds no mapping"),
+        ([str(bytes_only)], "is no valid CSV"),
         ([str(foreign)], "has no data, model, seed_everything"),
         ([str(runs / "scratch"), "--out", str(runs / "taken")], "cannot be written"),
     ):

@@ -1,11 +1,11 @@
 """Scores of each class against the scratch baseline's."""
 
-import csv
 import statistics
 from collections.abc import Mapping
 from typing import Any
 
 from distill.evaluation.metrics import KINDS, metric_of
+from distill.files import read_csv
 from distill.report.compare.columns import Column, quality_name, scale_of
 from distill.report.compare.compared_run import ComparedRun
 from distill.report.compare.rows import Row
@@ -68,10 +68,10 @@ def scores_of_classes(run: ComparedRun, kind: str, measure: str) -> Scores:
     path = run.record.folder.class_scores(run.stage)
     if not path.is_file():
         return {}
-    with path.open(encoding="utf-8", newline="") as file:
-        lines = [line for line in csv.DictReader(file) if line.get("kind", kind) == kind]
+    header, *cells = read_csv(path) or [[]]
+    lines = (dict(zip(header, each, strict=False)) for each in cells)
     found = {}
-    for line in lines:
+    for line in (line for line in lines if line.get("kind", kind) == kind):
         value = line.get(measure) or "n/a"
         if value != "n/a":
             count = next((line[key] for key in _COUNTS if line.get(key)), "0")

@@ -4,7 +4,7 @@ import json
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -125,7 +125,6 @@ def settled_but_weights(recipe: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in settled(recipe).items() if key not in weights}
 
 
-@cache
 def _origin(weights: Path) -> str | None:
     """The recipe of the run that made a file of weights; else the file's name, if that says anything."""
     run = RunFolder(weights.parent)

@@ -53,14 +53,11 @@ class Comparison:
         """The tables of all sections for a terminal, of quality and of costs."""
         return [table for section in self.sections for table in tables.rich_tables(section)]
 
-    def write(self, folder: Path) -> list[str]:
+    def write(self, folder: Path) -> None:
         """Writes compare.html, compare.json, compare.csv and compare.md, each in one step.
 
         Args:
             folder: Where to; it is made if need be.
-
-        Returns:
-            Names of the files.
 
         Raises:
             UserError: The folder cannot be written; files of earlier comparisons are kept.
@@ -72,7 +69,6 @@ class Comparison:
         for path, text in texts.items():
             write_text(path, text)
         write_json(as_json, self.content)
-        return list(FILES)
 
 
 def compare_records(

@@ -82,11 +82,17 @@ class SharedCosts:
             if len(machines) < 2 or self._is_measured(key):
                 continue
             usual, _ = machines.most_common(1)[0]
+            reasons: dict[str, list[str]] = {}
             for row in rows:
                 if others := sorted(timed[row.id] - {usual}):
-                    row.values[key]["flag"] = f"timed on {_spoken(others[0], key)}, others on {_spoken(usual, key)}"
+                    flag = (
+                        f"timed on {_difference(others[0], usual, key)}, others on {_difference(usual, others[0], key)}"
+                    )
+                    row.values[key]["flag"] = flag
+                    reasons.setdefault(flag, []).append(row.name)
+            named = "; ".join(f"{', '.join(names)}: {reason}" for reason, names in reasons.items())
             way_out = "" if key == "train_hours" else "; `distill compare --measure` times all of them on this one"
-            said.append(f"{COSTS[key].name}: timed on different machines, which cannot be compared{way_out}")
+            said.append(f"{COSTS[key].name} was taken on different machines ({named}){way_out}")
         return said
 
     def _each(self, row: Row, key: str) -> list[tuple[ComparedRun, float]]:
@@ -123,9 +129,13 @@ def machine_of(run: ComparedRun, key: str) -> Machine:
     return tuple(str(machine.get(part, "unknown")) for part in _TIMES[key])
 
 
-def _spoken(machine: Machine, key: str) -> str:
-    named = dict(zip(_TIMES[key], machine, strict=True))
-    gpus = "no GPU" if named.get("gpus") == "[]" else named.get("gpus", "").strip("[]").replace("'", "")
-    threads = named.get("threads")
-    said = [named.get("cpu", ""), f"{threads} thread{'s' * (threads != '1')}" if threads else "", gpus]
-    return ", ".join(part for part in said if part)
+def _difference(machine: Machine, other: Machine, key: str) -> str:
+    """What a machine has that another has not."""
+    parts = zip(_TIMES[key], machine, other, strict=True)
+    return ", ".join(_spoken(part, own) for part, own, theirs in parts if own != theirs)
+
+
+def _spoken(part: str, value: str) -> str:
+    if part == "threads":
+        return f"{value} thread{'s' * (value != '1')}"
+    return value.strip("[]").replace("'", "") or "no GPU"

@@ -1,6 +1,5 @@
 """Learning curves of rows: the mean over seeds and the band between the lowest and the highest."""
 
-import csv
 import math
 import statistics
 from collections.abc import Sequence
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from distill.evaluation.metrics import bare, metric_of
+from distill.files import read_csv
 from distill.report.compare.columns import Column, quality_name, scale_of
 from distill.report.compare.rows import Row
 from distill.report.compare.spread import number
@@ -39,28 +39,27 @@ def curves(rows: Sequence[Row], main: Column, task: str) -> list[dict[str, Any]]
 
 
 def series(path: Path, metrics: Sequence[str]) -> dict[str, Series]:
-    """Reads columns of a metrics.csv; of a step that was logged again after a resumption, the later row counts."""
+    """Reads columns of a metrics.csv; of a step that was logged again after a resumption, the later row counts.
+
+    Raises:
+        UserError: The file is no table.
+    """
     found = {metric: Series({}, {}) for metric in metrics}
-    if not path.is_file():
-        return found
-    with path.open(encoding="utf-8", newline="") as file:
-        lines = csv.reader(file)
-        header = {name: index for index, name in enumerate(next(lines, []))}
-        wanted = {metric: header[metric] for metric in metrics if metric in header}
-        if "step" not in header:
-            return found
-        step_at, hours_at = header["step"], header.get("hours")
-        hours = ""
-        for line in lines:
-            if len(line) < len(header):
-                continue  # the last line of a process that was killed
-            hours = line[hours_at] or hours if hours_at is not None else ""
-            for metric, index in wanted.items():
-                if line[index] and math.isfinite(value := float(line[index])):
-                    step = int(float(line[step_at]))
-                    found[metric].values[step] = value
-                    if hours:
-                        found[metric].hours[step] = float(hours)
+    header, *lines = (read_csv(path) if path.is_file() else []) or [[]]
+    at = {name: index for index, name in enumerate(header)}
+    logged = [metric for metric in metrics if metric in at and "step" in at]
+    hours = None
+    for line in lines:
+        if len(line) < len(header):
+            continue  # the last line of a process that was killed
+        if "hours" in at and (now := _finite(line[at["hours"]])) is not None:
+            hours = now
+        for metric in logged:
+            step, value = _finite(line[at["step"]]), _finite(line[at[metric]])
+            if step is not None and value is not None:
+                found[metric].values[int(step)] = value
+                if hours is not None:
+                    found[metric].hours[int(step)] = hours
     return found
 
 
@@ -69,6 +68,15 @@ def thinned(count: int) -> list[int]:
     if count <= _POINTS:
         return list(range(count))
     return sorted({round(index * (count - 1) / (_POINTS - 1)) for index in range(_POINTS)})
+
+
+def _finite(cell: str) -> float | None:
+    """The number in a cell; None for an empty one, NaN, and what a process that was killed left of a number."""
+    try:
+        value = float(cell or "nan")
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
 
 
 def _line(row: str, each: Sequence[Series]) -> dict[str, Any] | None:

@@ -24,7 +24,7 @@ def name_rows(rows: Sequence[Row], distillation: bool) -> None:
         lambda alike: [f"from {row.teacher}" if row.teacher else "" for row in alike],
         _differing_keys,
         lambda alike: [str(row.settings.get("checkpoint", "not scored")) for row in alike],
-        lambda alike: [_shown(row.settings.get("max_detections", "")) for row in alike],
+        lambda alike: [_detections(row) for row in alike],
         lambda alike: [row.runs[0].record.folder.name if row.runs else "" for row in alike],
         lambda alike: [row.runs[0].path if row.runs else "" for row in alike],
         lambda alike: [str(number + 1) for number in range(len(alike))],
@@ -62,6 +62,11 @@ def _differing_keys(rows: Sequence[Row]) -> list[str]:
         if len(set(told)) == len(rows):
             break
     return told
+
+
+def _detections(row: Row) -> str:
+    most = row.settings.get("max_detections")
+    return f"{most} detections" if most else ""
 
 
 def shown(value: object) -> str:

@@ -82,7 +82,7 @@ class Section:
             "quality": main.key,
             "columns": [column.as_json() for column in columns],
             "rows": [_row(row) for row in rows],
-            "notes": [*self.notes, *flagged],
+            "notes": [*self.notes, *flagged, *_notes_on_teachers(rows)],
             "pareto": {column.key: standing.frontier(rows, main, column.key) for column in spent},
             "curves": curves(rows, main, self.task),
             "classes": class_differences(baselines, {row.id: row for row in rows}, main),
@@ -107,6 +107,18 @@ class Section:
         images = {run.facts["images"] for run in self.runs if "images" in run.facts}
         many = f"{counted(images.pop(), f'{split} image')}" if len(images) == 1 else f"{split} images"
         return many if any(run.scores for run in self.runs) else f"{many}, not scored yet"
+
+
+def _notes_on_teachers(rows: Sequence[Row]) -> list[dict[str, str]]:
+    """A warning where the rows of a distillation follow different teachers, by which their scores are measured."""
+    teachers = dict.fromkeys(
+        row.teacher for row in rows if row.role == "student" and row.runs[0].record.task == "distillation"
+    )
+    if len(teachers) < 2:
+        return []
+    named = ", ".join(str(teacher or "unknown") for teacher in teachers)
+    text = f"distilled from different teachers ({named}): scores say how well a student follows its own"
+    return [{"level": "red", "text": text}]
 
 
 def _in_order(rows: Sequence[Row], main: Column) -> list[Row]:

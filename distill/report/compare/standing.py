@@ -16,14 +16,8 @@ _OF_USE = tuple(key for key in COSTS if key != "train_hours")  # costs of a stud
 
 
 def baseline_of(row: Row, rows: Sequence[Row]) -> Row | None:
-    """The scratch baseline of a row: the same student from scratch, scored in the same way, nearest in its recipe."""
-    found = [
-        other
-        for other in _students(rows)
-        if other.init == "scratch"
-        and other.student == row.student
-        and not settings_difference(row.settings, other.settings)
-    ]
+    """The scratch baseline of a row: same student and head from scratch, scored in the same way, nearest in recipe."""
+    found = [other for other in _from_scratch(row, rows) if not settings_difference(row.settings, other.settings)]
     return min(found, key=lambda other: len(differing_keys([row, other])), default=None)
 
 
@@ -48,10 +42,11 @@ def add_gain(row: Row, rows: Sequence[Row], main: Column) -> Row | None:
 
 
 def mark_best(rows: Sequence[Row], columns: Sequence[Column]) -> None:
-    """Marks the best rows of each column in which two or more have a value."""
+    """Marks the best rows of each column in which values differ, to the digits that are shown."""
     for column in columns:
-        found = {row.id: value for row in _students(rows) if (value := _comparable(row, column.key)) is not None}
-        if column.better and len(found) > 1:
+        known_of = {row.id: value for row in _students(rows) if (value := _comparable(row, column.key)) is not None}
+        found = {name: round(value / column.scale, column.digits) for name, value in known_of.items()}
+        if column.better and len(set(found.values())) > 1:
             best = max(found.values()) if column.better == "max" else min(found.values())
             for row in rows:
                 if found.get(row.id) == best:
@@ -92,6 +87,12 @@ def _dominates(one: tuple[float, dict[str, float]], other: tuple[float, dict[str
     return len(pairs) > 1 and all(a <= b for a, b in pairs) and any(a < b for a, b in pairs)
 
 
+def _from_scratch(row: Row, rows: Sequence[Row]) -> list[Row]:
+    """Students like that of a row, under the same head, from random weights."""
+    alike = [other for other in _students(rows) if (other.student, other.head) == (row.student, row.head)]
+    return [other for other in alike if other.init == "scratch"]
+
+
 def _students(rows: Sequence[Row]) -> list[Row]:
     return [row for row in rows if row.role == "student"]
 
@@ -107,13 +108,13 @@ def _good(row: Row, main: Column) -> float:
 
 
 def _way_to_baseline(row: Row, rows: Sequence[Row]) -> str:
-    scratch = [other for other in _students(rows) if other.init == "scratch" and other.student == row.student]
-    if scratch:
+    if scratch := _from_scratch(row, rows):
         difference = settings_difference(row.settings, scratch[0].settings)
         return f"its scratch baseline was scored differently: {difference}"
     recipe = shlex.quote(str(row.runs[0].record.folder.recipe))
+    head = f" with {row.head}" if row.head else ""
     return (
-        f"there is no scratch baseline of {row.student} among the runs; fit one with `distill fit {recipe} "
+        f"there is no scratch baseline of {row.student}{head} among the runs; fit one with `distill fit {recipe} "
         "--model.student.checkpoint null --run.dir FOLDER`"
     )
 

@@ -8,10 +8,16 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from distill.evaluation.units import counted
 from distill.report.compare.columns import GAIN, text
 from distill.report.compare.spread import known
 
 _NONE = "-"
+_FLAG = "(!)"
+_LEGEND = (
+    "± is the sample standard deviation over seeds; brackets hold the 95 % interval of a paired difference. "
+    f"{_FLAG}: cannot be compared with the others of its column, a note says why."
+)
 _ROW_KEYS = ("name", "student", "init", "head", "teacher", "role", "image_size")
 
 Json = Mapping[str, Any]
@@ -29,7 +35,7 @@ def rich_tables(section: Json) -> list[Table]:
 
 
 def markdown(content: Json) -> str:
-    """The sections as Markdown: sentence, table and notes."""
+    """The sections as Markdown: sentence, table, notes, and what is missing."""
     parts = ["# Comparison\n"]
     for section in content["sections"]:
         columns = _shown(section)
@@ -37,13 +43,15 @@ def markdown(content: Json) -> str:
         lines = [header, ["---", *["---:"] * (len(header) - 1)]]
         for row in section["rows"]:
             cells = [f"**{cell(row, one)}**" if one["key"] in row["best"] else cell(row, one) for one in columns]
-            lines.append([row["name"], ", ".join(map(str, row["seeds"])) or _NONE, *cells])
+            lines.append([row["name"].replace("|", "\\|"), seeds(row, section), *cells])
         table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
         parts += [f"## {section['title']}, {section['subtitle']}\n", f"{section['sentence']}\n", f"{table}\n"]
-        if said := notes(section):
-            parts.append("\n".join(f"- {note['text']}" for note in said) + "\n")
+        said = [note["text"] for note in notes(section)] + [f"missing: {reason}" for reason in reasons(section)]
+        if said:
+            parts.append("\n".join(f"- {text}" for text in said) + "\n")
     parts += [
-        "± is the sample standard deviation over seeds; brackets hold the 95 % interval of a paired difference.\n",
+        f"{_LEGEND}\n",
+        f"{timing(content)}\n",
         f"Made {content['made']} with distill {content['version']} by `{content['command']}`",
     ]
     return "\n".join(parts) + "\n"
@@ -77,8 +85,25 @@ def reasons(section: Json) -> list[str]:
     return found
 
 
+def timing(content: Json) -> str:
+    """Where the times come from."""
+    measured = content["measured"]
+    if measured is None:
+        return "Times: as each run measured them when it ended."
+    machine = [measured["cpu"], counted(measured["threads"], "thread"), *measured["gpus"], f"torch {measured['torch']}"]
+    return f"Times: all models in turns in one process, {counted(measured['rounds'], 'round')}, {', '.join(machine)}."
+
+
+def seeds(row: Json, section: Json) -> str:
+    """How many seeds have the main quality, and of how many."""
+    scored, count = row["values"][section["quality"]].get("n", 0), len(row["seeds"])
+    if not count:
+        return _NONE
+    return str(count) if scored in (0, count) else f"{scored} of {count}"
+
+
 def cell(row: Json, column: Json) -> str:
-    """A value as people see it: mean, spread over seeds and, of a gain, its interval."""
+    """A value as people see it: mean, spread over seeds and, of a gain, its interval; a mark if it is flagged."""
     value = row["values"][column["key"]]
     if not known(value):
         return _NONE
@@ -88,7 +113,7 @@ def cell(row: Json, column: Json) -> str:
         shown += f" ± {text(column, value['sd'])}"
     if signed and value["low"] is not None:
         shown += f" ({text(column, value['low'], True)} to {text(column, value['high'], True)})"
-    return shown
+    return f"{shown} {_FLAG}" if value["flag"] else shown
 
 
 def _rich_table(section: Json, columns: Sequence[Json], title: str | None = None) -> Table:
@@ -97,11 +122,11 @@ def _rich_table(section: Json, columns: Sequence[Json], title: str | None = None
     table.add_column("student", overflow="fold")
     table.add_column("seeds", justify="right")
     for column in columns:
-        table.add_column(_heading(column), justify="right", overflow="fold")
+        table.add_column(Text(_heading(column)), justify="right", overflow="fold")
     for row in section["rows"]:
         cells = [Text(cell(row, column), style=_style(row, column)) for column in columns]
         dim = "dim" if row["dominated_by"] or row["role"] == "teacher" else ""
-        table.add_row(row["name"], str(len(row["seeds"])) if row["seeds"] else _NONE, *cells, style=dim)
+        table.add_row(Text(row["name"]), seeds(row, section), *cells, style=dim)
     return table
 
 

@@ -4,13 +4,12 @@
 set show the same images, so that their pictures can be put side by side.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
-from distill.files import write_json
+from distill.files import read_json, write_json
 from distill.runs.folder import STAGES, RunFolder
 
 # What an image is shown as: of a distillation, and of a model with a head.
@@ -76,7 +75,7 @@ def pictures_of(folder: RunFolder, stage: str) -> PictureSet | None:
 
 
 def _read(stage: str, index: Path) -> PictureSet:
-    content: Mapping = json.loads(index.read_text(encoding="utf-8"))
+    content = read_json(index)
     pictures = [
         Picture(one["name"], {part: index.parent / file for part, file in one["parts"].items()}, one["captions"])
         for one in content["images"]

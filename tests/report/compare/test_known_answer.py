@@ -1,5 +1,7 @@
 """Run folders with planted numbers give the planted means, intervals, frontiers and dominated rows."""
 
+import math
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -69,6 +71,34 @@ def test_gain_is_paired_by_seed(rows: dict[str, dict[str, Any]]) -> None:
     assert gain["scratch"] == rows["RS4D tiny · scratch"]["id"]
     assert "no scratch baseline of RS4D small" in rows["RS4D small · distilled"]["values"]["gain"]["missing"]
     assert "--model.student.checkpoint null" in rows["RS4D small · distilled"]["values"]["gain"]["missing"]
+
+
+def test_a_scratch_baseline_has_the_same_head(tmp_path: Path) -> None:
+    scratch = write_run(tmp_path / "scratch", scores={"test/mask/AP": 0.3})
+    other_head = {"model.init_args.head.class_path": "heads.Other"}
+    distilled = write_run(
+        tmp_path / "d", init="distilled", scores={"test/mask/AP": 0.4}, head="Other", recipe=other_head
+    )
+    (section,) = compare_records([RunRecord.read(run) for run in (scratch, distilled)]).sections
+    gain = next(row["values"]["gain"] for row in section["rows"] if row["init"] == "distilled")
+    assert "no scratch baseline of RS4D tiny with Other" in gain["missing"]
+
+
+def test_equal_values_are_not_best(tmp_path: Path) -> None:
+    runs = [
+        write_run(tmp_path / init, init=init, scores={"test/mask/AP": 0.3, "test/box/AP": box})
+        for init, box in (("scratch", 0.4), ("distilled", 0.5))
+    ]
+    (section,) = compare_records([RunRecord.read(run) for run in runs]).sections
+    assert {row["init"]: row["best"] for row in section["rows"]} == {"scratch": [], "distilled": ["box/AP"]}
+
+
+def test_what_is_not_finite_is_not_there(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", scores={"test/mask/AP": math.nan, "test/box/AP": 0.4}, costs={"cpu_ms": math.inf})
+    (section,) = compare_records([RunRecord.read(run)]).sections
+    (row,) = section["rows"]
+    assert row["values"]["mask/AP"] == {"missing": "not defined on these images"}
+    assert "cpu_ms" not in row["values"]
 
 
 def test_frontiers_and_dominated_rows(section: dict[str, Any], rows: dict[str, dict[str, Any]]) -> None:

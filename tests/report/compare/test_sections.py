@@ -143,11 +143,22 @@ def test_long_curves_are_thinned(tmp_path: Path) -> None:
     assert (line["low"], line["hours"]) == (None, None)
 
 
+def test_different_teachers_are_said(tmp_path: Path) -> None:
+    runs = [
+        write_run(tmp_path / teacher, "distillation", teacher=teacher, weights=f"{teacher}.pt", scores={"val/l1": 0.2})
+        for teacher in ("ViT a", "ViT b")
+    ]
+    (section,) = compared(*runs).sections
+    (note,) = section["notes"]
+    assert note["level"] == "red"
+    assert "different teachers (ViT a, ViT b)" in note["text"]
+
+
 def test_resumed_curves_keep_the_later_row(tmp_path: Path) -> None:
     history = [{"step": 1, "val/mask/AP": 0.5}, {"step": 2, "val/mask/AP": 0.1}, {"step": 2, "val/mask/AP": 0.6}]
     run = write_run(tmp_path / "a", history=history)
     with run.metrics.open("a") as file:
-        file.write("3")  # of a process that was killed
+        file.write("3,0.4e-\n4")  # of processes that were killed
     (section,) = compared(run).sections
     assert section["curves"][0]["lines"][0]["mean"] == [0.5, 0.6]
 

@@ -65,8 +65,22 @@ def test_flagged_values_are_red_on_the_terminal(tmp_path: Path) -> None:
     machines = {"RS4D tiny": MACHINE, "RS4D small": {**MACHINE, "threads": 1}}
     runs = [write_run(tmp_path / name, student=name, machine=machine) for name, machine in machines.items()]
     printed = on_a_terminal(compare_records([RunRecord.read(run) for run in runs]))
-    assert len(re.findall(r"\x1b\[31m +10\.0", printed)) == 1
+    assert len(re.findall(r"\x1b\[31m +10\.0 \(!\)", printed)) == 1
     assert "Instance segmentation on NWPU, test images, not scored yet" in printed
+
+
+def test_seeds_without_scores_are_counted(tmp_path: Path) -> None:
+    runs = [write_run(tmp_path / str(seed), seed=seed, scores={"test/mask/AP": 0.3}) for seed in range(2)]
+    runs.append(write_run(tmp_path / "unfinished", seed=2, finished=False))
+    said = compare_records([RunRecord.read(run) for run in runs]).markdown()
+    assert "| RS4D tiny · scratch | 2 of 3 | 30.0 ± 0.0 |" in said
+
+
+def test_names_cannot_break_a_table(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", student="RS4D [bold]a|b", scores={"test/mask/AP": 0.3})
+    comparison = compare_records([RunRecord.read(run)])
+    assert "RS4D [bold]a|b" in on_a_terminal(comparison)
+    assert "| RS4D [bold]a\\|b · scratch | 1 |" in comparison.markdown()
 
 
 def test_the_terminal_shows_the_best_and_the_dominated(comparison: Comparison) -> None:
@@ -79,9 +93,9 @@ def test_the_terminal_shows_the_best_and_the_dominated(comparison: Comparison) -
 
 
 def test_files_are_written(comparison: Comparison, tmp_path: Path) -> None:
-    names = comparison.write(tmp_path / "new" / "place")
-    assert names == ["compare.html", "compare.json", "compare.csv", "compare.md"]
-    assert sorted(path.name for path in (tmp_path / "new" / "place").iterdir()) == sorted(names)
+    comparison.write(tmp_path / "new" / "place")
+    names = ["compare.csv", "compare.html", "compare.json", "compare.md"]
+    assert sorted(path.name for path in (tmp_path / "new" / "place").iterdir()) == names
     assert json.loads((tmp_path / "new/place/compare.json").read_text()) == comparison.as_json()
     assert (tmp_path / "new/place/compare.md").read_text() == comparison.markdown()
     assert (tmp_path / "new/place/compare.html").read_text().lower().startswith("<!doctype html>")

@@ -3,7 +3,8 @@
 function curvesPart(state) {
   const { curves } = state.section;
   if (!curves.length) return empty("Learning curves", "No run has logged a curve.");
-  let curve = curves[0];
+  // A run that was validated once has a point, which says less than a curve.
+  let curve = curves.find(({ lines }) => lines.some(({ step }) => step.length > 1)) ?? curves[0];
   let axis = "step";
   const off = new Set();
   const legend = html("div", { class: "legend lines" });
@@ -211,7 +212,7 @@ function curvesPart(state) {
       ? choice(
           "metric",
           curves.map((one, i) => [String(i), one.name]),
-          "0",
+          String(curves.indexOf(curve)),
           (i) => {
             curve = curves[Number(i)];
             guide = null;

@@ -88,7 +88,8 @@ function markerLegend(state) {
   if (!state.mixed && !state.section.rows.some((row) => row.role === "teacher")) return [];
   const kinds = new Map();
   for (const row of state.section.rows) {
-    const kind = row.role === "teacher" ? "teacher, for reference" : (INITS[row.init] ?? row.init);
+    const start = state.mixed ? (INITS[row.init] ?? row.init) : "student";
+    const kind = row.role === "teacher" ? "teacher, for reference" : start;
     if (!kinds.has(kind)) kinds.set(kind, row);
   }
   const grey = { ...state, colours: new Map([...state.rows.keys()].map((id) => [id, "var(--muted)"])) };

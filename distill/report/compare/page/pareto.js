@@ -227,7 +227,7 @@ function paretoPart(state) {
 
   state.changed.push(redraw);
   const axis = choice(
-    "x",
+    "cost",
     costs.map((one) => [one.key, heading(one)]),
     cost.key,
     (key) => {

@@ -68,10 +68,12 @@ function modelTable(state) {
   }
 
   function chips(row) {
-    const seeds = row.seeds.length > 1 ? plural(row.seeds.length, "seed") : null;
+    const scored = row.values[state.section.quality]?.n ?? row.seeds.length;
+    const of = scored < row.seeds.length ? `${scored} of ` : "";
+    const seeds = row.seeds.length > 1 ? `${of}${plural(row.seeds.length, "seed")}` : null;
     const red = row.notes.filter((note) => note.level === "red");
     return [
-      row.role === "teacher" ? html("span", { class: "chip" }, "teacher · reference") : null,
+      row.role === "teacher" ? html("span", { class: "chip" }, "reference") : null,
       row.dominated_by.length
         ? explained(html("span", { class: "chip" }, "dominated"), () => [
             `Dominated by ${row.dominated_by.map((id) => nameOf(state, id)).join(", ")}:`,
@@ -222,23 +224,24 @@ function modelTable(state) {
     controls,
     html("div", { class: "scroll", tabindex: "-1" }, table),
     tableKey(state, anyDominated),
-    flagList(state),
+    redNotes(state),
   );
 }
 
 function tableKey(state, anyDominated) {
   const folded = state.section.rows.some((row) => row.seeds.length > 1);
+  const anyBest = state.section.rows.some((row) => row.best.length);
   return html(
     "p",
     { class: "legend" },
     markerLegend(state),
-    html("span", { class: "key" }, html("b", {}, "bold"), ": best of its column"),
+    anyBest ? html("span", { class: "key" }, html("b", {}, "bold"), ": best of its column") : null,
     anyDominated
       ? html(
           "span",
           { class: "key" },
           html("span", { class: "dim" }, "dimmed"),
-          ": dominated, another model is no worse in quality and in every known cost",
+          ": dominated, another model is no worse in quality and in every known cost, and better in one",
         )
       : null,
     folded ? html("span", { class: "key" }, "± : standard deviation over seeds") : null,
@@ -246,17 +249,11 @@ function tableKey(state, anyDominated) {
   );
 }
 
-/** Every red flag of the table in words, each once. */
-function flagList(state) {
-  const reasons = new Map();
-  const add = (where, text) => reasons.set(text, [...(reasons.get(text) ?? []), where]);
-  for (const column of state.columns) {
-    for (const row of state.section.rows)
-      if (row.values[column.key]?.flag) add(column.name, row.values[column.key].flag);
-  }
-  for (const row of state.section.rows)
-    for (const note of row.notes) if (note.level === "red") add(row.name, note.text);
+/** The red notes of the models; those of columns stand above the table. */
+function redNotes(state) {
   return noteList(
-    [...reasons].map(([text, where]) => ({ level: "red", text: `${[...new Set(where)].join(", ")}: ${text}` })),
+    state.section.rows.flatMap(({ name, notes }) =>
+      notes.filter(({ level }) => level === "red").map(({ level, text }) => ({ level, text: `${name}: ${text}` })),
+    ),
   );
 }

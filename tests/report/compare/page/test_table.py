@@ -165,7 +165,7 @@ def test_the_best_are_bold_and_flags_are_said_in_words(tab) -> None:
     weight = "one => getComputedStyle(one).fontWeight"
     assert tab.locator("#s0 tr[data-row=r3] td[data-column='mask/AP'] .mean").evaluate(weight) == "700"
     assert tab.locator("#s0 tr[data-row=r5] td[data-column='mask/AP'] .mean").evaluate(weight) == "400"
-    assert "CPU latency: timed on another CPU" in tab.locator("#s0 .table-part .notes").inner_text()
+    assert "different machines" in tab.locator("#s0 > .notes .red").first.inner_text()
     assert "reference" in tab.locator("#s0 tr[data-row=r5]").inner_text()
 
 
