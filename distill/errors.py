@@ -27,5 +27,10 @@ def did_you_mean(given: str, names: Sequence[str]) -> str:
     return f"did you mean {' or '.join(nearest)}? " if nearest else ""
 
 
+def first_line(error: Exception) -> str:
+    """The first line of an error's message, to stand inside a sentence; its class where it has none."""
+    return (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
+
+
 class Stopped(Exception):
     """The user ended a run; the message says how to resume it."""

@@ -9,7 +9,7 @@ from rich.table import Table
 from distill.cli.console import table_console
 from distill.errors import UserError
 from distill.evaluation.units import counted
-from distill.launch.dashboard import PLACE, Dashboard, write_workspace
+from distill.launch.dashboard import PLACE, WORKSPACE, Dashboard, write_workspace
 
 
 def run(words: list[str]) -> None:
@@ -40,7 +40,7 @@ def run(words: list[str]) -> None:
             f"the panels use {counted(len(linted.problems), 'name')} that none of these runs logs, as listed above"
         )
     if arguments.dry_run:
-        print(f"lint: {linted.names} names in {linted.panels} panels, all logged")
+        print(f"lint: {linted.names} names in {linted.panels} panels, all logged; wrote {arguments.out / WORKSPACE}")
     else:
         _write(dashboard, arguments.out)
 

@@ -13,12 +13,13 @@ from typing import Any
 from distill.errors import UserError
 from distill.files import write_text
 from distill.report.compare.comparison import compare_records
-from distill.report.dashboards.fields import identity_of, logged_names
+from distill.report.dashboards.fields import logged_names
+from distill.report.dashboards.identity import by_id
 from distill.report.run_record import RunRecord
 from distill.runs.listing import run_folders
 
 PLACE = Path("runs/dashboard")
-_WORKSPACE = "workspace.json"
+WORKSPACE = "workspace.json"
 _PACKAGES = ("wandb", "wandb_workspaces")
 
 
@@ -74,7 +75,7 @@ class Dashboard:
         folders, others = run_folders(runs)
         project = project or os.environ.get("WANDB_PROJECT") or "distill"
         records = [RunRecord.read(folder) for folder in folders]
-        _require_different(records)
+        by_id(records)
         return cls(records, others, project, entity or os.environ.get("WANDB_ENTITY"))
 
     def lint(self) -> Linted:
@@ -148,19 +149,8 @@ class Dashboard:
         return report(self.records, entity, self.project, compared.as_json(), compared.markdown())
 
 
-def _require_different(records: Sequence[RunRecord]) -> None:
-    """Refuses a run folder beside its copy, of which W&B would keep one."""
-    known: dict[str, RunRecord] = {}
-    for record in records:
-        if (first := known.setdefault(identity_of(record).id, record)) is not record:
-            raise UserError(
-                f"{first.folder} and {record.folder} are one run at W&B, because one is a copy of the other; give only "
-                "one of them"
-            )
-
-
 def write_workspace(linted: Linted, place: Path) -> str:
     """Writes the workspace's JSON into a folder, and returns it."""
     text = json.dumps(linted.workspace, indent=2) + "\n"
-    write_text(place / _WORKSPACE, text)
+    write_text(place / WORKSPACE, text)
     return text

@@ -9,7 +9,7 @@ from pytorch_lightning.loggers import Logger
 
 from distill.errors import UserError, unknown_name
 from distill.runs.folder import RunFolder
-from distill.runs.loggers import Dashboard
+from distill.runs.loggers import GuardedLogger
 from distill.runs.scalar_dashboards import mlflow_logger, tensorboard_logger
 
 # What each of them imports; the extra of pyproject.toml has the same name.
@@ -37,7 +37,7 @@ def require_loggers(names: Sequence[str] | None) -> None:
 
 def build_dashboards(
     folder: RunFolder, names: Sequence[str] | None, experiment: str, facts: Mapping[str, Any], keep: int
-) -> list[Dashboard]:
+) -> list[GuardedLogger]:
     """The dashboards of one fit.
 
     Args:
@@ -53,7 +53,7 @@ def build_dashboards(
 
         opened["wandb"] = lambda: RunWandbLogger(folder, facts)
     return [
-        Dashboard(name, open_logger)
+        GuardedLogger(name, open_logger)
         for name, open_logger in (opened | _scalar_dashboards(folder, names, experiment, facts, keep)).items()
     ]
 
@@ -78,7 +78,7 @@ def log_scores(
         live.log_scores(folder, facts, stage)
     defined = {name: value for name, value in scores.items() if value is not None}
     for name, open_logger in _scalar_dashboards(folder, names, experiment, facts, -1).items():
-        dashboard = Dashboard(name, open_logger)
+        dashboard = GuardedLogger(name, open_logger)
         dashboard.tell(lambda logger: logger.log_metrics(defined, step))
         dashboard.tell(lambda logger: logger.finalize("success"))
 

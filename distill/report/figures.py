@@ -1,22 +1,16 @@
-"""How pictures are drawn and written, whatever they show.
-
-Axes: H W pixels.
-"""
+"""How figures are written, and their legend."""
 
 import logging
 import re
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 import matplotlib as mpl
-import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from distill.colours import class_colour
 from distill.files import write_atomically
 
 logger = logging.getLogger(__name__)
@@ -54,44 +48,12 @@ def _missing_glyphs_in_one_line(path: Path) -> Iterator[None]:
         logger.warning("%s shows boxes for what its font lacks: %s", path, "".join(dict.fromkeys(missing)))
 
 
-def draw_masks(
-    axes: Axes,
-    image: np.ndarray,
-    masks: Iterable[np.ndarray],
-    boxes: Sequence[Sequence[float]],
-    labels: Sequence[int],
-) -> None:
-    """Draws objects over an image.
-
-    Args:
-        axes: Where.
-        image: RGB (H, W, 3) in [0, 1].
-        masks: (H, W) bool of each object.
-        boxes: Left, top, width and height of each, in pixels.
-        labels: Class of each.
-    """
-    shown = image.copy()
-    for mask, label in zip(masks, labels, strict=True):
-        colour = np.asarray(mpl.colors.to_rgb(class_colour(label)), dtype=np.float32)
-        shown[mask] = 0.45 * shown[mask] + 0.55 * colour
-    axes.imshow(shown)
-    for (x, y, width, height), label in zip(boxes, labels, strict=True):
-        axes.add_patch(
-            mpl.patches.Rectangle(
-                (x - 0.5, y - 0.5), width, height, fill=False, edgecolor=class_colour(label), linewidth=1.2
-            )
-        )
-    axes.set_axis_off()
-
-
-def add_legend(figure: Figure, names: Mapping[int, str], others: Mapping[str, str] | None = None) -> None:
-    """Names classes by their colours, below all axes.
+def add_legend(figure: Figure, colours: Mapping[str, str]) -> None:
+    """Names what colours stand for, below all axes.
 
     Args:
         figure: Of the constrained layout.
-        names: Of the classes, by label.
-        others: Colours of what is no class, by name.
+        colours: By name.
     """
-    colours = {name: class_colour(label) for label, name in names.items()} | dict(others or {})
     patches = [mpl.patches.Patch(color=colour, label=name) for name, colour in colours.items()]
     figure.legend(handles=patches, loc="outside lower center", ncols=min(5, max(1, len(patches))), frameon=False)

@@ -24,5 +24,5 @@ def predictions_figure(shown: PictureSet) -> Figure:
             axes.imshow(pixels, interpolation="nearest")
             axes.set_title(titles[part] + (f": {caption}" if caption else ""), fontsize=9)
             axes.set_axis_off()
-    add_legend(figure, {}, shown.legend)
+    add_legend(figure, shown.legend)
     return figure

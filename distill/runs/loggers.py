@@ -9,12 +9,13 @@ from typing import Any
 from pytorch_lightning.loggers import CSVLogger, Logger
 from pytorch_lightning.utilities import rank_zero_only
 
+from distill.errors import first_line
 from distill.runs.folder import RunFolder
 
 logger = logging.getLogger(__name__)
 
 
-class Dashboard:
+class GuardedLogger:
     """A logger that never ends a run: where it fails, the run goes on without it, after one warning.
 
     Args:
@@ -41,8 +42,7 @@ class Dashboard:
             self._warn(error)
 
     def _warn(self, error: Exception) -> None:
-        reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
-        logger.warning("%s fails, and the run goes on without it: %s", self._name, reason)
+        logger.warning("%s fails, and the run goes on without it: %s", self._name, first_line(error))
 
 
 class PictureLogger(ABC):
@@ -73,7 +73,7 @@ class RunLogger(Logger):
         self._hours = hours
         self._kept: list[tuple[dict[str, float], int | None]] = []
         self._file: Logger | None = None
-        self._dashboards: Sequence[Dashboard] = ()
+        self._dashboards: Sequence[GuardedLogger] = ()
 
     @property
     def name(self) -> str:
@@ -90,7 +90,7 @@ class RunLogger(Logger):
         """The run folder."""
         return str(self._folder)
 
-    def write_to(self, file: Logger, dashboards: Sequence[Dashboard] = ()) -> None:
+    def write_to(self, file: Logger, dashboards: Sequence[GuardedLogger] = ()) -> None:
         """Hands on what was kept, and from now on whatever is logged.
 
         Args:

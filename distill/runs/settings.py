@@ -15,7 +15,7 @@ class RunSettings:
         loggers: Dashboards that metrics go to beside metrics.csv, of "wandb", "tensorboard" and "mlflow"; by default
             W&B where it is installed and not switched off.
         pictures_every: Validations of a fit between two sets of pictures in fit_pictures/; the last one is shown, too.
-            0 for none.
+            Sets become rarer in long runs: half as frequent after 16 of them, a quarter after 32, ... 0 for none.
         seeds: A run for each of these seeds, in folders seed0, seed1, ... inside the run folder, then mean and spread
             of their scores. `seed_everything` is not used then.
     """

@@ -6,7 +6,7 @@ import pytest
 from pytorch_lightning.loggers import Logger
 
 from distill.runs.folder import RunFolder
-from distill.runs.loggers import Dashboard, RunCSVLogger, RunLogger
+from distill.runs.loggers import GuardedLogger, RunCSVLogger, RunLogger
 
 
 def steps(folder: Path) -> list[int]:
@@ -67,7 +67,7 @@ def test_a_dashboard_that_fails_does_not_end_the_run(tmp_path: Path, caplog: pyt
         raise TimeoutError
 
     logger = RunLogger(RunFolder(tmp_path), lambda: 0.0)
-    dashboards = [Dashboard("mlflow", closed), Dashboard("tensorboard", lambda: failing)]
+    dashboards = [GuardedLogger("mlflow", closed), GuardedLogger("tensorboard", lambda: failing)]
     logger.write_to(RunCSVLogger(RunFolder(tmp_path)), dashboards)
     for step in range(4):
         logger.log_metrics({"loss": float(step)}, step)

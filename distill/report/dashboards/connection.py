@@ -5,7 +5,7 @@ from typing import Any
 
 import wandb
 
-from distill.errors import UserError
+from distill.errors import UserError, first_line
 
 _TIMEOUT = 8  # seconds until a server counts as one that does not answer
 
@@ -20,7 +20,9 @@ def has_key() -> bool:
     try:
         return wandb.login(prompt=False, verify=False)
     except wandb.errors.AuthenticationError as error:
-        raise UserError(f"{_line(error)}; set WANDB_API_KEY to a key of your account, or run `wandb login`") from error
+        raise UserError(
+            f"{first_line(error)}; set WANDB_API_KEY to a key of your account, or run `wandb login`"
+        ) from error
 
 
 def entity_of_key() -> str:
@@ -34,7 +36,7 @@ def entity_of_key() -> str:
         return str(wandb.Api(timeout=_TIMEOUT).default_entity)
     except Exception as error:  # of many kinds
         late = time.monotonic() - start >= _TIMEOUT
-        raise _refused("gives no access", f"no answer within {_TIMEOUT} s" if late else _line(error)) from error
+        raise _refused("gives no access", f"no answer within {_TIMEOUT} s" if late else first_line(error)) from error
 
 
 def require_project(entity: str, project: str) -> None:
@@ -48,7 +50,7 @@ def require_project(entity: str, project: str) -> None:
         if all(one.name != project for one in api.projects(entity)):
             api.create_project(project, entity)
     except Exception as error:  # of many kinds
-        raise _refused(f"gives no project {entity}/{project}", _line(error)) from error
+        raise _refused(f"gives no project {entity}/{project}", first_line(error)) from error
 
 
 def save(view: Any) -> str:
@@ -60,7 +62,7 @@ def save(view: Any) -> str:
     try:
         return str(view.save().url)
     except Exception as error:  # of many kinds
-        raise _refused(f"does not save the {type(view).__name__.lower()}", _line(error)) from error
+        raise _refused(f"does not save the {type(view).__name__.lower()}", first_line(error)) from error
 
 
 def _refused(what: str, reason: str) -> UserError:
@@ -69,7 +71,3 @@ def _refused(what: str, reason: str) -> UserError:
         f"W&B at {host} {what} ({reason}); check the network, WANDB_BASE_URL, --entity and the key, and repeat; the "
         "offline runs are written"
     )
-
-
-def _line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0].rstrip(".")

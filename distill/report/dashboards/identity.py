@@ -3,10 +3,11 @@
 import csv
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from distill.errors import UserError
 from distill.files import write_json
 from distill.report.run_record import RunRecord
 from distill.runs.folder import RunFolder
@@ -16,6 +17,22 @@ from distill.runs.moved import is_path
 def id_of(record: RunRecord) -> str:
     """The id under which live logging and offline runs reach the same run at W&B."""
     return stored_id(record.folder) or _derived_id(record)
+
+
+def by_id(records: Sequence[RunRecord]) -> dict[str, RunRecord]:
+    """Runs by their ids.
+
+    Raises:
+        UserError: A run folder is given beside its copy, of which W&B would keep one.
+    """
+    found: dict[str, RunRecord] = {}
+    for record in records:
+        if (first := found.setdefault(id_of(record), record)) is not record:
+            raise UserError(
+                f"{first.folder} and {record.folder} are one run at W&B, because one is a copy of the other; give only "
+                "one of them"
+            )
+    return found
 
 
 def stored_id(folder: RunFolder) -> str | None:

@@ -14,6 +14,7 @@ from typing import Any
 import wandb
 from pytorch_lightning.loggers import Logger
 
+from distill.errors import first_line
 from distill.report.dashboards.fields import Identity, config_of, identity_of, renamed, summary_of
 from distill.report.dashboards.identity import remember, stored_id
 from distill.report.dashboards.media import log_classes, log_pictures
@@ -46,7 +47,7 @@ class RunWandbLogger(Logger, PictureLogger):
         remember(folder, stored_id(folder) or secrets.token_hex(4), facts)
         record = _record(folder, facts)
         self._run = _open(record, identity_of(record))
-        for key in [key for key in self._run.summary.keys() if key.startswith("test_")]:  # noqa: SIM118
+        for key in [key for key in self._run.summary.keys() if key.startswith(("test_", "val_"))]:  # noqa: SIM118
             del self._run.summary[key]  # scores of other weights, once training goes on
 
     @property
@@ -99,7 +100,7 @@ def log_scores(folder: RunFolder, facts: Mapping[str, Any], stage: str) -> None:
             log_classes(run, record)
         run.finish()
     except Exception as error:
-        logger.warning("these scores are not written for W&B: %s", _line(error))
+        logger.warning("these scores are not written for W&B: %s", first_line(error))
 
 
 def _record(folder: RunFolder, facts: Mapping[str, Any]) -> RunRecord:
@@ -121,7 +122,7 @@ def _open(record: RunRecord, identity: Identity) -> Any:
             _unusable = True
             logger.warning(
                 "W&B cannot be used online (%s); this run is written offline, and `wandb sync` in %s sends it later",
-                _line(error),
+                first_line(error),
                 folder,
             )
             if wandb.run is None:  # else it is the user's, and goes on
@@ -135,7 +136,3 @@ def _begin(record: RunRecord, identity: Identity, mode: Any) -> Any:
     run = open_run(record.folder.path, identity, config_of(record), mode, resume=True)
     run.summary.update(summary_of(record))
     return run
-
-
-def _line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0].rstrip(".")

@@ -15,7 +15,7 @@ import wandb
 
 from distill.errors import UserError
 from distill.report.dashboards.fields import config_of, history_of, identity_of, summary_of
-from distill.report.dashboards.identity import id_of
+from distill.report.dashboards.identity import by_id, id_of
 from distill.report.dashboards.media import log_classes, log_pictures
 from distill.report.dashboards.open_run import open_run
 from distill.report.pictures.stored import read_pictures
@@ -62,7 +62,7 @@ def write_all(
     Raises:
         UserError: Two folders hold the same run, or the place cannot be written.
     """
-    runs = _by_id(records)
+    runs = by_id(records)
     try:
         place.mkdir(parents=True, exist_ok=True)
         for identity in runs:
@@ -83,17 +83,6 @@ def write_all(
         raise UserError(
             f"{place} cannot be written ({error.strerror}); free space or permit writing there, or name another place"
         ) from error
-
-
-def _by_id(records: Sequence[RunRecord]) -> dict[str, RunRecord]:
-    found: dict[str, RunRecord] = {}
-    for record in records:
-        other = found.setdefault(id_of(record), record)
-        if other is not record:
-            raise UserError(
-                f"{other.folder} and {record.folder} are one run at W&B, as copies of a folder are; give one of them"
-            )
-    return found
 
 
 def _write(record: RunRecord, partial: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import pytorch_lightning as pl
 from torch import Tensor
 
+from distill.errors import first_line
 from distill.evaluation.instances import InstanceEvaluation
 from distill.report.pictures.drawing import Drawing
 from distill.report.pictures.features import feature_drawings
@@ -26,6 +27,7 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 _Draw = Callable[[], list[Drawing]]
+_DENSE = 16  # sets of pictures of a fit before they become rarer
 
 
 class ScoringPictures(pl.Callback):
@@ -110,13 +112,16 @@ class ScoringPictures(pl.Callback):
             return do()
         except Exception as error:  # whatever it is, scores and weights are worth more
             if not self._warned:
-                logger.warning("pictures of step %d are incomplete in %s: %s", step, self.folder, _line(error))
+                logger.warning("pictures of step %d are incomplete in %s: %s", step, self.folder, first_line(error))
             self._warned = True
             return None
 
 
 class FitPictures(ScoringPictures):
     """Stores pictures of every n-th validation of a fit and of the last one, and hands them to the loggers.
+
+    After 16 sets they are half as frequent, after 32 a quarter, and so on: their number grows with the logarithm of the
+    length of the fit.
 
     Must come before EMA, see `ScoringPictures`.
 
@@ -153,7 +158,8 @@ class FitPictures(ScoringPictures):
     def due(self, trainer: pl.Trainer) -> bool:
         """Whether it is the turn of this validation; not before the first step, when the folder is not open yet."""
         last = trainer.should_stop  # as `FinalValidation` has it
-        return trainer.global_step > self._start and (last or (self._validations + 1) % self.every == 0)
+        sets, rest = divmod(self._validations + 1, self.every)
+        return trainer.global_step > self._start and (last or (rest == 0 and sets % _rarer(sets) == 0))
 
     def place(self, step: int) -> Path:
         """A folder for each step."""
@@ -167,6 +173,14 @@ class FitPictures(ScoringPictures):
         """Logs a set."""
         if self.loggers is not None:
             self.loggers.log_pictures(pictures)
+
+
+def _rarer(sets: int) -> int:
+    """How many times rarer pictures are by now: 1 up to `_DENSE` sets, and twice as many whenever these have doubled.
+
+    So the pictures of a long run take little space, and a run that is resumed has those of one that was not.
+    """
+    return 1 << ((sets - 1) // _DENSE).bit_length()
 
 
 def drop_pictures(folder: RunFolder, after: int) -> None:
@@ -190,7 +204,3 @@ def _drawn_by_model(draw: Callable[..., list[Drawing]], trainer: pl.Trainer, tas
 
 def _dataset(trainer: pl.Trainer, split: str) -> Any:
     return trainer.datamodule.dataset(split)  # type: ignore[attr-defined]
-
-
-def _line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]

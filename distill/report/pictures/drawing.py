@@ -21,7 +21,6 @@ Pixels = NDArray[np.uint8]  # (h, w, 3)
 
 NOT_LABELLED = "#404040"
 _LONGEST = 512  # pixels of a picture
-_MAP_SIDE = 256  # pixels that a map is enlarged to, at most
 _MASK_SHARE = 0.55  # of an object's colour over the image
 
 
@@ -31,7 +30,8 @@ class Drawing:
 
     Attributes:
         name: Of the image, relative to its data set.
-        parts: Pixels by what they show, see `distill.report.pictures.stored`.
+        parts: Pixels by what they show, see `distill.report.pictures.stored`; all of one size, since W&B shows a list
+            of images in the size of its first.
         captions: What is said below a part.
         legend: Colours of the classes that are shown, as "#rrggbb".
         exact: Parts whose colours mean something, which no lossy format may change.
@@ -47,8 +47,8 @@ class Drawing:
 def photo(pixels: NDArray[np.uint8]) -> Pixels:
     """RGB (3, H, W) as a picture, whose longest side is 512 px at most."""
     image = Image.fromarray(np.ascontiguousarray(np.moveaxis(pixels, 0, 2)))
-    image.thumbnail((_LONGEST, _LONGEST), Image.Resampling.LANCZOS)
-    return np.array(image)
+    height, width = _shown_size(image.height, image.width)
+    return np.array(image.resize((width, height), Image.Resampling.LANCZOS))
 
 
 def draw_objects(picture: Pixels, size: tuple[int, int], objects: Iterable[tuple[Mapping[str, Any], int]]) -> Pixels:
@@ -81,19 +81,19 @@ def draw_objects(picture: Pixels, size: tuple[int, int], objects: Iterable[tuple
 
 def colour_labels(labels: NDArray[np.integer[Any]], classes: int) -> Pixels:
     """Class labels (H, W) as a picture, whose longest side is 512 px at most; pixels without a label are dark grey."""
-    height, width = labels.shape
-    shrink = max(1.0, max(height, width) / _LONGEST)
-    rows, columns = (_nearest(side, max(1, round(side / shrink))) for side in (height, width))
     table = np.full((IGNORE + 1, 3), mpl.colors.to_rgb(NOT_LABELLED), dtype=np.float32)
     table[:classes] = class_rgb(classes)
-    return (table * 255).round().astype(np.uint8)[labels[np.ix_(rows, columns)]]
+    return (table * 255).round().astype(np.uint8)[_nearest(labels, _shown_size(*labels.shape))]
 
 
-def enlarged(colours: NDArray[np.floating[Any]]) -> Pixels:
-    """Colours (h, w, 3) in [0, 1] of a map as a picture of its cells, each a square of pixels."""
-    factor = max(1, _MAP_SIDE // max(colours.shape[:2]))
-    cells = (np.nan_to_num(colours).clip(0, 1) * 255).round().astype(np.uint8)
-    return cells.repeat(factor, 0).repeat(factor, 1)
+def draw_cells(colours: NDArray[np.floating[Any]], size: tuple[int, int]) -> Pixels:
+    """The cells of a map as a picture.
+
+    Args:
+        colours: Of the cells, (H, W, 3) in [0, 1].
+        size: Height and width of the picture.
+    """
+    return _nearest((np.nan_to_num(colours).clip(0, 1) * 255).round().astype(np.uint8), size)
 
 
 def heat(values: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
@@ -108,6 +108,16 @@ def _corners(box: Sequence[float], zoom_x: float, zoom_y: float) -> tuple[int, i
     return x, y, max(x, round((left + width) * zoom_x) - 1), max(y, round((top + height) * zoom_y) - 1)
 
 
-def _nearest(size: int, shown: int) -> NDArray[np.int64]:
-    """Of each of `shown` positions, the one of `size` in its middle."""
-    return ((np.arange(shown) + 0.5) * size / shown).astype(np.int64)
+def _shown_size(height: int, width: int) -> tuple[int, int]:
+    """Height and width of a picture of an image."""
+    shrink = max(1.0, max(height, width) / _LONGEST)
+    return max(1, round(height / shrink)), max(1, round(width / shrink))
+
+
+def _nearest(cells: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
+    """Cells (H, W, ...) in another size: each pixel is the cell in its middle."""
+    rows, columns = (
+        ((np.arange(shown) + 0.5) * count / shown).astype(np.int64)
+        for count, shown in zip(cells.shape, size, strict=False)
+    )
+    return cells[np.ix_(rows, columns)]

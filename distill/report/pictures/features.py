@@ -11,7 +11,7 @@ from torch import Tensor
 
 from distill.data.sample_key import SampleKey, randomness_of
 from distill.report.pictures.choice import spread
-from distill.report.pictures.drawing import Drawing, enlarged, heat, photo
+from distill.report.pictures.drawing import Drawing, draw_cells, heat, photo
 from distill.report.pictures.pca import pca_colours
 
 
@@ -39,15 +39,17 @@ def feature_drawings(dataset: Any, task: Any, as_batch: Callable[[Tensor], Tenso
     for position, (name, image) in enumerate(samples.items()):
         with randomness_of(0, SampleKey(position, 0)):  # the same for every run, whatever its seed
             corrupted = task.corrupted_images(as_batch(image))[0].float().cpu()
+        picture = _photo(image)
+        height, width = picture.shape[:2]
         drawings.append(
             Drawing(
                 name=name,
                 parts={
-                    "input": _photo(image),
+                    "input": picture,
                     "corrupted": _photo(corrupted),
-                    "teacher": enlarged(teachers[position].numpy()),
-                    "student": enlarged(students[position].numpy()),
-                    "error": enlarged(heat(errors[position].numpy())),
+                    "teacher": draw_cells(teachers[position].numpy(), (height, width)),
+                    "student": draw_cells(students[position].numpy(), (height, width)),
+                    "error": draw_cells(heat(errors[position].numpy()), (height, width)),
                 },
                 captions={
                     "corrupted": f"{100 * factor * corruption.noise:.0f} % of the tokens noisy, "

@@ -108,7 +108,7 @@ def test_a_dry_run_writes_and_prints_the_workspace_and_nothing_else(
     printed, _, lint = capsys.readouterr().out.rpartition("}\n")
     assert json.loads(printed + "}") == json.loads((tmp_path / "here" / "workspace.json").read_text())
     assert lint.startswith("lint: ")
-    assert lint.endswith(" panels, all logged\n")
+    assert lint.endswith(f" panels, all logged; wrote {tmp_path}/here/workspace.json\n")
     assert [path.name for path in (tmp_path / "here").iterdir()] == ["workspace.json"]
 
 

@@ -38,11 +38,19 @@ def _offline(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def rows(history: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The rows of a history without what W&B adds; undefined scores as None, which are equal."""
+    """The rows of a history without pictures and what W&B adds; undefined scores as None, which are equal."""
     return [
         {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in row.items() if not k.startswith("_")}
         for row in history
+        if not any(k.startswith(("maps/", "predictions/")) for k in row)
     ]
+
+
+def picture_files(folder: RunFolder) -> set[bytes]:
+    """The files of all pictures of a run."""
+    return {
+        path.read_bytes() for found in read_pictures(folder) for one in found.pictures for path in one.parts.values()
+    }
 
 
 def test_stages_of_one_process_are_runs_of_their_own(
@@ -88,7 +96,9 @@ def test_stages_of_one_process_are_runs_of_their_own(
     assert any(key.startswith("test_classes") for row in tested.history for key in row)
 
 
-def test_a_run_keeps_its_id_through_failure_resumption_and_validation(distill_recipe: Path, tmp_path: Path) -> None:
+def test_a_run_keeps_its_id_through_failure_resumption_and_validation(
+    distill_recipe: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     fit = ["fit", str(distill_recipe), "--trainer.max_steps=2", "--trainer.val_check_interval=2"]
     fit += ["--run.checkpoint_every=1"]
     with pytest.raises(ConnectionAbortedError):
@@ -105,6 +115,13 @@ def test_a_run_keeps_its_id_through_failure_resumption_and_validation(distill_re
     ratio = json.loads((tmp_path / "run" / "validate.json").read_text())["val/l1_ratio"]
     assert resumed.summary["val_l1_ratio"] == validated.summary["val_l1_ratio"] == pytest.approx(ratio)
     assert resumed.summary["best_l1_ratio"] == pytest.approx(ratio)
+    for run in (resumed, validated):
+        (row,) = [row for row in run.history if any(key.startswith("maps/") for key in row)]
+        assert row["trainer/global_step"] == 2
+    assert "Images sizes do not match" not in caplog.text, "W&B shows them in the size of the first"
+    folder = RunFolder(tmp_path / "run")
+    sent = [path for path in folder.wandb.glob("offline-run-*/files/media/images/**/*") if path.is_file()]
+    assert {path.read_bytes() for path in sent} == picture_files(folder)
 
     assert main([*fit, "--run.overwrite=true"]) == 0
     (fresh,) = written(tmp_path / "run")
@@ -174,9 +191,10 @@ def test_a_fit_its_test_and_its_resumption_are_one_run_of_the_server(
         assert {content for name, content in run.files.items() if name.startswith("media/images")} == {
             path.read_bytes() for path in folder.path.glob("*_pictures/**/*.png")
         }
+        run.summary["val_boundary_AP"] = 0.4  # of `distill validate`
         run = fit(20)
         assert [row["train/loss"] for row in run.history if "train/loss" in row] == [0.1, 0.05]
-        assert "test_mask_AP" not in run.summary, "a score of other weights"
+        assert not {"test_mask_AP", "val_boundary_AP"} & run.summary.keys(), "scores of other weights"
         assert run.summary["best_mask_AP"] == 0.5
         wandb.teardown()
 
@@ -260,4 +278,6 @@ def test_a_killed_run_arrives_and_goes_on(distill_recipe: Path, tmp_path: Path) 
 
         written_again = send(offline.write_offline(RunRecord.read(folder), tmp_path / "ended"))
     assert rows(written_again.history) == ended
+    images = {content for name, content in written_again.files.items() if name.startswith("media/images")}
+    assert images == picture_files(folder) != set()
     assert written_again.exit_code == 0

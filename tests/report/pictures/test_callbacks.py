@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,10 +12,10 @@ from PIL import Image
 from pytorch_lightning.loggers import Logger
 
 from distill.cli import main
-from distill.report.pictures.callbacks import drop_pictures
+from distill.report.pictures.callbacks import FitPictures, drop_pictures
 from distill.report.pictures.stored import FEATURES, PREDICTIONS, Picture, PictureSet, read_pictures
 from distill.runs.folder import RunFolder
-from distill.runs.loggers import PictureLogger, RunCSVLogger, RunLogger
+from distill.runs.loggers import GuardedLogger, PictureLogger, RunCSVLogger, RunLogger
 from tests.launch.resuming import assert_same_weights, cut_and_resume
 
 OFTEN = "--trainer.val_check_interval=1"
@@ -95,6 +96,17 @@ def test_instances_in_fit_and_test(finetune_recipe: Path, tmp_path: Path, caplog
     assert not [message for message in caplog.messages if "pictures" in message]
 
 
+def test_pictures_of_a_long_fit_become_rarer(tmp_path: Path) -> None:
+    callback = FitPictures(RunFolder(tmp_path), 5, None)
+    trainer: Any = SimpleNamespace(global_step=1, should_stop=False)
+    made = []
+    for validation in range(1, 321):
+        callback.load_state_dict({"validations": validation - 1})
+        if callback.due(trainer):
+            made.append(validation)
+    assert made == [*range(5, 81, 5), *range(90, 161, 10), *range(180, 321, 20)]
+
+
 def test_few_pictures_are_refused_below_zero(distill_recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["fit", str(distill_recipe), "--run.pictures_every=-1"]) == 2
     assert "run.pictures_every is -1" in capsys.readouterr().err
@@ -115,8 +127,12 @@ def test_pictures_go_to_the_loggers_that_take_them(tmp_path: Path) -> None:
 
         def log_hyperparams(self, *_: Any, **__: Any) -> None: ...
 
-    shows, loggers = Shows(), RunLogger(RunFolder(tmp_path))
-    loggers.write_to([RunCSVLogger(RunFolder(tmp_path)), shows])
+    shows, loggers = Shows(), RunLogger(RunFolder(tmp_path), lambda: 0.0)
+    dashboards = [
+        GuardedLogger("wandb", lambda: shows),
+        GuardedLogger("csv", lambda: RunCSVLogger(RunFolder(tmp_path))),
+    ]
+    loggers.write_to(RunCSVLogger(RunFolder(tmp_path)), dashboards)
     pictures = PictureSet("fit", 3, [Picture("a.png", {})])
     loggers.log_pictures(pictures)
     assert shows.shown == [pictures]

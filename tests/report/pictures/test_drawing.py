@@ -11,7 +11,7 @@ from distill.colours import class_colour, class_rgb
 from distill.data.class_table import IGNORE
 from distill.data.images import read_image
 from distill.data.masks import encode_mask
-from distill.report.pictures.drawing import colour_labels, draw_objects, enlarged, heat, photo
+from distill.report.pictures.drawing import colour_labels, draw_cells, draw_objects, heat, photo
 
 GREY = 100
 
@@ -89,14 +89,20 @@ def test_large_labels_are_shrunk_without_mixing_classes() -> None:
     assert (shown[256:] == colour(2)).all()
 
 
-def test_cells_of_a_map_become_squares() -> None:
+def test_cells_of_a_map_fill_a_picture() -> None:
     cells = np.zeros((3, 10, 3))
     cells[0, 1] = [1.0, 0.5, np.nan]
-    shown = enlarged(cells)
+    shown = draw_cells(cells, (75, 250))
     assert shown.shape == (75, 250, 3)
     assert (shown[:25, 25:50] == [255, 128, 0]).all()
     assert shown.sum() == 25 * 25 * (255 + 128)
-    assert enlarged(np.zeros((300, 20, 3))).shape == (300, 20, 3)
+    assert draw_cells(cells, (2, 33)).shape == (2, 33, 3)
+
+
+@pytest.mark.parametrize(("height", "width"), [(1000, 333), (777, 1025), (40, 30), (3, 2000)])
+def test_a_photo_and_its_labels_have_one_size(height: int, width: int) -> None:
+    labels = np.zeros((height, width), np.uint8)
+    assert colour_labels(labels, 1).shape == photo(np.zeros((3, height, width), np.uint8)).shape
 
 
 def test_heat_grows_with_the_error_and_ends_at_the_baseline() -> None:
