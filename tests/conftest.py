@@ -6,6 +6,7 @@ import os
 os.environ["WANDB_MODE"] = "disabled"
 os.environ["HF_HUB_OFFLINE"] = "1"
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ import yaml
 from distill.synthetic.scenes import write_scenes
 from distill.weights import write_weights
 from students import TimmStudent
+from tests.small_recipes import fine_tuning
 
 VIT = {"name": "vit_tiny_patch16_224", "options": {"img_size": 64, "patch_size": 8, "depth": 2}}
 
@@ -26,6 +28,14 @@ VIT = {"name": "vit_tiny_patch16_224", "options": {"img_size": 64, "patch_size":
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread_per_worker() -> None:
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _students_are_timed_briefly() -> Iterator[None]:
+    """Every fit times its student, for up to a second; what it finds is tested in tests/evaluation/test_cost.py."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("distill.evaluation.cost._MIN_SECONDS", 0.0)
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -88,42 +98,6 @@ def distill_recipe(tmp_path: Path, scenes: Path, vit_weights: Path) -> Path:
 @pytest.fixture
 def finetune_recipe(tmp_path: Path, scenes: Path) -> Path:
     """A fine-tuning of a few steps under a small Mask R-CNN."""
-    recipe = {
-        "model": {
-            "class_path": "distill.FineTuningModule",
-            "init_args": {
-                "student": {
-                    "class_path": "students.RS4D",
-                    "init_args": {"variant": "tiny", "image_size": 64, "patch_size": 8},
-                },
-                "head": {
-                    "class_path": "heads.MaskRCNN",
-                    "init_args": {
-                        "neck_channels": 16,
-                        "fc_channels": 32,
-                        "roi_samples": 16,
-                        "mask_convs": 1,
-                        "proposals": 50,
-                    },
-                },
-                "optim": {"lr": 1e-3, "warmup_steps": 2},
-            },
-        },
-        "data": {
-            "class_path": "distill.data.CocoInstances",
-            "init_args": {
-                "train_images": str(scenes / "train" / "images"),
-                "train_annotations": str(scenes / "train" / "annotations.json"),
-                "val_images": str(scenes / "test" / "images"),
-                "val_annotations": str(scenes / "test" / "annotations.json"),
-                "image_size": 64,
-                "batch_size": 2,
-                "num_workers": 0,
-            },
-        },
-        "trainer": {"max_steps": 8, "val_check_interval": 8, "accelerator": "cpu", "log_every_n_steps": 1},
-        "run": {"dir": str(tmp_path / "run"), "checkpoint_every": 4},
-    }
     path = tmp_path / "finetune.yaml"
-    path.write_text(yaml.safe_dump(recipe))
+    path.write_text(yaml.safe_dump(fine_tuning(scenes, tmp_path / "run")))
     return path

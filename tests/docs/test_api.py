@@ -1,9 +1,8 @@
 """Everything that docs/api.md shows runs as it stands."""
 
-import os
+import multiprocessing
 import re
-import subprocess
-import sys
+import runpy
 from pathlib import Path
 
 import matplotlib as mpl
@@ -14,7 +13,7 @@ BLOCK = re.compile(r"^```python(?: (\w+))?\n(.*?)^```$", re.MULTILINE | re.DOTAL
 
 
 def test_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """The session in this process, then the script in one that starts its workers by spawn."""
+    """The session, then the script, whose workers are started by spawn."""
     monkeypatch.chdir(tmp_path)
     session: dict[str, object] = {}
     text = PAGE.read_text(encoding="utf-8")
@@ -28,9 +27,11 @@ def test_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: 
     assert "[(192, 8, 8), (192, 8, 8), (192, 8, 8)]" in printed
     assert "run 'runs/no_such_run' does not exist; pass the folder that `distill fit` wrote" in printed
     (script,) = [block[2] for block in BLOCK.finditer(text) if block[1] == "script"]
-    spawning = "import multiprocessing\n\nmultiprocessing.set_start_method('spawn', force=True)\n"
-    (tmp_path / "script.py").write_text(spawning + script)
-    environment = os.environ | {"PYTHONPATH": str(PAGE.parents[1])}
-    done = subprocess.run([sys.executable, "script.py"], env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert len([line for line in done.stdout.splitlines() if line.startswith("test_") or ".png " in line]) == 4
+    (tmp_path / "script.py").write_text(script)
+    before = multiprocessing.get_start_method(allow_none=True)
+    multiprocessing.set_start_method("spawn", force=True)
+    try:
+        runpy.run_path(str(tmp_path / "script.py"), run_name="__main__")  # which the workers import again
+    finally:
+        multiprocessing.set_start_method(before, force=True)
+    assert len([line for line in capsys.readouterr().out.splitlines() if ".png " in line]) == 4

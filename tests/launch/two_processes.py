@@ -1,9 +1,12 @@
-"""Steps of every student under every task on two processes; run by `tests/launch/test_several_processes.py`."""
+"""What `tests/launch/test_several_processes.py` has two processes do: `python -m tests.launch.two_processes FOLDER`.
 
+Runs of `distill`, of which the first one starts the second process, then steps of every student under every task.
+"""
+
+import json
 import sys
 import tempfile
 from collections.abc import Iterator
-from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from distill.cli import main
 from distill.contracts import Target
 from distill.tasks.baseline import TargetStatistics
 from distill.tasks.corruption import CorruptionSettings
@@ -87,27 +91,9 @@ def tasks(teacher: ViT) -> Iterator[tuple[str, Any]]:
             yield f"{head} on {name}", supervised(build_student(case), HEADS[head])
 
 
-def run(rank: int, meeting: str) -> list[str]:
-    """A step of each.
-
-    Args:
-        rank: 0 or 1.
-        meeting: A file that does not exist yet, where the processes find each other.
-
-    Returns:
-        What went wrong.
-    """
-    settings: dict[str, Any] = {"init_method": f"file://{meeting}", "timeout": timedelta(seconds=90)}
-    torch.distributed.init_process_group("gloo", rank=rank, world_size=2, **settings)
-    try:
-        with pytest.MonkeyPatch.context() as patch:
-            narrow(patch)
-            return _steps(rank)
-    finally:
-        torch.distributed.destroy_process_group()
-
-
-def _steps(rank: int) -> list[str]:
+def steps() -> list[str]:
+    """A step of each, and what went wrong."""
+    rank = torch.distributed.get_rank()
     torch.manual_seed(0)
     options = {"img_size": SIDE, "patch_size": 16, "embed_dim": 32, "depth": 1, "num_heads": 2}
     with tempfile.TemporaryDirectory() as folder:
@@ -133,4 +119,12 @@ def _steps(rank: int) -> list[str]:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    sys.exit("\n".join(run(1, sys.argv[1])) or 0)
+    folder = Path(sys.argv[1])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("distill.evaluation.cost._MIN_SECONDS", 0.0)
+        for words in (["fit", f"{folder}/mean.yaml"], ["fit", f"{folder}/real.yaml"], ["test", f"{folder}/real"]):
+            if code := main([*words, "--trainer.devices=2"]):
+                sys.exit(code)
+        narrow(patch)
+        (folder / f"failed_{torch.distributed.get_rank()}.json").write_text(json.dumps(steps()))
+    torch.distributed.destroy_process_group()

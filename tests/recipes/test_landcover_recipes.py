@@ -56,8 +56,9 @@ def root_of(name: str, aras400k: Path) -> Path:
 
 # Those that need the run of another recipe first are in test_logit_recipes.py.
 @pytest.mark.parametrize("name", [name for name in RECIPES if "teacher" not in read(name)["model"]["init_args"]])
-def test_recipe_takes_real_steps(name: str, aras400k: Path, tmp_path: Path) -> None:
-    words = [f"--data.root={root_of(name, aras400k)}", f"--run.dir={tmp_path / 'run'}", *SMALL]
+def test_recipe_takes_real_steps(name: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    root = request.getfixturevalue("aras400k" if "aras400k" in name else "landcover")
+    words = [f"--data.root={root}", f"--run.dir={tmp_path / 'run'}", *SMALL]
     assert main(["fit", name, *words]) == 0
     assert main(["test", str(tmp_path / "run"), "--trainer.limit_test_batches=1"]) == 0
     assert (tmp_path / "run" / "test_classes.csv").is_file()

@@ -10,15 +10,12 @@ import torch
 
 from distill.cli import main
 from distill.recipe.compose import compose
-from tests.data.published import SHARED
 from tests.launch.resuming import cut_and_resume
 from tests.recipes.test_landcover_recipes import SMALL
 
-LANDCOVER = SHARED / "landcover"
+pytestmark = pytest.mark.xdist_group("teacher of land cover")  # trained once
 TAUGHT, TEACHER, ALONE = (f"landcover/{name}" for name in ("lale_s1_from_cnn_cpu", "resnet50_cpu", "lale_s1_cpu"))
 NARROW = "resnet10t"  # in the place of ResNet-50
-
-pytestmark = pytest.mark.skipif(not LANDCOVER.is_dir(), reason="needs the images in ../shared/data/landcover")
 
 
 def read(name: str) -> dict[str, Any]:
@@ -26,20 +23,20 @@ def read(name: str) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def teacher(landcover: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run of the teacher's recipe, with a smaller net."""
     run = tmp_path_factory.mktemp("teacher") / "run"
-    words = [f"--data.root={LANDCOVER}", f"--run.dir={run}", f"--model.student.name={NARROW}", *SMALL]
+    words = [f"--data.root={landcover}", f"--run.dir={run}", f"--model.student.name={NARROW}", *SMALL]
     assert main(["fit", TEACHER, *words]) == 0
     return run
 
 
 @pytest.fixture
-def taught(teacher: Path, tmp_path: Path) -> list[str]:
+def taught(teacher: Path, landcover: Path, tmp_path: Path) -> list[str]:
     """The words of the student's recipe, with a copy of the teacher's checkpoint that a test may remove."""
     shutil.copy(teacher / "checkpoints" / "last.ckpt", tmp_path / "teacher.ckpt")
     given = [f"--model.teacher.checkpoint={tmp_path / 'teacher.ckpt'}", f"--model.teacher.backbone.name={NARROW}"]
-    return [TAUGHT, f"--data.root={LANDCOVER}", f"--run.dir={tmp_path / 'run'}", *SMALL, *given]
+    return [TAUGHT, f"--data.root={landcover}", f"--run.dir={tmp_path / 'run'}", *SMALL, *given]
 
 
 def test_a_run_with_a_teacher_is_tested_without_it(

@@ -131,7 +131,7 @@ def train(precision: str, dtype: torch.dtype, steps: int) -> tuple[list[float], 
     scaler = torch.amp.GradScaler("cpu", init_scale=1024.0, enabled=dtype == torch.float16)
     losses, skipped = [], 0
     for _ in range(steps):
-        images = torch.randn(2, 3, 32, 32)
+        images = torch.randn(2, 3, 16, 16)
         with torch.autocast("cpu", dtype):
             x = stem(images)
             out = head(x + attention(x))
