@@ -1,3 +1,5 @@
+import itertools
+
 import pytest
 import timm
 import torch
@@ -163,12 +165,15 @@ def test_frozen_models_are_counted_without_computing() -> None:
     assert {tensor.device.type for tensor in module.parameters()} == {"cpu"}
 
 
-def test_slow_models_are_timed_three_times(monkeypatch: pytest.MonkeyPatch) -> None:
-    ticks = iter(range(0, 1000, 5))
-    monkeypatch.setattr("distill.evaluation.cost.time.perf_counter", lambda: float(next(ticks)))
+@pytest.mark.parametrize(("seconds", "passes"), [(5.0, 3), (0.25, 4), (2**-10, 100)])
+def test_passes_are_timed_for_a_second(monkeypatch: pytest.MonkeyPatch, seconds: float, passes: int) -> None:
+    """Three at least, as of slow models, and a hundred at most."""
+    ticks = (seconds * number for number in itertools.count())
+    monkeypatch.setattr("distill.evaluation.cost.time.perf_counter", lambda: next(ticks))
+    monkeypatch.setattr("distill.evaluation.cost._MIN_SECONDS", 1.0)  # as outside of these tests
     module = Small()
-    assert measure_latency(module, 8) == 5000
-    assert module.calls == 1 + 3
+    assert measure_latency(module, 8) == 1000 * seconds
+    assert module.calls == 1 + passes
 
 
 def test_follows_the_precision_of_the_weights() -> None:
