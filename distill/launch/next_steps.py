@@ -23,22 +23,22 @@ def print_next_steps(fitted: Fitted) -> None:
     if skipped:
         more = " ..." * (len(skipped) > _SHOWN)
         console.print(f"Skipped {len(skipped)} broken images: {', '.join(skipped[:_SHOWN])}{more}")
-    command = next_command(folder, fitted.task.kind, student, fitted.data.image_size)
+    command = next_command(folder, fitted.task.name, student, fitted.data.image_size)
     console.print(f"Next:\n  {command}", markup=False)
     console.print("In Python:")
     console.print("\n".join(f"  {line}" for line in loading_lines(folder, student).splitlines()), markup=False)
 
 
-def next_command(folder: RunFolder, kind: str, student: StudentBase, image_size: int) -> str:
+def next_command(folder: RunFolder, task: str, student: StudentBase, image_size: int) -> str:
     """What to type after a fit: score it, or fine-tune the student that was distilled.
 
     Args:
         folder: The run folder.
-        kind: "distil" or "fine-tune".
+        task: The `name` of its task.
         student: The run's student.
         image_size: Side of its views, in pixels, which are a size that it takes.
     """
-    if kind == "fine-tune":
+    if task != "distillation":
         return f"distill test {shlex.quote(str(folder))}"
     size = "" if torch.cuda.is_available() else " size/cpu"
     weights = shlex.quote(str(folder.student))

@@ -32,7 +32,6 @@ class TaskBase(FiniteGradients):
     Attributes:
         name: "distillation", "instances" or "segmentation", by which comparisons group runs; a task class of your own
             may have any other.
-        kind: "distil" or "fine-tune", as cards and dashboards call it.
         stages: What can be done with it, of "fit", "validate" and "test".
         monitor: The metric that selects best.ckpt, and "min" or "max".
         training_only: Constructor arguments that scoring does without.
@@ -47,7 +46,6 @@ class TaskBase(FiniteGradients):
     """
 
     name: ClassVar[str]
-    kind: ClassVar[str]
     stages: ClassVar[tuple[str, ...]] = ("fit", "validate", "test")
     monitor: ClassVar[tuple[str, str]]
     training_only: ClassVar[tuple[str, ...]] = ()

@@ -50,7 +50,6 @@ class DistillationModule(TaskBase):
     """
 
     name = "distillation"
-    kind = "distil"
     stages = ("fit", "validate")
     monitor = ("val/l1", "min")
 

@@ -31,7 +31,6 @@ class SupervisedModule(TaskBase):
         class_names: Classes in label order; empty until `build` is called.
     """
 
-    kind = "fine-tune"
     head_contract: ClassVar[type[HeadBase | DecoderBase]]
 
     def __init__(

@@ -62,7 +62,7 @@ def written(folder: Path, student: nn.Module) -> Path:
 def test_what_follows_a_distillation(name: str, labelled: Path, tmp_path: Path) -> None:
     student = STUDENTS[name]()
     folder = written(tmp_path / "a run", student)
-    built = parsed(next_command(RunFolder(folder), "distil", student, 64), YOUR_DATA=labelled).build()
+    built = parsed(next_command(RunFolder(folder), "distillation", student, 64), YOUR_DATA=labelled).build()
     built.task.build(built.data.class_names)
     assert type(built.task.student) is type(student)
     expected = student.state_dict()
@@ -81,13 +81,13 @@ def test_what_follows_a_distillation(name: str, labelled: Path, tmp_path: Path) 
 def test_what_follows_the_training_of_a_head(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name, student in STUDENTS.items():
         folder = tmp_path / f"a run of {name}"
-        assert next_command(RunFolder(folder), "fine-tune", student(), 64) == f"distill test '{folder}'"
+        assert next_command(RunFolder(folder), "instances", student(), 64) == f"distill test '{folder}'"
     student = STUDENTS["LALE"]()
     run = RunFolder(written(tmp_path / "run", student))
-    task, data = SimpleNamespace(kind="distil", student=student), SimpleNamespace(skipped=[], image_size=512)
+    task, data = SimpleNamespace(kind="distillation", student=student), SimpleNamespace(skipped=[], image_size=512)
     print_next_steps(Fitted(run, task, data, 0.0))
     lines = capsys.readouterr().out.splitlines()
-    assert f"  {next_command(run, 'distil', student, 512)}" in lines
+    assert f"  {next_command(run, 'distillation', student, 512)}" in lines
     assert "RS4D" not in " ".join(lines)
 
 

@@ -77,13 +77,15 @@ class SharedCosts:
         """
         said = []
         for key in _TIMES:
-            timed = {row.id: {machine_of(run, key) for run, _ in self._each(row, key)} for row in rows}
+            # How long a teacher trained is no measure for students.
+            compared = [row for row in rows if key != "train_hours" or row.role == "student"]
+            timed = {row.id: {machine_of(run, key) for run, _ in self._each(row, key)} for row in compared}
             machines = Counter(machine for found in timed.values() for machine in sorted(found))
             if len(machines) < 2 or self._is_measured(key):
                 continue
             usual, _ = machines.most_common(1)[0]
             reasons: dict[str, list[str]] = {}
-            for row in rows:
+            for row in compared:
                 if others := sorted(timed[row.id] - {usual}):
                     flag = (
                         f"timed on {_difference(others[0], usual, key)}, others on {_difference(usual, others[0], key)}"

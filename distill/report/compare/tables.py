@@ -89,7 +89,7 @@ def timing(content: Json) -> str:
     """Where the times come from."""
     measured = content["measured"]
     if measured is None:
-        return "Times: as each run measured them when it ended."
+        return "Times: as each run measured them before it trained."
     machine = [measured["cpu"], counted(measured["threads"], "thread"), *measured["gpus"], f"torch {measured['torch']}"]
     return f"Times: all models in turns in one process, {counted(measured['rounds'], 'round')}, {', '.join(machine)}."
 

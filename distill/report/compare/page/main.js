@@ -11,7 +11,7 @@ function pageHeader(content) {
         ...measured.gpus,
         `torch ${measured.torch}.`,
       ].join(", ")
-    : "Times: as each run measured them when it ended.";
+    : "Times: as each run measured them before it trained.";
   return [
     html("div", { class: "top" }, html("h1", {}, "Models compared"), themeButton()),
     html("p", { class: "muted" }, `${content.made} · distill ${content.version} · ${times}`),
