@@ -4,8 +4,9 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from pytorch_lightning.utilities import rank_zero_only
 
-from distill import phases, rank
+from distill import phases
 from distill.phases import phase, tracked
 
 
@@ -59,7 +60,7 @@ def test_tracking_ends_with_the_batch_that_completes_it(clock: list[float], caps
 
 
 def test_other_processes_are_silent(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(rank.rank_zero_only, "rank", 1)
+    monkeypatch.setattr(rank_zero_only, "rank", 1)
     with phase("calibrating", 10) as advance:
         advance(10)
     assert capsys.readouterr().out == ""

@@ -84,7 +84,7 @@ def test_what_follows_the_training_of_a_head(tmp_path: Path, capsys: pytest.Capt
         assert next_command(RunFolder(folder), "instances", student(), 64) == f"distill test '{folder}'"
     student = STUDENTS["LALE"]()
     run = RunFolder(written(tmp_path / "run", student))
-    task, data = SimpleNamespace(kind="distillation", student=student), SimpleNamespace(skipped=[], image_size=512)
+    task, data = SimpleNamespace(name="distillation", student=student), SimpleNamespace(skipped=[], image_size=512)
     print_next_steps(Fitted(run, task, data, 0.0))
     lines = capsys.readouterr().out.splitlines()
     assert f"  {next_command(run, 'distillation', student, 512)}" in lines
