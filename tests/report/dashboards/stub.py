@@ -52,6 +52,7 @@ class Stub(ThreadingHTTPServer):
         self.views: list[dict[str, Any]] = []
         self.asked: list[str] = []
         self._resuming: set[str] = set()
+        self._anew: set[str] = set()  # runs that are sent without resume
 
     @property
     def url(self) -> str:
@@ -101,6 +102,8 @@ class Stub(ThreadingHTTPServer):
         """Takes lines of a run's history and its summary."""
         received = self.runs[run]
         history = content.get("files", {}).get("wandb-history.jsonl", {"offset": 0, "content": []})
+        if run in self._anew and history["content"] and history["offset"] == 0:
+            received.lines = {}  # a start without resume replaces a run of the same id
         received.lines |= {history["offset"] + n: json.loads(row) for n, row in enumerate(history["content"])}
         for row in content.get("files", {}).get("wandb-summary.json", {}).get("content", []):
             received.summary = json.loads(row)
@@ -109,8 +112,9 @@ class Stub(ThreadingHTTPServer):
 
     def _upsert(self, given: Mapping[str, Any]) -> dict[str, Any]:
         name = given["name"]
+        # Only its first rows replace what there is: a client that repeats a late request has sent some by then.
         if given["program"] is not None and name not in self._resuming:
-            self.runs[name] = Received()  # a start without resume replaces a run of the same id
+            self._anew.add(name)
         self._resuming.discard(name)
         received = self.runs.setdefault(name, Received())
         received.about |= {key: value for key, value in given.items() if value is not None}
