@@ -3,9 +3,12 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -47,7 +50,19 @@ def dashboard(
     code += f"print([name for name in {HEAVY} if name in sys.modules])\nsys.exit(done)"
     command = [sys.executable, "-c", code, "dashboard", *words]
     environment = {**environment, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, env=environment, cwd=place, capture_output=True, text=True, check=False, timeout=120)
+    # Into files, not pipes: W&B's service may outlive the verb, and would keep a pipe open.
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as error:
+        process = subprocess.Popen(
+            command, env=environment, cwd=place, stdout=out, stderr=error, text=True, start_new_session=True
+        )
+        try:
+            code = process.wait(timeout=120)
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+        out.seek(0)
+        error.seek(0)
+        return subprocess.CompletedProcess(command, code, out.read(), error.read())
 
 
 def test_workspace_and_report_are_saved_and_the_printed_line_sends_the_runs(runs: list[str], tmp_path: Path) -> None:
