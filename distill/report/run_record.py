@@ -11,7 +11,6 @@ from distill.evaluation.metrics import COSTS
 from distill.runs.folder import RunFolder, RunState
 
 TASKS = ("distillation", "instances", "segmentation")
-INITS = ("scratch", "pretrained", "distilled")  # where the weights of a student came from
 # Of runs that earlier versions made, whose summary does not say the task.
 _TASKS = {
     "DistillationModule": "distillation",
@@ -85,7 +84,7 @@ class RunRecord:
     @property
     def head(self) -> str | None:
         """Label of the head or decoder; None for a distillation."""
-        part = self.component("head") or self.component("decoder")
+        part = self.component("head")
         return self.facts.get("head") or (_class_name(part) if part else None)
 
     @property
@@ -95,7 +94,7 @@ class RunRecord:
 
     @property
     def init(self) -> str:
-        """Where the student's weights came from, one of `INITS`."""
+        """Where the student's weights came from: "scratch", "pretrained" or "distilled"."""
         if "init" in self.facts:
             return str(self.facts["init"])
         arguments = self.component("student").get("init_args") or {}

@@ -1,6 +1,5 @@
 """TensorBoard and MLflow: Lightning's own loggers of scalars, which keep a run's files in its folder."""
 
-import json
 import logging
 import os
 import secrets
@@ -9,7 +8,7 @@ from typing import Any
 
 from pytorch_lightning.loggers import MLFlowLogger, TensorBoardLogger
 
-from distill.files import write_json
+from distill.files import read_json, write_json
 from distill.runs.folder import RunFolder
 
 _TALKATIVE = ("mlflow", "pytorch_lightning.loggers.mlflow")  # about every table and experiment that they make
@@ -44,7 +43,7 @@ def mlflow_logger(folder: RunFolder, experiment: str, facts: Mapping[str, Any]) 
         logging.getLogger(name).setLevel(logging.ERROR)
     server = os.environ.get("MLFLOW_TRACKING_URI") or None
     path = folder.mlflow / "run.json"
-    stored = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    stored = read_json(path) if path.is_file() else {}
     if stored.get("server") != server:
         stored = {}
     folder.mlflow.mkdir(parents=True, exist_ok=True)

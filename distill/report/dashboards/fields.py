@@ -5,7 +5,6 @@ and underscores only, as W&B sorts and filters by no others. No name of the summ
 next value would replace it.
 """
 
-import csv
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,6 +14,7 @@ from typing import Any
 
 from distill.evaluation.metrics import METRICS, bare
 from distill.evaluation.units import UNDEFINED
+from distill.files import read_csv
 from distill.report.dashboards.identity import digest, id_of, with_known_facts
 from distill.report.pictures.stored import PREDICTIONS, PictureSet, read_pictures
 from distill.report.run_record import RunRecord
@@ -67,7 +67,7 @@ def logged_names(records: Sequence[RunRecord]) -> Names:
         config=frozenset(key for record in records for key in config_of(record)),
         summary=frozenset(key for record in records for key in summary_of(record))
         | {CLASSES for record in records if class_table(record)},
-        history=frozenset(key for record in records for key in map(renamed, _columns(record.folder))) | {STEP},
+        history=frozenset(key for record in records for key in map(renamed, _table(record.folder.metrics)[0])) | {STEP},
         media=frozenset(key for one in records for shown in read_pictures(one.folder) for key in media_of(shown)),
     )
 
@@ -129,14 +129,11 @@ def summary_of(record: RunRecord) -> dict[str, float]:
 
 def history_of(folder: RunFolder) -> Iterator[dict[str, float]]:
     """The rows of metrics.csv as W&B has them, without empty cells; the last may be one that was never completed."""
-    if not folder.metrics.is_file():
-        return
-    with folder.metrics.open(encoding="utf-8", newline="") as file:
-        rows = csv.reader(file)
-        names = [renamed(column) for column in next(rows, [])]
-        for row in rows:
-            cells = {name: _cell(text) for name, text in zip(names, row, strict=False) if text}
-            yield {name: value for name, value in cells.items() if isinstance(value, int | float)}
+    header, *rows = _table(folder.metrics)
+    names = [renamed(column) for column in header]
+    for row in rows:
+        cells = {name: _cell(text) for name, text in zip(names, row, strict=False) if text}
+        yield {name: value for name, value in cells.items() if isinstance(value, int | float)}
 
 
 def renamed(column: str) -> str:
@@ -165,19 +162,13 @@ def media_of(pictures: PictureSet) -> dict[str, list[tuple[Path, str]]]:
 
 def class_table(record: RunRecord) -> tuple[list[str], list[list[str | float | None]]] | None:
     """Columns and rows of the scores of each class in a test; None for a run without them."""
-    path = record.folder.class_scores("test")
-    if not path.is_file():
-        return None
-    with path.open(encoding="utf-8", newline="") as file:
-        columns, *rows = csv.reader(file)
-    return columns, [[_cell(cell) for cell in row] for row in rows]
+    columns, *rows = _table(record.folder.class_scores("test"))
+    return (columns, [[_cell(cell) for cell in row] for row in rows]) if columns else None
 
 
-def _columns(folder: RunFolder) -> list[str]:
-    if not folder.metrics.is_file():
-        return []
-    with folder.metrics.open(encoding="utf-8", newline="") as file:
-        return next(csv.reader(file), [])
+def _table(path: Path) -> list[list[str]]:
+    """The rows of a CSV file, its header first; an empty header where there is no file."""
+    return (read_csv(path) if path.is_file() else []) or [[]]
 
 
 def _best(folder: RunFolder) -> dict[str, float]:

@@ -1,6 +1,5 @@
 """What makes all that is sent to W&B of one run folder one run there."""
 
-import csv
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -8,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from distill.errors import UserError
-from distill.files import write_json
+from distill.files import read_csv, read_json, write_json
 from distill.report.run_record import RunRecord
 from distill.runs.folder import RunFolder
 from distill.runs.moved import is_path
@@ -53,7 +52,7 @@ def with_known_facts(record: RunRecord) -> RunRecord:
 
 def _stored(folder: RunFolder) -> dict[str, Any]:
     path = folder.wandb_identity
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return read_json(path) if path.is_file() else {}
 
 
 def digest(content: object) -> str:
@@ -80,10 +79,10 @@ def _derived_id(record: RunRecord) -> str:
 def _first_step(folder: RunFolder) -> dict[str, str]:
     """The cells of the first step in metrics.csv."""
     found: dict[str, str] = {}
-    if folder.metrics.is_file():
-        with folder.metrics.open(encoding="utf-8", newline="") as file:
-            for row in csv.DictReader(file):
-                if found.setdefault("step", row["step"]) != row["step"]:
-                    break
-                found |= {key: value for key, value in row.items() if value}
+    header, *rows = (read_csv(folder.metrics) if folder.metrics.is_file() else []) or [[]]
+    for row in rows:
+        cells = dict(zip(header, row, strict=False))
+        if found.setdefault("step", cells.get("step", "")) != cells.get("step", ""):
+            break
+        found |= {key: value for key, value in cells.items() if value}
     return found

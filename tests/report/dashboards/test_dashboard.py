@@ -217,3 +217,18 @@ def test_runs_of_another_dashboard_in_the_folder_are_not_sent(runs: list[str], t
     given = Dashboard.read(runs, "p")
     assert given.sync_line([ours, theirs]) == f"wandb sync --project p '{tmp_path}/my out'/offline-run-*"
     assert given.sync_line([ours]) == f"wandb sync --project p '{ours}'"
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("wandb.json", b"{"), ("wandb.json", b"[]"), ("metrics.csv", b"\xff\xfe"), ("test_classes.csv", b"\xff\xfe")],
+)
+def test_a_broken_file_is_one_line(
+    name: str, content: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = write_run(tmp_path / "run", scores={"test/mask/AP": 0.2}, classes={"ship": (5, 0.2)})
+    (run.path / name).write_bytes(content)
+    assert main(["dashboard", str(run), "--dry-run", "--out", str(tmp_path / "out")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert str(run.path / name) in line
+    assert not (tmp_path / "out").exists()
