@@ -22,10 +22,10 @@ PACKAGES = ("distill", *COMPONENTS)
 # Rooms of distill/, and what each may import beside itself. The modules of distill/ that lie in no package are leaves.
 LEAVES = {"leaves"}
 SCORING = LEAVES | {"data"}
-TASKS = SCORING | {"targets", "evaluation", "training"}
+TASKS = SCORING | {"targets", "evaluation", "training", "scene"}
 RUNS = TASKS | {"tasks", "recipe"}
 REPORT = RUNS | {"runs"}
-LAUNCH = REPORT | {"report", "curate", "synthetic", "scene", "export"}
+LAUNCH = REPORT | {"report", "curate", "synthetic", "export"}
 MAY_IMPORT = {
     "leaves": LEAVES,
     "recipe": LEAVES,
@@ -38,22 +38,25 @@ MAY_IMPORT = {
     "report": REPORT,
     "curate": SCORING,
     "synthetic": SCORING,
-    "scene": REPORT,
+    "scene": SCORING | {"evaluation"},
     "export": REPORT,
     "launch": LAUNCH,
-    "cli": LAUNCH | {"launch"},
+    "serve": LAUNCH | {"launch"},
+    "cli": LAUNCH | {"launch", "serve"},
 }
 # Of distill, components know the leaves; heads also know what MMDetection is fed with.
 COMPONENTS_MAY_IMPORT = {"heads": ("distill.data.images",)}
 
-# Third-party libraries that only one place knows, by the names that imports begin with.
-HOMES = {
+# Third-party libraries that only one place knows, by the names that imports begin with; rasters are read and written.
+HOMES: dict[str | tuple[str, ...], tuple[str, ...]] = {
     "heads/": ("mmdet", "mmcv", "mmengine", "segmentation_models_pytorch"),
     "distill/report/": ("wandb", "wandb_workspaces"),
-    "distill/data/": ("rasterio",),
+    ("distill/data/", "distill/scene/"): ("rasterio",),
     "distill/data/masks.py": ("pycocotools.mask",),
     "distill/evaluation/": ("pycocotools.coco", "pycocotools.cocoeval"),
     "distill/scene/": ("shapely", "pyproj", "pyogrio"),
+    "distill/serve/": ("fastapi", "uvicorn", "starlette"),
+    "distill/launch/": ("ray",),
     "students/scan/": ("triton", "mamba_ssm", "causal_conv1d"),
 }
 

@@ -157,7 +157,7 @@ def test_an_older_run_stays_until_the_new_one_is_complete(tmp_path: Path) -> Non
     first = offline.write_offline(RunRecord.read(folder), tmp_path / "out")
     before = digest(first)
     folder.class_scores("test").write_bytes(b"\xff\xfe")
-    with pytest.raises(UserError, match="test_classes.csv is no valid CSV"):
+    with pytest.raises(UserError, match=r"test_classes\.csv is no valid CSV"):
         offline.write_offline(RunRecord.read(folder), tmp_path / "out")
     assert list((tmp_path / "out").iterdir()) == [first]
     assert digest(first) == before
