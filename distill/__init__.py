@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from distill.launch.api import validate as validate
     from distill.launch.compare import compare as compare
     from distill.launch.load import load as load
+    from distill.launch.predict import predict as predict
     from distill.tasks.distillation import DistillationModule as DistillationModule
     from distill.tasks.instances import FineTuningModule as FineTuningModule
     from distill.tasks.segmentation import SegmentationModule as SegmentationModule

@@ -30,11 +30,8 @@ def write_atomically(path: str | Path, write: Callable[[Path], object]) -> None:
         temporary = Path(name)
         try:
             write(temporary)
-            mode = 0o666 & ~_umask()
-            temporary.chmod(mode)
-            _sync(temporary)
-            temporary.replace(path)
-            _sync(path.parent)
+            temporary.chmod(0o666 & ~_umask())
+            _move(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
     except (OSError, SafetensorError) as error:  # safetensors reports a full disk in its own words
@@ -42,6 +39,22 @@ def write_atomically(path: str | Path, write: Callable[[Path], object]) -> None:
         raise UserError(
             f"{path} cannot be written ({reason}); free space or permit writing there, or name another place"
         ) from error
+
+
+def move_into_place(finished: Path, path: Path) -> None:
+    """Gives a finished file its name, in place of what had it; the content is on the disk before.
+
+    Args:
+        finished: The file, on the same disk.
+        path: Its new name.
+
+    Raises:
+        UserError: The place cannot be written.
+    """
+    try:
+        _move(finished, path)
+    except OSError as error:
+        raise UserError(f"{path} cannot be written ({error.strerror}); permit writing there") from error
 
 
 def write_json(path: Path, content: object) -> None:
@@ -83,6 +96,12 @@ def read_csv(path: Path) -> list[list[str]]:
             return list(csv.reader(file))
     except (ValueError, csv.Error) as error:
         raise UserError(f"{path} is no valid CSV: {error}; remove it, then fit or score the run again") from error
+
+
+def _move(finished: Path, path: Path) -> None:
+    _sync(finished)
+    finished.replace(path)
+    _sync(path.parent)
 
 
 def _sync(path: Path) -> None:

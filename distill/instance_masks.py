@@ -19,6 +19,14 @@ class Patch(NamedTuple):
     left: int
     pixels: NDArray[np.uint8]  # (h, w), 0 and 1
 
+    def trimmed(self) -> "Patch":
+        """Without empty rows and columns at its edges; of shape (0, 0) if it is empty."""
+        rows, columns = (np.flatnonzero(self.pixels.any(axis=axis)) for axis in (1, 0))
+        if not len(rows):
+            return Patch(self.top, self.left, self.pixels[:0, :0])
+        inner = self.pixels[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+        return Patch(self.top + int(rows[0]), self.left + int(columns[0]), inner)
+
 
 class InstanceMasks:
     """Masks (N, H, W) that take the memory of their objects and not of N images.
@@ -45,10 +53,30 @@ class InstanceMasks:
         pixels = torch.from_numpy(np.concatenate(flat) if flat else np.zeros(0, np.uint8)).bool()
         return cls(pixels, [(patch.top, patch.left, *patch.pixels.shape) for patch in patches], size)
 
+    @classmethod
+    def from_dense(cls, masks: Tensor) -> "InstanceMasks":
+        """Masks (N, H, W) bool, on any device, each in the smallest rectangle that holds it."""
+        size = (masks.shape[1], masks.shape[2])
+        (top, bottom), (left, right) = (_extents(masks.any(dim=axis)) for axis in (2, 1))
+        frames = torch.stack([top, left, bottom - top, right - left], dim=1).tolist()
+        parts = [masks[n, y : y + h, x : x + w].flatten() for n, (y, x, h, w) in enumerate(frames)]
+        return cls(torch.cat(parts) if parts else masks.new_zeros(0), [tuple(frame) for frame in frames], size)
+
+    @classmethod
+    def cat(cls, parts: "Sequence[InstanceMasks]") -> "InstanceMasks":
+        """The instances of all parts, at least one, of one size and on one device."""
+        frames = [frame for part in parts for frame in part.frames]
+        return cls(torch.cat([part.pixels for part in parts]), frames, parts[0].size)
+
     @property
     def shape(self) -> torch.Size:
         """(N, H, W)."""
         return torch.Size((len(self), *self.size))
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """That of the pixels."""
+        return self.pixels.dtype
 
     @property
     def device(self) -> torch.device:
@@ -73,6 +101,15 @@ class InstanceMasks:
         """Bool (N, H, W)."""
         return self._dense(range(len(self)))
 
+    def patches(self) -> list[Patch]:
+        """The smallest rectangle that holds each mask; of shape (0, 0) where a mask is empty."""
+        pixels = self.pixels.cpu().numpy().view(np.uint8)
+        parts = np.split(pixels, self._starts[1:-1]) if self.frames else []
+        return [
+            Patch(top, left, part.reshape(height, width)).trimmed()
+            for part, (top, left, height, width) in zip(parts, self.frames, strict=True)
+        ]
+
     def to(self, device: torch.device | str, non_blocking: bool = False) -> "InstanceMasks":
         """On a device."""
         return InstanceMasks(self.pixels.to(device, non_blocking=non_blocking), self.frames, self.size)
@@ -88,3 +125,10 @@ class InstanceMasks:
             part = self.pixels[self._starts[number] : self._starts[number + 1]]
             mask[top : top + height, left : left + width] = part.view(height, width)
         return masks
+
+
+def _extents(filled: Tensor) -> tuple[Tensor, Tensor]:
+    """The first and one past the last True of each row of (N, L); 0 and 0 where there is none."""
+    places = torch.arange(filled.shape[1], device=filled.device)
+    last = torch.where(filled, places + 1, 0).amax(dim=1)
+    return torch.where(filled, places, last[:, None]).amin(dim=1), last

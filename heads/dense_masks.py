@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.ops import masks_to_boxes
 
 from distill.contracts import FeatureInfo, HeadBase, Prediction, Target
 from distill.errors import UserError
+from distill.instance_masks import InstanceMasks, Patch
 
 
 def dense_mask_losses(logits: Tensor, targets: list[Target], stride: int) -> dict[str, Tensor]:
@@ -107,26 +107,25 @@ class DenseMasks(HeadBase):
         resized = F.interpolate(
             probability[None, :, :height, :width], target.original_size, mode="bilinear", align_corners=False
         )[0]
-        masks, scores, labels = [], [], []
-        for label, plane in enumerate(resized):
-            found = (plane > self.threshold).cpu().numpy().astype(np.uint8)
-            count, regions = cv2.connectedComponents(found, connectivity=4)
+        patches, scores, labels = [], [], []
+        for label, plane in enumerate(resized.cpu()):
+            found = (plane > self.threshold).numpy().astype(np.uint8)
+            count, regions, extents, _ = cv2.connectedComponentsWithStats(found, connectivity=4)
             for region in range(1, count):
-                mask = torch.from_numpy(regions == region)
-                if int(mask.sum()) >= self.min_area:
-                    masks.append(mask)
-                    scores.append(float(plane.cpu()[mask].mean()))
+                left, top, columns, rows, area = extents[region].tolist()
+                if area >= self.min_area:
+                    own = np.s_[top : top + rows, left : left + columns]
+                    inside = regions[own] == region
+                    patches.append(Patch(top, left, inside.astype(np.uint8)))
+                    scores.append(float(plane[own][torch.from_numpy(inside)].mean()))
                     labels.append(label)
         order = sorted(range(len(scores)), key=lambda i: -scores[i])
-        stack = (
-            torch.stack([masks[i] for i in order]) if order else torch.zeros(0, *target.original_size, dtype=torch.bool)
-        )
-        boxes = masks_to_boxes(stack)
-        boxes[:, 2:] += 1  # from the last pixel to the exclusive edge
+        masks = InstanceMasks.from_patches([patches[i] for i in order], target.original_size)
+        boxes = [(left, top, left + columns, top + rows) for top, left, rows, columns in masks.frames]
         return Prediction(
             target.image_id,
-            boxes,
+            torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4),
             torch.tensor([scores[i] for i in order]),
             torch.tensor([labels[i] for i in order], dtype=torch.int64),
-            stack,
+            masks,
         )

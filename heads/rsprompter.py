@@ -121,6 +121,7 @@ class RSPrompter(TwoStageHead):
             dense_weight=dense_weight,
             overrides=own | (overrides or {}),
         )
+        self.roi_head.mask_head.compact = True
 
     @classmethod
     def smoke_args(cls) -> dict[str, Any]:

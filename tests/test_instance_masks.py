@@ -38,6 +38,32 @@ def test_reads_like_the_dense_tensor(both: tuple[InstanceMasks, torch.Tensor]) -
         masks[4]
 
 
+def test_dense_masks_become_compact_ones(both: tuple[InstanceMasks, torch.Tensor]) -> None:
+    _, dense = both
+    dense = torch.cat([dense, torch.zeros(1, 9, 12, dtype=torch.bool)])
+    masks = InstanceMasks.from_dense(dense)
+    assert (masks.shape, masks.dtype) == (dense.shape, torch.bool)
+    assert torch.equal(masks.dense(), dense)
+    twice = InstanceMasks.cat([masks, InstanceMasks.from_dense(dense[:0]), masks])
+    assert torch.equal(twice.dense(), dense.repeat(2, 1, 1))
+    assert InstanceMasks.from_dense(dense[:0]).shape == (0, 9, 12)
+
+
+def test_patches_are_the_smallest_rectangles(both: tuple[InstanceMasks, torch.Tensor]) -> None:
+    masks, dense = both
+    loose = InstanceMasks.from_patches([Patch(0, 0, mask.numpy().view(np.uint8)) for mask in dense], (9, 12))
+    for source in (masks, loose):
+        found = [(patch, mask) for patch, mask in zip(source.patches(), dense.numpy(), strict=True) if mask.any()]
+        assert len(found) >= 3
+        for patch, mask in found:
+            rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
+            assert (patch.top, patch.left) == (rows[0], columns[0])
+            assert np.array_equal(patch.pixels, mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1])
+    assert InstanceMasks.from_patches([], (5, 6)).patches() == []
+    (empty,) = InstanceMasks.from_dense(torch.zeros(1, 3, 4, dtype=torch.bool)).patches()
+    assert empty.pixels.shape == (0, 0)
+
+
 def test_travels_as_tensors_do(both: tuple[InstanceMasks, torch.Tensor]) -> None:
     masks, dense = both
     assert torch.equal(pickle.loads(pickle.dumps(masks)).dense(), dense)

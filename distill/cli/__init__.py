@@ -14,6 +14,7 @@ VERBS = {
     "fit": ("recipe_verbs", "train what RECIPE describes: distil a student, or fine-tune it under a head"),
     "validate": ("recipe_verbs", "score a run on its validation images"),
     "test": ("recipe_verbs", "score a run on its test images: box and mask AP, or mIoU"),
+    "predict": ("predict", "masks, map polygons and class maps of images and rasters of any size"),
     "compare": ("compare", "runs in one table and one page: quality, gain over the scratch baseline, costs"),
     "seeds": ("seeds", "mean and spread of the scores of several runs, one per seed"),
     "dashboard": (
@@ -21,6 +22,7 @@ VERBS = {
         "runs as W&B dashboards: offline runs to send, a workspace and a report that compare them",
     ),
     "demo": ("demo", "teacher, distillation, fine-tuning and comparison on synthetic scenes, in minutes on a CPU"),
+    "serve": ("serve", "a page on this machine that shows what runs find in images dropped on it"),
     "data": ("data", "prepare, verify or preview a labelled data set"),
     "doctor": ("doctor", "what is installed, which kernels are active and why, and the line that fixes each problem"),
     "recipes": ("recipes", "list, show or copy the recipes that come with the package"),

@@ -125,6 +125,14 @@ class ImageData(LightningDataModule):
             self._sets[split] = data
         return self._sets[split]
 
+    def evaluated(self, split: str) -> Any:
+        """What an evaluation of a split reads; by default its fixed views."""
+        return self.dataset(split)
+
+    def scoring(self) -> dict[str, int]:
+        """What scores depend on beside images, labels and the size of views; nothing by default."""
+        return {}
+
     def image_set(self, split: str, count: int | None = None) -> str:
         """Identifies images and labels that scores are taken on, wherever they lie and whatever the run's seed is.
 
@@ -148,6 +156,16 @@ class ImageData(LightningDataModule):
             index: Of the image.
         """
         return data.name(index)
+
+    def scale(self) -> dict[str, float]:
+        """How large the training images, their objects and their pixels are, as far as it is known.
+
+        Returns:
+            `image_side` and `largest_side`: median and largest of the longer sides of the images, in pixels of the
+            file. `object_side`: 98th percentile of the longer sides of the objects, likewise. `gsd`: side of a pixel on
+            the ground, in metres, the median of a sample of the images.
+        """
+        return {}
 
     def reader(self, count: int) -> ImageReader:
         """A reader of a split's images, which does not repeat what those of other splits have said."""
@@ -186,7 +204,7 @@ class ImageData(LightningDataModule):
             data.reader.report(split)
 
     def _evaluation_loader(self, split: str) -> OneLineErrorLoader | list[DataLoader[Any]]:
-        data = self.dataset(split)
+        data = self.evaluated(split)
         return evaluation_loader(data, self.batch_size, self.num_workers, self.collate(split)) if len(data) else []
 
 

@@ -11,10 +11,13 @@ from typing import Any
 
 from distill.data.annotations import CocoAnnotations
 from distill.data.base import LabelledImages
-from distill.data.checks import existing_folder
+from distill.data.checks import at_least, existing_folder
 from distill.data.images import is_file
 from distill.data.selection import hold_out, repeat_factors
+from distill.data.sizes import ground_size, image_sides, object_side, read_headers, sample_of
+from distill.data.tiling import TilePlan
 from distill.data.views.instances import InstanceViews, collate
+from distill.data.views.tiles import InstanceTiles, collate_tiles
 from distill.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -48,6 +51,10 @@ class CocoInstances(LabelledImages):
             objects that cannot be used and counts them; "raise" stops at the first. Validation and test always stop: a
             score over fewer images or objects would not compare.
         filter_empty: Whether training images without objects are left out.
+        tile: Validation and test cut images that are larger into tiles of this side, in pixels of the image file. Each
+            is fitted into the view, instances are joined across tiles, and the whole image is scored. By default every
+            image is fitted into the view as a whole.
+        tile_overlap: Least overlap of neighbouring tiles in pixels of the file; by default a quarter of `tile`.
         **kwargs: Everything else that `LabelledImages` takes.
 
     Raises:
@@ -69,6 +76,8 @@ class CocoInstances(LabelledImages):
         oversample_threshold: float = 0.0,
         on_error: str = "skip",
         filter_empty: bool = False,
+        tile: int | None = None,
+        tile_overlap: int | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(val_fraction=val_fraction, scale_jitter=scale_jitter, on_error=on_error, **kwargs)
@@ -95,6 +104,12 @@ class CocoInstances(LabelledImages):
         self.classes = classes
         self.oversample_threshold = oversample_threshold
         self.filter_empty = filter_empty
+        if tile is None and tile_overlap is not None:
+            raise UserError(f"tile_overlap is {tile_overlap}, but tile is null; give the side of the tiles, too")
+        self.tile = None if tile is None else at_least("tile", tile, 1)
+        self.tile_overlap = (tile or 0) // 4 if tile_overlap is None else tile_overlap
+        if tile is not None and not 0 <= self.tile_overlap < tile:
+            raise UserError(f"tile_overlap is {tile_overlap}; it must lie between 0 and {tile - 1}, below tile")
 
     @property
     def selects_on_test(self) -> bool:
@@ -131,15 +146,40 @@ class CocoInstances(LabelledImages):
             return None
         return repeat_factors([data.classes(index) for index in range(len(data))], self.oversample_threshold)
 
+    def evaluated(self, split: str) -> InstanceViews | InstanceTiles:
+        """Whole images, or by `tile` their tiles."""
+        data = self.dataset(split)
+        return data if self.tile is None else InstanceTiles(data, self.tile, self.tile_overlap)
+
+    def scoring(self) -> dict[str, int]:
+        """`tile` and `tile_overlap` where images are cut."""
+        return {} if self.tile is None else {"tile": self.tile, "tile_overlap": self.tile_overlap}
+
+    def tile_plan(self, height: int, width: int) -> TilePlan:
+        """How an evaluation by `tile` cuts an image of that size."""
+        assert self.tile is not None
+        return TilePlan(height, width, self.tile, self.tile_overlap)
+
     def collate(self, split: str) -> Callable[[list[Any]], Any]:
         """Stacks images and lists targets."""
-        return collate
+        return collate if split == "train" or self.tile is None else collate_tiles
 
     def scored(self, data: InstanceViews, index: int) -> Any:
         """File name and size in pixels of the image, and its objects, as the annotations have them."""
         image = data.images[index]
         objects = [[record.get(key) for key in _SCORED] for record in data.annotations.objects(image["id"])]
         return image["file_name"], image["height"], image["width"], objects
+
+    def scale(self) -> dict[str, float]:
+        """Sides of images and objects as the annotations have them, and `gsd` from headers of some images."""
+        data = self.dataset("train")
+        objects = [record for image in data.images for record in data.annotations.objects(image["id"])]
+        paths = [data.folder / image["file_name"] for image in sample_of(data.images)]
+        return {
+            **image_sides([max(image["height"], image["width"]) for image in data.images]),
+            **object_side([record["bbox"] for record in objects if not record.get("iscrowd")]),
+            **ground_size(read_headers(paths)),
+        }
 
     def _records(self, split: str) -> tuple[CocoAnnotations, list[dict[str, Any]]]:
         """The annotations of a split, and its image records among them."""

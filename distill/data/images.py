@@ -20,8 +20,9 @@ from rasterio.enums import ColorInterp
 from torch import Tensor
 
 from distill.data.checks import existing_folder
+from distill.data.levels import apply_palette, stretch
 from distill.data.rasters import BrokenImage as BrokenImage
-from distill.data.rasters import Stored, choose_bands, read_raster, stretch, turn_upright
+from distill.data.rasters import Stored, choose_bands, read_raster, turn_upright
 from distill.errors import UserError
 
 SUFFIXES = (".bmp", ".img", ".jp2", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
@@ -56,14 +57,12 @@ class Decoded:
 
 def decode_image(path: str | Path, bands: Sequence[int] | None = None) -> Decoded:
     """`read_image`, with what there is to tell about the image."""
-    stored = _stored(Path(path), bands)
-    values = _colours(stored)
+    stored = read_stored(Path(path), bands)
+    values = apply_palette(stored.values, stored.palette)
     levels = values if values.dtype == np.uint8 else stretch(values, stored.valid)
     if len(levels) == 1:
         levels = np.repeat(levels, 3, axis=0)
     without_data = stored.valid is not None and not stored.valid.any()
-    if values.dtype.kind == "f":
-        without_data = without_data or not np.isfinite(values).any()
     pixels = torch.from_numpy(np.ascontiguousarray(levels))
     return Decoded(pixels, stored.turned, stored.left_out, without_data)
 
@@ -99,8 +98,8 @@ def read_label(path: str | Path) -> NDArray[np.bool_]:
     Raises:
         BrokenImage: As `read_image`; or it has other values, whose meaning would be a guess.
     """
-    stored = _stored(Path(path))
-    raster = _colours(stored)
+    stored = read_stored(Path(path))
+    raster = apply_palette(stored.values, stored.palette)
     values = np.unique(raster).tolist()
     if not (set(values) <= {0, 1} or set(values) <= {0, 255}):
         shown = ", ".join(f"{value:g}" for value in values[:5]) + (", ..." if len(values) > 5 else "")
@@ -126,10 +125,10 @@ def read_mask(path: str | Path, colours: bool) -> NDArray[Any]:
         BrokenImage: As `read_image`.
         UserError: Colours in a raster that should hold indices, or the reverse; indices that are no whole numbers.
     """
-    stored = _stored(Path(path))
+    stored = read_stored(Path(path))
     values = stored.values
     if colours and (stored.palette is not None or (len(values) == 3 and values.dtype == np.uint8)):
-        red, green, blue = _colours(stored).astype(np.uint32)
+        red, green, blue = apply_palette(values, stored.palette).astype(np.uint32)
         codes: NDArray[np.uint32] = red << 16 | green << 8 | blue
         return codes
     if not colours and len(values) == 1:
@@ -161,13 +160,6 @@ def _whole(path: str | Path, values: NDArray[Any]) -> NDArray[Any]:
     return values.astype(np.int64)
 
 
-def _colours(stored: Stored) -> NDArray[Any]:
-    """Values (B, H, W) with a palette applied."""
-    if stored.palette is None:
-        return stored.values
-    return np.stack([channel.take(stored.values[0]) for channel in stored.palette.T])
-
-
 def size_fault(what: str, size: Sequence[int], other: str, expected: Sequence[int], turned: bool = False) -> str | None:
     """What to say where two things that cover the same pixels differ in size; None where they do not.
 
@@ -197,18 +189,19 @@ def is_leftover(name: str) -> bool:
     return name.startswith(".") or name.lower() in _LEFTOVERS
 
 
-def _stored(path: Path, bands: Sequence[int] | None = None) -> Stored:
+def read_stored(path: Path, bands: Sequence[int] | None = None, key: str = "data.bands") -> Stored:
+    """What an image file stores, upright; `key` is what an error calls `bands`. For the rest see `read_image`."""
     try:
         if path.stat().st_size == 0:
             raise BrokenImage(f"image {str(path)!r} is an empty file")
         try:
             with Image.open(path, formats=_PLAIN_FORMATS) as image:
                 if not _is_deep(image):
-                    return _plain(path, image, bands)
+                    return _plain(path, image, bands, key)
                 orientation = image.getexif().get(Base.Orientation, 1)
         except UnidentifiedImageError:
             orientation = 1
-        return read_raster(path, bands, orientation)
+        return read_raster(path, bands, orientation, key)
     except FileNotFoundError as error:
         raise BrokenImage(f"image {str(path)!r} does not exist") from error
     except Image.DecompressionBombError as error:
@@ -226,7 +219,7 @@ def _is_deep(image: ImageFile) -> bool:
     return deep or image.mode.startswith("I")
 
 
-def _plain(path: Path, image: ImageFile, bands: Sequence[int] | None) -> Stored:
+def _plain(path: Path, image: ImageFile, bands: Sequence[int] | None, key: str) -> Stored:
     """An image of 8 bits, as Pillow reads it."""
     palette = None
     if image.mode == "1":
@@ -241,7 +234,7 @@ def _plain(path: Path, image: ImageFile, bands: Sequence[int] | None) -> Stored:
         values = np.asarray(image if image.mode in _MEANINGS else image.convert("RGB"))
         values = values.reshape(*values.shape[:2], -1)
     meanings = (ColorInterp.palette,) if palette is not None else list(_MEANINGS.values())[values.shape[2] - 1]
-    shown, _ = choose_bands(path, meanings, bands)
+    shown, _ = choose_bands(path, meanings, bands, key)
     orientation = image.getexif().get(Base.Orientation, 1)
     chosen = np.moveaxis(values[:, :, [band - 1 for band in shown]], 2, 0)
     return Stored(turn_upright(chosen, orientation), palette, turned=orientation in range(2, 9))

@@ -41,6 +41,33 @@ def encode_mask(mask: NDArray[Any]) -> dict[str, Any]:
     return {"size": [int(side) for side in rle["size"]], "counts": rle["counts"].decode("ascii")}
 
 
+def encode_patch(patch: Patch, height: int, width: int) -> dict[str, Any]:
+    """The mask of an image (H, W) whose pixels all lie in a patch, as `encode_mask` gives it, without the empty space.
+
+    Raises:
+        ValueError: H * W is 2^32 or more, which the run lengths of COCO's tools cannot hold.
+    """
+    if not fits_rle(height, width):
+        raise ValueError(f"{height} x {width} pixels are more than a run-length encoding holds")
+    rows, columns = patch.pixels.shape
+    framed = np.zeros((columns, rows + 2), np.uint8)
+    framed[:, 1:-1] = patch.pixels.T
+    column, row = np.nonzero(framed[:, 1:] != framed[:, :-1])
+    bounds = (column + patch.left) * height + row + patch.top  # where runs begin and end, down the columns
+    again = bounds[1:] == bounds[:-1]  # a run to the bottom of the image goes on at the top of the next column
+    bounds = bounds[~(np.append(again, False) | np.append(False, again))[: len(bounds)]]
+    counts = np.diff(bounds, prepend=0, append=height * width)
+    if counts[-1] == 0:
+        counts = counts[:-1]
+    rle = to_rle({"counts": counts.tolist()}, height, width)
+    return {"size": [height, width], "counts": rle["counts"].decode("ascii")}
+
+
+def fits_rle(height: int, width: int) -> bool:
+    """Whether the run lengths of COCO's tools, which have 32 bits, can hold masks of an image (H, W)."""
+    return height * width < 2**32
+
+
 def mask_fields(mask: NDArray[Any]) -> dict[str, Any]:
     """The fields of a COCO annotation that follow from its mask (H, W): RLE, area in pixels, box of the pixels."""
     rle = encode_mask(mask)

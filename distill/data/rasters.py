@@ -6,7 +6,7 @@ Axes: B bands, H W pixels as shown: upright, see `turn_upright`.
 import logging
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,22 +16,20 @@ import rasterio
 from numpy.typing import NDArray
 from PIL.ExifTags import Base
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
-from rasterio.enums import ColorInterp, MaskFlags
+from rasterio.enums import ColorInterp, MaskFlags, WktVersion
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.windows import Window
 
 from distill.data.records import LARGEST_IMAGE
 from distill.errors import UserError
-
-# Radar and multispectral products use 10 to 13 of their 16 bits and hold a few extreme scatterers, so neither dividing
-# by 65535 (nearly black) nor by the maximum (one corner reflector darkens the scene) shows the content.
-STRETCH_PERCENTILES = (1.0, 99.0)
 
 # Warnings of libtiff about unknown tags; a file that cannot be read raises an exception.
 logging.getLogger("rasterio").setLevel(logging.CRITICAL)
 
 _COLOURS = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
 # Without a listing, files beside the image (.aux.xml, .msk) are asked for by name: a folder may hold 100,000 images.
-_GDAL = {"GDAL_DISABLE_READDIR_ON_OPEN": "TRUE", "GDAL_CACHEMAX": 64}
+# The cache of decoded blocks, in bytes, takes a share of the machine's memory by default.
+_GDAL = {"GDAL_DISABLE_READDIR_ON_OPEN": "TRUE", "GDAL_CACHEMAX": 64 << 20}
 
 
 class BrokenImage(UserError):
@@ -57,8 +55,139 @@ class Stored:
     left_out: str = ""
 
 
-def read_raster(path: Path, bands: Sequence[int] | None = None, orientation: int = 1) -> Stored:
-    """Reads a raster through GDAL; of a file of several pages the first.
+class Raster:
+    """An opened raster, read by windows of pixels as stored; an orientation is not applied. For one thread.
+
+    Attributes:
+        height: In pixels as stored, as all that follows.
+        width: In pixels.
+        block: Height and width of the rectangles that the file is stored in.
+        dtype: Of the values that `read` gives.
+        may_lack_data: Whether a nodata value, a mask, a transparency or a floating-point type can say "no data".
+        palette: See `Stored`.
+        left_out: See `Stored`.
+        driver: GDAL's name of the format.
+        orientation: Of EXIF or TIFF, 1 to 8; 1 is upright. GDAL does not say that of PNG and WebP.
+        transform: (a, b, c, d, e, f) of (x, y) = (a column + b row + c, d column + e row + f), pixel corners at whole
+            numbers; None where the file has none.
+        crs: WKT of the coordinate system; None where the file has none.
+        control: What places the raster instead of a transform, in words; empty if nothing does.
+    """
+
+    def __init__(self, path: Path, dataset: Any, bands: Sequence[int] | None, key: str) -> None:
+        self.path, self._dataset, self._asked = path, dataset, (bands, key)
+        if not dataset.count:
+            raise BrokenImage(f"image {str(path)!r} holds no image of its own, only parts; extract one of them first")
+        self.height, self.width, self.driver = dataset.height, dataset.width, dataset.driver
+        shown, self.left_out = choose_bands(path, dataset.colorinterp, bands, key)
+        if any("complex" in dataset.dtypes[band - 1] for band in shown):
+            raise BrokenImage(
+                f"image {str(path)!r} has complex values ({dataset.dtypes[shown[0] - 1]}); save amplitude or intensity"
+            )
+        if ColorInterp.cyan in dataset.colorinterp and bands is None:  # GDAL converts those of 8 bits
+            raise BrokenImage(f"image {str(path)!r} has CMYK colours of {dataset.dtypes[0]}; save it as RGB")
+        self._bands = list(dict.fromkeys(shown))
+        self._order = [self._bands.index(band) for band in shown]
+        self._stored = np.result_type(*(np.dtype(dataset.dtypes[band - 1]) for band in self._bands))
+        self.block = dataset.block_shapes[self._bands[0] - 1]
+        self._inspect(dataset)
+        self.palette = None
+        if shown == [1] and dataset.colorinterp[0] == ColorInterp.palette:
+            table = dataset.colormap(1)
+            self.palette = np.zeros((np.iinfo(self._stored).max + 1, 3), np.uint8)
+            self.palette[list(table)] = [colour[:3] for colour in table.values()]
+        exif = dataset.tags().get("EXIF_Orientation", "")
+        self.orientation = _tiff_orientation(path) or (int(exif) if exif.isdigit() else 1)
+        self.transform = None if dataset.transform.is_identity else tuple(dataset.transform)[:6]
+        self.crs = dataset.crs.to_wkt(version=WktVersion.WKT2_2019) if dataset.crs else None
+        self.control = "ground control points" if dataset.gcps[0] else "rational polynomials" if dataset.rpcs else ""
+
+    def _inspect(self, dataset: Any) -> None:
+        """How the file writes values, and what it says of those that are no data."""
+        flags = [dataset.mask_flag_enums[band - 1] for band in self._bands]
+        self._masked = any(MaskFlags.all_valid not in flag for flag in flags)
+        self._one_mask = all(MaskFlags.per_dataset in flag for flag in flags)
+        structure = dataset.tags(ns="IMAGE_STRUCTURE"), dataset.tags(self._bands[0], ns="IMAGE_STRUCTURE")
+        plain = dataset.colorinterp[self._bands[0] - 1] != ColorInterp.palette and self._stored.kind == "u"
+        self._bits = int(structure[1].get("NBITS", 8 * self._stored.itemsize)) if plain else 8 * self._stored.itemsize
+        self._inverted = plain and structure[0].get("MINISWHITE") == "YES"
+        scales = np.array([(dataset.scales[band - 1], dataset.offsets[band - 1]) for band in self._bands])
+        self._scales = scales if self._stored != np.uint8 and (scales != (1, 0)).any() else None
+        self.dtype = self._stored if self._scales is None else np.result_type(self._stored, scales)
+        self.may_lack_data = self._masked or self.dtype.kind == "f"
+
+    def read(self, top: int, left: int, height: int, width: int) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
+        """Values of a window inside the raster, and which of them are data; as in `Stored`.
+
+        Raises:
+            BrokenImage: The file is damaged there.
+        """
+        window = Window(left, top, width, height)
+        part = (height, width) != (self.height, self.width)
+        with _explained(self.path, f" in the {width} x {height} pixels from x={left} y={top}" if part else ""):
+            values = self._dataset.read(self._bands, window=window, out_dtype=self._stored)
+            valid = None
+            if self._masked:
+                mask = self._dataset.read_masks(self._bands[:1] if self._one_mask else self._bands, window=window)
+                valid = np.broadcast_to(mask != 0, values.shape)
+        values = self._ordinary(values)
+        if values.dtype.kind == "f":
+            finite = np.isfinite(values)
+            valid = finite if valid is None else valid & finite
+        if self._order != sorted(set(self._order)):
+            values, valid = values[self._order], None if valid is None else valid[self._order]
+        return values, valid
+
+    @contextmanager
+    def coarser(self, factor: float) -> Iterator["Raster"]:
+        """The smallest overview in the file whose pixels are at most `factor` as wide; the raster itself if none is."""
+        levels = [number for number, width in enumerate(self._dataset.overviews(self._bands[0])) if width <= factor]
+        if not levels:
+            yield self
+            return
+        with open_raster(self.path, *self._asked, overview=levels[-1]) as raster:
+            yield raster
+
+    def _ordinary(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Values without the file's own ways to write them."""
+        if self._inverted:
+            values = np.array(2**self._bits - 1, values.dtype) - values
+        if values.dtype == np.uint8 and self._bits < 8:
+            values = values * np.uint8(255 // (2**self._bits - 1))
+        if self._scales is not None:
+            values = values * self._scales[:, 0, None, None] + self._scales[:, 1, None, None]
+        return values
+
+
+@contextmanager
+def open_raster(
+    path: Path, bands: Sequence[int] | None = None, key: str = "data.bands", overview: int | None = None
+) -> Iterator[Raster]:
+    """Opens a raster through GDAL; of a file of several pages the first.
+
+    Args:
+        path: The file.
+        bands: Band numbers from 1; by default see `choose_bands`.
+        key: What an error calls `bands`.
+        overview: Which of the smaller copies in the file is opened, from 0; by default the image itself.
+
+    Raises:
+        BrokenImage: It cannot be opened, has complex values, or lacks one of `bands`.
+    """
+    with rasterio.Env(**_GDAL), ExitStack() as stack:
+        with _explained(path), warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+            level = {} if overview is None else {"overview_level": overview}
+            # An absolute path is never taken for an address ("s3:a.tif").
+            dataset = stack.enter_context(rasterio.open(path.absolute(), **level))
+            raster = Raster(path, dataset, bands, key)
+        yield raster
+
+
+def read_raster(
+    path: Path, bands: Sequence[int] | None = None, orientation: int = 1, key: str = "data.bands"
+) -> Stored:
+    """Reads a whole raster through GDAL; of a file of several pages the first.
 
     Scale and offset are applied. Values are data where neither nodata, a mask nor transparency says otherwise, and
     where they are finite.
@@ -66,42 +195,29 @@ def read_raster(path: Path, bands: Sequence[int] | None = None, orientation: int
     Args:
         path: The file.
         bands: Band numbers from 1; by default see `choose_bands`.
-        orientation: Of EXIF, which GDAL does not read; that of TIFF files is looked up here.
+        orientation: Of EXIF, where GDAL does not know it; that of TIFF files is looked up here.
+        key: What an error calls `bands`.
 
     Raises:
         BrokenImage: It cannot be read, has complex values, or lacks one of `bands`.
     """
-    with _opened(path) as dataset:
-        if not dataset.count:
-            raise BrokenImage(f"image {str(path)!r} holds no image of its own, only parts; extract one of them first")
-        if dataset.width * dataset.height > LARGEST_IMAGE:
+    with open_raster(path, bands, key) as raster:
+        if raster.width * raster.height > LARGEST_IMAGE:
             raise BrokenImage(f"image {str(path)!r} is too large to decode at once; cut it into tiles first")
-        shown, left_out = choose_bands(path, dataset.colorinterp, bands)
-        if any("complex" in dataset.dtypes[band - 1] for band in shown):
-            raise BrokenImage(
-                f"image {str(path)!r} has complex values ({dataset.dtypes[shown[0] - 1]}); save amplitude or intensity"
-            )
-        if ColorInterp.cyan in dataset.colorinterp and bands is None:  # GDAL converts those of 8 bits
-            raise BrokenImage(f"image {str(path)!r} has CMYK colours of {dataset.dtypes[0]}; save it as RGB")
-        distinct = list(dict.fromkeys(shown))
-        values, valid = _ordinary(dataset, distinct, dataset.read(distinct))
-        palette = None
-        if shown == [1] and dataset.colorinterp[0] == ColorInterp.palette:
-            table = dataset.colormap(1)
-            palette = np.zeros((np.iinfo(values.dtype).max + 1, 3), np.uint8)
-            palette[list(table)] = [colour[:3] for colour in table.values()]
-    order = [distinct.index(band) for band in shown]
-    orientation = _tiff_orientation(path) or orientation
+        values, valid = raster.read(0, 0, raster.height, raster.width)
+        orientation = raster.orientation if raster.orientation != 1 else orientation
     return Stored(
-        turn_upright(values[order] if order != sorted(set(order)) else values, orientation),
-        palette,
-        None if valid is None else turn_upright(valid[order], orientation),
+        turn_upright(values, orientation),
+        raster.palette,
+        None if valid is None else turn_upright(valid, orientation),
         orientation in range(2, 9),
-        left_out,
+        raster.left_out,
     )
 
 
-def choose_bands(path: Path, meanings: Sequence[ColorInterp], bands: Sequence[int] | None) -> tuple[list[int], str]:
+def choose_bands(
+    path: Path, meanings: Sequence[ColorInterp], bands: Sequence[int] | None, key: str = "data.bands"
+) -> tuple[list[int], str]:
     """Which bands of an image are shown.
 
     By default red, green and blue where the file says which they are, else the first three without transparency; of
@@ -111,6 +227,7 @@ def choose_bands(path: Path, meanings: Sequence[ColorInterp], bands: Sequence[in
         path: For messages.
         meanings: What each band of the file is.
         bands: Numbers from 1 that the user wants instead.
+        key: What an error calls them.
 
     Returns:
         The numbers, one or three, and what there is to say about it; nothing if the user chose, or no band is left out.
@@ -122,7 +239,7 @@ def choose_bands(path: Path, meanings: Sequence[ColorInterp], bands: Sequence[in
     if bands is not None:
         if max(bands) > count:
             raise BrokenImage(
-                f"image {str(path)!r} has {count} band{'s' * (count > 1)}, but data.bands is {list(bands)}; name bands "
+                f"image {str(path)!r} has {count} band{'s' * (count > 1)}, but {key} is {list(bands)}; name bands "
                 "that every image has"
             )
         return _three(list(bands)), ""
@@ -141,30 +258,6 @@ def _three(bands: list[int]) -> list[int]:
     return [*bands, bands[0]] if len(bands) == 2 else bands
 
 
-def stretch(values: NDArray[Any], valid: NDArray[np.bool_] | None = None) -> NDArray[np.uint8]:
-    """Values of any type and range as grey levels: linear from their 1st to their 99th percentile, all bands alike.
-
-    Args:
-        values: (B, H, W).
-        valid: Which of them are data; the others, and what is not finite, are ignored and become 0.
-    """
-    if values.dtype.kind == "f":
-        finite = np.isfinite(values)
-        valid = finite if valid is None else valid & finite
-    data = (values if valid is None else values[valid]).astype(np.float64)
-    levels = np.zeros(values.shape, np.uint8)
-    if data.size == 0:
-        return levels
-    low, high = np.percentile(data, STRETCH_PERCENTILES, overwrite_input=True)
-    for band, level in zip(values, levels, strict=True):  # one at a time, as float64 takes eight times the room
-        with np.errstate(invalid="ignore"):
-            scaled = (band.astype(np.float64) - low) / max(high - low, 1e-12)
-        level[...] = np.round(np.nan_to_num(scaled, nan=0).clip(0, 1) * 255)
-    if valid is not None:
-        levels[~valid] = 0
-    return levels
-
-
 def turn_upright(values: NDArray[Any], orientation: int) -> NDArray[Any]:
     """Applies an EXIF orientation, 1 to 8, to the last two axes.
 
@@ -177,42 +270,21 @@ def turn_upright(values: NDArray[Any], orientation: int) -> NDArray[Any]:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Any]:
-    """The dataset of a file, quietly.
+def _explained(path: Path, where: str = "") -> Iterator[None]:
+    """Errors of GDAL as one line, which says where the file is damaged.
 
     Raises:
-        BrokenImage: It cannot be opened, or read inside.
+        BrokenImage: The file cannot be opened, or read inside.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            # An absolute path is never taken for an address ("s3:a.tif").
-            with rasterio.Env(**_GDAL), rasterio.open(path.absolute()) as dataset:
-                yield dataset
+        yield
     except RasterioError as error:
         if "not recognized as being in a supported file format" in str(error):
             raise BrokenImage(f"image {str(path)!r} is not an image in a known format") from error
         reason = str(error.__cause__ or error).splitlines()[0]
-        raise BrokenImage(f"image {str(path)!r} is damaged ({reason.rpartition(': ')[2].rstrip('.')})") from error
-
-
-def _ordinary(dataset: Any, bands: list[int], values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
-    """Values without the file's own ways to write them, and which of them are data."""
-    flags = [dataset.mask_flag_enums[band - 1] for band in bands]
-    masked = any(MaskFlags.all_valid not in flag for flag in flags)
-    valid = dataset.read_masks(bands) != 0 if masked else None
-    structure = dataset.tags(ns="IMAGE_STRUCTURE"), dataset.tags(bands[0], ns="IMAGE_STRUCTURE")
-    inverted = structure[0].get("MINISWHITE") == "YES"
-    bits = int(structure[1].get("NBITS", 8 * values.dtype.itemsize))
-    if dataset.colorinterp[bands[0] - 1] != ColorInterp.palette and values.dtype.kind == "u":
-        if inverted:
-            values = np.array(2**bits - 1, values.dtype) - values
-        if values.dtype == np.uint8 and bits < 8:
-            values = values * np.uint8(255 // (2**bits - 1))
-    scales = np.array([(dataset.scales[band - 1], dataset.offsets[band - 1]) for band in bands])
-    if values.dtype != np.uint8 and (scales != (1, 0)).any():
-        values = values * scales[:, 0, None, None] + scales[:, 1, None, None]
-    return values, valid
+        raise BrokenImage(
+            f"image {str(path)!r} is damaged{where} ({reason.rpartition(': ')[2].rstrip('.')})"
+        ) from error
 
 
 def _tiff_orientation(path: Path) -> int | None:

@@ -11,6 +11,7 @@ from distill.data.base import LabelledImages
 from distill.data.class_table import ClassTable, Value
 from distill.data.label_pairs import Pair, pair_folders, read_names
 from distill.data.selection import hold_out
+from distill.data.sizes import ground_size, image_sides, read_headers, sample_of
 from distill.data.views.semantic import SemanticViews, stack_by_size
 from distill.errors import UserError
 
@@ -111,6 +112,14 @@ class SemanticImages(LabelledImages):
             pair.mask.stat().st_size,
             sorted(self.table.label_of.items()),
         )
+
+    def scale(self) -> dict[str, float]:
+        """Sides of images and `gsd`, from headers of some training images."""
+        headers = read_headers([pair.image for pair in sample_of(self.dataset("train").pairs)])
+        return {
+            **image_sides([max(header.height, header.width) for header in headers]),
+            **ground_size(headers),
+        }
 
     def collate(self, split: str) -> Callable[[list[Any]], Any] | None:
         """Stacks whole images of equal sizes."""

@@ -42,7 +42,8 @@ class Zoom:
             x, piece = self._columns.average(piece * np.uint8(255), x)
             y, piece = self._rows.average(piece.T, y)
             piece = (piece.T >= _HALF).astype(np.uint8)
-        return _trimmed(Patch(y, x, piece))
+        trimmed = Patch(y, x, piece).trimmed()
+        return trimmed if trimmed.pixels.size else None
 
 
 class _Taps(NamedTuple):
@@ -82,12 +83,3 @@ class _Taps(NamedTuple):
             places = np.clip(self.starts[low:high] + (tap - start), -1, length) + 1
             total += between_zeros[:, places] * weights
         return low, (total >> _BITS).astype(np.uint8)
-
-
-def _trimmed(patch: Patch) -> Patch | None:
-    """The patch without empty rows and columns at its edges; None if it is empty."""
-    rows, columns = (np.flatnonzero(patch.pixels.any(axis=axis)) for axis in (1, 0))
-    if not len(rows):
-        return None
-    inner = patch.pixels[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    return Patch(patch.top + int(rows[0]), patch.left + int(columns[0]), inner)

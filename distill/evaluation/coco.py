@@ -15,12 +15,13 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from distill.contracts import Prediction
-from distill.data.masks import encode_mask
+from distill.data.masks import encode_patch
 from distill.errors import UserError, unknown_name
 from distill.evaluation.boundary import BoundaryEval
 from distill.evaluation.confusion import count_confusions
 from distill.evaluation.metrics import KINDS
 from distill.evaluation.scores import Scores
+from distill.instance_masks import InstanceMasks
 
 _NEEDED = ("image_id", "category_id", "bbox", "area", "segmentation")
 
@@ -123,6 +124,10 @@ class CocoEvaluator:
         of_category = [a["category_id"] for a in self._truth.loadAnns(ids)]
         return {n: of_category.count(i) for n, i in zip(self.class_names, self.category_ids, strict=True)}
 
+    def sizes(self) -> dict[int, tuple[int, int]]:
+        """Height and width of every image of the annotation file, by id."""
+        return {image_id: (image["height"], image["width"]) for image_id, image in self._images.items()}
+
     def seen(self) -> list[int]:
         """Ids of the images that were scored."""
         return sorted({image_id for image_id, _ in self.records})
@@ -134,22 +139,24 @@ class CocoEvaluator:
                 f"image {prediction.image_id} was predicted but is not in the annotation file; evaluate with the "
                 "annotation file that the images were read by"
             )
-        masks = prediction.masks.cpu().numpy()
-        if masks.shape[1:] != (image["height"], image["width"]):
+        size = image["height"], image["width"]
+        masks = prediction.masks
+        if masks.shape[1:] != size:
             raise UserError(
-                f"image {prediction.image_id} is {image['height']} x {image['width']} (height x width) in the "
+                f"image {prediction.image_id} is {size[0]} x {size[1]} (height x width) in the "
                 f"annotation file but its masks are {' x '.join(map(str, masks.shape[1:]))}; correct the file"
             )
+        patches = (masks if isinstance(masks, InstanceMasks) else InstanceMasks.from_dense(masks)).patches()
         boxes, scores, labels = prediction.boxes.tolist(), prediction.scores.tolist(), prediction.labels.tolist()
         instances = []
-        for (x1, y1, x2, y2), score, label, mask in zip(boxes, scores, labels, masks, strict=True):
+        for (x1, y1, x2, y2), score, label, patch in zip(boxes, scores, labels, patches, strict=True):
             instances.append(
                 {
                     "image_id": prediction.image_id,
                     "category_id": self.category_ids[label],
                     "bbox": [x1, y1, x2 - x1, y2 - y1],
                     "score": score,
-                    "segmentation": encode_mask(mask),
+                    "segmentation": encode_patch(patch, *size),
                 }
             )
         return instances

@@ -27,6 +27,8 @@ def load(
     part: str = "model",
     checkpoint: str | PathLike[str] | None = None,
     device: torch.device | str | None = None,
+    max_detections: int | None = None,
+    score_threshold: float | None = None,
 ) -> Predictor:
     """Loads the model of a run in eval mode, with its own preprocessing.
 
@@ -42,16 +44,23 @@ def load(
             a distillation with `model.loss.standardize` emits standardised maps; student.safetensors emits the
             teacher's.
         device: Where the model computes; by default the GPU if PyTorch sees one, else the CPU.
+        max_detections: Raises the limit of instances that the head finds in one image, where it has one that is lower.
+        score_threshold: Lowers the score from which on the head finds instances, where its own is higher.
 
     Returns:
         An object whose `predict(image)` returns `Instances` for instance segmentation, a `ClassMap` for semantic
         segmentation, and a list of feature maps for a student.
 
     Raises:
-        UserError: There is no such run or checkpoint, or the checkpoint does not fit the recipe.
+        UserError: There is no such run or checkpoint, the checkpoint does not fit the recipe, or a number is out of
+            range.
     """
     if part not in PARTS:
         raise unknown_name("part", part, PARTS)
+    if max_detections is not None and max_detections < 1:
+        raise UserError(f"max_detections is {max_detections}; it must be 1 or more")
+    if score_threshold is not None and not 0 <= score_threshold <= 1:
+        raise UserError(f"score_threshold is {score_threshold}; it must lie in [0, 1]")
     place, path = _device(device), Path(run)
     if path.is_file():
         if checkpoint is not None:
@@ -68,6 +77,7 @@ def load(
         return SemanticPredictor(task, stored.data.get("zoom", 1.0), **settings)
     if not isinstance(task, FineTuningModule):
         raise UserError(f"{path} is a run of {stored.task_class.__name__}, whose results are unknown; load its student")
+    _widen(task.head, max_detections, score_threshold)
     return InstancePredictor(task, stored.image_size, **settings)
 
 
@@ -80,6 +90,14 @@ def _trained(run: StoredRun, path: Path) -> Any:
     task.build(content["class_names"])
     load_matching(task, content["state_dict"], path)
     return task
+
+
+def _widen(head: Any, max_detections: int | None, score_threshold: float | None) -> None:
+    """Lets a head find more, never less."""
+    if max_detections is not None and head.max_detections is not None:
+        head.max_detections = max(max_detections, head.max_detections)
+    if score_threshold is not None and score_threshold < head.score_threshold:
+        head.score_threshold = score_threshold
 
 
 def _device(given: torch.device | str | None) -> torch.device:

@@ -4,26 +4,33 @@ Axes: B batch, C channels, N instances, H W pixels of the image file, h w of wha
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import islice
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from pytorch_lightning.plugins.precision import Precision
 from torch import Tensor, nn
 
 from distill.contracts import Prediction, StudentBase
 from distill.data.views.instances import fitting_window, view
 from distill.data.views.semantic import zoomed
+from distill.instance_masks import InstanceMasks
 from distill.launch.image_inputs import ImageInput, as_pixels, is_single, series
+from distill.launch.plots import draw_classes, draw_features, draw_instances, new_axes
 from distill.layers import Normalize
+from distill.scene.detections import Pixels, TileInstances
 from distill.tasks.instances import FineTuningModule
 from distill.tasks.segmentation import SegmentationModule
+from distill.tasks.tiled_images import tile_instances
 
 
 @dataclass
-class Instances(Prediction):
+class Instances:
     """Instances found in an image, in pixels of the image file; on the CPU.
 
     Attributes:
@@ -31,11 +38,21 @@ class Instances(Prediction):
         boxes: (N, 4) float32, (x1, y1, x2, y2), exclusive at the far edge.
         scores: (N,) float32 in [0, 1], descending.
         labels: (N,) int64, index into the class names.
-        masks: (N, H, W) bool.
+        compact_masks: The masks without the empty space around them, which take the memory of the objects.
         class_names: All classes of the model, in label order.
     """
 
+    image_id: int
+    boxes: Tensor
+    scores: Tensor
+    labels: Tensor
+    compact_masks: InstanceMasks = field(repr=False)
     class_names: list[str] = field(repr=False)
+
+    @cached_property
+    def masks(self) -> Tensor:
+        """(N, H, W) bool; made when first asked for, and kept."""
+        return self.compact_masks.dense()
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -105,6 +122,26 @@ class Predictor(ABC):
             return self._all([images])[0]  # type: ignore[list-item]
         return self._all(series(images))
 
+    def plot(self, image: ImageInput, axes: Any = None, score: float = 0.3) -> Any:
+        """Predicts an image and draws what is found: masks with classes and scores, a class map, or features.
+
+        Args:
+            image: One image; see `predict`.
+            axes: Of Matplotlib, to draw in; by default those of a new figure.
+            score: The least score of an instance that is drawn.
+
+        Returns:
+            The axes, whose units are pixels of the image; `axes.figure` has `savefig`.
+
+        Raises:
+            UserError: A file that cannot be read, or an image of another type, shape or range.
+        """
+        pixels = as_pixels(image, self.bands)
+        found = self.predict(pixels)
+        axes = new_axes() if axes is None else axes
+        self._draw(axes, pixels, found, score)
+        return axes
+
     @torch.no_grad()
     def _all(self, images: Iterable[ImageInput]) -> list[Any]:
         remaining, results = iter(images), list[Any]()
@@ -116,9 +153,15 @@ class Predictor(ABC):
     def _predict(self, pixels: list[Tensor], first: int) -> list[Any]:
         """Results of a batch of uint8 images (3, H, W); `first` is the position of its first image."""
 
+    @abstractmethod
+    def _draw(self, axes: Any, pixels: Tensor, found: Any, score: float) -> None:
+        """Draws a result in axes."""
+
 
 class InstancePredictor(Predictor):
     """Finds `Instances`: those that `distill test` finds in the same image with the same checkpoint.
+
+    It is an `InstanceModel` of `distill.scene.detections`, too.
 
     Args:
         task: With its head built and its weights loaded.
@@ -132,22 +175,48 @@ class InstancePredictor(Predictor):
         self.size = size
         self.precision = precision
 
+    @property
+    def max_detections(self) -> int | None:
+        """Most instances that the head finds in one image; None if it has no limit."""
+        limit: int | None = self.network.head.max_detections
+        return limit
+
+    @property
+    def score_threshold(self) -> float:
+        """Lowest score of an instance that the head finds."""
+        return float(self.network.head.score_threshold)
+
+    @torch.no_grad()
+    def tile_instances(self, tiles: Sequence[Pixels]) -> list[TileInstances]:
+        """Instances of tiles (3, h, w) of any sizes, predicted together: those of `predict` that have a pixel."""
+        return [tile_instances(found) for found in self._found([torch.from_numpy(tile) for tile in tiles], 0)]
+
     def _predict(self, pixels: list[Tensor], first: int) -> list[Instances]:
+        return [
+            Instances(p.image_id, p.boxes.cpu(), p.scores.cpu(), p.labels.cpu(), _compact(p), self.class_names)
+            for p in self._found(pixels, first)
+        ]
+
+    def _found(self, pixels: list[Tensor], first: int) -> list[Prediction]:
         seen = [
             view(image, [], first + i, fitting_window(image.shape[1], image.shape[2], self.size), self.size)
             for i, image in enumerate(pixels)
         ]
         batch = self.precision.convert_input(torch.stack([image for image, _ in seen]).to(self.device))
         with self.precision.forward_context():
-            found = self.network.predict_step({"image": batch, "targets": [target for _, target in seen]}, 0)
-        return [
-            Instances(p.image_id, p.boxes.cpu(), p.scores.cpu(), p.labels.cpu(), p.masks.cpu(), self.class_names)
-            for p in found
-        ]
+            found: list[Prediction] = self.network.predict_step(
+                {"image": batch, "targets": [target for _, target in seen]}, 0
+            )
+        return found
+
+    def _draw(self, axes: Any, pixels: Tensor, found: Any, score: float) -> None:
+        draw_instances(axes, pixels, found, score)
 
 
 class SemanticPredictor(Predictor):
     """Gives every pixel its class, as `distill test` does with the same checkpoint: a `ClassMap`.
+
+    It is a `ClassModel` of `distill.scene.detections`, too.
 
     Args:
         task: With its decoder built and its weights loaded.
@@ -161,15 +230,28 @@ class SemanticPredictor(Predictor):
         self.zoom = zoom
         self.precision = precision
 
+    @torch.no_grad()
+    def tile_logits(self, tiles: Sequence[Pixels]) -> list[NDArray[np.float32]]:
+        """Logits (K, h, w) of tiles (3, h, w) of any sizes; the largest of a pixel is the class that `predict` says."""
+        pixels = [torch.from_numpy(tile) for tile in tiles]
+        return [logits.numpy() for logits in self._by_size(pixels, self.network.predict_logits)]
+
     def _predict(self, pixels: list[Tensor], first: int) -> list[ClassMap]:
+        return [ClassMap(labels, self.class_names) for labels in self._by_size(pixels, self.network.predict_labels)]
+
+    def _by_size(self, pixels: list[Tensor], predict: Callable[[Tensor, tuple[int, int]], Tensor]) -> list[Tensor]:
+        """What `predict` says of each image; those of one size together."""
         found: dict[int, Tensor] = {}
         for shape in dict.fromkeys(image.shape for image in pixels):
             same = [i for i, image in enumerate(pixels) if image.shape == shape]
             batch = torch.stack([zoomed(pixels[i], self.zoom) for i in same]).to(self.device)
             with self.precision.forward_context():
-                labels = self.network.predict_labels(self.precision.convert_input(batch), (shape[-2], shape[-1]))
-            found |= dict(zip(same, labels.cpu(), strict=True))
-        return [ClassMap(found[i], self.class_names) for i in range(len(pixels))]
+                result = predict(self.precision.convert_input(batch), (shape[-2], shape[-1]))
+            found |= dict(zip(same, result.cpu(), strict=True))
+        return [found[i] for i in range(len(pixels))]
+
+    def _draw(self, axes: Any, pixels: Tensor, found: Any, score: float) -> None:
+        draw_classes(axes, pixels, found.labels, found.class_names)
 
 
 class StudentPredictor(Predictor):
@@ -187,3 +269,11 @@ class StudentPredictor(Predictor):
     def _predict(self, pixels: list[Tensor], first: int) -> list[list[Tensor]]:
         batches = (image[None].to(self.device).float() / 255 for image in pixels)
         return [[features[0].cpu() for features in self.network(self._normalize(batch))] for batch in batches]
+
+    def _draw(self, axes: Any, pixels: Tensor, found: Any, score: float) -> None:
+        draw_features(axes, pixels, found[-1])
+
+
+def _compact(found: Prediction) -> InstanceMasks:
+    masks = found.masks
+    return (masks if isinstance(masks, InstanceMasks) else InstanceMasks.from_dense(masks)).to("cpu")

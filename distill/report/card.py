@@ -20,6 +20,10 @@ _NAMES = {
     "teacher_params": "parameters of the teacher",
     "teacher_macs": "multiply-adds of the teacher",
     "image_size": "side of an image, px",
+    "image_side": "longer side of the training images, px",
+    "largest_side": "longest side of a training image, px",
+    "object_side": "longer side of objects, px, 98th percentile",
+    "gsd": "side of a pixel on the ground, m",
     "batch_size": "images in a batch",
     "lr": "learning rate",
     "val_image_set": "validation images and labels, digest",
@@ -70,6 +74,8 @@ def scored(facts: Mapping[str, Any]) -> str:
     said = [str(facts["checkpoint"]), f"step {facts['step']:,}"]
     if "images" in facts:
         said.append(counted(facts["images"], "image"))
+    if "tile" in facts:
+        said.append(f"tiles of {facts['tile']} px that overlap by {facts['tile_overlap']} px")
     if "image_set" in facts:
         said.append(f"image set {facts['image_set']}")
     changed = [f"{key} {value}" for key, value in (facts.get("overrides") or {}).items()]

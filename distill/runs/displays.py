@@ -49,7 +49,7 @@ class TerminalProgress(RunProgress):
         if 0 < self._scored < self._to_score:
             seconds = seconds_left(time.perf_counter() - self._scoring_start, self._scored, self._to_score)
             left = f"{duration(seconds)} left"
-        bar.update(self._scoring, completed=min(self._scored, self._to_score), numbers="images", left=left)
+        bar.update(self._scoring, completed=min(self._scored, self._to_score), numbers=f"{self._unit}s", left=left)
 
     def show_scored(self) -> None:
         """Removes it."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 
+from distill.data.views.tiles import InstanceTiles
 from distill.evaluation.units import counted, shown
 from distill.phases import line_console
 from distill.runs.data_wait import DataWait
@@ -42,6 +43,7 @@ class RunProgress(pl.Callback):
         self._step_start = self._scoring_start = 0.0
         self._validation_seconds: float | None = None  # of the last one
         self._to_score = self._scored = 0
+        self._unit = "image"  # of what is scored
 
     @property
     def pace(self) -> float:
@@ -123,11 +125,11 @@ class RunProgress(pl.Callback):
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Counts what is to be scored."""
-        self._start_scoring(images_to_score(trainer, trainer.val_dataloaders, trainer.num_val_batches))
+        self._start_scoring(trainer, trainer.val_dataloaders, trainer.num_val_batches)
 
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Counts what is to be scored."""
-        self._start_scoring(images_to_score(trainer, trainer.test_dataloaders, trainer.num_test_batches))
+        self._start_scoring(trainer, trainer.test_dataloaders, trainer.num_test_batches)
 
     def on_validation_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *rest: Any) -> None:
         """Counts what is scored."""
@@ -161,27 +163,35 @@ class RunProgress(pl.Callback):
         """Leaves the terminal in order."""
         self.close()
 
-    def _start_scoring(self, images: int) -> None:
+    def _start_scoring(self, trainer: pl.Trainer, loaders: Any, batches: list[int | float]) -> None:
         self._scoring_start = time.perf_counter()
-        self._scored, self._to_score = 0, images
-        self.show_scoring(counted(self._to_score, "image"))
+        samples = _samples(trainer, loaders, batches)
+        self._unit = "tile" if any(isinstance(data, InstanceTiles) for data, _ in samples) else "image"
+        self._scored, self._to_score = 0, sum(count for _, count in samples)
+        self.show_scoring(counted(self._to_score, self._unit))
 
     def _score_batch(self, trainer: pl.Trainer, batch: Any) -> None:
         parts = batch if isinstance(batch, list) else [batch]  # land cover: one for each size of images
         self._scored += sum(len(part["image"]) for part in parts) * trainer.world_size
-        self.show_scoring(f"{min(self._scored, self._to_score)}/{counted(self._to_score, 'image')}")
+        self.show_scoring(f"{min(self._scored, self._to_score)}/{counted(self._to_score, self._unit)}")
 
     def _say(self, text: str) -> None:
         self.console.print(text, markup=False)
 
 
 def images_to_score(trainer: pl.Trainer, loaders: Any, batches: list[int | float]) -> int:
-    """How many images a validation or test looks at, over all processes.
+    """How many images a validation or test looks at, over all processes, if only at some of their tiles.
 
     Args:
         trainer: Knows the number of processes.
         loaders: Its loader, or several.
         batches: How many batches of each a process takes.
     """
+    each = _samples(trainer, loaders, batches)
+    return sum(data.images_among(count) if isinstance(data, InstanceTiles) else count for data, count in each)
+
+
+def _samples(trainer: pl.Trainer, loaders: Any, batches: list[int | float]) -> list[tuple[Any, int]]:
+    """What each loader reads, and how much of it."""
     each = zip(loaders if isinstance(loaders, list) else [loaders], batches, strict=True)
-    return sum(min(len(loader.dataset), int(count) * loader.batch_size * trainer.world_size) for loader, count in each)
+    return [(one.dataset, min(len(one.dataset), int(n) * one.batch_size * trainer.world_size)) for one, n in each]

@@ -5,7 +5,7 @@ Axes: N objects, h w pixels of a tile. Boxes are (x1, y1, x2, y2) in pixels, exc
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,6 +59,7 @@ class Detection:
     parts: int = 1
 
 
+@runtime_checkable
 class InstanceModel(Protocol):
     """What finds instances in tiles."""
 
@@ -68,6 +69,7 @@ class InstanceModel(Protocol):
         """Instances of each tile, uint8 RGB (3, h, w) of any sizes."""
 
 
+@runtime_checkable
 class ClassModel(Protocol):
     """What gives the pixels of tiles their classes."""
 

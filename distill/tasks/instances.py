@@ -3,7 +3,7 @@
 Axes: B batch, H W pixels.
 """
 
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,10 @@ from distill.contracts import HeadBase, Prediction
 from distill.evaluation.coco import KINDS, CocoEvaluator
 from distill.evaluation.instances import InstanceEvaluation
 from distill.tasks.supervised import HeadFactory, SupervisedModule
+from distill.tasks.tiled_images import TiledImages
 from distill.training.optim import OptimSettings
+
+T = TypeVar("T")
 
 
 class FineTuningModule(SupervisedModule):
@@ -41,6 +44,7 @@ class FineTuningModule(SupervisedModule):
         super().__init__(student, head, optim or OptimSettings(lr=1e-4))
         self.max_detections = max_detections
         self._evaluator: CocoEvaluator | None = None  # of the evaluation that goes on
+        self._tiled: TiledImages | None = None  # the same, where the data cuts images into tiles
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         """One step on `batch["image"]` (B, 3, H, W) in [0, 1] and `batch["targets"]`."""
@@ -88,18 +92,33 @@ class FineTuningModule(SupervisedModule):
     def _start_evaluation(self, split: str) -> None:
         datamodule: Any = self.trainer.datamodule  # type: ignore[attr-defined]
         kinds = KINDS if split == "test" else ("box", "mask")  # training need not wait for boundaries
-        self._evaluator = CocoEvaluator(datamodule.ground_truth(split), self.class_names, self.max_detections, kinds)
+        truth = datamodule.ground_truth(split)
+        self._evaluator = CocoEvaluator(truth, self.class_names, self.max_detections, kinds)
+        self._tiled = None
 
     def _collect(self, batch: dict[str, Any], batch_idx: int) -> None:
         assert self._evaluator is not None
-        self._evaluator.update(self.predict_step(batch, batch_idx))
+        found = self.predict_step(batch, batch_idx)
+        if "tiles" in batch:
+            if self._tiled is None:
+                datamodule: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+                self._tiled = TiledImages(datamodule.tile_plan, self._evaluator.sizes())
+            found = self._tiled.add(found, batch["tiles"])
+        self._evaluator.update(found)
 
     def _score(self, split: str) -> None:
         evaluator, self._evaluator = self._evaluator, None
+        tiled, self._tiled = self._tiled, None
         assert evaluator is not None
-        if self.trainer.world_size > 1:
-            parts: list[Any] = [None] * self.trainer.world_size
-            torch.distributed.all_gather_object(parts, evaluator.records)
-            evaluator.records = [record for part in parts for record in part]
+        evaluator.records = [record for part in self._of_all_processes(evaluator.records) for record in part]
+        if tiled is not None:
+            evaluator.update(tiled.rest(self._of_all_processes(tiled.found)))
         self.evaluation = InstanceEvaluation(evaluator, evaluator.score())
         self.log_scores(split, ("box/AP", "mask/AP"))
+
+    def _of_all_processes(self, part: T) -> list[T]:
+        if self.trainer.world_size == 1:
+            return [part]
+        parts: list[Any] = [None] * self.trainer.world_size
+        torch.distributed.all_gather_object(parts, part)
+        return parts

@@ -104,11 +104,15 @@ class SegmentationModule(SupervisedModule):
 
     def predict_labels(self, images: Tensor, size: tuple[int, int]) -> Tensor:
         """Classes (B, H, W) of RGB images (B, 3, h, w) in [0, 1], at the `size` (H, W) wanted."""
+        return self.predict_logits(images, size).argmax(1)
+
+    def predict_logits(self, images: Tensor, size: tuple[int, int]) -> Tensor:
+        """Logits (B, K, H, W), float32, of RGB images (B, 3, h, w) in [0, 1], at the `size` (H, W) wanted."""
         if self.window is None:
             logits = self(images)
         else:
             logits = predict_by_windows(self, images, self.window, self.stride or max(1, self.window // 2))
-        return resize_logits(logits, size).argmax(1)
+        return resize_logits(logits, size)
 
     def predict_step(self, batch: Any, batch_idx: int) -> Any:
         """Classes (B, H, W), int64, of `batch["image"]` (B, 3, h, w) in [0, 1].

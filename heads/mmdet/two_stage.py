@@ -4,7 +4,6 @@ Axes: B batch, C channels, H W the grid of a map or pixels.
 """
 
 import copy
-import warnings
 from typing import Any, ClassVar
 
 import torch
@@ -12,8 +11,10 @@ from torch import Tensor, nn
 
 from distill.contracts import FeatureInfo, HeadBase, Prediction, Target
 from distill.errors import UserError
+from distill.instance_masks import InstanceMasks
 from heads.dense_masks import dense_mask_losses
 from heads.mmdet.building import build
+from heads.mmdet.compact_masks import answer_with_compact_masks
 from heads.mmdet.float32 import answer_in_float32, steps
 from heads.mmdet.overrides import apply_overrides
 from heads.mmdet.records import image_record, proposal_record, region_record
@@ -128,6 +129,27 @@ class TwoStageHead(HeadBase):
 
         self._proposing = ConfigDict(train["rpn_proposal"])
         answer_in_float32(self.rpn_head, self.roi_head)
+        answer_with_compact_masks(self.roi_head.mask_head)
+
+    @property
+    def max_detections(self) -> int:
+        """Most instances in one image. As many regions reach the second stage at least."""
+        return int(self.roi_head.test_cfg.max_per_img)
+
+    @max_detections.setter
+    def max_detections(self, limit: int) -> None:
+        self.roi_head.test_cfg.max_per_img = limit
+        for key in ("nms_pre", "max_per_img"):
+            self.rpn_head.test_cfg[key] = max(limit, self.rpn_head.test_cfg[key])
+
+    @property
+    def score_threshold(self) -> float:
+        """Lowest score of an instance."""
+        return float(self.roi_head.test_cfg.score_thr)
+
+    @score_threshold.setter
+    def score_threshold(self, threshold: float) -> None:
+        self.roi_head.test_cfg.score_thr = threshold
 
     @classmethod
     def smoke_args(cls) -> dict[str, Any]:
@@ -200,14 +222,16 @@ class TwoStageHead(HeadBase):
         levels = self._levels(features)
         records = [image_record(target) for target in targets]
         proposals = self.rpn_head.predict(levels, records, rescale=False)
-        with warnings.catch_warnings():
-            # MMDetection copies the averaged masks of a cascade in a way that PyTorch advises against.
-            warnings.filterwarnings("ignore", message="To copy construct from a tensor")
-            results = self.roi_head.predict(levels, proposals, records, rescale=True)
+        results = self.roi_head.predict(levels, proposals, records, rescale=True)
         return [
-            Prediction(target.image_id, found.bboxes, found.scores, found.labels, found.masks)
+            Prediction(target.image_id, found.bboxes, found.scores, found.labels, _compact(found.masks))
             for target, found in zip(targets, results, strict=True)
         ]
 
     def _levels(self, features: list[Tensor]) -> list[Tensor]:
         return [level.float() for level in self.neck(features)]
+
+
+def _compact(masks: Tensor | InstanceMasks) -> InstanceMasks:
+    """What MMDetection gives where nothing was found, or by a mask head that pastes in its own way, is dense."""
+    return masks if isinstance(masks, InstanceMasks) else InstanceMasks.from_dense(masks)

@@ -12,7 +12,16 @@ from pycocotools import mask as coco_mask
 from torchvision.transforms.v2 import functional as F
 
 from distill.data.annotations import CocoAnnotations
-from distill.data.masks import box_polygons, decode_mask, decode_patch, encode_mask, extent_of, mask_fields, mask_iou
+from distill.data.masks import (
+    box_polygons,
+    decode_mask,
+    decode_patch,
+    encode_mask,
+    encode_patch,
+    extent_of,
+    mask_fields,
+    mask_iou,
+)
 from distill.data.views.instances import view
 from distill.data.views.window import Window
 from distill.data.zoom import Zoom
@@ -164,3 +173,32 @@ def test_overlaps_are_those_of_the_pixels() -> None:
     rles = [[encode_mask(mask) for mask in masks] for masks in (found, objects)]
     np.testing.assert_allclose(mask_iou(*rles, crowd), shared / union)
     assert mask_iou([], rles[1], crowd).shape == (0, 4)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_encoded_patches_equal_encoded_masks(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    for _ in range(60):
+        height, width = rng.integers(1, 24, 2)
+        rows, columns = rng.integers(1, height + 1), rng.integers(1, width + 1)
+        if rng.random() < 0.3:  # runs that go on from the bottom of a column to the top of the next
+            rows = height
+        top, left = rng.integers(0, height - rows + 1), rng.integers(0, width - columns + 1)
+        pixels = (rng.random((rows, columns)) < rng.choice([0.0, 0.5, 0.9, 1.0])).astype(np.uint8)
+        patch = Patch(int(top), int(left), pixels)
+        encoded = encode_patch(patch, int(height), int(width))
+        assert encoded == encode_mask(pasted(patch, height, width))
+        assert (decode_mask(encoded, height, width) == pasted(patch, height, width)).all()
+
+
+def test_patches_of_scenes_are_encoded_without_the_scene() -> None:
+    patch = Patch(59_999, 59_990, np.ones((1, 10), np.uint8))
+    encoded = encode_patch(patch, 60_000, 60_000)
+    assert coco_mask.area(encoded) == 10
+    assert coco_mask.toBbox(encoded).tolist() == [59_990, 59_999, 10, 1]
+    assert (decode_patch(encoded, 60_000, 60_000).pixels == patch.pixels).all()
+
+
+def test_images_beyond_32_bits_are_refused() -> None:
+    with pytest.raises(ValueError, match="more than a run-length encoding holds"):
+        encode_patch(Patch(0, 0, np.ones((1, 1), np.uint8)), 65_536, 65_536)

@@ -12,9 +12,11 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from rasterio.enums import ColorInterp
+from rasterio.env import get_gdal_config
 
 from distill.data.images import BrokenImage, decode_image, read_image, read_mask
-from distill.data.rasters import stretch, turn_upright
+from distill.data.levels import stretch
+from distill.data.rasters import open_raster, read_raster, turn_upright
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")  # of writing them
 
@@ -207,6 +209,17 @@ def test_the_first_page_is_read(tmp_path: Path) -> None:
     pages = [Image.fromarray(np.full((H, W), level, np.uint8)) for level in (70, 90)]
     pages[0].save(tmp_path / "a.tif", save_all=True, append_images=pages[1:])
     assert np.unique(shown(tmp_path / "a.tif")).tolist() == [70]
+
+
+def test_windows_are_parts_of_the_whole_and_the_cache_of_blocks_is_capped(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.tif", values(3), tiled=True, blockxsize=16, blockysize=16, interleave="band", nodata=300)
+    stored = read_raster(path)
+    with open_raster(path) as raster:
+        assert get_gdal_config("GDAL_CACHEMAX") == 64 * 2**20
+        found, valid = raster.read(5, 9, 11, 20)
+    assert stored.valid is not None
+    assert np.array_equal(found, stored.values[:, 5:16, 9:29])
+    assert np.array_equal(valid, stored.valid[:, 5:16, 9:29])
 
 
 def test_every_orientation_is_turned_as_pillow_turns_it(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import torch
 
 from distill.cli import VERBS, main
 from distill.cli.data import parser as data_parser
+from distill.cli.predict import parser as predict_parser
 from distill.recipe.check import check
 from distill.recipe.command_line import split
 from distill.weights import write_weights
@@ -30,10 +31,12 @@ NOT_RUN = {
     "distill fit": "needs images, weights and hours; tests/recipes steps every recipe",
     "distill validate": "needs a trained run",
     "distill test": "needs a trained run",
+    "distill predict": "needs a trained run; tests/launch/test_predict.py has one",
     "distill data": "needs a data set; tests/cli/test_data.py runs each action on a small one",
     "distill demo": "takes minutes; `make study` runs it",
     "distill mmdet-config": "imports MMDetection; tests/heads/mmdet runs it",
     "distill dashboard": "needs trained runs; tests/report/dashboards/test_dashboard.py has some",
+    "distill serve": "needs a trained run, and does not end; tests/serve has known ones",
     "distill seeds": "needs the runs of several seeds; tests/launch/test_seeds.py has them",
 }
 # Python blocks that are executed, by a text that only they hold, and why the others are not.
@@ -42,6 +45,7 @@ PYTHON_NOT_RUN = {
     "split_released_efficientvit(": "needs released weights",
     "SegHead(": "needs released weights",
     "selective_scan_2d(": "`u` stands for sequences and for images; tests/students/scan runs both functions",
+    "distill.predict(": "needs a trained run; tests/launch/test_predict.py has one",
     "torch.export.export(": "takes half a minute; tests/students export RS4D",
 }
 # Pages whose Python other tests run whole.
@@ -125,6 +129,8 @@ def check_not_run(command: Command, fitted: dict[str, list[str]]) -> None:
         check_recipe_verb(words[0], words[1:], fitted)
     elif program == "distill" and words[0] == "data":
         data_parser().parse_args(words[1:])
+    elif program == "distill" and words[0] == "predict":
+        predict_parser().parse_args(words[1:])
     elif program == "distill" and words[0] == "mmdet-config":
         place = words.index("--output")
         check_recipe_verb("fit", [*words[1:place], *words[place + 2 :]], fitted)

@@ -310,9 +310,9 @@ def test_masks_are_resized_from_the_real_part_of_the_input(student):
 def test_prediction_in_small_parts_is_the_same(student, monkeypatch):
     mask_head = built(student).roi_head.mask_head
     logits = torch.randn(5, 1, 12, 9)
-    whole = mask_head._binary(logits, (20, 18), (31, 17), 0.5)
+    whole = mask_head._binary(logits, (20, 18), (31, 17), 0.5).dense()
     monkeypatch.setattr("heads.mmdet.registered.prompt_mask_head._RESIZED", 1)
-    assert torch.equal(mask_head._binary(logits, (20, 18), (31, 17), 0.5), whole)
+    assert torch.equal(mask_head._binary(logits, (20, 18), (31, 17), 0.5).dense(), whole)
 
 
 def test_an_image_without_detections_beside_one_with(student, target):

@@ -54,7 +54,9 @@ def test_a_distillation_and_the_fine_tuning_of_its_student(
     summary = read(tuned / "summary.json")
     said = {"task": "instances", "init": "distilled", "init_teacher": "ViT vit_tiny_patch16_224", "lr": 1e-3}
     assert said.items() <= summary.items()
-    assert not {"teacher_params", "teacher_macs", "teacher"} & summary.keys()
+    assert not {"teacher_params", "teacher_macs", "teacher", "gsd"} & summary.keys()
+    assert summary["image_side"] == summary["largest_side"] == 64
+    assert 0 < summary["object_side"] <= 64
     record = RunRecord.read(RunFolder(tuned))
     assert (record.init, record.teacher) == ("distilled", "ViT vit_tiny_patch16_224")
     capsys.readouterr()

@@ -22,7 +22,7 @@ from distill.launch.predictors import ClassMap, Instances
 from distill.layers import Normalize
 
 STEPS = ["--trainer.max_steps=2", "--trainer.limit_val_batches=0", "--trainer.logger=false"]
-TENSORS = ("boxes", "scores", "labels", "masks")
+TENSORS = ("boxes", "scores", "labels")
 DENSE = {"class_path": "heads.DenseMasks", "init_args": {"threshold": 0.11, "min_area": 4}}
 
 
@@ -95,8 +95,32 @@ def test_instances_are_those_of_the_test(
     forms = [str(path), pixels, pixels.permute(1, 2, 0).numpy(), Image.open(path)]
     alone = best.predict(path)
     for one in [best.predict(form) for form in forms] + best.predict(pixels[None] / 255):
-        for name, value in vars(alone).items():
-            assert torch.equal(getattr(one, name), value) if name in TENSORS else getattr(one, name) == value
+        assert all(torch.equal(getattr(one, name), getattr(alone, name)) for name in (*TENSORS, "masks"))
+        assert (one.image_id, one.class_names) == (0, alone.class_names)
+    tiles = [pixels.numpy(), pixels.flip(2).numpy()[:, :40]]
+    for one, tile in zip(
+        model.predict([torch.from_numpy(tile) for tile in tiles]), model.tile_instances(tiles), strict=True
+    ):
+        kept = one.masks.flatten(1).any(dim=1)
+        assert kept.any()
+        assert (len(tile), tile.boxes.dtype, tile.scores.dtype) == (int(kept.sum()), np.float32, np.float32)
+        assert all(np.array_equal(getattr(tile, name), getattr(one, name)[kept].numpy()) for name in TENSORS)
+        for patch, mask in zip(tile.masks, one.masks[kept].numpy(), strict=True):
+            assert mask.sum() == patch.pixels.sum()
+            assert np.array_equal(
+                mask[patch.top :, patch.left :][: len(patch.pixels), : patch.pixels.shape[1]], patch.pixels
+            )
+            assert all(patch.pixels[edge].any() for edge in (0, -1, np.s_[:, 0], np.s_[:, -1]))
+    if head == "MaskRCNN":
+        assert (model.max_detections, model.score_threshold) == (100, 0.05)
+        wider = distill.load(run, device="cpu", max_detections=300, score_threshold=0.9)
+        assert (wider.max_detections, wider.score_threshold) == (300, 0.05)
+        wider = distill.load(run, device="cpu", max_detections=50, score_threshold=0.0)
+        assert (wider.max_detections, wider.score_threshold) == (100, 0.0)
+        assert len(wider.predict(path)) > len(model.predict(path))
+    else:
+        wider = distill.load(run, device="cpu", max_detections=300, score_threshold=0.9)
+        assert (wider.max_detections, wider.score_threshold) == (None, 0.0)
 
 
 @pytest.fixture
@@ -157,6 +181,9 @@ def test_class_maps_are_those_of_the_test(segmentation_recipe: Path, fit: Callab
     pixels = read_image(images[0])
     for one in (model.predict(images[0]), model.predict(pixels), *model.predict(pixels[None] / 255)):
         assert torch.equal(one.labels, found[0].labels)
+    for logits, one in zip(model.tile_logits([read_image(path).numpy() for path in images]), found, strict=True):
+        assert (logits.dtype, logits.shape) == (np.float32, (2, *one.labels.shape))
+        assert np.array_equal(logits.argmax(0), one.labels.numpy())
 
 
 def test_a_distillation_gives_features_without_its_teacher(
@@ -203,6 +230,8 @@ def test_what_cannot_be_loaded_is_one_line(finetune_recipe: Path, tmp_path: Path
         ({"run": run}, "does not exist; pass the folder that `distill fit` wrote"),
         ({"run": tmp_path}, "is no run folder: it has no recipe.yaml"),
         ({"run": run, "part": "head"}, "part.*head.*model.*student"),
+        ({"run": run, "max_detections": 0}, "max_detections is 0; it must be 1 or more"),
+        ({"run": run, "score_threshold": 1.5}, r"score_threshold is 1.5; it must lie in \[0, 1\]"),
         ({"run": run, "device": "toaster"}, "device is 'toaster'; give cpu, cuda or cuda:0"),
         ({"run": finetune_recipe, "checkpoint": "last"}, "is a file of weights; leave out checkpoint"),
     ]

@@ -63,12 +63,13 @@ def test_the_card_says_what_was_tested_and_where_weights_came_from(tmp_path: Pat
     write_run(tmp_path, "runs/distill/student.safetensors", limit_val_batches=0)
     (tmp_path / "test.json").write_text(json.dumps({"test/mIoU": 0.5, "test/IoU/water": 0.75, "test/F1/water": None}))
     facts = {"checkpoint": "best.ckpt", "step": 1500, "images": 122, "overrides": {"data.init_args.zoom": 2.0}}
+    facts |= {"tile": 512, "tile_overlap": 64}
     (tmp_path / "test_facts.json").write_text(json.dumps(facts))
     write_card(RunFolder(tmp_path), "load()")
     text = (tmp_path / "card.md").read_text()
     assert "| initial weights of the student | runs/distill/student.safetensors |" in text
     assert "none was run: `trainer.limit_val_batches` is 0" in text
-    assert "## Test\n\nbest.ckpt, step 1,500, 122 images; scored with data.init_args.zoom 2.0\n" in text
+    assert "## Test\n\nbest.ckpt, step 1,500, 122 images, tiles of 512 px that overlap by 64 px; scored with data.init_args.zoom 2.0\n" in text
     assert "| mIoU | 50.0 % |" in text
     assert "| class, % | IoU | F1 |\n| --- | --- | --- |\n| water | 75.0 | n/a |" in text
     assert "test_predictions.png" not in text

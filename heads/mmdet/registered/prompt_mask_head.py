@@ -3,6 +3,7 @@
 Axes: B images, R regions, K prompts of a region, C channels, h w grid of the image map, H W pixels.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from distill.errors import UserError
+from distill.instance_masks import InstanceMasks
 from heads.mmdet.mask_samplers import RegionMasks, mask_sampler
 from heads.parts.norms import layer_norm
 from heads.parts.ranges import require_at_least
@@ -67,6 +69,9 @@ class PromptMaskHead(BaseModule):
     the layer norm of `PromptEmbedding`; masks compared with the truth at points or on the decoder's grid and not at
     every pixel; a Dice loss beside the cross-entropy, because a vehicle of 30 px is a thousandth of its image.
 
+    Attributes:
+        compact: Whether predicted masks are `InstanceMasks`; MMDetection's metrics take a tensor.
+
     Args:
         in_channels: Channels of a region.
         image_channels: Channels of the image map; a 1 x 1 convolution takes it to `decoder_channels` where they differ.
@@ -113,6 +118,7 @@ class PromptMaskHead(BaseModule):
                 "let the student emit another map last (`out_indices`), or take heads.MaskRCNN"
             )
         self.image_stride, self.recompute, self.chunk = image_stride, decoder_recompute, decoder_chunk
+        self.compact = False
         self.sample = mask_sampler(mask_loss)
         self.embed = PromptEmbedding(in_channels, roi_feat_size, decoder_channels, prompts, prompt_sine)
         same = image_channels == decoder_channels
@@ -205,14 +211,23 @@ class PromptMaskHead(BaseModule):
             results.masks = self._binary(logits, shown, frame, rcnn_test_cfg.mask_thr_binary)
         return results_list
 
-    def _binary(self, logits: Tensor, shown: tuple[int, int], frame: tuple[int, int], threshold: float) -> Tensor:
+    def _binary(
+        self, logits: Tensor, shown: tuple[int, int], frame: tuple[int, int], threshold: float
+    ) -> Tensor | InstanceMasks:
         """Masks (R, *frame) from logits (R, 1, 4 h, 4 w), of whose pixels those in `shown` are real."""
+        parts = self._resized(logits, shown, frame, threshold)
+        if self.compact:
+            return InstanceMasks.cat([InstanceMasks.from_dense(part) for part in parts])
+        return torch.cat(list(parts))
+
+    def _resized(
+        self, logits: Tensor, shown: tuple[int, int], frame: tuple[int, int], threshold: float
+    ) -> Iterator[Tensor]:
+        """The masks, of a few regions at a time."""
         stride = self.image_stride // _UPSCALING
         size = tuple(stride * side for side in logits.shape[2:])
-        masks = torch.empty(len(logits), *frame, dtype=torch.bool, device=logits.device)
         at_once = max(1, _RESIZED // max(size[0] * size[1], frame[0] * frame[1]))
-        for part, out in zip(logits.split(at_once), masks.split(at_once), strict=True):
+        for part in logits.split(at_once):
             full = F.interpolate(part, size, mode="bilinear", align_corners=False)[..., : shown[0], : shown[1]]
             resized = F.interpolate(full, frame, mode="bilinear", align_corners=False)[:, 0]
-            torch.ge(resized.sigmoid(), threshold, out=out)
-        return masks
+            yield resized.sigmoid() >= threshold

@@ -111,7 +111,7 @@ def test_detector_equals_our_head(detector, head, target):
         torch.testing.assert_close(prediction.boxes, sample.pred_instances.bboxes)
         torch.testing.assert_close(prediction.scores, sample.pred_instances.scores)
         assert torch.equal(prediction.labels, sample.pred_instances.labels)
-        assert torch.equal(prediction.masks, sample.pred_instances.masks)
+        assert torch.equal(prediction.masks.dense(), sample.pred_instances.masks)
 
 
 @pytest.mark.parametrize("precision", [torch.bfloat16, torch.float16], ids=str)

@@ -159,8 +159,22 @@ def test_predicts_nothing_in_the_right_shapes(student, head_class, small, target
 def test_max_detections_limits(student, head_class, small, target):
     head = head_class(student.feature_info, ["ship"], score_threshold=0.0, max_detections=3, **small).eval()
     (found,) = head.predict(student(torch.randn(1, 3, 64, 64)), [target([], [])])
-    assert len(found.scores) == 3
+    assert len(found.scores) == head.max_detections == 3
     assert (found.scores.diff() <= 0).all()
+    head.max_detections = 70  # more than the regions of `small`
+    (more,) = head.predict(student(torch.randn(1, 3, 64, 64)), [target([], [])])
+    assert 3 < len(more.scores) <= 70
+    assert head.rpn_head.test_cfg.max_per_img == 70
+
+
+def test_the_score_threshold_can_be_lowered(student, head_class, small, target):
+    torch.manual_seed(1)
+    head = head_class(student.feature_info, ["ship"], score_threshold=1.0, **small).eval()
+    features = student(torch.randn(1, 3, 64, 64))
+    assert head.score_threshold == 1.0
+    assert not len(head.predict(features, [target([], [])])[0].scores)
+    head.score_threshold = 0.0
+    assert len(head.predict(features, [target([], [])])[0].scores)
 
 
 def test_state_survives_a_round_trip(student, head, head_class, small, target):

@@ -1,0 +1,65 @@
+"""`distill predict RUN SOURCE... --out DIR`: masks, map polygons and class maps of images of any size."""
+
+import argparse
+import re
+from typing import Any
+
+from distill.cli.predict_lines import print_prediction
+from distill.errors import UserError
+from distill.launch.predict import predict
+from distill.scene.options import ALL_FORMATS
+
+_MORE = """
+Instances: predictions.json (COCO results), images.json (a COCO data set), NAME.gpkg with polygons in the CRS of the
+raster, NAME_overlay.jpg. Land cover: NAME.tif, a cloud-optimised class raster, NAME_overlay.jpg. A prediction that was
+interrupted goes on with the same command. docs/predict.md says more.
+"""
+
+
+def run(words: list[str]) -> None:
+    """Runs `distill predict RUN SOURCE... --out DIR [--option value]`.
+
+    Raises:
+        UserError: See `distill.predict`.
+    """
+    given = vars(parser().parse_args(words[1:]))
+    options = {key: value for key, value in given.items() if value is not None}
+    print_prediction(predict(options.pop("run"), options.pop("sources"), **options))
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser of the command line; an option that is not given is None."""
+    whole = argparse.ArgumentParser(
+        "distill predict", description=__doc__, epilog=_MORE, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    whole.add_argument("run", metavar="RUN", help="run folder of instances or land cover")
+    whole.add_argument("sources", metavar="SOURCE", nargs="+", help="files, folders, or patterns in quotes")
+    whole.add_argument("--out", metavar="DIR", required=True, help="output folder")
+    add = whole.add_argument
+    add("--format", dest="formats", nargs="+", metavar="NAME", help=f"{', '.join(ALL_FORMATS)}; default by task")
+    add("--checkpoint", metavar="NAME", help="last (default), best, or a file")
+    add("--tile", type=int, metavar="PX", help="side of tiles; by default that of the training images")
+    add("--overlap", type=int, metavar="PX", help="least overlap of tiles; by default by the objects of the training")
+    add("--score", type=float, metavar="P", help="leave out instances below this score; default 0.3")
+    add("--classes", nargs="+", metavar="NAME", help="keep only these instances")
+    add("--bands", type=int, nargs="+", metavar="N", help="bands shown as red, green, blue, from 1")
+    add("--stretch", type=float, nargs=2, metavar=("LO", "HI"), help="values that become black and white")
+    add("--gsd", type=float, metavar="M", help="resample to pixels of this many metres while reading")
+    add("--crs", metavar="CRS", help="coordinate reference system of rasters that do not say theirs")
+    add("--simplify", type=float, metavar="M", help="how far polygons may leave the pixels' edges; 0 keeps them")
+    add("--min-area", type=float, metavar="M2", help="leave out smaller polygons")
+    add("--confidence", action="store_true", default=None, help="write the probability of each class, too (land cover)")
+    add("--no-overlay", dest="overlay", action="store_false", default=None, help="write no pictures")
+    add("--tta", action="store_true", default=None, help="join the results of eight orientations of each tile")
+    add("--batch-size", type=int, metavar="N", help="tiles predicted together; by default that of the run")
+    add("--device", metavar="NAME", help="cpu, cuda or cuda:0")
+    add("--shard", type=_shard, metavar="I/N", help="this is process I of N that share the work, from 1")
+    add("--overwrite", action="store_true", default=None, help="replace results of other settings")
+    return whole
+
+
+def _shard(text: str) -> Any:
+    found = re.fullmatch(r"(\d+)/(\d+)", text)
+    if found is None:
+        raise UserError(f"shard is {text!r}; give I/N, for example 1/8")
+    return int(found[1]), int(found[2])

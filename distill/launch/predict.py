@@ -1,0 +1,158 @@
+"""`distill.predict`: a trained run and scenes of any size become files of masks, polygons and classes."""
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from importlib.metadata import version
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from distill.errors import Stopped, UserError, unknown_name
+from distill.launch.load import load
+from distill.launch.predict_progress import predict_progress
+from distill.launch.predict_sources import find_sources
+from distill.launch.predict_work import PredictWork, shares
+from distill.launch.predictors import InstancePredictor, SemanticPredictor
+from distill.launch.stored_run import StoredRun
+from distill.launch.tile_defaults import tile_size
+from distill.scene.job import Model
+from distill.scene.joined import refuse_foreign_files
+from distill.scene.model_facts import INSTANCES, LAND_COVER, ModelFacts
+from distill.scene.options import PredictOptions
+from distill.scene.summary import SceneSummary
+from distill.scene.tta import with_tta
+
+_CAP = 1000  # instances of a tile: training looks at 100, of which dense scenes have more
+Paths = str | PathLike[str] | Iterable[str | PathLike[str]]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a prediction wrote.
+
+    Attributes:
+        out: The output folder.
+        scenes: Those that are finished, sorted by name.
+        pending: Names of those that other shards have not finished.
+        files: Names of the files on all scenes together; none while scenes are pending.
+        class_names: Of the run.
+        notes: What there is to tell of the run.
+    """
+
+    out: Path
+    scenes: Sequence[SceneSummary]
+    pending: Sequence[str]
+    files: Sequence[str]
+    class_names: Sequence[str]
+    notes: Sequence[str]
+
+    @property
+    def seconds_per_tile(self) -> float | None:
+        """Of all work, mean over the tiles with data; None if there are none."""
+        tiles = sum(scene.tiles - scene.empty_tiles for scene in self.scenes)
+        return sum(scene.seconds for scene in self.scenes) / tiles if tiles else None
+
+
+def predict(
+    run: str | PathLike[str],
+    sources: Paths,
+    *,
+    out: str | PathLike[str],
+    checkpoint: str | PathLike[str] | None = None,
+    device: torch.device | str | None = None,
+    shard: tuple[int, int] | None = None,
+    overwrite: bool = False,
+    **options: Any,
+) -> Prediction:
+    """Predicts images and rasters of any size, as `distill predict` does, and writes what is found.
+
+    A prediction that was interrupted goes on where it was; scenes that are finished are passed over.
+
+    Args:
+        run: A run folder of instances or land cover.
+        sources: Files, folders, or patterns such as "scenes/*.tif"; one or many.
+        out: The output folder.
+        checkpoint: See `load`.
+        device: See `load`.
+        shard: (I, N): this is process I, from 1, of N that share the work.
+        overwrite: Whether results of other settings, and files of the same names, are replaced.
+        **options: See `distill.scene.options.PredictOptions`.
+
+    Returns:
+        What was written.
+
+    Raises:
+        UserError: There is no such run or source, an option does not suit them, the folder holds results of other
+            settings, or a tile cannot be predicted. What was done until then is kept.
+        Stopped: The user stopped it; the same call goes on.
+
+    Example:
+        >>> found = distill.predict("runs/mine", "scenes/*.tif", out="predicted", score=0.5)
+        >>> found.scenes[0].counts
+    """
+    chosen, folder = _options(options), Path(out)
+    if shard is not None and not (shard[1] >= 1 and 1 <= shard[0] <= shard[1]):
+        raise UserError(f"shard is {shard[0]}/{shard[1]}; give I/N with I from 1 to N")
+    every = find_sources(sources, folder)
+    stored = StoredRun(Path(run))
+    model = load(run, checkpoint=checkpoint, device=device, max_detections=_CAP, score_threshold=chosen.score)
+    if not isinstance(model, InstancePredictor | SemanticPredictor):
+        raise UserError(
+            f"{run} is a distillation: it has feature maps and no classes; give a fine-tuned run, or call "
+            "distill.load(run).predict(image)"
+        )
+    facts = model_facts(stored, model, checkpoint, chosen)
+    if not overwrite:
+        refuse_foreign_files(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with predict_progress(len(every)) as progress:
+            work = PredictWork(every, folder, chosen, facts, overwrite, progress)
+            network: Model = with_tta(model) if chosen.tta else model
+            done = work.run(network, shares(every, shard), chosen.batch_size or model.batch_size)
+    except KeyboardInterrupt:
+        raise Stopped(f"stopped; what is done is kept in {folder}, and the same command goes on there") from None
+    return Prediction(folder, done.scenes, done.pending, done.files, facts.class_names, facts.notes)
+
+
+def model_facts(
+    run: StoredRun,
+    model: InstancePredictor | SemanticPredictor,
+    checkpoint: str | PathLike[str] | None,
+    options: PredictOptions,
+) -> ModelFacts:
+    """What the engine needs to know of a run.
+
+    Args:
+        run: Its folder.
+        model: Loaded from it.
+        checkpoint: As for `load`.
+        options: Tile and overlap of the user.
+    """
+    summary = run.folder.read_summary()[0] if run.folder.summary.is_file() else {}
+    size, notes = tile_size(run, summary, options)
+    with run.checkpoint(checkpoint or "last").open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    instances = isinstance(model, InstancePredictor)
+    return ModelFacts(
+        run=str(run.folder),
+        task=INSTANCES if instances else LAND_COVER,
+        class_names=tuple(model.class_names),
+        digest=digest,
+        version=version("distill-rs"),
+        size=size,
+        gsd=summary.get("gsd"),
+        cap=model.max_detections if isinstance(model, InstancePredictor) else None,
+        notes=tuple(notes),
+    )
+
+
+def _options(given: Mapping[str, Any]) -> PredictOptions:
+    names = [field.name for field in fields(PredictOptions)]
+    for name in given:
+        if name not in names:
+            raise unknown_name("option", name, names)
+    return PredictOptions(**given)

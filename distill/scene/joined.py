@@ -1,0 +1,93 @@
+"""Files on all scenes of a prediction together: COCO results, a COCO data set, the summary."""
+
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from distill.errors import UserError
+from distill.files import move_into_place, read_json, write_json
+from distill.scene.coco_files import CocoPart, join_coco
+from distill.scene.georeference import Georeference
+from distill.scene.journal import FOLDER, first_difference
+from distill.scene.locks import locked
+from distill.scene.summary import SceneSummary
+
+RESULTS, DATA_SET, SUMMARY = "predictions.json", "images.json", "summary.json"
+_OF_A_SCENE = ("source", "plan", "stretch", "formats")  # of a header; the rest is the same for all scenes
+
+
+def settings_of(header: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a header is the same for all scenes of a prediction."""
+    return {key: value for key, value in header.items() if key not in _OF_A_SCENE}
+
+
+def finished_scenes(out: Path, names: Sequence[str], settings: Mapping[str, Any]) -> dict[str, SceneSummary]:
+    """Those of the scenes that are finished with these settings, by name, whichever process did it."""
+    found = {}
+    for name in names:
+        record = out / FOLDER / f"{name}.json"
+        if record.is_file():
+            content = read_json(record)
+            if first_difference(settings_of(content["header"]), settings) is None:
+                found[name] = SceneSummary.from_json(content["summary"])
+    return found
+
+
+def refuse_foreign_files(out: Path) -> None:
+    """Refuses an output folder whose joined files no prediction wrote.
+
+    Raises:
+        UserError: There is one.
+    """
+    for name in (RESULTS, DATA_SET, SUMMARY):
+        if (out / name).exists() and not (out / FOLDER).is_dir():
+            raise UserError(
+                f"{out / name} is there already and no prediction wrote it; give another --out, or --overwrite to "
+                "replace it"
+            )
+
+
+def join(
+    out: Path, scenes: Sequence[SceneSummary], class_names: Sequence[str], facts: Mapping[str, Any], coco: bool
+) -> list[str]:
+    """Writes the joined files, the summary last; the same scenes give the same files.
+
+    Of several processes that come here at once, one writes.
+
+    Args:
+        out: The output folder.
+        scenes: All of them, in the order of their names.
+        class_names: In label order.
+        facts: Of the run and the settings, for the summary.
+        coco: Whether the scenes have parts of COCO results.
+
+    Returns:
+        Names of the files.
+    """
+    names = [RESULTS, DATA_SET, SUMMARY] if coco else [SUMMARY]
+    with locked(out / FOLDER / "joined.lock", 0, 1) as got:
+        if got:
+            fresh = out / FOLDER / "joined"
+            shutil.rmtree(fresh, ignore_errors=True)
+            fresh.mkdir()
+            if coco:
+                join_coco(_parts(out, scenes), class_names, fresh / RESULTS, fresh / DATA_SET)
+            write_json(fresh / SUMMARY, {**facts, "scenes": [scene.as_json() for scene in scenes]})
+            for name in names:
+                move_into_place(fresh / name, out / name)
+            shutil.rmtree(fresh)
+    return names
+
+
+def _parts(out: Path, scenes: Sequence[SceneSummary]) -> list[CocoPart]:
+    return [
+        CocoPart(
+            out / FOLDER / f"{scene.name}.jsonl",
+            Path(scene.source).name,
+            scene.height,
+            scene.width,
+            None if scene.transform is None else Georeference(scene.transform, scene.crs),
+        )
+        for scene in scenes
+    ]

@@ -1,0 +1,48 @@
+"""Locks that a process holds on parts of a file, and that end with it, however it ends."""
+
+import errno
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+if sys.platform == "win32":
+    import msvcrt
+else:
+    import fcntl
+
+_TAKEN = (errno.EACCES, errno.EAGAIN, errno.EDEADLK)
+
+
+@contextmanager
+def locked(path: Path, first: int, count: int) -> Iterator[bool]:
+    """Whether this process has got the lock on `count` bytes from `first`, which need not exist; it does not wait.
+
+    The operating system keeps the lock and ends it with the process, so that a killed process leaves none behind. It
+    is one between processes: another lock of the same process is granted.
+
+    Args:
+        path: The file, which is made; on a network disk all machines see its locks.
+        first: Position in the file.
+        count: At least 1.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab") as file:
+        try:
+            if sys.platform == "win32":
+                file.seek(first)
+                msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, count)
+            else:
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, count, first)
+        except OSError as error:
+            # A disk without locks is no reason to stop: files are written in one step each, and are the same twice.
+            yield error.errno not in _TAKEN
+            return
+        try:
+            yield True
+        finally:
+            if sys.platform == "win32":
+                file.seek(first)
+                msvcrt.locking(file.fileno(), msvcrt.LK_UNLCK, count)
+            else:
+                fcntl.lockf(file, fcntl.LOCK_UN, count, first)

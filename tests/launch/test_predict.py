@@ -1,0 +1,135 @@
+"""`distill predict`: a small trained run, photos and rasters, on the command line and in Python."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pyogrio
+import pytest
+import yaml
+
+import distill
+from distill.cli import main
+from distill.data.masks import decode_mask
+from distill.errors import UserError
+from tests.scene.engine import files, write_scene
+from tests.small_recipes import fine_tuning
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory, scenes: Path) -> Path:
+    """A Mask R-CNN after two steps, which finds anything everywhere."""
+    folder = tmp_path_factory.mktemp("predict")
+    recipe = fine_tuning(scenes, folder / "run")
+    recipe["trainer"] |= {"max_steps": 2, "limit_val_batches": 0, "logger": False}
+    (folder / "finetune.yaml").write_text(yaml.safe_dump(recipe))
+    assert main(["fit", str(folder / "finetune.yaml")]) == 0
+    return folder / "run"
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory: pytest.TempPathFactory, scenes: Path) -> Path:
+    """Photos, a raster with coordinates that is larger than those of the training, and what is no image."""
+    folder = tmp_path_factory.mktemp("mixed")
+    for path in sorted((scenes / "test" / "images").iterdir())[:2]:
+        shutil.copy(path, folder / path.name)
+    write_scene(folder / "map.tif", 80, 100)
+    (folder / "readme.md").write_text("not an image")
+    return folder
+
+
+def predict(*words: object, code: int = 0) -> None:
+    assert main(["predict", *map(str, words), "--device", "cpu"]) == code
+
+
+def test_on_the_command_line(run: Path, mixed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out, photo = tmp_path / "out", next(mixed.glob("*.png"))
+    model = distill.load(run, device="cpu", max_detections=1000)
+    found = model.predict(photo)
+    score = found.scores[4].item()  # an untrained model is sure of nothing
+    predict(run, mixed, "--out", out, "--score", score)
+    said = capsys.readouterr().out
+    photos = sorted(path.stem for path in mixed.glob("*.png"))
+    written = {path.name for path in out.iterdir()} - {".predict"}
+    assert written == {
+        *("predictions.json", "images.json", "summary.json", "map.gpkg"),
+        *(f"{name}_overlay.jpg" for name in (*photos, "map")),
+    }
+    assert "3 scenes, 8 tiles" in said
+    assert f"{photos[0]} and 1 more: each has no georeference, so its results are in pixels" in said
+    assert "s a tile, peak memory" in said
+
+    results = json.loads((out / "predictions.json").read_text())
+    images = {image["file_name"]: image for image in json.loads((out / "images.json").read_text())["images"]}
+    assert images["map.tif"]["crs"].startswith("PROJCRS")
+    rows = pyogrio.read_info(out / "map.gpkg", force_feature_count=True)["features"]
+    assert rows == sum(one["image_id"] == images["map.tif"]["id"] for one in results) > 0
+
+    # A photo has exactly the instances that a loaded model finds in it.
+    image = images[photo.name]
+    own = [one for one in results if one["image_id"] == image["id"]]
+    assert len(own) >= 5
+    assert [one["score"] for one in own] == found.scores[: len(own)].tolist()
+    for one, mask in zip(own, found.masks[: len(own)], strict=True):
+        assert np.array_equal(decode_mask(one["segmentation"], image["height"], image["width"]), mask.numpy())
+
+    # The same again is passed over, also from Python; another setting is refused, unless it may replace.
+    before = files(out)
+    predict(run, mixed, "--out", out, "--score", score)
+    assert "map is there already, with the same settings" in capsys.readouterr().out
+    assert files(out) == before
+    predict(run, mixed, "--out", out, "--score", 0.9, code=2)
+    error = capsys.readouterr().err
+    assert f"{out / photos[0]} was predicted with another score: {score}, now 0.9" in error
+    assert error.count("\n") == 1
+    assert files(out) == before
+    again = distill.predict(run, mixed, out=out, score=0.99, overwrite=True, device="cpu", formats=["coco", "gpkg"])
+    assert sum(sum(scene.counts.values()) for scene in again.scenes) < len(results)
+    assert again.files == ["predictions.json", "images.json", "summary.json"]
+    assert json.loads((out / "summary.json").read_text())["score"] == 0.99
+
+
+def test_a_broken_image_is_passed_over_and_told(
+    run: Path, scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "images").mkdir()
+    photo = next((scenes / "test" / "images").iterdir())
+    shutil.copy(photo, tmp_path / "images" / "whole.png")
+    (tmp_path / "images" / "cut.png").write_bytes(photo.read_bytes()[:200])
+    predict(run, tmp_path / "images", "--out", tmp_path / "out", code=2)
+    error = capsys.readouterr().err
+    assert "cut.png" in error
+    assert "all others are predicted" in error
+    assert error.count("\n") == 1
+    assert (tmp_path / "out" / "whole_overlay.jpg").is_file()
+    shutil.copy(photo, tmp_path / "images" / "cut.png")
+    predict(run, tmp_path / "images", "--out", tmp_path / "out")
+    assert (tmp_path / "out" / "predictions.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--shard", "3"], "shard is '3'; give I/N"),
+        (["--shard", "3/2"], "shard is 3/2; give I/N with I from 1 to N"),
+        (["--classes", "shp"], "unknown class 'shp': did you mean ship?"),
+        (["--format", "tif"], "format tif is not one of a run of instances"),
+        (["--checkpoint", "none.ckpt"], "there is no checkpoint none.ckpt"),
+        (["--bands", "1", "2", "9"], "--bands"),
+        (["--overlap", "64"], "overlap"),
+    ],
+)
+def test_a_bad_option_is_one_line(
+    run: Path, mixed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], said: str
+) -> None:
+    predict(run, mixed / "map.tif", "--out", tmp_path / "out", *words, code=2)
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.count("\n") == 1
+    assert not list((tmp_path / "out").glob("*"))
+
+
+def test_an_unknown_option_in_python(run: Path, mixed: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="unknown option 'overlp': did you mean overlap"):
+        distill.predict(run, mixed, out=tmp_path / "out", overlp=3)
