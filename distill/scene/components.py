@@ -122,9 +122,7 @@ def _union(members: list[Sighting]) -> Patch:
 
 
 def _truncated(members: list[Sighting]) -> tuple[bool, bool, bool, bool]:
-    """The sides on which the outermost detection is truncated."""
-    outermost = [
-        (min if side < 2 else max)(members, key=lambda one, side=side: one.frame[side]).detection.truncated[side]
-        for side in range(4)
-    ]
-    return outermost[0], outermost[1], outermost[2], outermost[3]
+    """The sides on which the outermost detections are truncated."""
+    far = [(min if side < 2 else max)(member.frame[side] for member in members) for side in range(4)]
+    cut = [any(one.detection.truncated[side] for one in members if one.frame[side] == far[side]) for side in range(4)]
+    return cut[0], cut[1], cut[2], cut[3]

@@ -12,6 +12,7 @@ from distill.data.tiling import Tile, TilePlan
 from distill.instance_masks import Patch
 from distill.scene.detections import Detection, TileInstances
 from distill.scene.merge import CrossTileMerge, MergeRules
+from distill.scene.sightings import Lifting
 
 PAIR = TilePlan(height=100, width=160, tile=100, overlap=40)  # two tiles, the second from column 60
 CORNER = TilePlan(height=160, width=160, tile=100, overlap=40)  # four
@@ -246,6 +247,23 @@ def test_tiles_without_anything_are_no_trouble() -> None:
 
 def described(results: Sequence[Detection]) -> list[tuple[object, ...]]:
     return [(*dataclasses.astuple(one)[:4], one.mask.top, one.mask.left, one.mask.pixels.tobytes()) for one in results]
+
+
+def test_pixels_in_common_are_those_of_full_arrays() -> None:
+    rng = np.random.default_rng(0)
+    tile, _ = PAIR
+    masks = [Patch(*rng.integers(0, 60, 2).tolist(), rng.integers(0, 2, (25, 30), np.uint8)) for _ in range(8)]
+    sightings = Lifting(PAIR, 8).sightings(tile, found(tile, masks))
+    window = (20, 30, 70, 80)
+    for one in sightings:
+        for other in sightings:
+            both = np.ones((100, 160), np.uint8)
+            for mask in (one.detection.mask, other.detection.mask):
+                full = np.zeros_like(both)
+                full[mask.top : mask.top + 25, mask.left : mask.left + 30] = mask.pixels
+                both &= full
+            assert one.shared(other, window) == both[20:70, 30:80].sum()
+            assert one.shared(one, window) == one.count(window)
 
 
 SCENE = TilePlan(height=2048, width=2048, tile=512, overlap=128)
