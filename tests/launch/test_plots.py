@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from distill.colours import class_colour
 from distill.errors import UserError
+from distill.instance_masks import InstanceMasks, Patch
 from distill.launch.predictors import (
     ClassMap,
     InstancePredictor,
@@ -49,11 +50,11 @@ class KnownFeatures(Known, StudentPredictor):
 
 def instances(scores: list[float]) -> Instances:
     count = len(scores)
-    masks = torch.zeros(count, 60, 80, dtype=torch.bool)
     boxes = torch.zeros(count, 4)
-    for n in range(count - 1):  # the last is empty
-        masks[n, 10:20, 15 * n : 15 * n + 10] = True
+    patches = [Patch(10, 15 * n, np.ones((10, 10), np.uint8)) for n in range(count - 1)]
+    for n in range(count - 1):
         boxes[n] = torch.tensor([15 * n, 10, 15 * n + 10, 20])
+    masks = InstanceMasks.from_patches([*patches, Patch(0, 0, np.zeros((0, 0), np.uint8))], (60, 80))
     return Instances(0, boxes, torch.tensor(scores), torch.arange(count) % 3, masks, NAMES)
 
 
