@@ -54,6 +54,8 @@ def parser() -> argparse.ArgumentParser:
     add("--batch-size", type=int, metavar="N", help="tiles predicted together; by default that of the run")
     add("--device", metavar="NAME", help="cpu, cuda or cuda:0")
     add("--shard", type=_shard, metavar="I/N", help="this is process I of N that share the work, from 1")
+    add("--ray", metavar="ADDRESS", help="share the work over a Ray cluster: local, auto, or its address")
+    add("--workers", type=int, metavar="N", help="processes of --ray; default one a GPU, or one for four CPU cores")
     add("--overwrite", action="store_true", default=None, help="replace results of other settings")
     return whole
 

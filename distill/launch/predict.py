@@ -1,8 +1,9 @@
 """`distill.predict`: a trained run and scenes of any size become files of masks, polygons and classes."""
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from importlib.metadata import version
 from os import PathLike
 from pathlib import Path
@@ -13,6 +14,7 @@ import torch
 from distill.errors import Stopped, UserError, unknown_name
 from distill.launch.load import load
 from distill.launch.predict_progress import predict_progress
+from distill.launch.predict_ray import RayWork, predict_with_ray
 from distill.launch.predict_sources import find_sources
 from distill.launch.predict_work import PredictWork, shares
 from distill.launch.predictors import InstancePredictor, SemanticPredictor
@@ -64,6 +66,8 @@ def predict(
     checkpoint: str | PathLike[str] | None = None,
     device: torch.device | str | None = None,
     shard: tuple[int, int] | None = None,
+    ray: str | None = None,
+    workers: int | None = None,
     overwrite: bool = False,
     **options: Any,
 ) -> Prediction:
@@ -78,6 +82,8 @@ def predict(
         checkpoint: See `load`.
         device: See `load`.
         shard: (I, N): this is process I, from 1, of N that share the work.
+        ray: "local", or the address of a Ray cluster, whose actors do the work; see `distill.launch.predict_ray`.
+        workers: How many actors; by default one for each GPU, or for each four CPU cores.
         overwrite: Whether results of other settings, and files of the same names, are replaced.
         **options: See `distill.scene.options.PredictOptions`.
 
@@ -96,26 +102,51 @@ def predict(
     chosen, folder = _options(options), Path(out)
     if shard is not None and not (shard[1] >= 1 and 1 <= shard[0] <= shard[1]):
         raise UserError(f"shard is {shard[0]}/{shard[1]}; give I/N with I from 1 to N")
+    if ray is not None and shard is not None:
+        raise UserError("ray and shard are two ways to share the work; give one of them")
+    if workers is not None and (ray is None or workers < 1):
+        raise UserError(f"workers is {workers}; it must be 1 or more, and needs ray")
     every = find_sources(sources, folder)
     stored = StoredRun(Path(run))
-    model = load(run, checkpoint=checkpoint, device=device, max_detections=_CAP, score_threshold=chosen.score)
+    loaded = partial(_load, Path(run).absolute(), checkpoint, device, chosen)
+    model, network = loaded()
+    facts = model_facts(stored, model, checkpoint, chosen)
+    if not overwrite:
+        refuse_foreign_files(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    batch_size = chosen.batch_size or model.batch_size
+    try:
+        if ray is not None:
+            spread = RayWork(partial(_network, loaded), every, folder.absolute(), chosen, facts, overwrite, batch_size)
+            done = predict_with_ray(spread, ray, workers)
+        else:
+            with predict_progress(len(every)) as progress:
+                work = PredictWork(every, folder, chosen, facts, overwrite, progress)
+                done = work.run(network, shares(every, shard), batch_size)
+    except KeyboardInterrupt:
+        raise Stopped(f"stopped; what is done is kept in {folder}, and the same command goes on there") from None
+    return Prediction(folder, done.scenes, done.pending, done.files, facts.class_names, facts.notes)
+
+
+def _load(
+    run: Path,
+    checkpoint: str | PathLike[str] | None,
+    device: torch.device | str | None,
+    options: PredictOptions,
+) -> tuple[InstancePredictor | SemanticPredictor, Model]:
+    """The model of a run, and as the engine calls it."""
+    model = load(run, checkpoint=checkpoint, device=device, max_detections=_CAP, score_threshold=options.score)
     if not isinstance(model, InstancePredictor | SemanticPredictor):
         raise UserError(
             f"{run} is a distillation: it has feature maps and no classes; give a fine-tuned run, or call "
             "distill.load(run).predict(image)"
         )
-    facts = model_facts(stored, model, checkpoint, chosen)
-    if not overwrite:
-        refuse_foreign_files(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with predict_progress(len(every)) as progress:
-            work = PredictWork(every, folder, chosen, facts, overwrite, progress)
-            network: Model = with_tta(model) if chosen.tta else model
-            done = work.run(network, shares(every, shard), chosen.batch_size or model.batch_size)
-    except KeyboardInterrupt:
-        raise Stopped(f"stopped; what is done is kept in {folder}, and the same command goes on there") from None
-    return Prediction(folder, done.scenes, done.pending, done.files, facts.class_names, facts.notes)
+    return model, with_tta(model) if options.tta else model
+
+
+def _network(loaded: Callable[[], tuple[object, Model]]) -> Model:
+    """The model that an actor calls."""
+    return loaded()[1]
 
 
 def model_facts(

@@ -1,8 +1,8 @@
 """The loop of a prediction: scene after scene, row after row, and the files on all of them at the end."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +68,21 @@ class Done:
     files: Sequence[str]
 
 
+@dataclass(frozen=True)
+class Told:
+    """What one share told of the whole prediction.
+
+    Attributes:
+        broken: Why its file cannot be read; None if it can.
+        settings: What of the scene's header is the same for all scenes.
+        coco: Whether the scene has a part of COCO results.
+    """
+
+    broken: str | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    coco: bool = False
+
+
 class PredictWork:
     """A prediction of some scenes.
 
@@ -91,9 +106,6 @@ class PredictWork:
     ) -> None:
         self._sources, self._out, self._options = sources, out, options
         self._facts, self._overwrite, self._progress = facts, overwrite, progress
-        self._settings: dict[str, Any] = {}
-        self._coco = False
-        self._broken: list[str] = []
 
     def run(self, model: Model, own: Sequence[Share], batch_size: int) -> Done:
         """Predicts this process's share, and joins all scenes if none is pending then.
@@ -106,38 +118,59 @@ class PredictWork:
         Raises:
             UserError: Files cannot be read; the others are predicted before. Or anything of `SceneJob`.
         """
-        for share in own:
-            self._one(model, share, batch_size)
-        if self._broken:
-            others = f" ({len(self._broken)} files in all cannot be read)" if len(self._broken) > 1 else ""
-            raise UserError(f"{self._broken[0]}{others}; all others are predicted: repair or leave out, and repeat")
-        names = [source.name for source in self._sources]
-        finished = finished_scenes(self._out, names, self._settings)
-        scenes, pending = list(finished.values()), [name for name in names if name not in finished]
-        if pending:
-            return Done(scenes, pending, ())
-        facts = {"run": self._facts.run, "class_names": list(self._facts.class_names), **self._settings}
-        return Done(scenes, (), join(self._out, scenes, self._facts.class_names, facts, self._coco))
+        return self.joined([self.predict(model, share, batch_size) for share in own])
 
-    def _one(self, model: Model, share: Share, batch_size: int) -> None:
+    def predict(self, model: Model, share: Share, batch_size: int) -> Told:
+        """Predicts a share, and finishes its scene if no other share of it is pending then.
+
+        Args:
+            model: Of the run.
+            share: Of a scene.
+            batch_size: Tiles that the model sees together.
+
+        Raises:
+            UserError: See `SceneJob`.
+        """
         source = share.source
         with ExitStack() as stack:
             job = SceneJob(source.path, source.name, self._out, self._options, self._facts, self._overwrite)
             try:
                 stack.enter_context(job)
             except BrokenImage as error:
-                self._broken.append(first_line(error))
                 self._progress.say(f"passed over: {first_line(error)}")
-                return
-            self._settings = settings_of(job.header)
-            self._coco = self._coco or COCO in job.formats
+                return Told(broken=first_line(error))
             if job.result() is None:
                 self._predict(job, model, share.of(job.rows), batch_size)
             else:
                 self._progress.begin(source.name, 0)
                 self._progress.say(f"{source.name} is there already, with the same settings")
+            return Told(None, settings_of(job.header), COCO in job.formats)
+
+    def joined(self, told: Sequence[Told]) -> Done:
+        """How far all processes are; joins the scenes if none is pending.
+
+        Args:
+            told: Of the shares of this process.
+
+        Raises:
+            UserError: Files could not be read.
+        """
+        if broken := sorted({one.broken for one in told if one.broken is not None}):
+            others = f" ({len(broken)} files in all cannot be read)" if len(broken) > 1 else ""
+            raise UserError(f"{broken[0]}{others}; all others are predicted: repair or leave out, and repeat")
+        settings = next((one.settings for one in told), {})
+        names = [source.name for source in self._sources]
+        finished = finished_scenes(self._out, names, settings)
+        scenes, pending = list(finished.values()), [name for name in names if name not in finished]
+        if pending:
+            return Done(scenes, pending, ())
+        facts = {"run": self._facts.run, "class_names": list(self._facts.class_names), **settings}
+        coco = any(one.coco for one in told)
+        return Done(scenes, (), join(self._out, scenes, self._facts.class_names, facts, coco))
 
     def _predict(self, job: SceneJob, model: Model, rows: range, batch_size: int) -> None:
+        if not rows:  # of a scene with fewer rows than shares
+            return
         with job.journal.claimed(rows):
             job.begin()
             missing = [row for row in job.missing_rows() if row in rows]
