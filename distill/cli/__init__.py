@@ -23,7 +23,7 @@ VERBS = {
     ),
     "demo": ("demo", "teacher, distillation, fine-tuning and comparison on synthetic scenes, in minutes on a CPU"),
     "serve": ("serve", "a page on this machine that shows what runs find in images dropped on it"),
-    "data": ("data", "prepare, verify or preview a labelled data set"),
+    "data": ("data", "prepare, tile, verify or preview a labelled data set"),
     "doctor": ("doctor", "what is installed, which kernels are active and why, and the line that fixes each problem"),
     "recipes": ("recipes", "list, show or copy the recipes that come with the package"),
     "mmdet-config": ("mmdet_config", "write a fine-tuning recipe as a plain MMDetection config"),

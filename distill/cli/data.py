@@ -1,12 +1,12 @@
-"""`distill data`: prepare a published data set, verify any, preview it."""
+"""`distill data`: prepare a data set of another layout, cut it into tiles, verify any, preview it."""
 
 import argparse
 
-from distill.cli import data_prepare, data_preview, data_verify
+from distill.cli import data_prepare, data_preview, data_tile, data_verify
 
 
 def run(words: list[str]) -> None:
-    """Runs `distill data prepare | verify | preview`."""
+    """Runs `distill data prepare | tile | verify | preview`."""
     arguments = parser().parse_args(words[1:])
     arguments.call(arguments)
 
@@ -15,6 +15,6 @@ def parser() -> argparse.ArgumentParser:
     """The parser of all actions; `call` of what it parses runs the action."""
     whole = argparse.ArgumentParser("distill data", description=__doc__)
     actions = whole.add_subparsers(dest="action", required=True)
-    for action in (data_prepare, data_verify, data_preview):
+    for action in (data_prepare, data_tile, data_verify, data_preview):
         action.add_parser(actions).set_defaults(call=action.run)
     return whole

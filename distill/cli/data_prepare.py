@@ -1,4 +1,4 @@
-"""`distill data prepare`: convert a published data set to COCO, with a manifest."""
+"""`distill data prepare`: convert a published data set, or what a labelling tool wrote, to COCO, with a manifest."""
 
 import argparse
 from pathlib import Path
@@ -11,7 +11,7 @@ from distill.data.datasets import NAMES
 def add_parser(actions: Any) -> argparse.ArgumentParser:
     """Declares the arguments."""
     parser: argparse.ArgumentParser = actions.add_parser(
-        "prepare", help="convert a published data set to COCO, with a manifest"
+        "prepare", help="convert a published data set, or what a labelling tool wrote, to COCO"
     )
     parser.add_argument("name", help=f"which one: {', '.join(NAMES)}")
     parser.add_argument("--source", type=Path, required=True, help="folder where its archive was unpacked")
@@ -19,6 +19,8 @@ def add_parser(actions: Any) -> argparse.ArgumentParser:
     parser.add_argument(
         "--on-error", default="raise", help="raise: stop at what cannot be used; skip: leave it out and list it"
     )
+    parser.add_argument("--class-key", help='of geojson: the property that names the class; by default "class"')
+    parser.add_argument("--class-name", help="of geojson: the class of all features, in place of a property")
     return parser
 
 
@@ -28,7 +30,9 @@ def run(arguments: argparse.Namespace) -> None:
     from distill.curate.prepare import prepare
 
     target = arguments.target or Path("data") / arguments.name
-    done = prepare(arguments.name, arguments.source, target, arguments.on_error, show_progress)
+    options = {"class_key": arguments.class_key, "class_name": arguments.class_name}
+    given = {option: value for option, value in options.items() if value is not None}
+    done = prepare(arguments.name, arguments.source, target, arguments.on_error, show_progress, given)
     manifest = done.manifest
     if not done.changed:
         print(f"{done.root} is up to date: {len(manifest['outputs'])} files match {MANIFEST}; nothing to do")

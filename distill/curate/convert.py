@@ -6,14 +6,16 @@ and use the same id in train and test. Image ids stay where they are unique.
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from distill.curate.tracking import Track
-from distill.data.datasets.source import Item, Source
+from distill.data.datasets.source import Found, Item, Source
 from distill.data.images import BrokenImage, read_image, size_fault
 from distill.data.masks import area_of
-from distill.data.records import Problem, tidied, with_geometry
+from distill.data.records import LARGEST_IMAGE, Problem, tidied, with_geometry
+from distill.data.tile_files import image_size
 from distill.errors import UserError
 
 Size = tuple[int, int]
@@ -76,11 +78,14 @@ def _write(content: dict[str, Any], path: Path) -> dict[str, int]:
     return {"images": len(content["images"]), "objects": len(content["annotations"])}
 
 
-def _usable(item: Item, size: Size, objects: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[Problem]]:
+def _usable(item: Item, size: Size, objects: Sequence[Found]) -> tuple[list[dict[str, Any]], list[Problem]]:
     """The objects of an image as COCO annotations, and those that cannot be used."""
     kept: list[dict[str, Any]] = []
     unusable: list[Problem] = []
     for position, annotation in enumerate(objects, start=1):
+        if isinstance(annotation, Problem):
+            unusable.append(Problem(annotation.kind, "", f"{item.name}: {annotation}"))
+            continue
         annotation = {"id": position, "image_id": item.image_id, "iscrowd": 0, **annotation}
         checked = with_geometry(tidied("annotations", annotation), {item.image_id: size})
         if isinstance(checked, Problem):
@@ -90,11 +95,13 @@ def _usable(item: Item, size: Size, objects: list[dict[str, Any]]) -> tuple[list
     return kept, unusable
 
 
-def _read(item: Item) -> tuple[Size, list[dict[str, Any]]] | Problem:
+def _read(item: Item) -> tuple[Size, Sequence[Found]] | Problem:
     """Height and width of an image, and its objects; or what makes it unusable."""
     kind = "image"
     try:
-        height, width = read_image(item.image).shape[-2:]
+        height, width = image_size(item.image)
+        if height * width <= LARGEST_IMAGE:  # a larger one is for `distill data tile`, which reads by windows
+            height, width = read_image(item.image).shape[-2:]
         published = item.size or (height, width)
         if fault := size_fault(f"image {str(item.image)!r}", (height, width), "its annotations say", published):
             raise BrokenImage(fault)

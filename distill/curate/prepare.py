@@ -6,15 +6,15 @@ A prepared data set is `images/` (the files as published), `annotations/<split>.
 import json
 import logging
 import os
-import shutil
-import tempfile
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from distill.curate.convert import convert
-from distill.curate.manifest import MANIFEST, is_intact, manifest_of, refuse_foreign_files, sha256
+from distill.curate.manifest import MANIFEST, is_intact, manifest_of, sha256
+from distill.curate.target import fresh_folder, one_line_of, refuse_foreign_files, refuse_overlap, remove_remains
 from distill.curate.tracking import Track, silent
 from distill.data.broken import POLICIES
 from distill.data.datasets import find_source
@@ -48,6 +48,7 @@ def prepare(
     target: str | Path,
     on_error: str = "raise",
     track: Track[Any] = silent,
+    options: Mapping[str, str] | None = None,
 ) -> Prepared:
     """Converts a published data set; does nothing if that has been done already.
 
@@ -61,6 +62,7 @@ def prepare(
         on_error: "raise" stops at the first image or object that cannot be used, "skip" leaves it out and lists it in
             the manifest.
         track: Wraps what takes long, to show progress.
+        options: What else is said about the source, see `distill.data.datasets.find_source`.
 
     Raises:
         UserError: The source is not the data set, broken or unreadable, or the target holds files that this function
@@ -69,26 +71,23 @@ def prepare(
     if on_error not in POLICIES:
         raise unknown_name("--on-error policy", on_error, POLICIES)
     source, target = Path(source), Path(target)
-    found = find_source(name, source, on_error)
+    options = dict(options or {})
+    found = find_source(name, source, on_error, **options)
     root = Path(os.path.realpath(target))  # a link stays, and the folder that it leads to is replaced
-    if _overlap(source.resolve(), root):
-        raise UserError(f"--target {str(target)!r} and --source {str(source)!r} lie in one another; keep them apart")
+    refuse_overlap("--target", target, "--source", source)
     inputs = _sums(found, source, track)
     settings = {"data": name, "version": _VERSION, "on_error": on_error, "layout": found.layout}
-    try:
+    settings |= {"options": options} if options else {}
+    with one_line_of("--target", target):
         old = manifest_of(target)
-        _remove_remains(root)
-        if old is not None and {**old, **settings, "inputs": inputs} == old and is_intact(target, old, track):
+        remove_remains(root)
+        same = old is not None and old.get("options", {}) == options and {**old, **settings, "inputs": inputs} == old
+        if old is not None and same and is_intact(target, old, track):
             return Prepared(target, changed=False, manifest=old)
         if old is not None and old.get("data") != name:
             raise UserError(f"--target {str(target)!r} holds the data set {old.get('data')}; name another target")
-        refuse_foreign_files(target, old)
+        refuse_foreign_files("--target", target, old, "prepare")
         manifest = _replace(root, found, source, settings | {"inputs": inputs}, track)
-    except OSError as error:
-        raise UserError(
-            f"--target {str(target)!r} cannot be read or written ({error.strerror or error}); make room, or name a "
-            "folder that you may write"
-        ) from error
     for split, count in manifest["splits"].items():
         if count["images"] == 0:
             logger.warning("annotations/%s.json is empty: every image of this part was left out", split)
@@ -110,10 +109,7 @@ def _sums(found: Source, source: Path, track: Track[Any]) -> dict[str, str]:
 
 def _replace(root: Path, found: Source, source: Path, settings: dict[str, Any], track: Track[Any]) -> dict[str, Any]:
     """Writes the data set beside `root` and puts it there in one step; returns its manifest."""
-    root.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=root.parent, prefix=_remains_prefix(root)) as folder:
-        # Below the temporary folder, because that one is private to the user while a data set should not be.
-        fresh = Path(folder) / "fresh"
+    with fresh_folder(root) as fresh:
         splits, skipped = convert(found, fresh, settings["on_error"], track)
         images = {
             f"images/{item.name}": settings["inputs"][item.image.relative_to(source).as_posix()]
@@ -129,23 +125,4 @@ def _replace(root: Path, found: Source, source: Path, settings: dict[str, Any], 
             "outputs": annotations | images,
         }
         (fresh / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
-        if root.exists():
-            root.rename(Path(folder) / "old")
-        fresh.rename(root)
     return manifest
-
-
-def _overlap(first: Path, second: Path) -> bool:
-    return first == second or first in second.parents or second in first.parents
-
-
-def _remains_prefix(root: Path) -> str:
-    """How the names of temporary folders beside `root` begin, which nobody else gives."""
-    return f".{root.name}.preparing-"
-
-
-def _remove_remains(root: Path) -> None:
-    """Deletes temporary folders of runs that were killed and could not do it."""
-    for path in root.parent.iterdir() if root.parent.is_dir() else ():
-        if path.name.startswith(_remains_prefix(root)) and path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)

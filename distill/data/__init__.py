@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from distill.data.datasets.isprs import ISPRS as ISPRS
     from distill.data.datasets.loveda import LoveDA as LoveDA
     from distill.data.datasets.nwpu import NWPU as NWPU
+    from distill.data.datasets.prepared import PreparedInstances as PreparedInstances
     from distill.data.datasets.ssdd import SSDD as SSDD
     from distill.data.datasets.whu import WHU as WHU
     from distill.data.folder import ImageFolder as ImageFolder

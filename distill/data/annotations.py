@@ -7,12 +7,14 @@ import json
 import logging
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from distill.data.broken import POLICIES
 from distill.data.masks import area_of
 from distill.data.records import (
+    LARGEST_IMAGE,
     REQUIRED,
     Problem,
     category_problem,
@@ -48,6 +50,7 @@ class CocoAnnotations:
         quiet: Whether the caller reports what was left out.
         scored: Whether scores are taken on the file, where no object may be left out whatever `on_error` of the recipe
             says; an error then names what can be done there.
+        largest: Pixels of the largest image that the caller can read.
 
     Attributes:
         class_names: Names by label.
@@ -68,6 +71,7 @@ class CocoAnnotations:
         on_error: str = "raise",
         quiet: bool = False,
         scored: bool = False,
+        largest: int = LARGEST_IMAGE,
     ) -> None:
         if on_error not in POLICIES:
             raise unknown_name("on_error policy", on_error, POLICIES)
@@ -75,7 +79,7 @@ class CocoAnnotations:
         self.on_error = on_error
         self.problems: list[Problem] = []
         self.flawed: dict[int, Problem] = {}
-        content = read_coco(self.path)
+        content = read_coco(self.path, largest)
         ids = {category["name"]: category["id"] for category in content["categories"]}
         self.class_names = list(classes) if classes is not None else sorted(ids, key=lambda name: ids[name])
         for name in self.class_names:
@@ -227,14 +231,19 @@ def read_sections(path: Path) -> dict[str, Any]:
     return content
 
 
-def read_coco(path: Path) -> dict[str, Any]:
+def read_coco(path: Path, largest: int = LARGEST_IMAGE) -> dict[str, Any]:
     """A COCO file whose categories and images are sound; annotations may still be broken.
+
+    Args:
+        path: The file.
+        largest: Pixels of the largest image that the caller can read.
 
     Raises:
         UserError: See `read_sections`; or a category or an image record cannot be used.
     """
     content = read_sections(path)
-    for section, problem_of in (("categories", category_problem), ("images", image_problem)):
+    rules = (("categories", category_problem), ("images", partial(image_problem, largest=largest)))
+    for section, problem_of in rules:
         content[section] = [tidied(section, record) for record in content[section]]
         for position, record in enumerate(content[section]):
             if problem := missing_keys(section, position, record) or problem_of(record):

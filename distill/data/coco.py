@@ -199,7 +199,7 @@ class CocoInstances(LabelledImages):
                 f"annotations {self.sources['train'][1]!r} list {len(images)} image, of which none can be held out for "
                 "validation; give val_images and val_annotations, which may be the training files"
             )
-        training, held_out = hold_out(images, self.val_fraction, self.val_seed)
+        training, held_out = self._split(images)
         if "test" in self._held_out:
             logger.warning(
                 "no val_annotations given: %d of the %d images of %s are held out for validation (val_fraction %g)",
@@ -209,6 +209,23 @@ class CocoInstances(LabelledImages):
                 self.val_fraction,
             )
         return training, held_out
+
+    def _split(self, images: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        """Image records to train on, and those held out; tiles of one image, which overlap, stay together.
+
+        Raises:
+            UserError: All are tiles of one image.
+        """
+        sources = list(dict.fromkeys(map(_cut_from, images)))
+        if self.val_fraction and len(sources) == 1 < len(images):
+            raise UserError(
+                f"all {len(images)} images of {self.sources['train'][1]!r} are tiles of {sources[0]!r}, so none can be "
+                "held out for validation without showing ground that is trained on; give val_images and "
+                "val_annotations of another image"
+            )
+        held_out = set(hold_out(sources, self.val_fraction, self.val_seed)[1])
+        training = [image for image in images if _cut_from(image) not in held_out]
+        return training, [image for image in images if _cut_from(image) in held_out]
 
     def _train_views(self, folder: Path, content: CocoAnnotations, images: list[dict[str, Any]]) -> InstanceViews:
         if self.filter_empty:
@@ -258,6 +275,11 @@ class CocoInstances(LabelledImages):
         return InstanceViews(
             folder, content, images, self.image_size, on_error="raise", reader=self.reader(len(images))
         )
+
+
+def _cut_from(image: dict[str, Any]) -> str:
+    """The image that a tile of `distill data tile` was cut from; any other image is its own."""
+    return str(image.get("source", image["file_name"]))
 
 
 def _together(split: str, images: str | None, annotations: str | None, otherwise: str) -> None:

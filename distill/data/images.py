@@ -5,7 +5,8 @@ Axes: C = 3 channels RGB, H W pixels.
 
 import os
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.ExifTags import Base
 from PIL.ImageFile import ImageFile
 from rasterio.enums import ColorInterp
@@ -189,11 +190,37 @@ def is_leftover(name: str) -> bool:
     return name.startswith(".") or name.lower() in _LEFTOVERS
 
 
+def read_photo(path: Path) -> tuple[Image.Image | None, int]:
+    """An image of 8 bits as Pillow has it, upright; None if GDAL is to read it, and the EXIF orientation to apply then.
+
+    Raises:
+        BrokenImage: It is missing, empty, truncated or damaged.
+    """
+    with _damage_in_one_line(path):
+        try:
+            with Image.open(path, formats=_PLAIN_FORMATS) as image:
+                if not _is_deep(image):
+                    return ImageOps.exif_transpose(image), 1
+                return None, image.getexif().get(Base.Orientation, 1)
+        except (UnidentifiedImageError, Image.DecompressionBombError):
+            return None, 1
+
+
+def photo_size(path: Path) -> tuple[int, int] | None:
+    """Height and width that `read_photo` would find, without decoding; None if GDAL is to read the image."""
+    with _damage_in_one_line(path):
+        try:
+            with Image.open(path, formats=_PLAIN_FORMATS) as image:
+                turned = image.getexif().get(Base.Orientation, 1) >= 5
+                size = image.size if turned else image.size[::-1]
+                return None if _is_deep(image) else size
+        except (UnidentifiedImageError, Image.DecompressionBombError):
+            return None
+
+
 def read_stored(path: Path, bands: Sequence[int] | None = None, key: str = "data.bands") -> Stored:
     """What an image file stores, upright; `key` is what an error calls `bands`. For the rest see `read_image`."""
-    try:
-        if path.stat().st_size == 0:
-            raise BrokenImage(f"image {str(path)!r} is an empty file")
+    with _damage_in_one_line(path):
         try:
             with Image.open(path, formats=_PLAIN_FORMATS) as image:
                 if not _is_deep(image):
@@ -202,11 +229,25 @@ def read_stored(path: Path, bands: Sequence[int] | None = None, key: str = "data
         except UnidentifiedImageError:
             orientation = 1
         return read_raster(path, bands, orientation, key)
+
+
+@contextmanager
+def _damage_in_one_line(path: Path) -> Iterator[None]:
+    """Turns what Pillow's decoders raise into `BrokenImage`; they report damage with whatever their parser met first.
+
+    Raises:
+        BrokenImage: The file is empty, or the block failed.
+    """
+    try:
+        if path.stat().st_size == 0:
+            raise BrokenImage(f"image {str(path)!r} is an empty file")
+        yield
     except FileNotFoundError as error:
         raise BrokenImage(f"image {str(path)!r} does not exist") from error
     except Image.DecompressionBombError as error:
-        raise BrokenImage(f"image {str(path)!r} is too large to decode at once; cut it into tiles first") from error
-    # Pillow's decoders report damage with whatever their parser met first.
+        raise BrokenImage(
+            f"image {str(path)!r} is too large to decode at once; cut it into tiles first, with `distill data tile`"
+        ) from error
     except (OSError, SyntaxError, ValueError, EOFError, struct.error, TypeError, KeyError, IndexError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise BrokenImage(f"image {str(path)!r} is damaged ({reason})") from error

@@ -8,6 +8,10 @@ from distill.data.images import SUFFIXES
 from distill.data.listing import images_by_stem
 from distill.errors import UserError
 
+# Beside the folders of images and masks that were cut into tiles: by the name of each tile, before the suffix, the
+# `source` that it was cut from and its place there.
+PLACES = "tiles.json"
+
 
 @dataclass(frozen=True)
 class Pair:

@@ -143,3 +143,9 @@ def decode_patch(segmentation: Any, height: int, width: int) -> Patch:
     lengths = np.diff(bounds, prepend=0, append=rows * columns)
     values = (np.arange(len(lengths)) & 1).astype(np.uint8)
     return Patch(top, left, np.repeat(values, lengths).reshape(columns, rows).T)
+
+
+def patch_fields(patch: Patch, height: int, width: int) -> dict[str, Any]:
+    """`mask_fields` of a mask of an image (H, W), from the pixels of its rectangle alone."""
+    rle = encode_patch(patch, height, width)
+    return {"segmentation": rle, "area": float(patch.pixels.sum()), "bbox": extent_of(rle, height, width)}

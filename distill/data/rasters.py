@@ -97,7 +97,7 @@ class Raster:
             self.palette = np.zeros((np.iinfo(self._stored).max + 1, 3), np.uint8)
             self.palette[list(table)] = [colour[:3] for colour in table.values()]
         exif = dataset.tags().get("EXIF_Orientation", "")
-        self.orientation = _tiff_orientation(path) or (int(exif) if exif.isdigit() else 1)
+        self.orientation = tiff_orientation(path) or (int(exif) if exif.isdigit() else 1)
         self.transform = None if dataset.transform.is_identity else tuple(dataset.transform)[:6]
         self.crs = dataset.crs.to_wkt(version=WktVersion.WKT2_2019) if dataset.crs else None
         self.control = "ground control points" if dataset.gcps[0] else "rational polynomials" if dataset.rpcs else ""
@@ -175,11 +175,9 @@ def open_raster(
         BrokenImage: It cannot be opened, has complex values, or lacks one of `bands`.
     """
     with rasterio.Env(**_GDAL), ExitStack() as stack:
-        with _explained(path), warnings.catch_warnings():
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        with _explained(path):
             level = {} if overview is None else {"overview_level": overview}
-            # An absolute path is never taken for an address ("s3:a.tif").
-            dataset = stack.enter_context(rasterio.open(path.absolute(), **level))
+            dataset = stack.enter_context(_open(path, **level))
             raster = Raster(path, dataset, bands, key)
         yield raster
 
@@ -203,7 +201,9 @@ def read_raster(
     """
     with open_raster(path, bands, key) as raster:
         if raster.width * raster.height > LARGEST_IMAGE:
-            raise BrokenImage(f"image {str(path)!r} is too large to decode at once; cut it into tiles first")
+            raise BrokenImage(
+                f"image {str(path)!r} is too large to decode at once; cut it into tiles first, with `distill data tile`"
+            )
         values, valid = raster.read(0, 0, raster.height, raster.width)
         orientation = raster.orientation if raster.orientation != 1 else orientation
     return Stored(
@@ -270,6 +270,25 @@ def turn_upright(values: NDArray[Any], orientation: int) -> NDArray[Any]:
 
 
 @contextmanager
+def opened(path: Path) -> Iterator[Any]:
+    """The dataset of rasterio of a file, for what `Raster` does not tell.
+
+    Raises:
+        BrokenImage: It cannot be opened, or read inside.
+    """
+    with rasterio.Env(**_GDAL), _explained(path), _open(path) as dataset:
+        yield dataset
+
+
+def _open(path: Path, **options: Any) -> Any:
+    """The dataset of a file, quietly."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        # An absolute path is never taken for an address ("s3:a.tif").
+        return rasterio.open(path.absolute(), **options)
+
+
+@contextmanager
 def _explained(path: Path, where: str = "") -> Iterator[None]:
     """Errors of GDAL as one line, which says where the file is damaged.
 
@@ -287,7 +306,7 @@ def _explained(path: Path, where: str = "") -> Iterator[None]:
         ) from error
 
 
-def _tiff_orientation(path: Path) -> int | None:
+def tiff_orientation(path: Path) -> int | None:
     """Of the first page of a TIFF file; None where there is none."""
     with path.open("rb") as file:
         header = file.read(8)

@@ -28,6 +28,7 @@ _WHOLE = {
 
 # Pillow refuses to decode more pixels, and a mask of that size would fill the memory.
 LARGEST_IMAGE = 2 * (Image.MAX_IMAGE_PIXELS or 1 << 27)
+LARGEST_SCENE = (1 << 32) - 1  # of an image that is read by windows: pycocotools counts pixels in 32 bits
 
 _LONGEST_NAME = 4096  # bytes of a path on Linux
 
@@ -144,8 +145,13 @@ def category_problem(record: Mapping[str, Any]) -> Problem | None:
     return None
 
 
-def image_problem(record: Mapping[str, Any]) -> Problem | None:
-    """What is wrong with an image record, if anything; the file itself is not looked at."""
+def image_problem(record: Mapping[str, Any], largest: int = LARGEST_IMAGE) -> Problem | None:
+    """What is wrong with an image record, if anything; the file itself is not looked at.
+
+    Args:
+        record: As it is in the file, tidied.
+        largest: Pixels of the largest image that can be read.
+    """
     subject = f"image {record['id']!r}"
     if not _is_id(record["id"]):
         return Problem("image id", subject, "has an id that is no whole number (write it without quotes)")
@@ -160,10 +166,11 @@ def image_problem(record: Mapping[str, Any]) -> Problem | None:
             subject,
             f"has the size {width!r}x{height!r}; it must be two positive numbers without a fraction",
         )
-    if height * width > LARGEST_IMAGE:
-        return Problem(
-            "image size", subject, f"is {width}x{height}, too large to decode at once; cut it into tiles first"
-        )
+    if height * width > largest:
+        fault = "too large to decode at once; cut it into tiles first, with `distill data tile`"
+        if largest == LARGEST_SCENE:
+            fault = "too large for the run lengths of COCO; cut it in parts first"
+        return Problem("image size", subject, f"is {width}x{height}, {fault}")
     return None
 
 

@@ -9,11 +9,12 @@ from typing import Any
 
 from distill.data.base import LabelledImages
 from distill.data.class_table import ClassTable, Value
-from distill.data.label_pairs import Pair, pair_folders, read_names
+from distill.data.label_pairs import PLACES, Pair, pair_folders, read_names
 from distill.data.selection import hold_out
 from distill.data.sizes import ground_size, image_sides, read_headers, sample_of
 from distill.data.views.semantic import SemanticViews, stack_by_size
 from distill.errors import UserError
+from distill.files import read_json
 
 Parts = str | list[str]
 
@@ -179,6 +180,7 @@ class SemanticFolder(SemanticImages):
         self.root = Path(root)
         self.parts = {"train": train, "val": val, "test": val if test is None else test}
         self.images, self.masks = images, masks
+        self._places: dict[Path, dict[str, Any]] = {}
 
     def find(self, split: str) -> list[Pair]:
         """The files of a split.
@@ -194,3 +196,11 @@ class SemanticFolder(SemanticImages):
         if place.suffix.lower() == ".txt":
             return pair_folders(self.root / self.images, self.root / self.masks, read_names(place))
         return pair_folders(place / self.images, place / self.masks)
+
+    def tile_of(self, pair: Pair) -> str:
+        """The image that a tile of `distill data tile` was cut from; any other image is its own."""
+        folder = pair.image.parent.parent
+        if folder not in self._places:
+            self._places[folder] = read_json(folder / PLACES) if (folder / PLACES).is_file() else {}
+        place = self._places[folder].get(pair.image.stem)
+        return str(folder / place["source"]) if isinstance(place, dict) and "source" in place else str(pair.image)

@@ -147,6 +147,34 @@ def nwpu_texts(root: Path, count: int = 12) -> Path:
     return root
 
 
+def yolo(root: Path) -> Path:
+    """Ultralytics' usual layout: two classes, polygons, an empty label, and an image without one."""
+    lines = {"a": "0 0.125 0.25 0.5 0.25 0.5 0.75 0.125 0.75\n1 0.5 0.5 0.75 0.5 0.75 1\n", "b": "", "c": None}
+    for split, seed in (("train", 0), ("val", 10)):
+        for number, (name, text) in enumerate(lines.items()):
+            save(scene(seed + number), root / f"shapes/images/{split}/{name}.jpg")
+            if text is not None:
+                path = root / f"shapes/labels/{split}/{name}.txt"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(text)
+    description = "path: ../datasets/shapes\ntrain: images/train\nval: images/val\ntest:\nnames: {0: roof, 1: tree}\n"
+    (root / "shapes/data.yaml").write_text(description)
+    return root
+
+
+def labelme(root: Path, count: int = 3) -> Path:
+    """A JSON file beside each image, with one polygon."""
+    shape = {"label": "ship", "points": [[4.5, 6], [20, 6], [20, 18], [4.5, 18]], "shape_type": "polygon"}
+    for number in range(1, count + 1):
+        save(scene(number), root / f"labelled/{number:03d}.jpg")
+        content = {
+            "version": "5.4.1", "flags": {}, "shapes": [{**shape, "group_id": None, "flags": {}}],
+            "imagePath": f"{number:03d}.jpg", "imageData": "AAAA", "imageHeight": 48, "imageWidth": 64,
+        }  # fmt: skip
+        write_json(content, root / f"labelled/{number:03d}.json")
+    return root
+
+
 def names(root: Path, split: str) -> list[str]:
     content = json.loads((root / f"annotations/{split}.json").read_text())
     return [image["file_name"] for image in content["images"]]

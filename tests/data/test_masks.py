@@ -21,6 +21,7 @@ from distill.data.masks import (
     extent_of,
     mask_fields,
     mask_iou,
+    patch_fields,
 )
 from distill.data.views.instances import view
 from distill.data.views.window import Window
@@ -63,6 +64,20 @@ def shapes(rng: np.random.Generator, height: int, width: int) -> list[Any]:
     counts = runs if not noise[0, 0] else [0, *runs]
     rles = [encode_mask(mask) for mask in (noise, columns, one, np.ones((height, width)))]
     return [polygons[:1], polygons[1:2], polygons[2:], {"size": [height, width], "counts": counts}, *rles]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_patches_are_encoded_as_the_masks_of_whole_images(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    height, width = rng.integers(8, 60, 2).tolist()
+    for segmentation in shapes(rng, height, width):
+        mask, patch = decode_mask(segmentation, height, width), decode_patch(segmentation, height, width)
+        assert encode_patch(patch, height, width) == encode_mask(mask)
+        assert patch_fields(patch, height, width) == mask_fields(mask)
+    loose = Patch(2, 1, np.pad(np.ones((3, 2), np.uint8), 2))  # rows and columns without a pixel
+    assert encode_patch(loose, height, width) == encode_mask(pasted(loose, height, width))
+    nothing = Patch(0, 0, np.zeros((0, 0), np.uint8))
+    assert encode_patch(nothing, height, width) == encode_mask(np.zeros((height, width)))
 
 
 @pytest.mark.parametrize("seed", range(6))

@@ -23,7 +23,7 @@ from distill.recipe.combinations import COMBINATIONS
 from distill.recipe.compose import compose
 from distill.weights import read_state_dict
 from students import RS4D
-from tests.data.published import SHARED, nwpu_texts, ssdd_voc, whu_tiles
+from tests.data.published import SHARED, nwpu_texts, ssdd_voc, whu_tiles, yolo
 
 RECIPES = [name.removeprefix("finetune/") for name in COMBINATIONS if name.startswith("finetune/")]
 # Every head with every data set once, in turn at the size for a GPU and for CPUs.
@@ -142,3 +142,13 @@ def test_the_other_sizes_of_a_recipe(name: str, variant: str) -> None:
 def test_the_taps_of_rs4ds_large() -> None:
     with torch.device("meta"):
         assert RS4D("large", out_indices=[2, 8, 14, 20, 26]).feature_info.channels() == [256] * 6
+
+
+def test_a_data_set_of_ones_own_is_prepared_cut_and_trained_on(tmp_path: Path) -> None:
+    whole = prepare("yolo", yolo(tmp_path / "source"), tmp_path / "whole").root
+    words = ["--annotations", str(whole), "--out", str(tmp_path / "tiles"), "--tile", "40", "--empty", "1"]
+    assert main(["data", "tile", *words]) == 0
+    words = [f"--data.root={tmp_path / 'tiles'}", f"--run.dir={tmp_path / 'run'}", *FEW, *SIDES, *NARROW]
+    words += ["--trainer.limit_val_batches=0", "--trainer.accelerator=cpu"]
+    assert main(["fit", "finetune/mask_rcnn", "data/prepared", *words]) == 0
+    assert (tmp_path / "run/summary.json").is_file()

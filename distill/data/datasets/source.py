@@ -16,7 +16,9 @@ from distill.data.masks import mask_fields
 from distill.data.records import Problem
 from distill.errors import UserError
 
-Objects = Callable[[int, int], list[dict[str, Any]]]
+Found = dict[str, Any] | Problem  # an object, or why it is none
+Objects = Callable[[int, int], Sequence[Found]]
+_FOLDERS_OF_SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,8 @@ class Item:
         image_id: Its COCO id, unique in the source.
         splits: The annotation files it goes into, for example "train" or "official/train".
         objects: Reads the image's objects, given its height and width: COCO annotations with `category_id`, `bbox`,
-            `segmentation` and, where published, `area` and `iscrowd`. Raises `BrokenImage` if they cannot be read.
+            `segmentation` and, where published, `area` and `iscrowd`; a problem stands for an object that cannot be
+            used. Raises `BrokenImage` if they cannot be read.
         size: Height and width as published, if they are.
         files: Further files that `objects` reads.
     """
@@ -149,6 +152,14 @@ def coco_items(
                 size=(record["height"], record["width"]),
             )
     return class_names, list(items.values()), skipped
+
+
+def part_of(path: Path, root: Path, default: str = "all") -> str:
+    """The split that a folder between `root` and a file names: "train", "val" or "test"; else `default`."""
+    for folder in path.relative_to(root).parts[:-1]:
+        if folder.lower() in _FOLDERS_OF_SPLITS:
+            return _FOLDERS_OF_SPLITS[folder.lower()]
+    return default
 
 
 def mask_object(mask: NDArray[np.bool_], category_id: int = 1) -> dict[str, Any]:

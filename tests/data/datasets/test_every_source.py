@@ -18,13 +18,16 @@ from tests.data.published import (
     hrsid_coco,
     hrsid_masks,
     images_in,
+    labelme,
     names,
     nwpu_texts,
     save,
     scene,
     ssdd_voc,
     whu_tiles,
+    yolo,
 )
+from tests.data.vectors import geojson
 
 
 def test_unknown_data_sets_and_folders_without_them(tmp_path: Path) -> None:
@@ -39,14 +42,19 @@ def test_unknown_data_sets_and_folders_without_them(tmp_path: Path) -> None:
 
 LAYOUTS: dict[str, tuple[Callable[[Path], Path], str, str, str]] = {
     # how it is written, an image, the file that says what is on it, and what that file is called
+    "geojson": (geojson, "fields/b.tif", "fields/b.geojson", "GeoJSON file"),
     "hrsid": (hrsid_masks, "images/P0002.png", "instance_masks/P0002.png", "mask"),
+    "labelme": (labelme, "labelled/002.jpg", "labelled/002.json", "JSON file"),
     "nwpu": (nwpu_texts, "positive image set/003.jpg", "ground truth/003.txt", "text"),
     "ssdd": (ssdd_voc, "JPEGImages_train/000002.jpg", "Annotations_train/000002.xml", "XML file"),
     "whu": (whu_tiles, "val/image/9.tif", "val/label/9.tif", "label"),
+    "yolo": (yolo, "images/train/a.jpg", "labels/train/a.txt", "label"),
 }
+# Images of YOLO need no label.
+PAIRED = [name for name in NAMES if name != "yolo"]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", PAIRED)
 def test_files_without_counterpart_stop_or_are_counted(tmp_path: Path, name: str) -> None:
     write, image, label, kind = LAYOUTS[name]
     source = write(tmp_path / "source")
@@ -59,7 +67,9 @@ def test_files_without_counterpart_stop_or_are_counted(tmp_path: Path, name: str
     one = prepare(name, source, tmp_path / "out", on_error="skip").manifest
     assert (images_in(one), one["skipped_by_kind"]) == (whole - 1, {f"image without {kind}": 1})
     assert one["skipped"][0].endswith(f"{image}' has no {kind}")
-    other = next(path for path in ending(source, image).parent.iterdir() if path != ending(source, image))
+    # Data and labels may lie in one folder.
+    folder, suffix = ending(source, image).parent, Path(image).suffix
+    other = next(path for path in sorted(folder.glob(f"*{suffix}")) if path != ending(source, image))
     other.unlink()
     with pytest.raises(UserError, match=f"images have no {kind}, .*; 1 of .* {kind}s have no image, for example"):
         prepare(name, source, tmp_path / "out")
@@ -71,6 +81,9 @@ def test_files_without_counterpart_stop_or_are_counted(tmp_path: Path, name: str
 
 
 LEFTOVERS = {
+    "geojson": ("fields/._a.tif", "fields/.b.geojson", "__MACOSX/fields/c.geojson"),
+    "labelme": ("labelled/._001.json", "labelled/notes.json", "labelled/Thumbs.db"),
+    "yolo": ("labels/train/._a.txt", "labels/train/classes.txt", "images/train/desktop.ini"),
     "hrsid": ("images/._P0001.png", "instance_masks/.ipynb_checkpoints/P0001.png", "__MACOSX/instance_masks/P9.png"),
     "nwpu": ("ground truth/._001.txt", "ground truth/readme.txt", "positive image set/Thumbs.db"),
     "ssdd": ("Annotations_train/._000002.xml", "JPEGImages_train/desktop.ini"),
