@@ -20,9 +20,10 @@ def test_nwpu_found_perfectly(boxes: str, expected: float) -> None:
         pytest.skip("NWPU VHR-10 is not here")
     annotations = CocoAnnotations(NWPU)
     kinds = ("box", "mask", "boundary") if boxes == "published" else ("box",)
-    truth = annotations.ground_truth(image["id"] for image in annotations.images)
+    images = annotations.images[::3]  # all take three times as long
+    truth = annotations.ground_truth(image["id"] for image in images)
     evaluator = CocoEvaluator(truth, annotations.class_names, kinds=kinds)
-    for image in annotations.images:
+    for image in images:
         records = annotations.objects(image["id"])
         masks = torch.stack(
             [torch.from_numpy(decode_mask(r["segmentation"], image["height"], image["width"])).bool() for r in records]

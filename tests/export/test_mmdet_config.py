@@ -49,7 +49,6 @@ def test_the_runner_trains_and_validates_one_step(finetune_recipe: Path, tmp_pat
     cases = {
         "old": ("RSPrompter", "bf16-mixed"),
         "autocast": ("CascadeMaskRCNN", "bf16-mixed"),
-        "cascade": ("CascadeMaskRCNN", "32-true"),
         "mask_rcnn": ("MaskRCNN", "32-true"),
     }
     for name, (head, precision) in cases.items():

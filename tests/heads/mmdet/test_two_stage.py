@@ -109,6 +109,15 @@ def test_bfloat16_autocast_changes_little(student, head_class, small, target):
     assert totals[True].item() == pytest.approx(totals[False].item(), rel=0.05)
 
 
+@pytest.mark.parametrize(
+    "head_class",
+    [
+        heads.MaskRCNN,
+        *(pytest.param(head, marks=pytest.mark.slow) for head in (heads.CascadeMaskRCNN, heads.RSPrompter)),
+    ],
+    indirect=True,
+    ids=lambda head: head.__name__,
+)
 def test_overfits_two_images_and_predicts_in_the_file_frame(student, head, target, image_of):
     """Non-square scaling and padding: the file is 96 x 192, read at 48 x 64 into a 64 x 64 input."""
     frame = {"size": (48, 64), "original_size": (96, 192)}
