@@ -133,14 +133,12 @@ class TwoStageHead(HeadBase):
 
     @property
     def max_detections(self) -> int:
-        """Most instances in one image. As many regions reach the second stage at least."""
+        """Most instances in one image. A higher limit adds instances and changes none of those there."""
         return int(self.roi_head.test_cfg.max_per_img)
 
     @max_detections.setter
     def max_detections(self, limit: int) -> None:
         self.roi_head.test_cfg.max_per_img = limit
-        for key in ("nms_pre", "max_per_img"):
-            self.rpn_head.test_cfg[key] = max(limit, self.rpn_head.test_cfg[key])
 
     @property
     def score_threshold(self) -> float:

@@ -69,7 +69,10 @@ def test_the_card_says_what_was_tested_and_where_weights_came_from(tmp_path: Pat
     text = (tmp_path / "card.md").read_text()
     assert "| initial weights of the student | runs/distill/student.safetensors |" in text
     assert "none was run: `trainer.limit_val_batches` is 0" in text
-    assert "## Test\n\nbest.ckpt, step 1,500, 122 images, tiles of 512 px that overlap by 64 px; scored with data.init_args.zoom 2.0\n" in text
+    assert (
+        "## Test\n\nbest.ckpt, step 1,500, 122 images, tiles of 512 px that overlap by 64 px; scored with "
+        "data.init_args.zoom 2.0\n" in text
+    )
     assert "| mIoU | 50.0 % |" in text
     assert "| class, % | IoU | F1 |\n| --- | --- | --- |\n| water | 75.0 | n/a |" in text
     assert "test_predictions.png" not in text

@@ -167,13 +167,15 @@ def test_predicts_nothing_in_the_right_shapes(student, head_class, small, target
 
 def test_max_detections_limits(student, head_class, small, target):
     head = head_class(student.feature_info, ["ship"], score_threshold=0.0, max_detections=3, **small).eval()
-    (found,) = head.predict(student(torch.randn(1, 3, 64, 64)), [target([], [])])
+    maps = student(torch.randn(1, 3, 64, 64))
+    (found,) = head.predict(maps, [target([], [])])
     assert len(found.scores) == head.max_detections == 3
     assert (found.scores.diff() <= 0).all()
-    head.max_detections = 70  # more than the regions of `small`
-    (more,) = head.predict(student(torch.randn(1, 3, 64, 64)), [target([], [])])
+    head.max_detections = 70
+    (more,) = head.predict(maps, [target([], [])])
     assert 3 < len(more.scores) <= 70
-    assert head.rpn_head.test_cfg.max_per_img == 70
+    assert torch.equal(more.boxes[:3], found.boxes)
+    assert torch.equal(more.masks[:3], found.masks.dense())
 
 
 def test_the_score_threshold_can_be_lowered(student, head_class, small, target):
