@@ -1,10 +1,8 @@
 """`distill.predict`: a trained run and scenes of any size become files of masks, polygons and classes."""
 
-import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
-from importlib.metadata import version
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -12,22 +10,15 @@ from typing import Any
 import torch
 
 from distill.errors import Stopped, UserError, unknown_name
-from distill.launch.load import load
 from distill.launch.predict_progress import predict_progress
 from distill.launch.predict_ray import RayWork, predict_with_ray
 from distill.launch.predict_sources import find_sources
 from distill.launch.predict_work import PredictWork, shares
-from distill.launch.predictors import InstancePredictor, SemanticPredictor
-from distill.launch.stored_run import StoredRun
-from distill.launch.tile_defaults import tile_size
-from distill.scene.job import Model
+from distill.launch.scene_model import network_of, scene_model
 from distill.scene.joined import refuse_foreign_files
-from distill.scene.model_facts import INSTANCES, LAND_COVER, ModelFacts
 from distill.scene.options import PredictOptions
 from distill.scene.summary import SceneSummary
-from distill.scene.tta import with_tta
 
-_CAP = 1000  # instances of a tile: training looks at 100, of which dense scenes have more
 Paths = str | PathLike[str] | Iterable[str | PathLike[str]]
 
 
@@ -107,78 +98,23 @@ def predict(
     if workers is not None and (ray is None or workers < 1):
         raise UserError(f"workers is {workers}; it must be 1 or more, and needs ray")
     every = find_sources(sources, folder)
-    stored = StoredRun(Path(run))
-    loaded = partial(_load, Path(run).absolute(), checkpoint, device, chosen)
-    model, network = loaded()
-    facts = model_facts(stored, model, checkpoint, chosen)
+    model = scene_model(run, chosen, checkpoint, device)
+    chosen, facts = model.options, model.facts
     if not overwrite:
         refuse_foreign_files(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    batch_size = chosen.batch_size or model.batch_size
     try:
         if ray is not None:
-            spread = RayWork(partial(_network, loaded), every, folder.absolute(), chosen, facts, overwrite, batch_size)
+            network = partial(network_of, Path(run).absolute(), chosen, checkpoint, device)
+            spread = RayWork(network, every, folder.absolute(), chosen, facts, overwrite, model.batch_size)
             done = predict_with_ray(spread, ray, workers)
         else:
             with predict_progress(len(every)) as progress:
                 work = PredictWork(every, folder, chosen, facts, overwrite, progress)
-                done = work.run(network, shares(every, shard), batch_size)
+                done = work.run(model.network, shares(every, shard), model.batch_size)
     except KeyboardInterrupt:
         raise Stopped(f"stopped; what is done is kept in {folder}, and the same command goes on there") from None
     return Prediction(folder, done.scenes, done.pending, done.files, facts.class_names, facts.notes)
-
-
-def _load(
-    run: Path,
-    checkpoint: str | PathLike[str] | None,
-    device: torch.device | str | None,
-    options: PredictOptions,
-) -> tuple[InstancePredictor | SemanticPredictor, Model]:
-    """The model of a run, and as the engine calls it."""
-    model = load(run, checkpoint=checkpoint, device=device, max_detections=_CAP, score_threshold=options.score)
-    if not isinstance(model, InstancePredictor | SemanticPredictor):
-        raise UserError(
-            f"{run} is a distillation: it has feature maps and no classes; give a fine-tuned run, or call "
-            "distill.load(run).predict(image)"
-        )
-    return model, with_tta(model) if options.tta else model
-
-
-def _network(loaded: Callable[[], tuple[object, Model]]) -> Model:
-    """The model that an actor calls."""
-    return loaded()[1]
-
-
-def model_facts(
-    run: StoredRun,
-    model: InstancePredictor | SemanticPredictor,
-    checkpoint: str | PathLike[str] | None,
-    options: PredictOptions,
-) -> ModelFacts:
-    """What the engine needs to know of a run.
-
-    Args:
-        run: Its folder.
-        model: Loaded from it.
-        checkpoint: As for `load`.
-        options: Tile and overlap of the user.
-    """
-    summary = run.folder.read_summary()[0] if run.folder.summary.is_file() else {}
-    size, notes = tile_size(run, summary, options)
-    with run.checkpoint(checkpoint or "last").open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    instances = isinstance(model, InstancePredictor)
-    return ModelFacts(
-        run=str(run.folder),
-        task=INSTANCES if instances else LAND_COVER,
-        class_names=tuple(model.class_names),
-        digest=digest,
-        version=version("distill-rs"),
-        size=size,
-        gsd=summary.get("gsd"),
-        cap=model.max_detections if isinstance(model, InstancePredictor) else None,
-        notes=tuple(notes),
-    )
 
 
 def _options(given: Mapping[str, Any]) -> PredictOptions:

@@ -23,7 +23,8 @@ class PredictOptions:
         tile: Side of the tiles in pixels; by default that of the training images, and an image that is no larger than
             one of those is predicted whole.
         score: Instances with a lower score are left out.
-        bands: Numbers, from 1, of the bands that are shown as red, green and blue.
+        bands: Numbers, from 1, of the bands that are shown as red, green and blue; by default those of the recipe, else
+            those that the file calls so, else the first three.
         stretch: The values that become black and white; by default the 1st and 99th percentile of the scene.
         gsd: Metres of a pixel that the scene is resampled to while it is read.
         crs: The coordinate reference system of scenes that do not say theirs.

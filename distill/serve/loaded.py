@@ -11,11 +11,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from distill.errors import UserError
-from distill.launch.load import load
-from distill.launch.predict import model_facts
-from distill.launch.predictors import InstancePredictor, SemanticPredictor
-from distill.launch.stored_run import StoredRun
+from distill.launch.scene_model import scene_model
 from distill.scene.job import SceneJob
 from distill.scene.joined import RESULTS, join
 from distill.scene.model_facts import INSTANCES
@@ -25,7 +21,6 @@ from distill.scene.source import SourceOptions, open_scene
 from distill.serve.shown import write_classes, write_outlines
 from distill.serve.work import Picture, Result
 
-_MOST_IN_A_TILE = 1000  # instances, as for `distill predict`
 _SMALLEST = 900  # pixels of the longer side of a picture that a browser would otherwise enlarge pixel by pixel
 
 
@@ -58,16 +53,10 @@ class LoadedRun:
         device: torch.device | str | None = None,
         score: float = 0.1,
     ) -> None:
-        options = PredictOptions(score=score, overlay=False)
-        model = load(
-            run, checkpoint=checkpoint, device=device, max_detections=_MOST_IN_A_TILE, score_threshold=options.score
-        )
-        if not isinstance(model, InstancePredictor | SemanticPredictor):
-            raise UserError(f"{run} is a distillation, which has no classes; serve a fine-tuned run")
-        self._model, self._options = model, replace(options, bands=model.bands)
-        self._facts = model_facts(StoredRun(Path(run)), model, checkpoint, options)
+        self._model = scene_model(run, PredictOptions(score=score, overlay=False), checkpoint, device)
+        self._facts, self._options = self._model.facts, self._model.options
         self.name, self.task, self.class_names = name, self._facts.task, list(self._facts.class_names)
-        self.score, self.bands = score, model.bands
+        self.score, self.bands = score, self._options.bands
 
     def predict(self, image: Path, out: Path, advance: Callable[[int, int], None]) -> Result:
         """See `distill.serve.work.ServedRun`."""
@@ -83,7 +72,7 @@ class LoadedRun:
                 advance(done, total)
 
             for row in job.missing_rows():
-                job.predict_row(self._model, row, self._model.batch_size, count)
+                job.predict_row(self._model.network, row, self._model.batch_size, count)
             summary = job.finish()
         names = join(out, [summary], self.class_names, {}, instances)
         files = [*summary.outputs, *(name for name in names if name == RESULTS)]

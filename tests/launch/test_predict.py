@@ -2,18 +2,31 @@
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pyogrio
 import pytest
+import rasterio
+import torch
 import yaml
+from pytorch_lightning.plugins.precision import Precision
 
 import distill
 from distill.cli import main
 from distill.data.masks import decode_mask
 from distill.errors import UserError
-from tests.scene.engine import files, write_scene
+from distill.launch.predictors import InstancePredictor, SemanticPredictor
+from distill.scene.detections import Pixels, TileInstances
+from distill.scene.job import SceneJob
+from distill.scene.model_facts import LAND_COVER, ModelFacts
+from distill.scene.options import PredictOptions
+from distill.scene.tile_size import TileSize
+from distill.tasks.segmentation import SegmentationModule
+from heads import LALEDecoder
+from students import LALE
+from tests.scene.engine import Squares, files, write_scene
 from tests.small_recipes import fine_tuning
 
 
@@ -84,7 +97,7 @@ def test_on_the_command_line(run: Path, mixed: Path, tmp_path: Path, capsys: pyt
     assert f"{out / photos[0]} was predicted with another score: {score}, now 0.9" in error
     assert error.count("\n") == 1
     assert files(out) == before
-    again = distill.predict(run, mixed, out=out, score=0.99, overwrite=True, device="cpu", formats=["coco", "gpkg"])
+    again = distill.predict(run, mixed, out=out, score=0.99, overwrite=True, device="cpu", overlay=False)
     assert sum(sum(scene.counts.values()) for scene in again.scenes) < len(results)
     assert again.files == ["predictions.json", "images.json", "summary.json"]
     assert json.loads((out / "summary.json").read_text())["score"] == 0.99
@@ -133,3 +146,52 @@ def test_a_bad_option_is_one_line(
 def test_an_unknown_option_in_python(run: Path, mixed: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="unknown option 'overlp': did you mean overlap"):
         distill.predict(run, mixed, out=tmp_path / "out", overlp=3)
+
+
+def test_a_distillation_is_refused(run: Path, mixed: Path, tmp_path: Path) -> None:
+    recipe = yaml.safe_load((run / "recipe.yaml").read_text())
+    recipe["model"]["class_path"] = "distill.DistillationModule"
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    shutil.copy(run / "student.safetensors", tmp_path / "run")
+    with pytest.raises(UserError, match="is a distillation: it has feature maps and no classes"):
+        distill.predict(tmp_path / "run", mixed, out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_ctrl_c_says_how_to_go_on(
+    run: Path, mixed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+
+    def tile_instances(self: object, tiles: Sequence[Pixels]) -> list[TileInstances]:
+        calls.append(len(tiles))
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return Squares().tile_instances(tiles)
+
+    monkeypatch.setattr(InstancePredictor, "tile_instances", tile_instances)
+    predict(run, mixed, "--out", tmp_path / "out", code=130)
+    assert f"what is done is kept in {tmp_path / 'out'}, and the same command goes on there" in capsys.readouterr().err
+    assert not (tmp_path / "out" / "summary.json").exists()
+    predict(run, mixed, "--out", tmp_path / "out")
+    assert "is there already" in capsys.readouterr().out
+    predict(run, mixed, "--out", tmp_path / "whole")
+    assert files(tmp_path / "out") == files(tmp_path / "whole")
+
+
+def test_land_cover_of_a_photo_is_that_of_the_loaded_model(mixed: Path, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    task = SegmentationModule(LALE(), LALEDecoder)
+    task.build(["land", "water", "wood"])
+    settings = {"precision": Precision(), "device": torch.device("cpu"), "class_names": task.class_names}
+    model = SemanticPredictor(task, 2.0, **settings)
+    facts = ModelFacts("run", LAND_COVER, tuple(task.class_names), "digest", "0.1", TileSize(64, 16, whole=100))
+    photo = next(mixed.glob("*.png"))
+    with SceneJob(photo, "photo", tmp_path, PredictOptions(confidence=True), facts) as job:
+        job.begin()
+        job.predict_row(model, 0)
+        summary = job.finish()
+    assert summary.outputs == ("photo.tif", "photo.tif.aux.xml", "photo_confidence.tif", "photo_overlay.jpg")
+    with rasterio.open(tmp_path / "photo.tif") as found:
+        assert np.array_equal(found.read(1), model.predict(photo).labels.numpy())
