@@ -154,6 +154,17 @@ def test_each_detection_of_a_tile_is_like_one_of_another_tile_at_most() -> None:
     assert frames(of(PAIR, [first, second], [box(40, 70, 50, 90)])) == [(40, 70, 50, 80), (40, 80, 50, 90)]
 
 
+def test_a_detection_that_leaks_into_a_neighbour_does_not_join_it() -> None:
+    """The same for truncated ones: the second tile's is like both and covers too little of the second one."""
+    first, second, leaking = box(40, 0, 50, 100), box(50, 0, 60, 100), box(40, 60, 56, 150)
+    assert frames(of(PAIR, [first, second], [leaking])) == [(40, 0, 56, 150), (50, 0, 60, 100)]
+
+
+def test_two_roofs_of_which_each_tile_saw_one_stay_apart() -> None:
+    """Outlines that are off by 1 px let them share a column or two."""
+    assert len(of(PAIR, [box(40, 72, 50, 81)], [box(40, 79, 50, 88)])) == 2
+
+
 def test_two_whole_objects_of_a_tile_are_never_joined_by_way_of_other_tiles() -> None:
     one, two = box(72, 72, 88, 80), box(72, 80, 88, 88)
     blob, most = box(72, 72, 88, 88), box(72, 76, 88, 88)
@@ -186,8 +197,8 @@ def test_the_border_of_the_scene_truncates_nothing() -> None:
 
 @pytest.mark.parametrize("early", [0, 3, 8])
 def test_a_mask_that_ends_before_the_border_is_truncated_all_the_same(early: int) -> None:
-    (result,) = of(PAIR, [box(40, 10, 60, 100 - early)], [box(40, 60 + early, 60, 150)])
-    assert frames([result]) == [(40, 10, 60, 150)]
+    (result,) = of(PAIR, [box(40, 30, 60, 100 - early)], [box(40, 60 + early, 60, 130)])
+    assert frames([result]) == [(40, 30, 60, 130)]
 
 
 def test_a_box_that_reaches_the_border_truncates_a_mask_that_does_not() -> None:
