@@ -27,6 +27,9 @@ from distill.scene.detections import Pixels, TileInstances
 from distill.tasks.instances import FineTuningModule
 from distill.tasks.segmentation import SegmentationModule
 from distill.tasks.tiled_images import tile_instances
+from distill.training.allocator import trim_freed_memory
+
+_TRIM_EVERY = 16  # tiles
 
 
 @dataclass
@@ -104,6 +107,7 @@ class Predictor(ABC):
         self.class_names = list(class_names)
         self.bands = bands
         self.batch_size = batch_size
+        self._tiles = 0  # since memory was given back
 
     def predict(self, images: ImageInput | Iterable[ImageInput]) -> Any:
         """Predicts one image or many.
@@ -149,6 +153,13 @@ class Predictor(ABC):
             results += self._predict([as_pixels(image, self.bands) for image in batch], len(results))
         return results
 
+    def _count(self, tiles: int) -> None:
+        """Gives free memory back to the system now and then; a scene has thousands of tiles."""
+        self._tiles += tiles
+        if self._tiles >= _TRIM_EVERY:
+            self._tiles = 0
+            trim_freed_memory()
+
     @abstractmethod
     def _predict(self, pixels: list[Tensor], first: int) -> list[Any]:
         """Results of a batch of uint8 images (3, H, W); `first` is the position of its first image."""
@@ -189,7 +200,9 @@ class InstancePredictor(Predictor):
     @torch.no_grad()
     def tile_instances(self, tiles: Sequence[Pixels]) -> list[TileInstances]:
         """Instances of tiles (3, h, w) of any sizes, predicted together: those of `predict` that have a pixel."""
-        return [tile_instances(found) for found in self._found([torch.from_numpy(tile) for tile in tiles], 0)]
+        found = [tile_instances(found) for found in self._found([torch.from_numpy(tile) for tile in tiles], 0)]
+        self._count(len(tiles))
+        return found
 
     def _predict(self, pixels: list[Tensor], first: int) -> list[Instances]:
         return [
@@ -234,7 +247,9 @@ class SemanticPredictor(Predictor):
     def tile_logits(self, tiles: Sequence[Pixels]) -> list[NDArray[np.float32]]:
         """Logits (K, h, w) of tiles (3, h, w) of any sizes; the largest of a pixel is the class that `predict` says."""
         pixels = [torch.from_numpy(tile) for tile in tiles]
-        return [logits.numpy() for logits in self._by_size(pixels, self.network.predict_logits)]
+        found = [logits.numpy() for logits in self._by_size(pixels, self.network.predict_logits)]
+        self._count(len(tiles))
+        return found
 
     def _predict(self, pixels: list[Tensor], first: int) -> list[ClassMap]:
         return [ClassMap(labels, self.class_names) for labels in self._by_size(pixels, self.network.predict_labels)]

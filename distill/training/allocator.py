@@ -30,3 +30,13 @@ def return_freed_memory() -> None:
     libc.mallopt(_MMAP_MAX, _DEFAULT_MMAP_MAX)
     libc.mallopt(_TRIM_THRESHOLD, _DEFAULT_TRIM_THRESHOLD)
     libc.malloc_trim(0)
+
+
+def trim_freed_memory() -> None:
+    """Gives free memory back to the system, also what lies between blocks in use; only glibc has to be told.
+
+    A model that finds another number of objects in every tile leaves gaps of all sizes: without this, a process of
+    1.1 GB grows by some 30 MB with every batch of tiles.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)
