@@ -7,6 +7,7 @@ import logging
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ _COLOURS = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
 # Without a listing, files beside the image (.aux.xml, .msk) are asked for by name: a folder may hold 100,000 images.
 # The cache of decoded blocks, in bytes, takes a share of the machine's memory by default.
 _GDAL = {"GDAL_DISABLE_READDIR_ON_OPEN": "TRUE", "GDAL_CACHEMAX": 64 << 20}
+_ONLY: ContextVar[str | None] = ContextVar("only_driver", default=None)
 
 
 class BrokenImage(UserError):
@@ -280,12 +282,25 @@ def opened(path: Path) -> Iterator[Any]:
         yield dataset
 
 
+@contextmanager
+def only_driver(name: str) -> Iterator[None]:
+    """Within the block, this thread opens every raster with one driver of GDAL, in place of the first that knows it.
+
+    A file can be of two formats at once: a photo whose comment is a VRT is a VRT for GDAL, and reads other files.
+    """
+    token = _ONLY.set(name)
+    try:
+        yield
+    finally:
+        _ONLY.reset(token)
+
+
 def _open(path: Path, **options: Any) -> Any:
     """The dataset of a file, quietly."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         # An absolute path is never taken for an address ("s3:a.tif").
-        return rasterio.open(path.absolute(), **options)
+        return rasterio.open(path.absolute(), driver=_ONLY.get(), **options)
 
 
 @contextmanager

@@ -1,10 +1,12 @@
 """An image file from a stranger: what it is by its first bytes and how large, before its pixels are decoded.
 
 GDAL reads many formats, and some are no images but lists of other files and addresses, which it would read for whoever
-sent the list. Here only formats that hold their own pixels pass.
+sent the list. Here only formats that hold their own pixels pass, and `read_as_sent` lets GDAL see nothing else in them.
 """
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ import rasterio
 from PIL import Image
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
+from distill.data.rasters import only_driver
 from distill.errors import UserError, first_line
 
 FORMATS = "JPEG, PNG, TIFF, WebP, BMP, GIF or JPEG 2000"
@@ -31,6 +34,15 @@ _STARTS = {
     b"\0\0\0\x0cjP  \r\n\x87\n": ("JPEG 2000", ".jp2"),
 }
 _DRIVERS = {"TIFF": "GTiff", "JPEG 2000": "JP2OpenJPEG"}
+_OF_SUFFIX = {
+    ".jpg": "JPEG",
+    ".png": "PNG",
+    ".gif": "GIF",
+    ".bmp": "BMP",
+    ".webp": "WEBP",
+    ".tif": "GTiff",
+    ".jp2": "JP2OpenJPEG",
+}
 _MOST_BANDS = 256
 _LARGEST_BLOCK = 1 << 30  # bytes that are decoded at once
 
@@ -80,6 +92,13 @@ def inspect(path: Path, most_pixels: int) -> Stranger:
             "`distill predict`, which reads scenes of any size"
         )
     return Stranger(suffix, height, width)
+
+
+@contextmanager
+def read_as_sent(path: Path) -> Iterator[None]:
+    """Within the block, GDAL reads a file, whose suffix is the one that `inspect` found, as that format or not at all."""
+    with only_driver(_OF_SUFFIX[path.suffix]):
+        yield
 
 
 def _picture_size(path: Path, kind: str) -> tuple[int, int]:

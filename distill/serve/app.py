@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -93,7 +94,7 @@ def make_app(worker: Worker, max_bytes: int, max_pixels: int) -> FastAPI:
         if path is None:
             raise Refused(404, "there is no such file")
         if path.suffix in (".json", ".geojson"):
-            attached = {"content-disposition": f'attachment; filename="{path.name}"'}
+            attached = {"content-disposition": f"attachment; filename*=utf-8''{quote(path.name)}"}
             return Response(from_score(path, score), media_type="application/json", headers=attached)
         return FileResponse(path, media_type="application/octet-stream", filename=path.name)
 

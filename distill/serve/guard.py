@@ -65,7 +65,7 @@ class Guard:
         if not self._is_own(host):
             return f"this server does not answer for the host {host[:100]!r}; open it by its address in numbers"
         origin = headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc != host:
+        if origin is not None and origin not in (f"http://{host}", f"https://{host}"):
             return f"requests from {origin[:100]!r} are refused; open this server's own page"
         if headers.get("sec-fetch-site", "none") not in ("same-origin", "none"):
             return "requests from other sites are refused; open this server's own page"

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from distill.data.strangers import read_as_sent
 from distill.launch.scene_model import scene_model
 from distill.scene.job import SceneJob
 from distill.scene.joined import RESULTS, join
@@ -62,7 +63,7 @@ class LoadedRun:
         """See `distill.serve.work.ServedRun`."""
         instances = self.task == INSTANCES
         options = replace(self._options, formats=self._formats(image) if instances else (CLASS_RASTER,))
-        with SceneJob(image, image.stem, out, options, self._facts) as job:
+        with read_as_sent(image), SceneJob(image, image.stem, out, options, self._facts) as job:
             job.begin()
             done, total = 0, len(job.plan)
 
@@ -87,7 +88,7 @@ class LoadedRun:
         return Result(shown, {name: out / name for name in files}, counts, notes, summary.seconds)
 
     def _formats(self, image: Path) -> Sequence[str]:
-        with open_scene(image, SourceOptions(self.bands)) as scene:
+        with read_as_sent(image), open_scene(image, SourceOptions(self.bands)) as scene:
             mapped = scene.georeference is not None and scene.georeference.wkt is not None
         return (COCO, GEOJSON) if mapped else (COCO,)
 
@@ -108,7 +109,7 @@ def picture_of(image: Path, folder: Path, bands: Sequence[int] | None) -> Pictur
     Raises:
         UserError: It cannot be read.
     """
-    with open_scene(image, SourceOptions(bands)) as scene:
+    with read_as_sent(image), open_scene(image, SourceOptions(bands)) as scene:
         pixels = Image.fromarray(np.ascontiguousarray(np.moveaxis(scene.overview(LONGEST), 0, 2)))
         times = max(1, _SMALLEST // max(pixels.size))
         pixels = pixels.resize((pixels.width * times, pixels.height * times), Image.Resampling.BICUBIC)

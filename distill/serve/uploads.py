@@ -15,7 +15,7 @@ from distill.serve.work import Busy, Job, Worker
 
 MOST_AT_ONCE = 4
 SILENCE = 30.0  # seconds after which an upload that does not go on is given up
-_LONGEST_NAME = 80  # characters
+_LONGEST_NAME = 80  # bytes, of the 255 that a file name has on Linux
 
 
 class Uploads:
@@ -103,4 +103,5 @@ def stem_of(name: str) -> str:
     """What the files of an image are called: the last part of its name, without its suffix and odd characters."""
     last = re.split(r"[/\\]", name)[-1]
     stem = re.sub(r"\.[A-Za-z0-9]{1,5}$", "", last)
-    return re.sub(r"[^\w-]+", "_", stem).strip("_-")[:_LONGEST_NAME] or "image"
+    plain = re.sub(r"[^\w-]+", "_", stem).strip("_-").encode("utf-8", "ignore")
+    return plain[:_LONGEST_NAME].decode("utf-8", "ignore") or "image"

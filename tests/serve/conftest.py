@@ -59,10 +59,10 @@ class FakeRun:
         ]
         (out / "predictions.json").write_text(json.dumps(results))
         features = [{"type": "Feature", "geometry": None, "properties": {"score": one["score"]}} for one in results]
-        (out / "map.geojson").write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+        (out / f"{image.stem}.geojson").write_text(json.dumps({"type": "FeatureCollection", "features": features}))
         outlines = [[0, 0.9, "M10 10L40 10L40 40L10 40Z"], [1, 0.4, "M60 20L90 20L90 50L60 50Z"]]
         (out / "shown").write_text(json.dumps(outlines))
-        files = {name: out / name for name in ("predictions.json", "map.geojson")}
+        files = {name: out / name for name in ("predictions.json", f"{image.stem}.geojson")}
         return Result(out / "shown", files, {"ship": red, "building": 1}, [f"{image.stem} is odd"], 0.5)
 
 

@@ -55,6 +55,7 @@ def test_a_foreign_name_that_points_here_is_refused(client: TestClient, host: st
         {"origin": "null"},
         {"origin": "http://127.0.0.1:9000"},
         {"origin": "http://127.0.0.1:8000.evil.example"},
+        {"origin": "http://[evil"},
         {"sec-fetch-site": "cross-site"},
         {"sec-fetch-site": "same-site"},
     ],

@@ -1,7 +1,9 @@
 """Runs that are served, with a known model in place of a trained one: the engine of `distill predict` does the rest."""
 
+import io
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +12,14 @@ import pytest
 import rasterio
 from PIL import Image
 
-from distill.errors import UserError
+from distill.data.rasters import open_raster
+from distill.data.strangers import inspect
 from distill.instance_masks import Patch
-from distill.launch.predictors import InstancePredictor, SemanticPredictor, StudentPredictor
+from distill.launch.predictors import InstancePredictor, SemanticPredictor
+from distill.launch.scene_model import SceneModel
 from distill.scene.detections import TileInstances
 from distill.scene.model_facts import ModelFacts
+from distill.scene.options import PredictOptions
 from distill.scene.tile_size import TileSize
 from distill.serve import loaded
 from distill.serve.loaded import load_runs, picture_of
@@ -56,9 +61,11 @@ def serve_model(monkeypatch: pytest.MonkeyPatch):
     def put(model: Any) -> None:
         task = "instances" if isinstance(model, InstancePredictor) else "segmentation"
         facts = ModelFacts("runs/a", task, tuple(NAMES), "0" * 64, "0.1", TileSize(64, 16, 0), notes=("it is small",))
-        monkeypatch.setattr(loaded, "load", lambda run, **settings: model)
-        monkeypatch.setattr(loaded, "StoredRun", lambda path: path)
-        monkeypatch.setattr(loaded, "model_facts", lambda *arguments: facts)
+
+        def of_run(run: Path, options: PredictOptions, checkpoint: str | None, device: str | None) -> SceneModel:
+            return SceneModel(model, facts, replace(options, bands=model.bands), model.batch_size)
+
+        monkeypatch.setattr(loaded, "scene_model", of_run)
 
     return put
 
@@ -125,16 +132,31 @@ def test_runs_of_one_name_go_by_their_paths(serve_model) -> None:
     assert [run.name for run in load_runs(["runs/a", "other/a", "runs/b"])] == ["runs/a", "other/a", "b"]
 
 
-def test_a_distillation_is_refused(serve_model, monkeypatch: pytest.MonkeyPatch) -> None:
-    serve_model(BrightSquares())
-    monkeypatch.setattr(loaded, "load", lambda run, **settings: object.__new__(StudentPredictor))
-    with pytest.raises(UserError, match="is a distillation, which has no classes; serve a fine-tuned run"):
-        load_runs(["runs/a"])
-
-
 def test_the_picture_is_what_the_model_sees(scene: Path, tmp_path: Path) -> None:
     picture = picture_of(scene, tmp_path, None)
     assert (picture.height, picture.width) == (100, 130)
     with Image.open(picture.file) as image:
         assert image.size == (130 * 6, 100 * 6)  # a browser would enlarge it pixel by pixel
         assert image.getpixel((70 * 6, 50 * 6)) == pytest.approx((220, 220, 220), abs=3)
+
+
+def test_a_photo_that_is_a_list_of_files_too_is_a_photo(serve_model, tmp_path: Path) -> None:
+    Image.new("L", (120, 80), 200).save(tmp_path / "secret.png")
+    vrt = (
+        '<VRTDataset rasterXSize="120" rasterYSize="80"><VRTRasterBand dataType="Byte" band="1"><SimpleSource>'
+        f"<SourceFilename>{tmp_path / 'secret.png'}</SourceFilename></SimpleSource></VRTRasterBand></VRTDataset>"
+    )
+    file = io.BytesIO()
+    Image.new("L", (120, 80), 9).save(file, "JPEG")
+    start, rest = file.getvalue()[:2], file.getvalue()[2:]
+    image = tmp_path / "upload.jpg"
+    image.write_bytes(start + b"\xff\xfe\x05\x05" + vrt.encode().ljust(0x0505 - 2) + rest)  # as a comment
+    with open_raster(image) as raster:
+        assert (raster.driver, raster.read(0, 0, 1, 1)[0].item()) == ("VRT", 200)  # what GDAL takes it for
+    assert inspect(image, 10**6).suffix == ".jpg"
+    with Image.open(picture_of(image, tmp_path, None).file) as picture:
+        assert np.asarray(picture).max() < 30
+    serve_model(BrightSquares())
+    (tmp_path / "out").mkdir()
+    found = load_runs(["runs/a"])[0].predict(image, tmp_path / "out", lambda *_: None)
+    assert found.counts == {"bright": 0, "dark": 0}

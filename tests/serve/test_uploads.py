@@ -42,8 +42,16 @@ def test_downloads_hold_what_the_page_shows(client: TestClient) -> None:
     for score, count in ((0, 2), (0.4, 2), (0.41, 1), (1, 0)):
         results = client.get(f"{address}/predictions.json", params={"score": score})
         assert len(results.json()) == count
-        assert len(client.get(f"{address}/map.geojson", params={"score": score}).json()["features"]) == count
-    assert results.headers["content-disposition"] == 'attachment; filename="predictions.json"'
+        assert len(client.get(f"{address}/a.geojson", params={"score": score}).json()["features"]) == count
+    assert results.headers["content-disposition"] == "attachment; filename*=utf-8''predictions.json"
+
+
+def test_a_download_has_the_name_of_its_image_in_any_script(client: TestClient) -> None:
+    identity = sent(client, png(), "衛星.png")
+    settled(client, identity)
+    answer = client.get(f"/api/images/{identity}/0/files/衛星.geojson")
+    assert answer.status_code == 200
+    assert answer.headers["content-disposition"] == "attachment; filename*=utf-8''%E8%A1%9B%E6%98%9F.geojson"
 
 
 def tiff(**profile: object) -> bytes:
@@ -189,6 +197,7 @@ def test_an_upload_that_does_not_go_on_is_given_up(
         ("/vsicurl/http://10.0.0.1/x.tif", "x"),
         ("Überblick 衛星.tiff", "Überblick_衛星"),
         ("x" * 300 + ".png", "x" * 80),
+        ("衛" * 300 + ".png", "衛" * 26),
         ('"><script>.png', "script"),
     ],
 )
