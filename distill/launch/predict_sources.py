@@ -9,6 +9,7 @@ from pathlib import Path
 
 from distill.data.images import find_images, is_leftover
 from distill.errors import UserError
+from distill.scene.journal import FOLDER
 
 
 @dataclass(frozen=True)
@@ -107,5 +108,7 @@ def _files(given: str, out: Path) -> list[Path]:
 
 
 def _outside(files: list[Path], out: Path) -> list[Path]:
-    """The files that are no outputs; all, if there are no others."""
-    return [file for file in files if file.resolve().parent != out] or files
+    """The files that are no outputs, finished or not; all, if there are no others."""
+    places = {file: file.resolve() for file in files}
+    others = [file for file, at in places.items() if at.parent != out and not at.is_relative_to(out / FOLDER)]
+    return others or files

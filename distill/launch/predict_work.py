@@ -172,6 +172,8 @@ class PredictWork:
         if not rows:  # of a scene with fewer rows than shares
             return
         with job.journal.claimed(rows):
+            if job.result() is not None:  # another process has finished it meanwhile
+                return
             job.begin()
             missing = [row for row in job.missing_rows() if row in rows]
             self._progress.begin(job.name, sum(len(job.plan.row(row)) for row in missing))
@@ -181,5 +183,5 @@ class PredictWork:
                 self._progress.say(f"{job.name}: {counted(len(rest), 'row')} of tiles left to other shards")
                 return
             with job.journal.finishing() as got:
-                if got:
+                if got and job.result() is None:
                     job.finish()

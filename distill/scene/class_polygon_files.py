@@ -11,19 +11,13 @@ from numpy.typing import NDArray
 
 from distill.errors import UserError
 from distill.scene.antimeridian import split_at_antimeridian
+from distill.scene.geojson import DECIMALS
+from distill.scene.geopackage import PIXELS, same_date
 from distill.scene.georeference import Georeference
 from distill.scene.polygons import Polygons, valid_polygons
 
 LAYER = "landcover"
 BATCH = 4096  # polygons of a transaction; fixed, since the bytes of the file depend on it
-DECIMALS = 7  # of a degree in GeoJSON: 1.1 cm, or less
-# What GDAL turns into the GeoPackage's own "undefined Cartesian" system.
-_PIXELS = (
-    'ENGCRS["Undefined Cartesian SRS",EDATUM["Unknown engineering datum"],CS[Cartesian,2],'
-    'AXIS["x",east],AXIS["y",north],LENGTHUNIT["metre",1]]'
-)
-# GDAL writes the time of the last change. The same polygons are to give the same bytes.
-_DATE = "1970-01-01T00:00:00.000Z"
 
 
 class ClassPolygonWriter:
@@ -114,29 +108,26 @@ class ClassPolygonWriter:
         self._written += count
 
     def _write_geopackage(self, polygons: Polygons, fields: dict[str, NDArray[np.generic]]) -> None:
-        georeference, crs = self.georeference, _PIXELS
+        georeference, crs = self.georeference, PIXELS
         if georeference is not None:
             polygons = shapely.orient_polygons(shapely.transform(polygons, georeference.to_map))
             crs = georeference.wkt or crs
-        before = pyogrio.get_gdal_config_option("OGR_CURRENT_DATE")
-        pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": _DATE})
         try:
-            pyogrio.raw.write(
-                self._path,
-                shapely.to_wkb(polygons),
-                list(fields.values()),
-                list(fields),
-                layer=LAYER,
-                driver="GPKG",
-                geometry_type="MultiPolygon",
-                promote_to_multi=True,
-                crs=crs,
-                append=self._written > 0,
-            )
+            with same_date():
+                pyogrio.raw.write(
+                    self._path,
+                    shapely.to_wkb(polygons),
+                    list(fields.values()),
+                    list(fields),
+                    layer=LAYER,
+                    driver="GPKG",
+                    geometry_type="MultiPolygon",
+                    promote_to_multi=True,
+                    crs=crs,
+                    append=self._written > 0,
+                )
         except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError) as error:
             raise self._failure(str(error)) from error
-        finally:
-            pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": before})
 
     def _write_geojson(self, polygons: Polygons, fields: dict[str, NDArray[np.generic]]) -> None:
         assert self.georeference is not None

@@ -24,14 +24,14 @@ from rasterio.windows import Window
 from distill.errors import UserError
 from distill.scene.class_patches import find_patches
 from distill.scene.class_polygon_files import ClassPolygonWriter
+from distill.scene.features import DEFAULT_TOLERANCE
 from distill.scene.georeference import Georeference
 from distill.scene.mosaic_file import NO_DATA
 from distill.scene.polygons import Polygons, valid_polygons
 
-DEFAULT_TOLERANCE = 0.75  # pixels
 _STRIP = 2**22  # pixels that are held at once; not fewer rows than the next number, whatever the width
 _LOWEST = 128
-_GDAL = {"GDAL_DISABLE_READDIR_ON_OPEN": "TRUE", "GDAL_CACHEMAX": 64}
+_GDAL = {"GDAL_DISABLE_READDIR_ON_OPEN": "TRUE", "GDAL_CACHEMAX": 16 << 20}  # bytes: a row of blocks
 
 
 def write_class_polygons(

@@ -29,7 +29,7 @@ from distill.scene.mosaic import ClassBlock
 from distill.scene.mosaic_file import NO_DATA
 
 _SIDE = 512  # of the blocks of the files, in pixels
-_GDAL = {"GDAL_DISABLE_READDIR_ON_OPEN": "TRUE", "GDAL_CACHEMAX": 64}
+_GDAL = {"GDAL_DISABLE_READDIR_ON_OPEN": "TRUE", "GDAL_CACHEMAX": 16 << 20}  # bytes: a row of blocks
 _COG = {"driver": "COG", "compress": "DEFLATE", "blocksize": _SIDE, "bigtiff": "IF_SAFER"}
 
 

@@ -1,6 +1,7 @@
 """Detections of several tiles that are one object, and the one detection that is given for them."""
 
 from collections.abc import Iterator
+from functools import reduce
 
 import numpy as np
 
@@ -8,7 +9,10 @@ from distill.data.tiling import Tile
 from distill.instance_masks import Patch
 from distill.scene.detections import Detection
 from distill.scene.merge_rules import MergeRules
-from distill.scene.sightings import Sighting
+from distill.scene.sightings import Sighting, around
+
+# Pixels of the rectangle around an object that is joined from parts: its mask takes a byte of each, tracing it ten.
+LARGEST = 2**25
 
 
 class Component:
@@ -16,18 +20,22 @@ class Component:
 
     Args:
         sighting: The first of them.
+
+    Attributes:
+        members: All of them.
+        frame: The rectangle that their masks fill.
     """
 
     def __init__(self, sighting: Sighting) -> None:
         self.members: list[Sighting] = []
-        self.bottom = 0  # the pixel row below all detections
+        self.frame = sighting.frame
         self._of: dict[Tile, list[Sighting]] = {}
         self.add(sighting)
 
     def add(self, sighting: Sighting) -> None:
         """One more detection."""
         self.members.append(sighting)
-        self.bottom = max(self.bottom, sighting.frame[2])
+        self.frame = around(self.frame, sighting.frame)
         self._of.setdefault(sighting.tile, []).append(sighting)
 
     def of(self, tile: Tile) -> list[Sighting]:
@@ -40,6 +48,8 @@ class Components:
 
     A component never holds two detections that their tile saw as two objects: two whole ones, or two of which one lies
     inside the other. Two truncated ones beside each other may be one object that a border has cut in pieces.
+    No component grows over a rectangle of more than `LARGEST` pixels, whose mask would not fit into memory: a river
+    across a whole scene is several objects.
 
     Args:
         rules: What counts as inside.
@@ -54,11 +64,16 @@ class Components:
         self._of[sighting] = Component(sighting)
 
     def unite(self, first: Sighting, second: Sighting) -> None:
-        """Join the components of two detections, if no tile speaks against it."""
+        """Join the components of two detections, if neither a tile nor the size of the result speaks against it."""
         one, other = self._of[first], self._of[second]
         if len(one.members) < len(other.members):
             one, other = other, one
-        if one is other or any(self._two_objects(a, b) for a in other.members for b in one.of(a.tile)):
+        if one is other:
+            return
+        top, left, bottom, right = around(one.frame, other.frame)
+        if (bottom - top) * (right - left) > LARGEST or any(
+            self._two_objects(a, b) for a in other.members for b in one.of(a.tile)
+        ):
             return
         for member in other.members:
             one.add(member)
@@ -72,7 +87,7 @@ class Components:
 
     def pop(self, above: int) -> Iterator[Component]:
         """Remove the components that end above a pixel row, and give them."""
-        closed = {id(component): component for component in self._of.values() if component.bottom <= above}
+        closed = {id(component): component for component in self._of.values() if component.frame[2] <= above}
         for component in closed.values():
             for member in component.members:
                 del self._of[member]
@@ -112,8 +127,7 @@ def resolve(component: Component, rules: MergeRules) -> Detection | None:
 
 def _union(members: list[Sighting]) -> Patch:
     """The pixels of all masks."""
-    top, left = (min(member.frame[side] for member in members) for side in (0, 1))
-    bottom, right = (max(member.frame[side] for member in members) for side in (2, 3))
+    top, left, bottom, right = reduce(around, (member.frame for member in members))
     pixels = np.zeros((bottom - top, right - left), np.uint8)
     for member in members:
         y1, x1, y2, x2 = member.frame

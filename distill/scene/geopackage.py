@@ -18,7 +18,7 @@ LAYER = "predictions"
 BATCH = 1024  # features of a transaction; fixed, since the bytes of the file depend on it
 
 # What GDAL turns into the GeoPackage's own "undefined Cartesian" system, -1. Without any, it takes an undefined one.
-_PIXELS = (
+PIXELS = (
     'ENGCRS["Undefined Cartesian SRS",EDATUM["Unknown engineering datum"],CS[Cartesian,2],'
     'AXIS["x",east],AXIS["y",north],LENGTHUNIT["metre",1]]'
 )
@@ -87,7 +87,7 @@ class GeoPackageWriter(FeatureWriter):
         types |= {"area_m2": np.float64} if self._mapped else {"area_px": np.int64}
         types |= {"parts": np.int32, "tile": object, "oriented_box": object}
         polygons, *columns = list(zip(*rows, strict=True)) or [()] * (len(types) + 1)
-        with _same_date():
+        with same_date():
             pyogrio.raw.write(
                 self.path,
                 np.array(polygons, object),
@@ -97,14 +97,15 @@ class GeoPackageWriter(FeatureWriter):
                 driver="GPKG",
                 geometry_type="MultiPolygon",
                 promote_to_multi=True,
-                crs=self.georeference.wkt if self.georeference is not None and self._mapped else _PIXELS,
+                crs=self.georeference.wkt if self.georeference is not None and self._mapped else PIXELS,
                 append=self._exists,
             )
         self._exists = True
 
 
 @contextmanager
-def _same_date() -> Iterator[None]:
+def same_date() -> Iterator[None]:
+    """Makes GDAL write a fixed time of the last change, for all GeoPackages that this process writes meanwhile."""
     before = pyogrio.get_gdal_config_option("OGR_CURRENT_DATE")
     pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": _DATE})
     try:

@@ -120,7 +120,7 @@ class SceneJob:
             UserError: The disk has not enough room, or files of other settings are in the way.
         """
         self.journal.begin(self.outputs, self.overwrite)
-        require_space(self.out, self.plan, self.facts, self.options.confidence)
+        require_space(self.out, self.plan, self.missing_rows(), self.facts, self.options.confidence)
 
     def missing_rows(self) -> list[int]:
         """The rows that are still to be predicted."""

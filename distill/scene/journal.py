@@ -43,6 +43,7 @@ class Journal:
         self.folder = out / FOLDER / f"{name}.partial"
         self.finished = out / FOLDER / f"{name}.json"
         self._lock = out / FOLDER / f"{name}.lock"
+        self._begin_lock = out / FOLDER / f"{name}.begin.lock"
 
     def data(self, row: int) -> Path:
         """The file with what was found in a row."""
@@ -79,7 +80,9 @@ class Journal:
             raise UserError(self._refusal(f"{self.out / self.name} was predicted", key, content.get("header", {})))
         if not all(path.exists() for path in outputs):
             return None
-        self._clear()  # what a process left that was killed in its last moment
+        before = self._begun()
+        if before is None or first_difference(before, self.header) is None:
+            self._clear()  # what a process left that was killed in its last moment
         summary: dict[str, Any] = content["summary"]
         return summary
 
@@ -94,20 +97,23 @@ class Journal:
             UserError: The interrupted process had other settings, or an output is there that was not written by this
                 program.
         """
-        header = self.folder / "header.json"
-        if header.is_file():
-            before = read_json(header)
-            if (key := first_difference(before, self.header)) is None:
+        # Of processes that begin at once, one removes and writes; the others find its header.
+        with locked(self._begin_lock, 0, 1, wait=True):
+            before = self._begun()
+            key = None if before is None else first_difference(before, self.header)
+            if before is not None and key is None:
                 return
-            if not overwrite:
+            if before is not None and key is not None and not overwrite:
                 raise UserError(self._refusal(f"an interrupted {self.out / self.name} began", key, before))
-            shutil.rmtree(self.folder)
-        elif not overwrite and not self.finished.is_file() and (there := [path for path in outputs if path.exists()]):
-            raise UserError(
-                f"{there[0]} is there already and no prediction of this folder wrote it; give another --out, or "
-                "--overwrite to replace it"
-            )
-        write_json(header, dict(self.header))
+            there = [path for path in outputs if path.exists()]
+            if before is None and there and not overwrite and not self.finished.is_file():
+                raise UserError(
+                    f"{there[0]} is there already and no prediction of this folder wrote it; give another --out, or "
+                    "--overwrite to replace it"
+                )
+            if self.folder.exists():  # without a header, too: it may have been killed while it removed rows
+                shutil.rmtree(self.folder)
+            write_json(self._header_file, dict(self.header))
 
     def finish(self, summary: Mapping[str, Any]) -> None:
         """Marks the scene, whose outputs have their names, as finished, and removes the rows."""
@@ -132,10 +138,19 @@ class Journal:
         with locked(self._lock, _FINISHING, 1) as got:
             yield got
 
+    @property
+    def _header_file(self) -> Path:
+        return self.folder / "header.json"
+
+    def _begun(self) -> Header | None:
+        """The header of the rows that are there; None if there are none, or none that say what they are of."""
+        return read_json(self._header_file) if self._header_file.is_file() else None
+
     def _clear(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
-        with suppress(OSError):  # Windows keeps files that are open
-            self._lock.unlink()
+        for lock in (self._lock, self._begin_lock):
+            with suppress(OSError):  # Windows keeps files that are open
+                lock.unlink()
 
     def _refusal(self, what: str, key: str, before: Header) -> str:
         return (

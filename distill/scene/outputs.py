@@ -25,11 +25,10 @@ from distill.scene.instance_rows import read_row
 from distill.scene.merge import CrossTileMerge
 from distill.scene.model_facts import LAND_COVER, ModelFacts
 from distill.scene.mosaic import class_blocks
+from distill.scene.mosaic_file import NO_DATA
 from distill.scene.options import CLASS_RASTER, COCO, GEOJSON, GEOPACKAGE, PredictOptions
 from distill.scene.overlay import LONGEST, Overlay
 from distill.scene.source import Scene
-
-_NO_CLASS = 255
 
 Counts = dict[str, int]
 
@@ -116,7 +115,7 @@ class OutputPass:
             yield GeoJsonWriter(self.folder / f"{self.name}.geojson", self.scene.georeference)
 
     def _classes(self, rows: Sequence[Path], overlay: Overlay | None) -> Counter[int]:
-        counts = np.zeros(_NO_CLASS + 1, np.int64)
+        counts = np.zeros(NO_DATA + 1, np.int64)
         names, place = self.facts.class_names, self.scene.georeference
         raster = self.folder / f"{self.name}.tif"
         confidence = self.folder / f"{self.name}_confidence.tif" if self.options.confidence else None
@@ -126,7 +125,7 @@ class OutputPass:
                 writer.write(block)
                 if overlay is not None:
                     overlay.add_block(block.top, block.labels)
-                counts += np.bincount(block.labels.ravel(), minlength=_NO_CLASS + 1)
+                counts += np.bincount(block.labels.ravel(), minlength=NO_DATA + 1)
             writer.close()
         finally:
             writer.discard()

@@ -85,6 +85,11 @@ def meet(first: Rectangle, second: Rectangle) -> Rectangle | None:
     return (top, left, bottom, right) if top < bottom and left < right else None
 
 
+def around(first: Rectangle, second: Rectangle) -> Rectangle:
+    """The smallest rectangle that holds two."""
+    return min(first[0], second[0]), min(first[1], second[1]), max(first[2], second[2]), max(first[3], second[3])
+
+
 def frame_of(tile: Tile) -> Rectangle:
     """The rectangle of a tile."""
     return tile.top, tile.left, tile.top + tile.height, tile.left + tile.width

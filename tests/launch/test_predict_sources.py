@@ -35,6 +35,10 @@ def test_files_folders_and_patterns(tree: Path) -> None:
 def test_an_output_folder_inside_the_sources_is_none_of_them(tree: Path) -> None:
     assert names("b", out="b/out") == {"b/x.tif": "x"}
     assert names("b/**/*", out="b/out") == {"b/x.tif": "x"}
+    unfinished = tree / "b" / "out" / ".predict" / "x.partial" / "outputs" / "x.tif"
+    unfinished.parent.mkdir(parents=True)
+    unfinished.touch()
+    assert names("b/**/*.tif", out="b/out") == {"b/x.tif": "x"}
     assert len(names("b")) == 3
     assert names("a", out=".") == {"a/x.tif": "x", "a/y.PNG": "y"}
 

@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -145,6 +146,18 @@ def test_a_full_disk_is_told_before_anything_is_predicted(
     with pytest.raises(UserError, match=r"has 0\.0 GB free, and up to 0\.0 GB are needed for a scene of 260x200"):
         predict(scene, tmp_path / "out", facts(), model=model)
     assert not model.calls
+
+
+def test_rows_that_are_on_the_disk_need_no_room(scene: Path, tmp_path: Path) -> None:
+    """Else what a process left would fill the disk for the one that goes on."""
+    with SceneJob(scene, "scene", tmp_path, PredictOptions(), facts(LAND_COVER)) as job:
+        job.begin()
+        needed = [space.needed_bytes(job.plan, job.missing_rows(), job.facts, confidence=False)]
+        for row in job.rows:
+            job.predict_row(Squares(), row)
+            needed.append(space.needed_bytes(job.plan, job.missing_rows(), job.facts, confidence=False))
+        written = [job.journal.data(row).stat().st_size for row in job.rows]
+    assert [before - after for before, after in pairwise(needed)] == written
 
 
 def test_the_resolution_of_the_training_is_compared(scene: Path, tmp_path: Path) -> None:

@@ -72,6 +72,29 @@ def test_a_finished_scene_is_recognised_while_its_outputs_are_there(tmp_path: Pa
     assert journal(tmp_path).result([output], overwrite=False) is None
 
 
+def test_rows_without_a_header_do_not_count(tmp_path: Path) -> None:
+    """A process was killed while it removed them."""
+    first = journal(tmp_path)
+    first.begin([], overwrite=False)
+    first.complete(1, {"tiles": 4})
+    (first.folder / "header.json").unlink()
+    other = journal(tmp_path, score=0.5)
+    other.begin([], overwrite=True)
+    assert other.missing() == [0, 1, 2]
+
+
+def test_a_finished_scene_leaves_rows_of_other_settings_alone(tmp_path: Path) -> None:
+    """Another process predicts the scene anew, to replace it."""
+    first, other, output = journal(tmp_path), journal(tmp_path, score=0.5), tmp_path / "scene.gpkg"
+    first.begin([output], overwrite=False)
+    output.touch()
+    first.finish({"tiles": 9})
+    other.begin([output], overwrite=True)
+    other.complete(0, {"tiles": 4})
+    assert journal(tmp_path).result([output], overwrite=False) == {"tiles": 9}
+    assert other.missing() == [1, 2]
+
+
 def test_foreign_files_are_not_replaced_unasked(tmp_path: Path) -> None:
     output = tmp_path / "scene.gpkg"
     output.write_text("of the user")

@@ -10,6 +10,7 @@ from benchmarks.scene_oracle import detect, make_objects, uncut
 from benchmarks.scene_verdict import Verdict, judge
 from distill.data.tiling import Tile, TilePlan
 from distill.instance_masks import Patch
+from distill.scene import components
 from distill.scene.detections import Detection, TileInstances
 from distill.scene.merge import CrossTileMerge, MergeRules
 from distill.scene.sightings import Lifting
@@ -60,6 +61,27 @@ def test_an_object_that_two_tiles_saw_whole_is_given_once_as_the_tile_saw_it_tha
     assert (result.tile, result.parts, result.truncated) == ((0, 0), 1, (False,) * 4)
     assert frames([result]) == [(40, 70, 50, 85)]
     assert result.box == (70, 40, 85, 50)
+
+
+def test_an_object_across_the_scene_is_joined_up_to_a_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A river along the diagonal: the rectangle around it grows with the square of its length."""
+    plan = TilePlan(height=600, width=600, tile=100, overlap=40)
+    river = np.abs(np.subtract.outer(np.arange(600), np.arange(600))) < 6
+    seen = {
+        tile: found(tile, [Patch(tile.top, tile.left, part.astype(np.uint8)).trimmed()])
+        for tile in plan
+        if (part := river[tile.top : tile.top + 100, tile.left : tile.left + 100]).any()
+    }
+    (whole,) = merge(plan, seen)
+    assert np.array_equal(whole.mask.pixels, river)
+    monkeypatch.setattr(components, "LARGEST", 250 * 250)
+    parts = [one.mask for one in merge(plan, seen)]
+    assert 3 <= len(parts) <= 6
+    covered = np.zeros_like(river)
+    for top, left, pixels in parts:
+        assert pixels.size <= 250 * 250
+        covered[top : top + pixels.shape[0], left : left + pixels.shape[1]] |= pixels.astype(bool)
+    assert np.array_equal(covered, river)
 
 
 def test_of_detections_equally_far_inside_the_better_one_is_given() -> None:
