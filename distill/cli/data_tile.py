@@ -83,7 +83,8 @@ def run(arguments: argparse.Namespace) -> None:
         return
     print(f"wrote {done.root}")
     for part, counts in manifest["parts"].items():
-        said = ", ".join(f"{count} {what}" for what, count in counts.items())
+        last = sorted(counts.items(), key=lambda count: count[0].endswith("left out"))
+        said = "; ".join(f"{count} {what}" for what, count in last)
         print(f"  {'' if part == '.' else f'annotations/{part}.json  '}{said}")
     if skipped := manifest["skipped"]:
         kinds = ", ".join(f"{kind}: {count}" for kind, count in manifest["skipped_by_kind"].items())

@@ -96,7 +96,7 @@ def inspect(path: Path, most_pixels: int) -> Stranger:
 
 @contextmanager
 def read_as_sent(path: Path) -> Iterator[None]:
-    """Within the block, GDAL reads a file, whose suffix is the one that `inspect` found, as that format or not at all."""
+    """Within the block, GDAL reads a file as the format that `inspect` found, whose suffix it has, or not at all."""
     with only_driver(_OF_SUFFIX[path.suffix]):
         yield
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import rasterio
 from numpy.typing import NDArray
 from rasterio.crs import CRS
 from rasterio.errors import RasterioError
@@ -218,7 +219,8 @@ def _crs(path: Path, member: Any) -> CRS | None:
     if member is None:
         return None
     try:
-        return CRS.from_user_input(member["properties"]["name"])
+        with rasterio.Env():  # else GDAL writes its error beside ours
+            return CRS.from_user_input(member["properties"]["name"])
     except (RasterioError, ValueError, TypeError, KeyError) as error:
         raise UserError(f"{str(path)!r} has the CRS {member}, which is unknown; save it in WGS84") from error
 

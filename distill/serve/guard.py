@@ -51,7 +51,8 @@ class Guard:
                     headers[name] = value
             await send(message)
 
-        fault = self._fault(Headers(scope=scope))
+        headers = Headers(scope=scope)
+        fault = self._fault(headers, opened=scope["path"] == "/" and headers.get("sec-fetch-dest") == "document")
         if fault is None:
             return await self._app(scope, receive, strict)
         body = json.dumps({"error": fault}).encode()
@@ -59,15 +60,15 @@ class Guard:
         await strict(start)
         await send({"type": "http.response.body", "body": body})
 
-    def _fault(self, headers: Headers) -> str | None:
-        """What is wrong with the headers of a request."""
+    def _fault(self, headers: Headers, opened: bool) -> str | None:
+        """What is wrong with the headers of a request; `opened` is the page itself, to which others may have a link."""
         host = headers.get("host", "")
         if not self._is_own(host):
             return f"this server does not answer for the host {host[:100]!r}; open it by its address in numbers"
         origin = headers.get("origin")
         if origin is not None and origin not in (f"http://{host}", f"https://{host}"):
             return f"requests from {origin[:100]!r} are refused; open this server's own page"
-        if headers.get("sec-fetch-site", "none") not in ("same-origin", "none"):
+        if headers.get("sec-fetch-site", "none") not in ("same-origin", "none") and not opened:
             return "requests from other sites are refused; open this server's own page"
         return None
 

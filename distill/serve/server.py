@@ -52,7 +52,9 @@ def serve(
         if not ipaddress.ip_address(address).is_loopback:
             say(f"warning: everyone who reaches {host} can send images; there is no password and no encryption")
         say(f"open http://{_in_url(address)}:{number}/ (Ctrl-C ends it)")
-        uvicorn.Server(uvicorn.Config(app, log_level="warning", server_header=False, ws="none")).run([listening])
+        # Of uvicorn's parsers only h11 bounds the size of headers.
+        config = uvicorn.Config(app, http="h11", log_level="warning", server_header=False, ws="none")
+        uvicorn.Server(config).run([listening])
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -32,7 +32,7 @@ def test_instances_and_labels(
     assert main(words) == 0
     assert capsys.readouterr().out.splitlines() == [
         "wrote tiles",
-        "  annotations/train.json  4 images, 1 objects, 0 truncated, 1 regions to ignore, 1 tiles, 3 empty tiles",
+        "  annotations/train.json  4 images; 1 objects; 0 truncated; 1 regions to ignore; 1 tiles; 3 empty tiles",
         "next: distill data verify tiles",
     ]
     assert main(words) == 0
@@ -40,7 +40,7 @@ def test_instances_and_labels(
     save(Image.new("L", (64, 48), 3), Path("data/labels/a.png"))
     words = ["data", "tile", "--images", "data/images", "--labels", "data/labels", "--out", "cover", "--tile", "32"]
     assert main([*words, "--ignore", "255", "0"]) == 0
-    assert capsys.readouterr().out.splitlines() == ["wrote cover", "  6 images, 6 labelled tiles"]
+    assert capsys.readouterr().out.splitlines() == ["wrote cover", "  6 images; 6 labelled tiles"]
 
 
 @pytest.mark.parametrize(

@@ -73,3 +73,10 @@ def test_other_sites_can_neither_send_nor_ask(client: TestClient, place: Path, h
 def test_the_own_page_can(client: TestClient) -> None:
     own = {"origin": "http://127.0.0.1:8000", "sec-fetch-site": "same-origin"}
     assert client.post("/api/images", content=png(), headers=own).status_code == 202
+
+
+def test_others_may_have_a_link_to_the_page(client: TestClient) -> None:
+    followed = {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate", "sec-fetch-dest": "document"}
+    assert client.get("/", headers=followed).status_code == 200
+    assert client.get("/", headers=followed | {"sec-fetch-dest": "iframe"}).status_code == 403
+    assert client.get("/api/runs", headers=followed).status_code == 403

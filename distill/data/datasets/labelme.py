@@ -56,7 +56,7 @@ def find(folder: Path, on_error: str) -> Source:
     if skipped and on_error == "raise":
         raise UserError(f"{skipped[0]}; correct it, or leave such files out with --on-error skip")
     stems, alone, problems = in_pairs(dict(sorted(images.items())), labels, "JSON file", on_error)
-    names = sorted({str(shape["label"]) for content in contents.values() for shape in content["shapes"]})
+    names = sorted({shape["label"] for content in contents.values() for shape in content["shapes"]})
     items = [
         Item(
             name=images[stem].relative_to(folder).as_posix(),
@@ -86,6 +86,8 @@ def _read(path: Path) -> dict[str, Any] | str:
     shapes = content.get("shapes") if isinstance(content, dict) else None
     if not isinstance(shapes, list) or not all(isinstance(s, dict) and {"label", "points"} <= s.keys() for s in shapes):
         return "has no list `shapes` with `label` and `points` each, as LabelMe writes"
+    if not all(isinstance(shape["label"], str) and shape["label"].strip() for shape in shapes):
+        return "has a shape whose `label` is no text"
     size = content.get("imageHeight"), content.get("imageWidth")
     return {"shapes": shapes, "size": size if all(isinstance(side, int) for side in size) else None}
 
@@ -95,7 +97,7 @@ def _objects(path: Path, shapes: list[dict[str, Any]], names: list[str]) -> Obje
         groups: dict[Any, list[tuple[int, dict[str, Any]]]] = {}
         for number, shape in enumerate(shapes):
             group = shape.get("group_id")
-            key = ("alone", number) if group is None else (str(shape["label"]), str(group))
+            key = ("alone", number) if group is None else (shape["label"], str(group))
             groups.setdefault(key, []).append((number, shape))
         found: list[Found] = []
         for members in groups.values():
@@ -107,7 +109,7 @@ def _objects(path: Path, shapes: list[dict[str, Any]], names: list[str]) -> Obje
                 else:
                     outlines.append(outline)
             if outlines:
-                category_id = names.index(str(members[0][1]["label"])) + 1
+                category_id = names.index(members[0][1]["label"]) + 1
                 found.append({"category_id": category_id, "segmentation": _joined(outlines, height, width)})
         return found
 
@@ -124,6 +126,9 @@ def _outline(shape: dict[str, Any], height: int, width: int) -> Any:
     )
     if not sound:
         return "has points that are not two numbers each"
+    # As `distill.data.records` has it; an outline is followed pixel by pixel.
+    if not all(-width <= x <= 2 * width and -height <= y <= 2 * height for x, y in points):
+        return f"has a point far outside its image of {width}x{height}"
     if kind == "polygon" or (kind == "rectangle" and len(points) == 4):
         if len(points) < 3:
             return f"is a polygon of {len(points)} points; it needs three or more"

@@ -93,12 +93,22 @@ def _images(folder: Path, path: Path, content: dict[str, Any]) -> Iterator[tuple
         for place in value if isinstance(value, list) else [value] if value else []:
             found = _place(folder, path, content, str(place))
             if found.suffix.lower() == ".txt":
-                lines = [line.strip() for line in found.read_text(encoding="utf-8-sig").splitlines()]
-                for line in filter(None, lines):
-                    name = PurePosixPath(line.replace("\\", "/")).as_posix().removeprefix("./")
-                    yield split, below(found.parent, name)
+                for line in _lines(found):
+                    name = PurePosixPath(line.replace("\\", "/"))
+                    if ".." in name.parts:  # the prepared image would lie outside of its folder too
+                        raise UserError(f"{str(found)!r} names {line!r}; give images by their paths below that file")
+                    yield split, below(found.parent, name.as_posix())
             else:
                 yield from ((split, image) for image in find_images(found, f"{split} of {path.name}:"))
+
+
+def _lines(path: Path) -> list[str]:
+    """What a list of images names."""
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"the list of images {str(path)!r} cannot be read ({error}); save it as UTF-8") from error
+    return [line.strip() for line in lines if line.strip()]
 
 
 def _place(folder: Path, path: Path, content: dict[str, Any], place: str) -> Path:

@@ -91,6 +91,8 @@ def test_groups_are_one_object_each(tmp_path: Path) -> None:
         (shape("point", [[1, 1]]), "is a point, which encloses nothing"),
         (shape("rectangle", [[1, 1]]), "is a rectangle of 1 points; it needs two"),
         (shape("circle", [[5, 5], [5, 5]]), "is a circle without radius"),
+        (shape("circle", [[5, 5], [5, 1e308]]), "has a point far outside its image of 64x48"),
+        (shape("polygon", [[1, 1], [1e9, 1], [9, 9]]), "has a point far outside its image of 64x48"),
         (shape("polygon", [[1, 1], [9, None], [1, 9]]), "has points that are not two numbers each"),
         (shape("mask", [[1, 1], [3, 3]], mask="AAAA"), "has a mask that is no PNG in base64"),
         (shape("mask", [[1, 1], [3, 3]]), "has a mask that is no PNG in base64"),
@@ -117,7 +119,11 @@ def test_files_that_are_no_labelme_files(tmp_path: Path) -> None:
     source = labelme(tmp_path / "source")
     (source / "labelled/coco.json").write_text("[]")  # beside no image
     assert prepare("labelme", source, tmp_path / "out").manifest["splits"]["all"] == {"images": 3, "objects": 3}
-    for text, message in (("{", "cannot be read"), ('{"shapes": [1]}', "has no list `shapes` with `label`")):
+    for text, message in (
+        ("{", "cannot be read"),
+        ('{"shapes": [1]}', "has no list `shapes` with `label`"),
+        ('{"shapes": [{"label": null, "points": []}]}', "has a shape whose `label` is no text"),
+    ):
         ending(source, "labelled/002.json").write_text(text)
         with pytest.raises(UserError, match=rf"^JSON file '.*002\.json' {message}.*; correct it, or leave such files"):
             prepare("labelme", source, tmp_path / "out")

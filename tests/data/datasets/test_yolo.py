@@ -124,3 +124,11 @@ def test_other_faults_are_one_line(tmp_path: Path) -> None:
         description.write_text(text)
         with pytest.raises(UserError, match=message):
             find_source("yolo", source)
+    for text, message in (
+        (b"\xff", r"^the list of images '.*list\.txt' cannot be read \(.*\); save it as UTF-8"),
+        (b"../outside.jpg", r"^'.*list\.txt' names '\.\./outside\.jpg'; give images by their paths below that file"),
+    ):
+        (source / "list.txt").write_bytes(text)
+        description.write_text("train: list.txt\nnames: [a]")
+        with pytest.raises(UserError, match=message):
+            find_source("yolo", source)
