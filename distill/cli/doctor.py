@@ -28,8 +28,21 @@ def diagnose() -> list[tuple[str, str, str]]:
         rows.append((package, f"problem: {number}" if missing else number, f"pip install {package}" if missing else ""))
     rows += _opencv()
     rows += _kernels()
-    wandb = find_spec("wandb") is not None
-    rows.append(("wandb", "installed" if wandb else "not installed", "offline unless WANDB_API_KEY is set"))
+    return [*rows, *_extras()]
+
+
+def _extras() -> list[tuple[str, str, str]]:
+    """What is only needed for some verbs and options; nothing of it missing is a problem."""
+    extras = {
+        "wandb": (("wandb",), "offline unless WANDB_API_KEY is set"),
+        "ray": (("ray",), "for `distill predict --ray`"),
+        "serve": (("fastapi", "uvicorn"), "for `distill serve`"),
+    }
+    rows = []
+    for extra, (packages, what) in extras.items():
+        there = all(find_spec(package) is not None for package in packages)
+        install = "" if there else f"; pip install 'distill-rs[{extra}]'"
+        rows.append((extra, "installed" if there else "not installed", what + install))
     return rows
 
 

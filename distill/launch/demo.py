@@ -98,6 +98,11 @@ def next_commands(folder: Path) -> list[tuple[str, str]]:
     again = f"distill compare {quoted(folder)}/* --out {quoted(page(folder).parent)} --measure"
     return [
         ("Next, score the distilled student again", f"distill test {quoted(distilled.path)}"),
+        (
+            "Find objects in images with it",
+            f"distill predict {quoted(distilled.path)} {quoted(folder / 'data' / 'test' / 'images')} "
+            f"--out {quoted(folder / 'predicted')}",
+        ),
         ("Train it for twice as long", f"distill fit {quoted(distilled.recipe)} {longer}"),
         ("Compare all runs again, those that you add among them", again),
         (

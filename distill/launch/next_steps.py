@@ -25,6 +25,9 @@ def print_next_steps(fitted: Fitted) -> None:
         console.print(f"Skipped {len(skipped)} broken images: {', '.join(skipped[:_SHOWN])}{more}")
     command = next_command(folder, fitted.task.name, student, fitted.data.image_size)
     console.print(f"Next:\n  {command}", markup=False)
+    if fitted.task.name != "distillation":
+        predict = f"distill predict {shlex.quote(str(folder))} YOUR_IMAGES --out predicted"
+        console.print(f"On new images:\n  {predict}", markup=False)
     console.print("In Python:")
     console.print("\n".join(f"  {line}" for line in loading_lines(folder, student).splitlines()), markup=False)
 

@@ -57,6 +57,7 @@ def test_doctor_says_which_kernels_are_active_and_why(capsys: pytest.CaptureFixt
     assert any("active" in row["state"] and "not" not in row["state"] for row in by_subject["selective scan"])
     assert "torchvision" in by_subject["mmcv"][0]["state"]
     assert "torch" in by_subject
+    assert {"ray", "serve"} <= by_subject.keys()
     assert not [row for row in rows if row["state"].startswith("problem")]
 
 

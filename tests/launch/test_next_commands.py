@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from distill.cli import main
+from distill.cli.predict import parser as predict_parser
 from distill.launch.demo import next_commands
 from distill.launch.fit import Fitted
 from distill.launch.next_steps import next_command, print_next_steps
@@ -89,6 +90,9 @@ def test_what_follows_the_training_of_a_head(tmp_path: Path, capsys: pytest.Capt
     lines = capsys.readouterr().out.splitlines()
     assert f"  {next_command(run, 'distillation', student, 512)}" in lines
     assert "RS4D" not in " ".join(lines)
+    assert not any("predict" in line for line in lines)
+    print_next_steps(Fitted(run, SimpleNamespace(name="segmentation", student=student), data, 0.0))
+    assert f"  distill predict {run} YOUR_IMAGES --out predicted" in capsys.readouterr().out.splitlines()
 
 
 def test_arguments_of_the_recipe_that_the_file_does_not_hold_stay(tmp_path: Path, labelled: Path) -> None:
@@ -119,8 +123,11 @@ def test_what_follows_the_demo(
     shutil.copytree(vit_weights.parent, demo / "teacher")
     (demo / "distilled").mkdir()
     shutil.copy(finetune_recipe, demo / "distilled" / "recipe.yaml")
-    test, longer, again, mine, sam = (command for _, command in next_commands(demo))
+    test, predict, longer, again, mine, sam = (command for _, command in next_commands(demo))
     assert shlex.split(test) == ["distill", "test", str(demo / "distilled")]
+    found = predict_parser().parse_args(shlex.split(predict)[2:])
+    assert (found.run, found.sources) == (str(demo / "distilled"), [str(demo / "data" / "test" / "images")])
+    assert found.out == str(demo / "predicted")
     assert parsed(longer).config.trainer.max_steps == 1600
     assert parsed(longer).config.run.dir == str(demo / "longer")
     assert shlex.split(again) == ["distill", "compare", f"{demo}/*", "--out", str(demo / "compare"), "--measure"]
