@@ -19,6 +19,7 @@ from distill.errors import UserError
 from distill.serve.app import make_app
 from distill.serve.guard import Guard
 from distill.serve.work import Picture, Result, Worker
+from tests.chromium import browser as browser
 
 MAX_BYTES, MAX_PIXELS = 1_000_000, 250_000
 NAMES = ["ship", "building"]

@@ -1,7 +1,6 @@
 """The page in a browser, from a real server: what is drawn, compared and downloaded, and that nothing else is asked."""
 
 import json
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,18 +12,6 @@ from tests.serve.conftest import MAX_BYTES, FakeLandCover, FakeRun, png, until
 pytestmark = pytest.mark.xdist_group("chromium")
 
 MISSING = "\N{EN DASH}"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator:
-    sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install playwright")
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        pytest.skip("needs Chromium: apt-get install chromium")
-    with sync_api.sync_playwright() as driver:
-        running = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        yield running
-        running.close()
 
 
 @pytest.fixture

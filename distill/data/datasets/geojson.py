@@ -11,7 +11,7 @@ Source: RFC 7946.
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from distill.data.datasets.source import Found, Item, Objects, Source, in_pairs, part_of
+from distill.data.datasets.source import Found, Item, Objects, Source, in_pairs, part_of, stem_below
 from distill.data.images import SUFFIXES, BrokenImage
 from distill.data.listing import entries, subfolders
 from distill.data.records import Problem
@@ -35,8 +35,8 @@ def find(folder: Path, on_error: str, class_key: str | None = None, class_name: 
             "raise"); and all cases of `in_pairs`.
     """
     files = [path for base in subfolders(folder, depth=6) for path in entries(base)]
-    images = {_key(path, folder): path for path in files if path.suffix.lower() in SUFFIXES}
-    labels = {_key(path, folder): path for path in files if path.suffix.lower() == ".geojson"}
+    images = {stem_below(path, folder): path for path in files if path.suffix.lower() in SUFFIXES}
+    labels = {stem_below(path, folder): path for path in files if path.suffix.lower() == ".geojson"}
     if not images or not labels:
         raise UserError(f"--source {str(folder)!r} holds no *.geojson with rasters ({', '.join(SUFFIXES)})")
     images = dict(sorted(images.items()))
@@ -78,10 +78,6 @@ def find(folder: Path, on_error: str, class_key: str | None = None, class_name: 
         [*alone, *(path for path in labels.values() if one_for_all)],
         [*skipped, *problems],
     )
-
-
-def _key(path: Path, folder: Path) -> str:
-    return path.relative_to(folder).with_suffix("").as_posix()
 
 
 def _classes(

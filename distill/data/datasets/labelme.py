@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from distill.data.datasets.source import Found, Item, Objects, Source, in_pairs, part_of
+from distill.data.datasets.source import Found, Item, Objects, Source, in_pairs, part_of, stem_below
 from distill.data.images import SUFFIXES, is_leftover
 from distill.data.listing import entries, subfolders
 from distill.data.masks import box_polygons, decode_patch, encode_mask
@@ -35,7 +35,7 @@ def find(folder: Path, on_error: str) -> Source:
         UserError: There is none, or one cannot be used (under "raise"); and all cases of `in_pairs`.
     """
     files = [path for base in subfolders(folder, depth=6) for path in entries(base) if not is_leftover(path.name)]
-    images = {_key(path, folder): path for path in reversed(files) if path.suffix.lower() in SUFFIXES}
+    images = {stem_below(path, folder): path for path in reversed(files) if path.suffix.lower() in SUFFIXES}
     labels: dict[str, Path] = {}
     contents: dict[str, dict[str, Any]] = {}
     skipped: list[Problem] = []
@@ -44,9 +44,9 @@ def find(folder: Path, on_error: str) -> Source:
             continue
         content = _read(path)
         if isinstance(content, dict):
-            labels[_key(path, folder)], contents[_key(path, folder)] = path, content
-        elif _key(path, folder) in images:  # other JSON files may lie about, but not with the name of an image
-            labels[_key(path, folder)] = path
+            labels[stem_below(path, folder)], contents[stem_below(path, folder)] = path, content
+        elif stem_below(path, folder) in images:  # other JSON files may lie about, but not with the name of an image
+            labels[stem_below(path, folder)] = path
             skipped.append(Problem("annotation file", "", f"JSON file {str(path)!r} {content}"))
     if not contents:
         raise UserError(
@@ -71,10 +71,6 @@ def find(folder: Path, on_error: str) -> Source:
     ]
     broken = [labels[stem] for stem in labels.keys() - contents.keys()]
     return Source("LabelMe", names, items, [*alone, *sorted(broken)], [*skipped, *problems])
-
-
-def _key(path: Path, folder: Path) -> str:
-    return path.relative_to(folder).with_suffix("").as_posix()
 
 
 def _read(path: Path) -> dict[str, Any] | str:

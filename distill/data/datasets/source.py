@@ -154,6 +154,11 @@ def coco_items(
     return class_names, list(items.values()), skipped
 
 
+def stem_below(path: Path, root: Path) -> str:
+    """The path of a file below `root`, without suffix, which an image and its label share."""
+    return path.relative_to(root).with_suffix("").as_posix()
+
+
 def part_of(path: Path, root: Path, default: str = "all") -> str:
     """The split that a folder between `root` and a file names: "train", "val" or "test"; else `default`."""
     for folder in path.relative_to(root).parts[:-1]:

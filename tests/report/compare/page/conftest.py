@@ -1,26 +1,13 @@
 """One Chromium for all tests of a file; a test fails if its page logs an error or asks for anything."""
 
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from distill.report.compare.page.build import page as built
+from tests.chromium import browser as browser
 from tests.report.compare.page.example import content as example
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator:
-    # Not for the session: Playwright's event loop would still run in the tests that come after these.
-    sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install playwright")
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        pytest.skip("needs Chromium: apt-get install chromium")
-    with sync_api.sync_playwright() as driver:
-        running = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        yield running
-        running.close()
 
 
 @pytest.fixture(scope="session")
