@@ -166,6 +166,15 @@ def test_the_seed_determines_the_weights(student_case: Case) -> None:
     assert not all(torch.equal(first[name], other[name]) for name in first)
 
 
+# Each is made of the parts of another one.
+RELATIVES = ("EfficientViTSAM", "EfficientViT, two maps, half precision")
+
+
+@pytest.mark.parametrize(
+    "student_case",
+    [pytest.param(name, marks=pytest.mark.slow) if name in RELATIVES else name for name in STUDENTS],
+    indirect=True,
+)
 def test_compiles_in_one_graph(student: StudentBase) -> None:
     torch._dynamo.reset()
     compiled = torch.compile(student, backend="aot_eager", fullgraph=True)

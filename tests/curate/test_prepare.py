@@ -3,10 +3,10 @@
 import errno
 import hashlib
 import json
+import multiprocessing
 import os
+import shutil
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,15 @@ import pytest
 from distill.curate.prepare import prepare
 from distill.errors import UserError
 from tests.data.published import hrsid_coco, save, scene, ssdd_voc
+
+FORK = multiprocessing.get_context("fork")
+
+
+def prepare_until_killed(source: Path, target: Path) -> None:
+    """For a process of its own, which ends at the first copy."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    shutil.copyfile = lambda *_: os.kill(os.getpid(), signal.SIGTERM)  # type: ignore[assignment]
+    prepare("hrsid", source, target)
 
 
 @pytest.fixture
@@ -189,13 +198,10 @@ def test_a_source_that_cannot_be_read(source: Path, tmp_path: Path, monkeypatch:
 
 
 def test_what_a_killed_run_left_is_removed(source: Path, tmp_path: Path) -> None:
-    killed = f"""
-import os, shutil, signal
-from distill.curate.prepare import prepare
-shutil.copyfile = lambda *_: os.kill(os.getpid(), signal.SIGTERM)
-prepare("hrsid", {str(source)!r}, {str(tmp_path / "out")!r})
-"""
-    assert subprocess.run([sys.executable, "-c", killed], check=False).returncode == -signal.SIGTERM
+    process = FORK.Process(target=prepare_until_killed, args=(source, tmp_path / "out"))
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGTERM
     (remains,) = (path for path in tmp_path.iterdir() if path.name not in ("out", "source"))
     assert remains.name.startswith(".out.preparing-")
     assert not (tmp_path / "out").exists()

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 FAULTS = """
-import resource, sys, torch
+import resource, torch
 from distill.training.allocator import keep_freed_memory
 
 def faults():
@@ -17,24 +17,23 @@ def allocate(times):
     for _ in range(times):
         torch.ones(2**24)  # 64 MiB, more than glibc keeps by itself
 
-if sys.argv[1] == "keep":
-    assert keep_freed_memory()
-allocate(20)
-before = faults()
-allocate(20)
-print(faults() - before)
+def again():
+    allocate(20)
+    before = faults()
+    allocate(20)
+    return faults() - before
+
+returned = again()
+assert keep_freed_memory()
+print(returned, again())
 """
-
-
-def page_faults(how: str) -> int:
-    """Of allocations in a fresh process, after others of their size were freed."""
-    done = subprocess.run([sys.executable, "-c", FAULTS, how], capture_output=True, text=True, check=True)
-    return int(done.stdout)
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc only")
 def test_pages_are_found_again() -> None:
-    returned = page_faults("return")
+    """Page faults of allocations in a fresh process, after others of their size were freed."""
+    done = subprocess.run([sys.executable, "-c", FAULTS], capture_output=True, text=True, check=True)
+    returned, kept = map(int, done.stdout.split())
     if returned < 10_000:
         pytest.skip("pages are large here, or malloc is not glibc's")
-    assert page_faults("keep") < returned / 10
+    assert kept < returned / 10

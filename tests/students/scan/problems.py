@@ -184,9 +184,18 @@ def able(problem: Problem, dtype: torch.dtype, device: str = "cpu") -> list[str]
 
 
 def cases(problems: list[Problem], *dtypes: torch.dtype, device: str = "cpu") -> list[Any]:
-    """Parameters (problem, dtype, backend) for every backend of the device that runs a problem."""
+    """Parameters (problem, dtype, backend) for every backend of the device that runs a problem.
+
+    One worker takes all of a problem, since the reference is computed once a process.
+    """
     return [
-        pytest.param(problem, dtype, backend, id=f"{problem}-{str(dtype).removeprefix('torch.')}-{backend}")
+        pytest.param(
+            problem,
+            dtype,
+            backend,
+            id=f"{problem}-{str(dtype).removeprefix('torch.')}-{backend}",
+            marks=pytest.mark.xdist_group(str(problem)),
+        )
         for problem in problems
         for dtype in dtypes
         for backend in able(problem, dtype, device)

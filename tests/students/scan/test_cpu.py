@@ -234,9 +234,8 @@ def test_no_access_beyond_a_tensor(isa: str) -> None:
 
 @needs_compiler
 @pytest.mark.skipif(sys.platform != "linux", reason="needs GCC's AddressSanitizer")
-@pytest.mark.parametrize(
-    "isa", [isa if isa == "generic" else pytest.param(isa, marks=pytest.mark.slow) for isa in build.ISAS]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("isa", build.ISAS)
 def test_no_access_out_of_bounds(isa: str, tmp_path: Path) -> None:
     """Kernels compiled with AddressSanitizer, over sizes that fill no vector, chunk or unit.
 
