@@ -44,13 +44,15 @@ def _tiles(found: Prediction) -> str:
 
 
 def _classes(found: Prediction) -> str:
-    if any(scene.shares for scene in found.scenes):
-        pixels = dict.fromkeys(found.class_names, 0.0)
-        for scene in found.scenes:
-            for name, share in scene.shares.items():
-                pixels[name] += share * scene.height * scene.width
-        total = sum(pixels.values())
-        return ", ".join(f"{name} {100 * pixels[name] / total:.1f} %" for name in found.class_names)
+    if found.scenes and not any(scene.counts for scene in found.scenes):  # land cover
+        total = sum(scene.data_pixels for scene in found.scenes)
+        if not total:
+            return "no pixel holds data"
+        pixels = {
+            name: sum(scene.shares.get(name, 0) * scene.data_pixels for scene in found.scenes)
+            for name in found.class_names
+        }
+        return ", ".join(f"{name} {100 * count / total:.1f} %" for name, count in pixels.items())
     counts = Counter[str]()
     for scene in found.scenes:
         counts.update(scene.counts)

@@ -14,6 +14,7 @@ from distill.data.checks import at_least, band_numbers, ordered_pair, say_small_
 from distill.data.loader import OneLineErrorLoader, ResumableLoader, evaluation_loader, train_loader
 from distill.data.reader import ImageReader
 from distill.data.selection import epoch_size
+from distill.data.sizes import Measure
 from distill.data.views.augmentation import Augmentation
 from distill.errors import unknown_name
 from distill.seeding import run_seed
@@ -157,8 +158,11 @@ class ImageData(LightningDataModule):
         """
         return data.name(index)
 
-    def scale(self) -> dict[str, float]:
+    def scale(self, measure: Measure) -> dict[str, float]:
         """How large the training images, their objects and their pixels are, as far as it is known.
+
+        Args:
+            measure: Tells metres a pixel of an image file.
 
         Returns:
             `image_side` and `largest_side`: median and largest of the longer sides of the images, in pixels of the

@@ -14,7 +14,7 @@ from distill.data.base import LabelledImages
 from distill.data.checks import at_least, existing_folder
 from distill.data.images import is_file
 from distill.data.selection import hold_out, repeat_factors
-from distill.data.sizes import ground_size, image_sides, object_side, read_headers, sample_of
+from distill.data.sizes import Measure, ground_sizes, image_sides, object_side, sample_of
 from distill.data.tiling import TilePlan
 from distill.data.views.instances import InstanceViews, collate
 from distill.data.views.tiles import InstanceTiles, collate_tiles
@@ -170,7 +170,7 @@ class CocoInstances(LabelledImages):
         objects = [[record.get(key) for key in _SCORED] for record in data.annotations.objects(image["id"])]
         return image["file_name"], image["height"], image["width"], objects
 
-    def scale(self) -> dict[str, float]:
+    def scale(self, measure: Measure) -> dict[str, float]:
         """Sides of images and objects as the annotations have them, and `gsd` from headers of some images."""
         data = self.dataset("train")
         objects = [record for image in data.images for record in data.annotations.objects(image["id"])]
@@ -178,7 +178,7 @@ class CocoInstances(LabelledImages):
         return {
             **image_sides([max(image["height"], image["width"]) for image in data.images]),
             **object_side([record["bbox"] for record in objects if not record.get("iscrowd")]),
-            **ground_size(read_headers(paths)),
+            **ground_sizes(paths, measure),
         }
 
     def _records(self, split: str) -> tuple[CocoAnnotations, list[dict[str, Any]]]:

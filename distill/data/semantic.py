@@ -11,7 +11,7 @@ from distill.data.base import LabelledImages
 from distill.data.class_table import ClassTable, Value
 from distill.data.label_pairs import PLACES, Pair, pair_folders, read_names
 from distill.data.selection import hold_out
-from distill.data.sizes import ground_size, image_sides, read_headers, sample_of
+from distill.data.sizes import Measure, ground_sizes, image_sides, read_headers, sample_of
 from distill.data.views.semantic import SemanticViews, stack_by_size
 from distill.errors import UserError
 from distill.files import read_json
@@ -114,12 +114,12 @@ class SemanticImages(LabelledImages):
             sorted(self.table.label_of.items()),
         )
 
-    def scale(self) -> dict[str, float]:
+    def scale(self, measure: Measure) -> dict[str, float]:
         """Sides of images and `gsd`, from headers of some training images."""
-        headers = read_headers([pair.image for pair in sample_of(self.dataset("train").pairs)])
+        paths = [pair.image for pair in sample_of(self.dataset("train").pairs)]
         return {
-            **image_sides([max(header.height, header.width) for header in headers]),
-            **ground_size(headers),
+            **image_sides([max(header) for header in read_headers(paths)]),
+            **ground_sizes(paths, measure),
         }
 
     def collate(self, split: str) -> Callable[[list[Any]], Any] | None:

@@ -1,22 +1,21 @@
-"""How large training images and their objects are, and their pixels on the ground: read from headers, not pixels.
+"""How large training images, their objects and their pixels on the ground are: read from headers, not pixels.
 
 Whoever predicts scenes chooses tiles by it.
 """
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 import numpy as np
 import rasterio
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
-from rasterio.warp import transform
 
 SAMPLE = 64  # images whose headers are read, at equal distances
-_BLOCK = 8  # pixels over which a pixel's size is measured
-_SEMI_MAJOR, _ECCENTRICITY_SQUARED = 6378137.0, 0.00669437999014  # of WGS 84
 
+# Metres a pixel of an image file; None where it does not say. See `distill.scene.georeference.ground_size`.
+Measure = Callable[[Path], float | None]
 T = TypeVar("T")
 
 
@@ -26,13 +25,10 @@ class Header(NamedTuple):
     Args:
         height: Pixels, as stored.
         width: Pixels, as stored.
-        gsd: Side of a square as large as a pixel at the image's centre, in metres on the ground; None where the file
-            does not say where it lies.
     """
 
     height: int
     width: int
-    gsd: float | None
 
 
 def image_sides(sides: Sequence[int]) -> dict[str, float]:
@@ -47,9 +43,9 @@ def object_side(boxes: Sequence[Sequence[float]]) -> dict[str, float]:
     return {"object_side": round(float(np.percentile(np.array(boxes, np.float64)[:, 2:].max(axis=1), 98)), 1)}
 
 
-def ground_size(headers: Sequence[Header]) -> dict[str, float]:
+def ground_sizes(paths: Sequence[Path], measure: Measure) -> dict[str, float]:
     """The fact `gsd`, the median of the images that know theirs, in metres; nothing where none does."""
-    known = [header.gsd for header in headers if header.gsd is not None]
+    known = [size for size in map(measure, paths) if size is not None]
     return {"gsd": float(f"{np.median(known):.4g}")} if known else {}
 
 
@@ -69,26 +65,6 @@ def _header(path: Path) -> Header | None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
             with rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="TRUE"), rasterio.open(path.absolute()) as dataset:
-                height, width, crs = dataset.height, dataset.width, dataset.crs
-                placed = crs is not None and not dataset.transform.is_identity
-                gsd = _ground_pixel(dataset.transform, crs, width / 2, height / 2) if placed else None
-                return Header(height, width, gsd)
+                return Header(dataset.height, dataset.width)
     except RasterioError:
         return None
-
-
-def _ground_pixel(to_map: rasterio.Affine, crs: rasterio.crs.CRS, column: float, row: float) -> float | None:
-    """Side in metres of a square as large as a pixel; None for coordinates that are not on Earth."""
-    a, b, c, d, e, f = to_map[:6]
-    columns, rows = column + np.array([0, _BLOCK, 0]), row + np.array([0, 0, _BLOCK])
-    try:
-        degrees = transform(crs, "EPSG:4326", a * columns + b * rows + c, d * columns + e * rows + f)
-    except Exception:  # of GDAL, whose own classes are private: a local grid, for example
-        return None
-    longitude, latitude = np.radians(np.array(degrees))
-    bend = 1 - _ECCENTRICITY_SQUARED * np.sin(latitude[0]) ** 2
-    east = (longitude - longitude[0] + np.pi) % (2 * np.pi) - np.pi
-    x = east * np.cos(latitude[0]) * _SEMI_MAJOR / np.sqrt(bend)
-    y = (latitude - latitude[0]) * _SEMI_MAJOR * (1 - _ECCENTRICITY_SQUARED) / bend**1.5
-    area = abs(x[1] * y[2] - x[2] * y[1])
-    return float(np.sqrt(area)) / _BLOCK if np.isfinite(area) and area > 0 else None

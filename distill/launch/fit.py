@@ -31,6 +31,7 @@ from distill.runs.loggers import RunCSVLogger, RunLogger
 from distill.runs.metadata import run_facts
 from distill.runs.replacement import recover
 from distill.runs.resume_checks import require_same_recipe, require_steps_to_go
+from distill.scene.georeference import ground_size
 from distill.training.final_validation import FinalValidation
 from distill.training.optim import batches_per_epoch
 
@@ -72,7 +73,7 @@ def fit_one(recipe: ParsedRecipe) -> Fitted | None:
         size = built.data.image_size
         with phase(f"measuring what the student costs at {size} px"):
             facts = run_facts(built.task, built.data, size, recipe.config.model.init_args.student)
-        facts |= built.data.scale() | settings_of_interest(recipe) | {"lr": built.task.optim_settings.lr}
+        facts |= built.data.scale(ground_size) | settings_of_interest(recipe) | {"lr": built.task.optim_settings.lr}
         wait, timer = DataWait(), training_timer(built.trainer)
         logger = RunLogger(recipe.folder, lambda: hours(timer.time_elapsed())) if recipe.wants_logger else None
         callbacks = _callbacks(recipe, built, state, facts, wait, timer, logger)

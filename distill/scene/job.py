@@ -184,6 +184,7 @@ class SceneJob:
             full_tiles=total["full_tiles"],
             counts={} if of_pixels else counts,
             shares={name: count / pixels for name, count in counts.items() if pixels and of_pixels},
+            data_pixels=pixels if of_pixels else 0,
             stretch=self.scene.stretch,
             outputs=tuple(path.name for path in self.outputs),
             notes=tuple(self._notes(total["full_tiles"])),

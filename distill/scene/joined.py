@@ -1,5 +1,6 @@
 """Files on all scenes of a prediction together: COCO results, a COCO data set, the summary."""
 
+import os
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -84,10 +85,26 @@ def _parts(out: Path, scenes: Sequence[SceneSummary]) -> list[CocoPart]:
     return [
         CocoPart(
             out / FOLDER / f"{scene.name}.jsonl",
-            Path(scene.source).name,
+            file_name,
             scene.height,
             scene.width,
             None if scene.transform is None else Georeference(scene.transform, scene.crs),
         )
-        for scene in scenes
+        for scene, file_name in zip(scenes, file_names([scene.source for scene in scenes]), strict=True)
     ]
+
+
+def file_names(sources: Sequence[str]) -> list[str]:
+    """Names of images as annotation tools look for them: those of the files, with folders where two have one name.
+
+    Args:
+        sources: Paths of different files.
+    """
+    names = [Path(source).name for source in sources]
+    if len(set(names)) == len(names):
+        return names
+    places = [Path(source).absolute() for source in sources]
+    try:
+        return [place.relative_to(os.path.commonpath(places)).as_posix() for place in places]
+    except ValueError:  # on several drives of Windows
+        return [place.as_posix() for place in places]

@@ -116,7 +116,15 @@ class Journal:
             write_json(self._header_file, dict(self.header))
 
     def finish(self, summary: Mapping[str, Any]) -> None:
-        """Marks the scene, whose outputs have their names, as finished, and removes the rows."""
+        """Marks the scene, whose outputs have their names, as finished, and removes the rows.
+
+        Of an earlier prediction with other settings, files that this one does not have are removed, too: they would
+        pass for its results.
+        """
+        if self.finished.is_file():
+            earlier = read_json(self.finished)["summary"].get("outputs", ())
+            for name in set(earlier) - set(summary.get("outputs", ())):
+                (self.out / name).unlink(missing_ok=True)
         write_json(self.finished, {"header": dict(self.header), "summary": dict(summary)})
         self._clear()
 

@@ -71,7 +71,6 @@ class Scene:
         georeference: Of that grid; None if results are in pixels.
         stretch: The values that became black and white; None where 8-bit values are used as stored.
         notes: What the user should know, each a sentence that begins after the file's name.
-        bytes: Size of the file.
         has_mask: Whether pixels may be no data.
     """
 
@@ -84,7 +83,7 @@ class Scene:
         grid: tuple[int, int],
         notes: list[str],
     ) -> None:
-        self.path, self.bytes, self.notes = path, path.stat().st_size, notes
+        self.path, self.notes = path, notes
         self.height, self.width = grid
         self.georeference, self.stretch = georeference, stretch
         self.has_mask = pixels.may_lack_data

@@ -21,6 +21,7 @@ class SceneSummary:
         full_tiles: How many of them hold as many instances as the head can find, and maybe more.
         counts: Instances by class, of a run of instances.
         shares: Share of the pixels with data by class, of land cover.
+        data_pixels: How many pixels with data have a class, of land cover.
         stretch: The values that became black and white; None where 8-bit values are used as stored.
         outputs: Names of the files in the output folder.
         notes: What there is to tell, in lines.
@@ -38,6 +39,7 @@ class SceneSummary:
     full_tiles: int
     counts: Mapping[str, int]
     shares: Mapping[str, float]
+    data_pixels: int
     stretch: tuple[float, float] | None
     outputs: tuple[str, ...]
     notes: tuple[str, ...]

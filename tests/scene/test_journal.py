@@ -95,6 +95,18 @@ def test_a_finished_scene_leaves_rows_of_other_settings_alone(tmp_path: Path) ->
     assert other.missing() == [1, 2]
 
 
+def test_what_replaced_settings_alone_wrote_is_removed_at_the_end(tmp_path: Path) -> None:
+    first, other = journal(tmp_path), journal(tmp_path, score=0.5)
+    old, both = tmp_path / "scene.geojson", tmp_path / "scene.gpkg"
+    old.touch()
+    both.touch()
+    first.finish({"outputs": (old.name, both.name)})
+    other.begin([both], overwrite=True)
+    assert old.exists()
+    other.finish({"outputs": (both.name,)})
+    assert [path.name for path in tmp_path.iterdir() if path.name != ".predict"] == [both.name]
+
+
 def test_foreign_files_are_not_replaced_unasked(tmp_path: Path) -> None:
     output = tmp_path / "scene.gpkg"
     output.write_text("of the user")
