@@ -19,7 +19,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import rasterio
@@ -27,6 +27,7 @@ import torch
 from affine import Affine
 from measuring import console, make_table, processor
 from numpy.typing import NDArray
+from predict_memory import FreeModel, write_sparse
 from pytorch_lightning.plugins.precision import Precision
 from scipy.ndimage import gaussian_filter
 
@@ -34,8 +35,10 @@ import heads
 from distill.launch.predictors import InstancePredictor, SemanticPredictor
 from distill.scene.detections import Pixels, TileInstances
 from distill.scene.job import SceneJob
+from distill.scene.joined import join
 from distill.scene.model_facts import INSTANCES, LAND_COVER, ModelFacts
 from distill.scene.options import PredictOptions
+from distill.scene.summary import SceneSummary
 from distill.scene.tile_size import TileSize
 from distill.tasks.instances import FineTuningModule
 from distill.tasks.segmentation import SegmentationModule
@@ -54,12 +57,14 @@ class Case:
         task: Its kind.
         class_names: Of the model.
         size: Tiles.
+        several: Whether a process for each core, with one thread each, is measured, too.
     """
 
     make: Callable[[], Any]
     task: str
     class_names: tuple[str, ...]
     size: TileSize
+    several: bool = False
 
 
 def mask_rcnn(variant: str) -> FineTuningModule:
@@ -74,7 +79,7 @@ def lale() -> SegmentationModule:
 
 COVER = tuple(f"class {number}" for number in range(7))
 CASES = {
-    "RS4D-tiny, Mask R-CNN": Case(partial(mask_rcnn, "tiny"), INSTANCES, ("building",), TileSize(1024, 128)),
+    "RS4D-tiny, Mask R-CNN": Case(partial(mask_rcnn, "tiny"), INSTANCES, ("building",), TileSize(1024, 128), True),
     "RS4D-small, Mask R-CNN": Case(partial(mask_rcnn, "small"), INSTANCES, ("building",), TileSize(1024, 128)),
     "LALE-S1, LALE decoder": Case(lale, LAND_COVER, COVER, TileSize(512, 128)),
 }
@@ -126,15 +131,15 @@ def write_scene(path: Path, size: TileSize, rows: int, columns: int) -> None:
         file.write(values)
 
 
-def predict(model: Timed, case: Case, path: Path, out: Path) -> tuple[int, int]:
-    """Predicts a scene; how many tiles it has, and how many objects or pixels."""
+def predict(model: Timed, case: Case, path: Path, out: Path) -> SceneSummary:
+    """Predicts a scene, and writes its files."""
     facts = ModelFacts("", case.task, case.class_names, "", "", case.size, cap=None)
     with SceneJob(path, path.stem, out, PredictOptions(score=0.0), facts) as job:
         job.begin()
         for row in job.missing_rows():
             job.predict_row(model, row)
         summary = job.finish()
-    return summary.tiles, sum(summary.counts.values()) or summary.height * summary.width
+    return summary
 
 
 _barrier: Any = None
@@ -145,12 +150,22 @@ def _together(barrier: Any) -> None:
     _barrier = barrier
 
 
-def work(name: str, threads: int, rows: int, columns: int) -> tuple[int, float, float, float]:
-    """In a process of its own: builds the model, warms up, waits for the others, and predicts.
+class Done(NamedTuple):
+    """What a process did.
 
-    Returns:
-        Tiles, seconds, those of the model, and bytes an object or pixel.
+    Attributes:
+        tiles: How many.
+        seconds: Of all.
+        model: Seconds of the model.
     """
+
+    tiles: int
+    seconds: float
+    model: float
+
+
+def work(name: str, threads: int, rows: int, columns: int) -> Done:
+    """In a process of its own: builds the model, warms up, waits for the others, and predicts."""
     torch.set_num_threads(threads)
     case = CASES[name]
     with tempfile.TemporaryDirectory() as folder:
@@ -162,14 +177,32 @@ def work(name: str, threads: int, rows: int, columns: int) -> tuple[int, float, 
         model.seconds = 0.0
         _barrier.wait()
         started = time.perf_counter()
-        tiles, found = predict(model, case, Path(folder, "scene.tif"), out)
+        summary = predict(model, case, Path(folder, "scene.tif"), out)
         seconds = time.perf_counter() - started
-        files = [file for file in out.rglob("*") if file.is_file() and "overlay" not in file.name]
-        return tiles, seconds, model.seconds, sum(file.stat().st_size for file in files) / found
+        return Done(summary.tiles, seconds, model.seconds)
 
 
-def measure(name: str, processes: int, threads: int, rows: int, columns: int) -> list[tuple[int, float, float, float]]:
-    """What `work` returns, of several processes at once."""
+def stored() -> dict[str, float]:
+    """Bytes an object on the disk by kind of file, of round objects of 12 to 60 pixels."""
+    with tempfile.TemporaryDirectory() as folder:
+        path, out = Path(folder, "scene.tif"), Path(folder, "out")
+        write_sparse(path, 5000, 5000, tiled=True)
+        facts = ModelFacts("", INSTANCES, FreeModel.class_names, "", "", TileSize(1024, 128))
+        with SceneJob(path, path.stem, out, PredictOptions(overlay=False), facts) as job:
+            job.begin()
+            for row in job.missing_rows():
+                job.predict_row(FreeModel(), row)
+            rows = sum(file.stat().st_size for file in job.journal.folder.iterdir())
+            summary = job.finish()
+        join(out, [summary], facts.class_names, {}, coco=True)
+        objects = sum(summary.counts.values())
+        sizes = {name: (out / name).stat().st_size for name in ("scene.gpkg", "predictions.json", "images.json")}
+        sizes[".predict/scene.jsonl"] = (out / ".predict" / "scene.jsonl").stat().st_size
+        return {name: size / objects for name, size in {"rows, while it runs": rows, **sizes}.items()}
+
+
+def measure(name: str, processes: int, threads: int, rows: int, columns: int) -> list[Done]:
+    """Several processes at once."""
     os.environ["OMP_NUM_THREADS"] = str(threads)
     context = multiprocessing.get_context("spawn")
     settings = {"initializer": _together, "initargs": (context.Barrier(processes, timeout=300),)}
@@ -180,7 +213,7 @@ def measure(name: str, processes: int, threads: int, rows: int, columns: int) ->
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", default=list(CASES), help="those whose name begins so")
-    parser.add_argument("--tiles", type=int, default=6, help="of a scene, in two rows")
+    parser.add_argument("--tiles", type=int, default=4, help="of a scene, in two rows")
     arguments = parser.parse_args()
     cores = torch.get_num_threads()
     table = make_table(
@@ -191,18 +224,16 @@ def main() -> None:
         "s a tile",
         "tiles a second",
         "beside the model / ms a tile",
-        "bytes",
         *(f"km² an hour at {metres:g} m" for metres in GROUND),
     )
     for name, case in CASES.items():
         if not name.startswith(tuple(arguments.models)):
             continue
-        for processes in dict.fromkeys((1, cores)):
+        for processes in dict.fromkeys((1, cores if case.several else 1)):
             done = measure(name, processes, cores // processes, 2, max(1, arguments.tiles // 2))
-            rate = sum(tiles / seconds for tiles, seconds, _, _ in done)
-            each = sum(seconds / tiles for tiles, seconds, _, _ in done) / processes
-            beside = sum((seconds - model) / tiles for tiles, seconds, model, _ in done) / processes
-            stored = f"{done[0][3]:.2g} a pixel" if case.task == LAND_COVER else f"{done[0][3]:.0f} an object"
+            rate = sum(one.tiles / one.seconds for one in done)
+            each = sum(one.seconds / one.tiles for one in done) / processes
+            beside = sum((one.seconds - one.model) / one.tiles for one in done) / processes
             step = case.size.tile - case.size.overlap
             ground = (f"{3600 * rate * (step * metres / 1000) ** 2:,.3g}" for metres in GROUND)
             table.add_row(
@@ -212,11 +243,12 @@ def main() -> None:
                 f"{each:.2f}",
                 f"{rate:.3f}",
                 f"{1000 * beside:.0f} ({100 * beside / each:.1f} %)",
-                stored,
                 *ground,
             )
     console.print(table)
-    console.print(f"torch {torch.__version__}, {processor()}")
+    sizes = (f"{name} {size:.0f}" for name, size in stored().items())
+    console.print(f"bytes an object: {', '.join(sizes)}")
+    console.print(f"load average {os.getloadavg()[0]:.1f}, torch {torch.__version__}, {processor()}")
 
 
 if __name__ == "__main__":

@@ -130,7 +130,7 @@ def check_not_run(command: Command, fitted: dict[str, list[str]]) -> None:
     elif program == "distill" and words[0] == "data":
         data_parser().parse_args(words[1:])
     elif program == "distill" and words[0] == "predict":
-        predict_parser().parse_args(words[1:])
+        predict_parser().parse_args([word.replace("$SLURM_ARRAY_TASK_ID", "1") for word in words[1:]])
     elif program == "distill" and words[0] == "mmdet-config":
         place = words.index("--output")
         check_recipe_verb("fit", [*words[1:place], *words[place + 2 :]], fitted)
