@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from distill.data.strangers import read_as_sent
+from distill.errors import UserError
 from distill.launch.scene_model import scene_model
 from distill.scene.job import SceneJob
 from distill.scene.joined import RESULTS, join
@@ -94,13 +95,24 @@ class LoadedRun:
 
 
 def load_runs(runs: Iterable[str | PathLike[str]], **settings: Any) -> list[LoadedRun]:
-    """Loads runs under the names of their folders, or under their paths where two names are the same."""
+    """Loads runs under the names of their folders, or under their paths where two names are the same.
+
+    Raises:
+        UserError: See `LoadedRun`; or the runs see other bands, so that one picture cannot stand for both.
+    """
     paths = [Path(run) for run in runs]
     names = [path.resolve().name for path in paths]
-    return [
+    loaded = [
         LoadedRun(path, name if names.count(name) == 1 else str(path), **settings)
         for path, name in zip(paths, names, strict=True)
     ]
+    for run in loaded[1:]:
+        if run.bands != loaded[0].bands:
+            raise UserError(
+                f"{loaded[0].name} sees bands {loaded[0].bands} and {run.name} {run.bands} (data.bands of their "
+                "recipes), so one picture cannot show what both see; serve them one by one"
+            )
+    return loaded
 
 
 def picture_of(image: Path, folder: Path, bands: Sequence[int] | None) -> Picture:

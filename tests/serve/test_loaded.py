@@ -14,6 +14,7 @@ from PIL import Image
 
 from distill.data.rasters import open_raster
 from distill.data.strangers import inspect
+from distill.errors import UserError
 from distill.instance_masks import Patch
 from distill.launch.predictors import InstancePredictor, SemanticPredictor
 from distill.launch.scene_model import SceneModel
@@ -130,6 +131,20 @@ def test_land_cover_is_a_raster(serve_model, scene: Path, tmp_path: Path) -> Non
 def test_runs_of_one_name_go_by_their_paths(serve_model) -> None:
     serve_model(BrightSquares())
     assert [run.name for run in load_runs(["runs/a", "other/a", "runs/b"])] == ["runs/a", "other/a", "b"]
+
+
+def test_runs_that_see_other_bands_are_refused(serve_model, monkeypatch: pytest.MonkeyPatch) -> None:
+    serve_model(BrightSquares())
+    of_run = loaded.scene_model
+
+    def with_bands(run: Path, options: PredictOptions, *rest: Any) -> SceneModel:
+        model = of_run(run, options, *rest)
+        return replace(model, options=replace(model.options, bands=(4, 3, 2) if run.name == "b" else None))
+
+    monkeypatch.setattr(loaded, "scene_model", with_bands)
+    with pytest.raises(UserError, match=r"a sees bands None and b \(4, 3, 2\) .*; serve them one by one"):
+        load_runs(["runs/a", "runs/b"])
+    assert len(load_runs(["runs/a", "runs/c"])) == 2
 
 
 def test_the_picture_is_what_the_model_sees(scene: Path, tmp_path: Path) -> None:
