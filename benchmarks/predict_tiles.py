@@ -25,7 +25,7 @@ import numpy as np
 import rasterio
 import torch
 from affine import Affine
-from measuring import console, make_table, processor
+from measuring import console, make_table, number, processor
 from numpy.typing import NDArray
 from predict_memory import FreeModel, write_sparse
 from pytorch_lightning.plugins.precision import Precision
@@ -235,7 +235,7 @@ def main() -> None:
             each = sum(one.seconds / one.tiles for one in done) / processes
             beside = sum((one.seconds - one.model) / one.tiles for one in done) / processes
             step = case.size.tile - case.size.overlap
-            ground = (f"{3600 * rate * (step * metres / 1000) ** 2:,.3g}" for metres in GROUND)
+            ground = (number(3600 * rate * (step * metres / 1000) ** 2) for metres in GROUND)
             table.add_row(
                 name,
                 f"{case.size.tile}, {case.size.overlap}",
