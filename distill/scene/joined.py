@@ -23,15 +23,18 @@ def settings_of(header: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in header.items() if key not in _OF_A_SCENE}
 
 
-def finished_scenes(out: Path, names: Sequence[str], settings: Mapping[str, Any]) -> dict[str, SceneSummary]:
-    """Those of the scenes that are finished with these settings, by name, whichever process did it."""
+def finished_scenes(out: Path, settings: Mapping[str, Any]) -> dict[str, SceneSummary]:
+    """The scenes of the output folder that are finished with these settings, by name, whichever process did it.
+
+    Those of earlier commands are among them, so that a folder that grows scene by scene is described as a whole.
+    """
     found = {}
-    for name in names:
-        record = out / FOLDER / f"{name}.json"
-        if record.is_file():
-            content = read_json(record)
-            if first_difference(settings_of(content["header"]), settings) is None:
-                found[name] = SceneSummary.from_json(content["summary"])
+    for record in sorted((out / FOLDER).glob("*.json")):
+        content = read_json(record)
+        if first_difference(settings_of(content["header"]), settings) is None:
+            summary = SceneSummary.from_json(content["summary"])
+            if all((out / name).exists() for name in summary.outputs):  # else the user has removed it
+                found[record.stem] = summary
     return found
 
 
@@ -82,6 +85,8 @@ def join(
 
 
 def _parts(out: Path, scenes: Sequence[SceneSummary]) -> list[CocoPart]:
+    # The formats of an earlier command may lack COCO.
+    there = [scene for scene in scenes if (out / FOLDER / f"{scene.name}.jsonl").is_file()]
     return [
         CocoPart(
             out / FOLDER / f"{scene.name}.jsonl",
@@ -90,7 +95,7 @@ def _parts(out: Path, scenes: Sequence[SceneSummary]) -> list[CocoPart]:
             scene.width,
             None if scene.transform is None else Georeference(scene.transform, scene.crs),
         )
-        for scene, file_name in zip(scenes, file_names([scene.source for scene in scenes]), strict=True)
+        for scene, file_name in zip(there, file_names([scene.source for scene in there]), strict=True)
     ]
 
 

@@ -98,3 +98,10 @@ def test_shards_give_the_bytes_of_one_process(sources: Path, tmp_path: Path) -> 
         assert not (tmp_path / "shared" / "predictions.json").exists()
         predict(sources, tmp_path / "shared", INSTANCES, (number, 5))
     assert files(tmp_path / "shared") == files(tmp_path / "one")
+
+
+def test_a_folder_that_grows_is_described_as_a_whole(sources: Path, tmp_path: Path) -> None:
+    predict(sources, tmp_path / "one", INSTANCES)
+    for name in ("b.tif", "a.tif"):
+        predict(sources / name, tmp_path / "grown", INSTANCES)
+    assert files(tmp_path / "grown") == files(tmp_path / "one")
