@@ -45,7 +45,10 @@ class Maps:
         ]
 
 
-@pytest.fixture(params=[([8, 16, 24, 32], [4, 8, 16, 32]), ([16, 16], [8, 8])], ids=["pyramid", "one stride"])
+MAPS = {"pyramid": ([8, 16, 24, 32], [4, 8, 16, 32]), "one stride": ([16, 16], [8, 8])}
+
+
+@pytest.fixture(params=MAPS.values(), ids=MAPS)
 def info(request: pytest.FixtureRequest) -> Maps:
     return Maps(*request.param)
 
@@ -172,6 +175,14 @@ def test_the_seed_determines_the_weights(case: Case, info: Maps) -> None:
     assert not all(torch.equal(first[name], other[name]) for name in first)
 
 
+@pytest.mark.parametrize(
+    "info",
+    [
+        pytest.param(MAPS["pyramid"], id="pyramid"),
+        pytest.param(MAPS["one stride"], id="one stride", marks=pytest.mark.slow),
+    ],
+    indirect=True,
+)
 @pytest.mark.parametrize("name", IN_ONE_GRAPH)
 def test_compiles_in_one_graph(name: str, info: Maps) -> None:
     torch._dynamo.reset()

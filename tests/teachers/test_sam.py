@@ -103,14 +103,15 @@ def test_equals_segment_anything_at_native_size(teacher: SAM, oracle: ImageEncod
     assert_equal(teacher, oracle, (1024, 1024))
 
 
-def test_equals_segment_anything_at_native_size_through_the_first_global_block(
+def test_equals_segment_anything_at_native_size_through_a_global_block(
     teacher: SAM, oracle: ImageEncoderViT, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two window blocks, a global one and the neck: every operation of the full depth for a quarter of its time."""
-    monkeypatch.setattr(teacher, "channels", {"neck": 256, "block_0": 768, "block_2": 768})
-    monkeypatch.setattr(teacher, "blocks", [0, 2])
-    monkeypatch.setitem(teacher.encoder._modules, "blocks", teacher.encoder.blocks[:3])
-    monkeypatch.setitem(oracle._modules, "blocks", oracle.blocks[:3])
+    """A window block, a global one and the neck: every operation of the full depth for a sixth of its time."""
+    monkeypatch.setattr(teacher, "channels", {"neck": 256, "block_0": 768, "block_1": 768})
+    monkeypatch.setattr(teacher, "reduction", dict.fromkeys(teacher.channels, 16))
+    monkeypatch.setattr(teacher, "blocks", [0, 1])
+    monkeypatch.setitem(teacher.encoder._modules, "blocks", teacher.encoder.blocks[1:3])
+    monkeypatch.setitem(oracle._modules, "blocks", oracle.blocks[1:3])
     assert_equal(teacher, oracle, (1024, 1024))
 
 
