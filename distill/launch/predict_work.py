@@ -160,7 +160,7 @@ class PredictWork:
             raise UserError(f"{broken[0]}{others}; all others are predicted: repair or leave out, and repeat")
         settings = next((one.settings for one in told), {})
         names = [source.name for source in self._sources]
-        finished = finished_scenes(self._out, settings)
+        finished = finished_scenes(self._out, names, settings)
         scenes, pending = list(finished.values()), [name for name in names if name not in finished]
         if pending:
             return Done(scenes, pending, ())

@@ -23,18 +23,27 @@ def settings_of(header: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in header.items() if key not in _OF_A_SCENE}
 
 
-def finished_scenes(out: Path, settings: Mapping[str, Any]) -> dict[str, SceneSummary]:
+def finished_scenes(out: Path, names: Sequence[str], settings: Mapping[str, Any]) -> dict[str, SceneSummary]:
     """The scenes of the output folder that are finished with these settings, by name, whichever process did it.
 
     Those of earlier commands are among them, so that a folder that grows scene by scene is described as a whole.
+
+    Args:
+        out: The output folder.
+        names: Of the scenes of this command.
+        settings: See `settings_of`.
     """
     found = {}
-    for record in sorted((out / FOLDER).glob("*.json")):
+    records = (out / FOLDER).glob("[!.]*.json")  # what a killed process was writing begins with a dot
+    for name in sorted({*names, *(record.stem for record in records)}):
+        record = out / FOLDER / f"{name}.json"
+        if not record.is_file():
+            continue
         content = read_json(record)
         if first_difference(settings_of(content["header"]), settings) is None:
             summary = SceneSummary.from_json(content["summary"])
             if all((out / name).exists() for name in summary.outputs):  # else the user has removed it
-                found[record.stem] = summary
+                found[name] = summary
     return found
 
 
