@@ -52,7 +52,7 @@ lint: install  ## ruff
 types: install  ## mypy
 	$(BIN)/mypy
 
-study: install  ## slow studies, two hours: the demo over three seeds, the overfitting check of every head, all compile in one graph, CPU kernels under AddressSanitizer
+study: install  ## slow studies, two hours: the demo over three seeds, the overfitting check of every head, compilation of all students, heads and GPU kernels, CPU kernels under AddressSanitizer
 	$(BIN)/python -m pytest -m slow -n 0 -s
 
 clean:  ## remove the environment and all runs

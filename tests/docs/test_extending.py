@@ -100,6 +100,7 @@ def test_an_example_runs(section: str, folder: Path, distill_recipe: Path, finet
         load_student(exported)
 
 
+@pytest.mark.slow
 def test_a_file_moved_into_the_packages_is_found_and_keeps_the_contract(tmp_path: Path) -> None:
     """In a copy of the project, without any list to edit."""
     for package in ("distill", "students", "teachers", "heads", "recipes", "tests"):

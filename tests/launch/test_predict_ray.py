@@ -101,5 +101,5 @@ def test_two_workers_give_the_bytes_of_one_process_though_one_is_killed(
 
 def test_what_fails_in_a_worker_is_one_line(sources: Path, tmp_path: Path, cluster: None) -> None:
     with pytest.raises(UserError, match=r"\.tif: rows 0 to .* failed: no memory; what is done is kept"):
-        predict_with_ray(work(sources, tmp_path / "out", Failing), "local", workers=2, panel=30_000)
+        predict_with_ray(work(sources, tmp_path / "out", Failing), "local", workers=1)
     assert not list((tmp_path / "out").glob("*.gpkg"))

@@ -63,6 +63,7 @@ def test_partial_sums_are_small(states: int) -> None:
     assert (cut.parts - 1) * cut.config.walk * block < 768 <= cut.parts * cut.config.walk * block
 
 
+@pytest.mark.slow
 def test_programs_compile_without_spilling(tmp_path: Path) -> None:
     from triton import knobs
 
