@@ -3,13 +3,16 @@
 import argparse
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import track
 
 from distill.data.datasets import NAMES
 from distill.errors import UserError
+
+if TYPE_CHECKING:
+    from distill.curate.target import Written
 
 
 def add_source_options(parser: argparse.ArgumentParser) -> None:
@@ -38,3 +41,19 @@ def show_progress(sequence: Sequence[Any], description: str) -> Iterable[Any]:
     """Progress on the error stream of a terminal, so that the output stays clean."""
     console = Console(stderr=True)
     return track(sequence, description, console=console, transient=True) if console.is_terminal else sequence
+
+
+def print_unchanged(done: "Written") -> None:
+    """Says that a folder was there already."""
+    from distill.curate.manifest import MANIFEST
+
+    print(f"{done.root} is up to date: {len(done.manifest['outputs'])} files match {MANIFEST}; nothing to do")
+
+
+def print_skipped(done: "Written") -> None:
+    """Says what was left out, if anything was."""
+    from distill.curate.manifest import MANIFEST
+
+    if skipped := done.manifest["skipped"]:
+        kinds = ", ".join(f"{kind}: {count}" for kind, count in done.manifest["skipped_by_kind"].items())
+        print(f"  left out {len(skipped)} ({kinds}), all listed in {MANIFEST}; the first: {skipped[0]}")

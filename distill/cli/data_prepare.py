@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from distill.cli.data_options import show_progress
+from distill.cli.data_options import print_skipped, print_unchanged, show_progress
 from distill.data.datasets import NAMES
 
 
@@ -26,7 +26,6 @@ def add_parser(actions: Any) -> argparse.ArgumentParser:
 
 def run(arguments: argparse.Namespace) -> None:
     """Converts the data set and prints what was written and left out."""
-    from distill.curate.manifest import MANIFEST
     from distill.curate.prepare import prepare
 
     target = arguments.target or Path("data") / arguments.name
@@ -35,12 +34,10 @@ def run(arguments: argparse.Namespace) -> None:
     done = prepare(arguments.name, arguments.source, target, arguments.on_error, show_progress, given)
     manifest = done.manifest
     if not done.changed:
-        print(f"{done.root} is up to date: {len(manifest['outputs'])} files match {MANIFEST}; nothing to do")
+        print_unchanged(done)
         return
     print(f"wrote {done.root} from {manifest['layout']}")
     for split, counts in manifest["splits"].items():
         print(f"  annotations/{split}.json  {counts['images']} images, {counts['objects']} objects")
-    if skipped := manifest["skipped"]:
-        kinds = ", ".join(f"{kind}: {count}" for kind, count in manifest["skipped_by_kind"].items())
-        print(f"  left out {len(skipped)} ({kinds}), all listed in {MANIFEST}; the first: {skipped[0]}")
+    print_skipped(done)
     print(f"next: distill data verify {done.root}")

@@ -4,12 +4,12 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from distill.cli.data_options import show_progress
+from distill.cli.data_options import print_skipped, print_unchanged, show_progress
 from distill.errors import UserError
 
 if TYPE_CHECKING:
+    from distill.curate.target import Written
     from distill.curate.tile.labels import Value
-    from distill.curate.tile.written import Tiled
 
 
 def add_parser(actions: Any) -> argparse.ArgumentParser:
@@ -52,7 +52,6 @@ def add_parser(actions: Any) -> argparse.ArgumentParser:
 
 def run(arguments: argparse.Namespace) -> None:
     """Cuts the tiles and prints what became of them."""
-    from distill.curate.manifest import MANIFEST
     from distill.curate.tile import TileSettings, tile_instances, tile_labels
 
     settings = TileSettings(
@@ -63,7 +62,7 @@ def run(arguments: argparse.Namespace) -> None:
         arguments.empty,
         arguments.seed,
     )
-    done: Tiled
+    done: Written
     if arguments.annotations is not None:
         if arguments.ignore:
             raise UserError("--ignore is for the values of --labels; leave it out, or give --labels")
@@ -79,16 +78,14 @@ def run(arguments: argparse.Namespace) -> None:
         )
     manifest = done.manifest
     if not done.changed:
-        print(f"{done.root} is up to date: {len(manifest['outputs'])} files match {MANIFEST}; nothing to do")
+        print_unchanged(done)
         return
     print(f"wrote {done.root}")
     for part, counts in manifest["parts"].items():
         last = sorted(counts.items(), key=lambda count: count[0].endswith("left out"))
         said = "; ".join(f"{count} {what}" for what, count in last)
         print(f"  {'' if part == '.' else f'annotations/{part}.json  '}{said}")
-    if skipped := manifest["skipped"]:
-        kinds = ", ".join(f"{kind}: {count}" for kind, count in manifest["skipped_by_kind"].items())
-        print(f"  left out {len(skipped)} ({kinds}), all listed in {MANIFEST}; the first: {skipped[0]}")
+    print_skipped(done)
     if arguments.annotations is not None:
         print(f"next: distill data verify {done.root}")
 

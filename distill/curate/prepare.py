@@ -8,13 +8,19 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from distill.curate.convert import convert
 from distill.curate.manifest import MANIFEST, is_intact, manifest_of, sha256
-from distill.curate.target import fresh_folder, one_line_of, refuse_foreign_files, refuse_overlap, remove_remains
+from distill.curate.target import (
+    Written,
+    fresh_folder,
+    one_line_of,
+    refuse_foreign_files,
+    refuse_overlap,
+    remove_remains,
+)
 from distill.curate.tracking import Track, silent
 from distill.data.broken import POLICIES
 from distill.data.datasets import find_source
@@ -27,21 +33,6 @@ logger = logging.getLogger(__name__)
 _VERSION = 2  # raised whenever conversion changes, so that stored sets are written again
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """What `prepare` found and did.
-
-    Args:
-        root: The prepared data set.
-        changed: False if it was there already and nothing had to be done.
-        manifest: The content of its `manifest.json`.
-    """
-
-    root: Path
-    changed: bool
-    manifest: dict[str, Any]
-
-
 def prepare(
     name: str,
     source: str | Path,
@@ -49,7 +40,7 @@ def prepare(
     on_error: str = "raise",
     track: Track[Any] = silent,
     options: Mapping[str, str] | None = None,
-) -> Prepared:
+) -> Written:
     """Converts a published data set; does nothing if that has been done already.
 
     The target appears in one step when all of it is written, so an interrupted run leaves none or the old one. An old
@@ -83,7 +74,7 @@ def prepare(
         remove_remains(root)
         same = old is not None and old.get("options", {}) == options and {**old, **settings, "inputs": inputs} == old
         if old is not None and same and is_intact(target, old, track):
-            return Prepared(target, changed=False, manifest=old)
+            return Written(target, changed=False, manifest=old)
         if old is not None and old.get("data") != name:
             raise UserError(f"--target {str(target)!r} holds the data set {old.get('data')}; name another target")
         refuse_foreign_files("--target", target, old, "prepare")
@@ -91,7 +82,7 @@ def prepare(
     for split, count in manifest["splits"].items():
         if count["images"] == 0:
             logger.warning("annotations/%s.json is empty: every image of this part was left out", split)
-    return Prepared(target, changed=True, manifest=manifest)
+    return Written(target, changed=True, manifest=manifest)
 
 
 def _sums(found: Source, source: Path, track: Track[Any]) -> dict[str, str]:

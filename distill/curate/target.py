@@ -5,11 +5,27 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from distill.curate.manifest import MANIFEST
 from distill.errors import UserError
+
+
+@dataclass(frozen=True)
+class Written:
+    """A folder, and whether it was written just now.
+
+    Args:
+        root: The folder.
+        changed: False if it was there already and nothing had to be done.
+        manifest: The content of its `manifest.json`.
+    """
+
+    root: Path
+    changed: bool
+    manifest: dict[str, Any]
 
 
 @contextmanager

@@ -15,12 +15,13 @@ from distill.scene.geojson import DECIMALS
 from distill.scene.geopackage import PIXELS, same_date
 from distill.scene.georeference import Georeference
 from distill.scene.polygons import Polygons, valid_polygons
+from distill.scene.writing import Writing
 
 LAYER = "landcover"
 BATCH = 4096  # polygons of a transaction; fixed, since the bytes of the file depend on it
 
 
-class ClassPolygonWriter:
+class ClassPolygonWriter(Writing):
     """Writes polygons of classes, a file that ends in `.gpkg` in the CRS of the raster, `.geojson` by RFC 7946.
 
     Fields: `id` from 0, `class`, `label` (the value in the class map), and `area_m2`, the geodesic area of the polygon
@@ -52,15 +53,6 @@ class ClassPolygonWriter:
         self._polygons: list[shapely.Geometry] = []
         self._written = 0
         self.discard()
-
-    def __enter__(self) -> "ClassPolygonWriter":
-        return self
-
-    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
-        if error is None:
-            self.close()
-        else:
-            self.discard()
 
     def add(self, labels: NDArray[np.uint8], polygons: Polygons) -> None:
         """Takes polygons in pixels and their classes.

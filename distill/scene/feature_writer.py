@@ -1,17 +1,17 @@
 """What all files of features have in common: they are written piece by piece, and whole or not at all."""
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from types import TracebackType
-from typing import Self, TextIO
+from typing import TextIO
 
 from distill.errors import UserError
 from distill.scene.features import Feature
+from distill.scene.writing import Writing
 
 
-class FeatureWriter(ABC):
+class FeatureWriter(Writing):
     """A file that takes in features batch by batch.
 
     As a context manager it closes the file at the end. Where anything fails, no file is left.
@@ -68,17 +68,6 @@ class FeatureWriter(ABC):
         except BaseException:
             self.discard()
             raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if kind is None:
-            self.close()
-        else:
-            self.discard()
 
 
 class TextWriter(FeatureWriter):

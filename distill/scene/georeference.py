@@ -48,13 +48,6 @@ class Georeference:
         column, row = np.asarray(points, np.float64).T
         return np.stack([a * column + b * row + c, d * column + e * row + f], axis=1)
 
-    def to_pixel(self, points: Points) -> Points:
-        """The inverse of `to_map`."""
-        a, b, c, d, e, f = self.transform
-        x, y = np.asarray(points, np.float64).T
-        x, y = x - c, y - f
-        return np.stack([e * x - b * y, a * y - d * x], axis=1) / (a * e - b * d)
-
     def to_lonlat(self, points: Points) -> Points:
         """Pixels (N, 2) as longitudes and latitudes of WGS 84, in degrees.
 

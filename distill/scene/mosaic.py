@@ -25,6 +25,7 @@ from distill.data.tiling import Tile, TilePlan
 from distill.errors import UserError
 from distill.files import write_atomically
 from distill.scene.mosaic_file import NO_DATA, RowLayout, RowReader
+from distill.scene.writing import Writing
 
 MOST_CLASSES = 255  # uint8, of which one value means no data
 _JOINED = 16 * 2**20  # bytes of logits that are joined at once
@@ -67,7 +68,7 @@ def blending_weights(starts: Sequence[int], side: int) -> list[NDArray[np.float3
     return [(ramp / total[start : start + side]).astype(np.float32) for start, ramp in zip(starts, ramps, strict=True)]
 
 
-class RowBlender:
+class RowBlender(Writing):
     """Writes the file of one row of tiles.
 
     Holds the logits of the columns that the next tile shares, not those of the row. As a context manager it closes at
@@ -100,15 +101,6 @@ class RowBlender:
         self._temporary = Path(name)
         self._file = os.fdopen(descriptor, "wb")
         self._write(self._layout.header)
-
-    def __enter__(self) -> "RowBlender":
-        return self
-
-    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
-        if error is None:
-            self.close()
-        else:
-            self.discard()
 
     def add(self, tile: Tile, logits: NDArray[np.float32] | None, valid: NDArray[np.bool_]) -> None:
         """Takes the next tile, from left to right.

@@ -3,10 +3,10 @@
 Axes: K classes, h w pixels of a tile.
 """
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,11 +17,12 @@ from distill.scene.detections import ClassModel, InstanceModel, Pixels, TileInst
 from distill.scene.instance_rows import write_row
 from distill.scene.mosaic import RowBlender
 from distill.scene.strips import SeenTile
+from distill.scene.writing import Writing
 
 _LEAST_VALID = 0.5  # of the pixels of an instance must be data
 
 
-class RowResults(ABC):
+class RowResults(Writing):
     """Takes the tiles of a row from left to right. A context manager: at the end it writes the file of the row.
 
     Attributes:
@@ -37,23 +38,6 @@ class RowResults(ABC):
     @abstractmethod
     def add(self, seen: SeenTile, result: Any) -> int:
         """Takes a tile and its result, None if it has no data; returns how many instances are kept."""
-
-    @abstractmethod
-    def close(self) -> None:
-        """Writes the file."""
-
-    @abstractmethod
-    def discard(self) -> None:
-        """Removes what an incomplete row has left."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
-        if error is None:
-            self.close()
-        else:
-            self.discard()
 
 
 class InstanceRow(RowResults):

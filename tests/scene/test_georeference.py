@@ -8,6 +8,7 @@ import pyproj
 import pytest
 import rasterio
 import shapely
+from affine import Affine
 from PIL import Image
 from rasterio.control import GroundControlPoint
 from rasterio.rpc import RPC
@@ -80,6 +81,12 @@ def areal_scale(crs: pyproj.CRS, x: float, y: float) -> float:
     return float(unit**2 / projection.get_factors(*projection(x, y, inverse=True)).areal_scale)
 
 
+def to_pixel(georeference: Georeference, on_map: np.ndarray) -> np.ndarray:
+    """The inverse of `to_map`, by affine."""
+    inverse = ~Affine(*georeference.transform)
+    return np.array([inverse @ tuple(point) for point in on_map])
+
+
 @pytest.mark.parametrize("place", PLACES)
 def test_coordinates_there_and_back(tmp_path: Path, place: str) -> None:
     path = placed(tmp_path, place)
@@ -88,7 +95,7 @@ def test_coordinates_there_and_back(tmp_path: Path, place: str) -> None:
     assert scene.georeference is not None
     on_map = scene.georeference.to_map(given)
     assert np.allclose(on_map, [PLACES[place][1] @ tuple(point) for point in given], rtol=1e-15, atol=0)
-    assert np.abs(scene.georeference.to_pixel(on_map) - given).max() <= 1e-6
+    assert np.abs(to_pixel(scene.georeference, on_map) - given).max() <= 1e-6
     if PLACES[place][0] is None:
         assert scene.georeference.wkt is None
         assert scene.notes[-1] == "has a transform without a CRS; --crs assigns one"
@@ -98,7 +105,7 @@ def test_coordinates_there_and_back(tmp_path: Path, place: str) -> None:
     degrees = scene.georeference.to_lonlat(given)
     back = pyproj.Transformer.from_crs("EPSG:4326", PLACES[place][0], always_xy=True).transform(*degrees.T)
     exact = 1e-2 if place in SHIFTED else 1e-6
-    assert np.abs(scene.georeference.to_pixel(np.stack(back, axis=1)) - given).max() <= exact
+    assert np.abs(to_pixel(scene.georeference, np.stack(back, axis=1)) - given).max() <= exact
     assert scene.georeference.wkt is not None
     stored = pyproj.CRS.from_wkt(scene.georeference.wkt)
     assert stored.equals(pyproj.CRS(PLACES[place][0]).to_2d(), ignore_axis_order=True) or place == "custom"

@@ -7,9 +7,10 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from distill.curate.target import Written
 from distill.curate.tile.objects import PlacedObjects
 from distill.curate.tile.settings import TileSettings
-from distill.curate.tile.written import Made, Tiled, write_tiles
+from distill.curate.tile.written import Made, write_tiles
 from distill.curate.tracking import Track, silent
 from distill.curate.verify.layout import Part, find_parts
 from distill.data.annotations import CocoAnnotations
@@ -43,7 +44,7 @@ def tile_instances(
     settings: TileSettings,
     on_error: str = "raise",
     track: Track[Any] = silent,
-) -> Tiled:
+) -> Written:
     """Cuts the images of COCO files into tiles.
 
     Writes `<out>/images/<part>/<image>_<top>_<left>.*`, `<out>/annotations/<part>.json` and a manifest. An image record

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from distill.curate.target import Written
 from distill.curate.tile.settings import TileSettings
-from distill.curate.tile.written import Made, Tiled, write_tiles
+from distill.curate.tile.written import Made, write_tiles
 from distill.curate.tracking import Track, silent
 from distill.data.broken import POLICIES
 from distill.data.checks import existing_folder
@@ -32,7 +33,7 @@ def tile_labels(
     ignore: Sequence[Value] = (),
     on_error: str = "raise",
     track: Track[Any] = silent,
-) -> Tiled:
+) -> Written:
     """Cuts the images of a folder, and the masks of the same names, into tiles.
 
     Writes `<out>/images/<image>_<top>_<left>.*`, `<out>/masks/` with the same names, `<out>/tiles.json`, which says

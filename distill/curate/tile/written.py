@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from distill.curate.manifest import MANIFEST, is_intact, manifest_of, sha256
-from distill.curate.target import fresh_folder, one_line_of, refuse_foreign_files, remove_remains
+from distill.curate.target import Written, fresh_folder, one_line_of, refuse_foreign_files, remove_remains
 from distill.curate.tracking import Track
 from distill.data.images import is_file
 from distill.data.records import Problem
@@ -31,24 +31,9 @@ class Made:
     skipped: list[Problem] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
-class Tiled:
-    """The folder of tiles.
-
-    Args:
-        root: The folder.
-        changed: False if it was there already and nothing had to be done.
-        manifest: The content of its `manifest.json`.
-    """
-
-    root: Path
-    changed: bool
-    manifest: dict[str, Any]
-
-
 def write_tiles(
     out: Path, settings: Mapping[str, Any], files: Iterable[Path], cut: Callable[[Path], Made], track: Track[Any]
-) -> Tiled:
+) -> Written:
     """Calls `cut` with a new folder, which then takes the place of `out`; does nothing if that has been done already.
 
     Args:
@@ -71,7 +56,7 @@ def write_tiles(
         old = manifest_of(out)
         remove_remains(root)
         if old is not None and {**old, **settings} == old and is_intact(out, old, track):
-            return Tiled(out, changed=False, manifest=old)
+            return Written(out, changed=False, manifest=old)
         if old is not None and old.get("data") != "tiles":
             raise UserError(f"--out {str(out)!r} holds the data set {old.get('data')}; name another folder")
         refuse_foreign_files("--out", out, old, "tile")
@@ -86,7 +71,7 @@ def write_tiles(
                 "outputs": {path.relative_to(fresh).as_posix(): sha256(path) for path in written},
             }
             (fresh / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
-    return Tiled(out, changed=True, manifest=manifest)
+    return Written(out, changed=True, manifest=manifest)
 
 
 def _sums(files: Sequence[Path], track: Track[Any]) -> dict[str, str]:
