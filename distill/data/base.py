@@ -37,6 +37,8 @@ class ImageData(LightningDataModule):
         bands: Numbers, from 1, of one to three bands to show; by default red, green and blue where the file says which
             they are, else its first three.
         val_fraction: Share of the training images that is held out and validated on.
+        views: Size V of the pool of training views of each image: epoch e shows view e modulo V. By default every epoch
+            shows a new one. Targets of a teacher can be stored for a pool (`distill cache`).
         train_limit: Train on this many images only, the first of a shuffle by `seed`: with the same seed a smaller
             limit is a subset of a larger one.
         on_error: "skip" replaces training images that cannot be read and names each once; "raise" stops at the first.
@@ -61,6 +63,7 @@ class ImageData(LightningDataModule):
         bands: list[int] | None = None,
         val_fraction: float = 0.0,
         train_limit: int | None = None,
+        views: int | None = None,
         on_error: str = "skip",
         seed: int | None = None,
     ) -> None:
@@ -75,6 +78,7 @@ class ImageData(LightningDataModule):
         self.bands = band_numbers("bands", bands)
         self.val_fraction = share("val_fraction", val_fraction)
         self.train_limit = None if train_limit is None else at_least("train_limit", train_limit, 1)
+        self.view_pool = None if views is None else at_least("views", views, 1)
         self.on_error = on_error
         self.seed = run_seed() if seed is None else seed
         self._sets: dict[str, Any] = {}
@@ -191,7 +195,9 @@ class ImageData(LightningDataModule):
         """Random views, shuffled; resumable in the middle of an epoch."""
         data, collate = self.dataset("train"), self.collate("train")
         trainer, repeats = self.trainer, self.repeats(data)
-        return train_loader(data, self.batch_size, self.num_workers, self.seed, trainer, collate, repeats)
+        return train_loader(
+            data, self.batch_size, self.num_workers, self.seed, trainer, collate, repeats, self.view_pool
+        )
 
     def val_dataloader(self) -> OneLineErrorLoader | list[DataLoader[Any]]:
         """Fixed views of the validation images, in file order; no loader where there are none."""

@@ -2,8 +2,8 @@
 
 Two properties make a resumed run identical to an uninterrupted one:
 
-1. The order of an epoch is a function of (seed, epoch), and a sample's random choices are a function of (seed, epoch,
-   sample). No random state has to be saved, and the number of workers changes nothing.
+1. The order of an epoch is a function of (seed, epoch), and a sample's random choices are a function of (seed, view,
+   sample), its view being the epoch or, with a pool of V views, the epoch modulo V. No random state has to be saved, and the number of workers changes nothing.
 2. The position saved is the number of batches handed out, not the number that workers have prepared ahead.
 
 Lightning stores `state_dict()` in its checkpoints, calls `load_state_dict()` before it iterates and `set_epoch()` on
@@ -36,6 +36,7 @@ class ResumableSampler(DistributedSampler[SampleKey]):
         rank: Which of them this is.
         repeats: How often each sample is drawn in an epoch on average, 1 or more; without them, once. See
             `distill.data.selection.draw_repeats`.
+        views: Size V of the pool of views of each sample; None for a new view in every epoch.
     """
 
     def __init__(
@@ -45,19 +46,22 @@ class ResumableSampler(DistributedSampler[SampleKey]):
         num_replicas: int = 1,
         rank: int = 0,
         repeats: Sequence[float] | None = None,
+        views: int | None = None,
     ) -> None:
         drawn: Any = dataset if repeats is None else range(epoch_size(repeats))
         super().__init__(drawn, num_replicas=num_replicas, rank=rank, shuffle=True, seed=seed)
         self.repeats = repeats
+        self.views = views
         self.start = 0
 
     def __iter__(self) -> Iterator[SampleKey]:
         """The keys of this epoch and process, from `start` on."""
         indices = [int(index) for index in super().__iter__()]  # type: ignore[call-overload]
+        view = self.epoch if self.views is None else self.epoch % self.views
         if self.repeats is None:
-            return iter([SampleKey(index, self.epoch) for index in indices[self.start :]])
+            return iter([SampleKey(index, view) for index in indices[self.start :]])
         drawn = draw_repeats(self.repeats, self.seed + self.epoch)
-        return iter([SampleKey(drawn[i][0], self.epoch, drawn[i][1]) for i in indices[self.start :]])
+        return iter([SampleKey(drawn[i][0], view, drawn[i][1]) for i in indices[self.start :]])
 
 
 class OneLineErrorLoader(DataLoader[Any]):
@@ -136,13 +140,14 @@ def train_loader(
     trainer: Trainer | None,
     collate: Callable[[list[Any]], Any] | None = None,
     repeats: Sequence[float] | None = None,
+    views: int | None = None,
 ) -> ResumableLoader:
     """A shuffled, resumable loader for this process of `trainer`.
 
     The last incomplete batch of an epoch is left out, unless the data does not fill a single one.
     """
     replicas, rank = (trainer.world_size, trainer.global_rank) if trainer is not None else (1, 0)
-    sampler = ResumableSampler(dataset, seed, replicas, rank, repeats)
+    sampler = ResumableSampler(dataset, seed, replicas, rank, repeats, views)
     return ResumableLoader(
         dataset,
         batch_size=batch_size,

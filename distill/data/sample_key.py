@@ -1,4 +1,4 @@
-"""Which sample of which epoch, and random numbers that depend on that alone."""
+"""Which view of which sample, and random numbers that depend on that alone."""
 
 import hashlib
 import struct
@@ -11,17 +11,19 @@ import torch
 
 @dataclass(frozen=True)
 class SampleKey:
-    """One sample of one epoch; what a training dataset is indexed with.
+    """One view of one sample; what a training dataset is indexed with.
 
     Args:
         index: The sample.
-        epoch: The epoch, from 0.
+        view: Which of its views, from 0: the epoch, or with a pool of V views the epoch modulo V.
         repeat: Which time the sample is drawn in this epoch; each has its own random choices.
+        size: Side of the view in pixels, where it changes during training; None for the data set's own.
     """
 
     index: int
-    epoch: int
+    view: int
     repeat: int = 0
+    size: int | None = None
 
 
 @contextmanager
@@ -31,7 +33,7 @@ def randomness_of(seed: int, key: SampleKey) -> Iterator[None]:
     `torch.manual_seed` is avoided on purpose: it would also reseed the accelerator, whose random numbers belong to
     training, when samples are prepared in the main process.
     """
-    numbers = [seed, key.epoch, key.index, *([key.repeat] if key.repeat else [])]
+    numbers = [seed, key.view, key.index, *([key.repeat] if key.repeat else [])]
     digest = hashlib.blake2b(struct.pack(f"<{len(numbers)}q", *numbers), digest_size=8).digest()
     generator = torch.default_generator
     before = generator.get_state()

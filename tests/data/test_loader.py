@@ -28,7 +28,7 @@ class Noise(Dataset[dict[str, Any]]):
         if isinstance(draw, int):
             return {"index": draw, "epoch": -1, "noise": torch.zeros(2)}
         with randomness_of(3, draw):
-            return {"index": draw.index, "epoch": draw.epoch, "noise": torch.rand(2)}
+            return {"index": draw.index, "epoch": draw.view, "noise": torch.rand(2)}
 
 
 class Recorder(LightningModule):
