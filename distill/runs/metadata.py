@@ -116,7 +116,7 @@ def _teacher_costs(task: DistillationModule, image_size: int) -> dict[str, int]:
     assert teacher is not None
     costs = {"teacher_params": sum(p.numel() for p in teacher.parameters())}
     try:
-        costs["teacher_macs"] = count_macs_of_frozen(teacher, task.targets.view_size(image_size, image_size))
+        costs["teacher_macs"] = count_macs_of_frozen(teacher, task.match.targets.view_size(image_size, image_size))
     except Exception as error:  # of a class of the user's own, which may do anything with the values of its tensors
         logger.warning("multiply-adds of the teacher are not counted: %s", " ".join(str(error).split()))
     return costs

@@ -6,9 +6,6 @@ target, L1, the student's last normalised map without a projection) is the defau
 Axes: B batch, C channels, H W grid, N tokens.
 """
 
-import copy
-import math
-import warnings
 from typing import Any
 
 import torch
@@ -17,15 +14,16 @@ from torch import Tensor, nn
 from distill.errors import UserError
 from distill.phases import tracked
 from distill.targets.live import LiveTargets
-from distill.tasks.adapter import Adapter
 from distill.tasks.base import TaskBase
-from distill.tasks.baseline import TargetStatistics
 from distill.tasks.corruption import Corruption, CorruptionSettings, from_patches, to_patches
-from distill.tasks.losses.features import LossSettings, combine, cosine, l1, position_losses
-from distill.training.batch_norm import estimate_again, running_statistics
+from distill.tasks.losses.features import LossSettings
+from distill.tasks.matching.baseline import TargetStatistics
+from distill.tasks.matching.last_map import exported_student, has_the_teachers_scale
+from distill.tasks.matching.match import Match
+from distill.tasks.matching.stuck import StuckWarning
+from distill.tasks.token_grid import to_grid
+from distill.training.batch_norm import CleanStatistics
 from distill.training.optim import OptimSettings, total_steps
-
-_STATISTICS_IMAGES = 256  # views from which the statistics of batch norms are estimated at the end
 
 
 class DistillationModule(TaskBase):
@@ -71,7 +69,7 @@ class DistillationModule(TaskBase):
             raise UserError(f"model.calibration_images is {calibration_images}; at least 1 image is needed")
         if self.teacher is None:
             raise UserError("model.teacher is null; a distillation needs a teacher, for example teachers.SAM")
-        self.targets = LiveTargets(self.teacher, target, self.student.feature_info.reduction()[-1])
+        targets = LiveTargets(self.teacher, target, self.student.feature_info.reduction()[-1])
         if corruption.level == "image":
             token_channels = 3 * corruption.patch_size**2
         elif self.student.token_channels is not None:
@@ -81,84 +79,43 @@ class DistillationModule(TaskBase):
                 f"model.corruption.level is 'token', but {type(student).__name__} exposes no tokens; "
                 "set model.corruption.level to 'image'"
             )
-        self.loss_settings = loss or LossSettings()
         self.calibration_images = calibration_images
-        self.stuck_ratio = stuck_ratio
-        self.stuck_patience = stuck_patience
         self.corruption = Corruption(token_channels, corruption)
-        self.adapter = Adapter(self.student.feature_info.channels()[-1], self.targets.channels)
-        self.statistics: TargetStatistics | None = None
+        match = Match(targets, self.student.feature_info.channels()[-1], loss or LossSettings())
+        self._matches = (match,)  # in a tuple: of its parts, checkpoints have the adapter alone, by this name
+        self.adapter = match.adapter
         self._scores: dict[str, float] = {}
-        self._stuck_validations = 0
-        self._statistics_step = -1  # at which batch norms were estimated
-        self._training_statistics: dict[str, Tensor] = {}  # of the batch norms, before
+        self._stuck = StuckWarning(stuck_ratio, stuck_patience)
+        self._clean_statistics = CleanStatistics()
 
-    def estimate(self, images: Tensor, corrupted: bool = False) -> tuple[Tensor, Tensor | None]:
-        """The student's last map for RGB images in [0, 1].
+    @property
+    def match(self) -> Match:
+        """What compares the student's last map with the target."""
+        return self._matches[0]
+
+    def student_maps(self, images: Tensor, corrupted: bool = False) -> tuple[list[Tensor], Tensor | None]:
+        """What the student makes of RGB images in [0, 1].
 
         Args:
             images: (B, 3, H, W).
             corrupted: Whether to corrupt the student's input.
 
         Returns:
-            The unaligned map (B, C, h, w), and the corrupted tokens (B, N) or None.
+            The unaligned maps (B, C_i, h_i, w_i), and the corrupted tokens (B, N) or None.
         """
         images = self.normalize(images)
         if not corrupted:
-            return self.student(images)[-1], None
+            return self.student(images), None
         settings = self.corruption.settings
-        if settings.level == "image":
-            height, width = images.shape[-2:]
-            patches, touched = self.corruption(to_patches(images, settings.patch_size))
-            maps = self.student(from_patches(patches, settings.patch_size, (height, width)))
-        else:
-            maps, touched = self.student.forward_corrupted(images, self.corruption)
-        return maps[-1], touched
-
-    def teacher_map(self, images: Tensor) -> Tensor:
-        """The target (B, C, H, W) for clean RGB images in [0, 1], standardised if the recipe says so."""
-        maps = self.targets(images)
-        if not self.loss_settings.standardize:
-            return maps
-        assert self.statistics is not None
-        return self.statistics.z_scores(maps)
-
-    def compare_maps(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """What teacher and student make of clean RGB images (B, 3, H, W) in [0, 1].
-
-        Returns:
-            The teacher's map (B, C, h, w) in its own scale, the student's estimate of it in the same scale, and their
-            mean absolute difference (B, h, w) as the loss sees it, relative to the image-independent baseline's L1 on
-            each image.
-        """
-        assert self.statistics is not None
-        raw = self.targets(images).float()
-        estimate = self._aligned(images, (raw.shape[-2], raw.shape[-1])).float()
-        target, shown = raw, estimate
-        if self.loss_settings.standardize:
-            target, shown = self.statistics.z_scores(raw), self.statistics.raw(estimate)
-        baseline = torch.stack([self._baseline_l1(one[None]) for one in target])
-        return raw, shown, (estimate - target).abs().mean(dim=1) / baseline[:, None, None]
-
-    def corrupted_images(self, images: Tensor) -> Tensor:
-        """Images (B, 3, H, W), RGB in [0, 1], as the corruption shows them to the student.
-
-        Noise and masking of tokens are drawn on the pixels that the tokens are made of. Draws from torch's CPU
-        generator alone, so that all machines see the same.
-        """
-        settings = self.corruption.settings
-        size, corruption = settings.patch_size, self.corruption
         if settings.level == "token":
-            _, touched = self.student.forward_corrupted(self.normalize(images), _count_tokens)
-            size = math.ceil(images.shape[-2] / _rows(touched.shape[1], images))
-            corruption = self.corruption.on_pixels(size)
-        normalize = copy.deepcopy(self.normalize).cpu().float()
-        pixels = normalize(images.float().cpu())
-        height, width = pixels.shape[-2:]
-        padded = nn.functional.pad(pixels, (0, -width % size, 0, -height % size), mode="replicate")
-        patches, _ = copy.deepcopy(corruption).cpu().float()(to_patches(padded, size))
-        shown = from_patches(patches, size, (padded.shape[-2], padded.shape[-1]))[..., :height, :width]
-        return (shown * normalize.std + normalize.mean).clamp(0, 1)
+            return self.student.forward_corrupted(images, self.corruption)
+        height, width = images.shape[-2:]
+        patches, touched = self.corruption(to_patches(images, settings.patch_size))
+        return self.student(from_patches(patches, settings.patch_size, (height, width))), touched
+
+    def raw_target(self, batch: dict[str, Any]) -> Tensor:
+        """The teacher's maps (B, C, H, W), in its own scale, of the clean RGB images `batch["image"]` in [0, 1]."""
+        return self.match.targets(batch["image"])
 
     def scores(self) -> dict[str, float]:
         """`l1`, `cosine`, `trivial_l1` and `l1_ratio` of the last validation; empty before the first one."""
@@ -171,40 +128,21 @@ class DistillationModule(TaskBase):
         standardised targets. The teacher does not run.
         """
         images = batch["image"]
-        return self._aligned(images, self.targets.grid(images.shape[-2], images.shape[-1]))
+        grid = self.match.targets.grid(images.shape[-2], images.shape[-1])
+        return self.match.estimate(self.student_maps(images)[0], grid)
 
     def exported_student(self) -> tuple[nn.Module, dict[str, object]]:
-        """The student as it is exported, and what its last map is.
-
-        A student that was trained on standardised maps is returned as a copy that emits the teacher's scale.
-
-        Returns:
-            The student, and metadata: "last_map" in words. Where the student has no weights to fold the teacher's mean
-            and standard deviation into, they are "output_mean" and "output_std", C numbers each.
-        """
-        student, kind = self.student, self.targets.name
-        if not isinstance(self.adapter.projection, nn.Identity):
-            return student, {"last_map": f"features from which an adapter, now dropped, made {kind}"}
-        if not self.loss_settings.standardize or self.statistics is None:
-            return student, {"last_map": kind}
-        mean, std = self.statistics.mean, self.statistics.std
-        folded = copy.deepcopy(student)
-        if folded.fold_output(std, mean):
-            return folded, {"last_map": kind}
-        said = f"{kind}, standardised: {kind} is map * output_std + output_mean, by channel"
-        return student, {"last_map": said, "output_mean": mean.tolist(), "output_std": std.tolist()}
+        """The student as it is exported, and metadata about its last map; see `distill.tasks.matching.last_map`."""
+        return exported_student(self.student, self.match)
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         """One step on `batch["image"]` (B, 3, H, W), RGB in [0, 1]."""
         images = batch["image"]
-        target = self.teacher_map(images)
-        features, corrupted = self.estimate(images, corrupted=True)
-        grid = (target.shape[-2], target.shape[-1])
-        weight = None if corrupted is None else _to_grid(corrupted, images, grid)
-        estimate = self.adapter(features, grid)
-        maps = position_losses(self.loss_settings, estimate, target)
-        values = combine(self.loss_settings, maps, weight)
-        self.corruption.observe(maps["l1"].detach().mean() / self._baseline_l1(target))
+        target = self.match.target(self.raw_target(batch))
+        maps, touched = self.student_maps(images, corrupted=True)
+        corrupted = None if touched is None else to_grid(touched, images, (target.shape[-2], target.shape[-1]))
+        values, l1_ratio = self.match.losses(maps, target, corrupted)
+        self.corruption.observe(l1_ratio)
         self.log_dict({f"train/{name}": value for name, value in values.items()}, batch_size=len(images))
         self.log("corruption_strength", self.corruption.factor(), batch_size=len(images))
         return values["loss"]
@@ -212,13 +150,8 @@ class DistillationModule(TaskBase):
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
         """Clean-input L1 and cosine, and the image-independent baseline's L1 on the same images."""
         images = batch["image"]
-        target = self.teacher_map(images).float()
-        estimate = self._aligned(images, (target.shape[-2], target.shape[-1])).float()
-        values = {
-            "val/l1": l1(estimate, target).mean(),
-            "val/cosine": 1 - cosine(estimate, target).mean(),
-            "val/trivial_l1": self._baseline_l1(target),
-        }
+        values = self.match.scores(self.student_maps(images)[0], self.match.target(self.raw_target(batch)))
+        values = {f"val/{name}": value for name, value in values.items()}
         self.log_dict(values, batch_size=len(images), sync_dist=True)
 
     def on_validation_epoch_end(self) -> None:
@@ -228,47 +161,33 @@ class DistillationModule(TaskBase):
         self.log("val/l1_ratio", ratio, prog_bar=True, sync_dist=True)
         self._scores = {name: float(metrics[f"val/{name}"]) for name in ("l1", "cosine", "trivial_l1")}
         self._scores["l1_ratio"] = float(ratio)
-        if self.trainer.sanity_checking or self.trainer.state.fn != "fit":
-            return
-        warming_up = self.trainer.global_step <= self.optim_settings.warmup_steps
-        stuck = not warming_up and float(ratio) > self.stuck_ratio
-        self._stuck_validations = self._stuck_validations + 1 if stuck else 0
-        if self._stuck_validations == self.stuck_patience:
-            warnings.warn(
-                f"the student has been at {float(ratio):.2f} of the image-independent baseline's L1 for "
-                f"{self.stuck_patience} validations: it predicts positions, not images. Try model.loss.standardize "
-                "true, a cosine term in model.loss.terms, or a longer warm-up",
-                stacklevel=1,
-            )
+        if not self.trainer.sanity_checking and self.trainer.state.fn == "fit":
+            self._stuck.observe(float(ratio), self.trainer.global_step <= self.optim_settings.warmup_steps)
 
     def on_fit_start(self) -> None:
         """Takes the target's statistics once, and starts the student's output at the target's scale."""
         super().on_fit_start()
-        if self.statistics is not None:
-            self.statistics = self.statistics.to(self.device)
+        if self.match.statistics is not None:
+            self.match.place(self.device)
             return
         loader = self.trainer.datamodule.train_dataloader()  # type: ignore[attr-defined]
-        maps = (self.targets(batch["image"].to(self.device)) for batch in loader)
+        maps = (self.raw_target({"image": batch["image"].to(self.device)}) for batch in loader)
         what = f"calibrating: the teacher sees {self.calibration_images} training images"
-        counted = tracked(what, maps, self.calibration_images)
-        raw = self.trainer.strategy.broadcast(TargetStatistics.of(counted, self.calibration_images))
-        self.statistics = raw.to(self.device)
-        if not isinstance(self.adapter.projection, nn.Identity):
-            return
-        if self.student.rescale_output(1.0 if self.loss_settings.standardize else raw.rms()):
-            return
-        if self.loss_settings.standardize:
-            self._standardize_warm_start(next(iter(loader))["image"].to(self.device))
+        self.match.calibrate(tracked(what, maps, self.calibration_images), self.calibration_images)
+        self.match.statistics = self.trainer.strategy.broadcast(self.match.statistics)
+        self.match.place(self.device)
+        if not self.match.projects:
+            self._start_last_map(loader)
 
     def on_train_end(self) -> None:
         """Leaves the student with statistics of clean images; averaged weights are in place by now."""
         super().on_train_end()
-        self._estimate_statistics()
+        self._clean_statistics.estimate(self, self.student, self.normalize)
 
     def on_validation_epoch_start(self) -> None:
         """The same before the last validation."""
         if self.trainer.state.fn == "fit" and self.trainer.global_step >= total_steps(self.trainer):
-            self._estimate_statistics()
+            self._clean_statistics.estimate(self, self.student, self.normalize)
 
     def on_validation_start(self) -> None:
         """Moves teacher and statistics to the device, for a validation on its own.
@@ -277,17 +196,17 @@ class DistillationModule(TaskBase):
             UserError: There are no statistics: no checkpoint was loaded.
         """
         self.place_teacher()
-        if self.statistics is None:
+        if self.match.statistics is None:
             raise UserError("validation needs a trained checkpoint; pass --ckpt_path, or run `distill fit` first")
-        self.statistics = self.statistics.to(self.device)
+        self.match.place(self.device)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Stores the statistics."""
         super().on_save_checkpoint(checkpoint)
-        if self.statistics is not None:
-            checkpoint["target_statistics"] = {k: v.cpu() for k, v in vars(self.statistics).items()}
-        if self._training_statistics:
-            checkpoint["training_statistics"] = self._training_statistics
+        if self.match.statistics is not None:
+            checkpoint["target_statistics"] = {k: v.cpu() for k, v in vars(self.match.statistics).items()}
+        if self._clean_statistics.training:
+            checkpoint["training_statistics"] = self._clean_statistics.training
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restores the statistics.
@@ -299,66 +218,22 @@ class DistillationModule(TaskBase):
             raise UserError("the checkpoint is not one of a distillation run; pass the run's own checkpoints/last.ckpt")
         self.require_same_teacher(checkpoint)
         self.require_same_parts(checkpoint, "student")
-        self.statistics = TargetStatistics(**checkpoint["target_statistics"])
+        self.match.statistics = TargetStatistics(**checkpoint["target_statistics"])
         if self.trainer.state.fn == "fit":  # it goes on with the batch norms of training
             checkpoint["state_dict"] |= checkpoint.get("training_statistics", {})
 
-    def _aligned(self, images: Tensor, grid: tuple[int, int]) -> Tensor:
-        """The student's map of clean images in the teacher's channels and on its grid (B, C, *grid)."""
-        aligned: Tensor = self.adapter(self.estimate(images)[0], grid)
-        return aligned
-
-    def _baseline_l1(self, target: Tensor) -> Tensor:
-        assert self.statistics is not None
-        statistics = self.statistics.standardized() if self.loss_settings.standardize else self.statistics
-        return statistics.baseline_l1(target)
-
     @torch.no_grad()
-    def _standardize_warm_start(self, images: Tensor) -> None:
-        """Standardises the output of a loaded student that emits the teacher's scale, as exported ones do."""
-        assert self.statistics is not None
-        mean, std = self.statistics.mean, self.statistics.std
+    def _start_last_map(self, loader: Any) -> None:
+        """Starts the last map at the target's scale; a loaded one that emits the teacher's is standardised."""
+        standardize, known = self.match.loss.standardize, self.match.known
+        if self.student.rescale_output(1.0 if standardize else known.rms()) or not standardize:
+            return
+        images = next(iter(loader))["image"].to(self.device)
         training = self.student.training
         self.student.eval()
-        target = self.teacher_map(images).float()
-        found = self._aligned(images, (target.shape[-2], target.shape[-1])).float()
+        maps, _ = self.student_maps(images)
         self.student.train(training)
-        standardized = self.statistics.z_scores(found)
-        closer = bool(l1(standardized, target).mean() < l1(found, target).mean())
-        if self.trainer.strategy.broadcast(closer):
-            self.student.fold_output(1 / std, -mean / std)
+        found = has_the_teachers_scale(maps, self.raw_target({"image": images}), self.match)
+        if self.trainer.strategy.broadcast(found):
+            self.student.fold_output(1 / known.std, -known.mean / known.std)
             self.print("warm start: the student's last map had the teacher's scale and is standardised for this run")
-
-    def _estimate_statistics(self) -> None:
-        """Estimates the running statistics of the student's batch norms on clean training views."""
-        norms = running_statistics(self.student)
-        if not norms or self._statistics_step == self.trainer.global_step:
-            return
-        self.print(f"batch norms: estimating statistics on clean training views, {_STATISTICS_IMAGES} at most")
-        self._training_statistics = {f"student.{name}": buffer.clone() for name, buffer in norms.items()}
-        loader = self.trainer.datamodule.train_dataloader()  # type: ignore[attr-defined]
-        views = (self.normalize(batch["image"].to(self.device)) for batch in loader)
-        seen = estimate_again(self.student, views, _STATISTICS_IMAGES)
-        for buffer in norms.values():
-            buffer.copy_(self.trainer.strategy.broadcast(buffer))
-        self._statistics_step = self.trainer.global_step
-        self.print(f"batch norms: statistics estimated again on {seen} clean training views")
-
-
-def _to_grid(corrupted: Tensor, images: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Spreads the token map (B, N) over the target's grid (B, H, W), as fractions."""
-    batch, count = corrupted.shape
-    rows = _rows(count, images)
-    token_map = corrupted.view(batch, 1, rows, count // rows).float()
-    return nn.functional.interpolate(token_map, grid, mode="area")[:, 0]
-
-
-def _rows(count: int, images: Tensor) -> int:
-    """In how many rows `count` tokens cover the images."""
-    height, width = images.shape[-2:]
-    return round((count * height / width) ** 0.5)
-
-
-def _count_tokens(tokens: Tensor) -> tuple[Tensor, Tensor]:
-    """A corruption that touches nothing."""
-    return tokens, torch.zeros(tokens.shape[:2], dtype=torch.bool, device=tokens.device)

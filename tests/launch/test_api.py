@@ -16,7 +16,7 @@ import yaml
 from distill.errors import Stopped, UserError
 from distill.launch import api
 from distill.runs.folder import RunState
-from distill.tasks.distillation import TargetStatistics
+from distill.tasks.matching.baseline import TargetStatistics
 
 QUICK = {"trainer.max_steps": 1, "trainer.val_check_interval": 1, "trainer.logger": False}
 ROOT = Path(__file__).parents[2]

@@ -18,10 +18,10 @@ from torch.nn.parallel import DistributedDataParallel
 
 from distill.cli import main
 from distill.contracts import Target
-from distill.tasks.baseline import TargetStatistics
 from distill.tasks.corruption import CorruptionSettings
 from distill.tasks.distillation import DistillationModule
 from distill.tasks.instances import FineTuningModule
+from distill.tasks.matching.baseline import TargetStatistics
 from distill.tasks.segmentation import SegmentationModule
 from students import LALE, RS4D
 from teachers import ViT
@@ -47,7 +47,7 @@ def distillation(student: Any, teacher: ViT) -> DistillationModule:
     """With an adapter only where the channels differ."""
     level = "token" if isinstance(student, RS4D | LALE) else "image"
     task = DistillationModule(teacher, student, "embedding", CorruptionSettings(level=level))
-    task.statistics = TargetStatistics.of([teacher(torch.rand(4, 3, SIDE, SIDE))["embedding"]], 4)
+    task.match.statistics = TargetStatistics.of([teacher(torch.rand(4, 3, SIDE, SIDE))["embedding"]], 4)
     return task
 
 

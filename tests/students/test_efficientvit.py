@@ -139,10 +139,10 @@ def test_distils_under_corrupted_images() -> None:
     optimizer = torch.optim.AdamW(module.parameters(), 2e-3)
     pixels, losses = images().sigmoid(), []
     for _ in range(30):
-        features, touched = module.estimate(pixels, corrupted=True)
+        maps, touched = module.student_maps(pixels, corrupted=True)
         assert touched is not None
-        target = module.teacher_map(pixels)
-        losses.append((module.adapter(features, target.shape[-2:]) - target).abs().mean())
+        target = module.raw_target({"image": pixels})
+        losses.append((module.match.estimate(maps, target.shape[-2:]) - target).abs().mean())
         optimizer.zero_grad()
         losses[-1].backward()
         optimizer.step()

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from distill.targets.teacher_view import teacher_view
-from distill.tasks.adapter import Adapter
+from distill.tasks.matching.adapter import Adapter
 from teachers.frozen import FrozenTeacher
 
 CASES = [  # side of the view, the student's stride, the teacher's patch

@@ -17,11 +17,11 @@ from distill.errors import UserError
 from distill.evaluation.instances import InstanceEvaluation
 from distill.evaluation.segmentation import PixelConfusion
 from distill.tasks.base import TaskBase
-from distill.tasks.baseline import TargetStatistics
 from distill.tasks.corruption import CorruptionSettings
 from distill.tasks.distillation import DistillationModule
 from distill.tasks.instances import FineTuningModule
 from distill.tasks.losses.features import LossSettings, cosine, l1
+from distill.tasks.matching.baseline import TargetStatistics
 from distill.tasks.segmentation import SegmentationModule
 from students import LALE, RS4D
 from teachers import ViT
@@ -168,7 +168,7 @@ def test_what_a_component_must_say_is_asked_for_on_one_line() -> None:
 def test_distillation_predicts_what_it_validates(teacher: ViT, standardize: bool) -> None:
     task = DistillationModule(teacher, student(), "embedding", loss=LossSettings(standardize=standardize))
     batches = [{"image": torch.rand(2, 3, 64, 96)} for _ in range(2)]
-    task.statistics = TargetStatistics.of([teacher(batches[0]["image"])["embedding"]], 2)
+    task.match.statistics = TargetStatistics.of([teacher(batches[0]["image"])["embedding"]], 2)
     assert task.scores() == {}
     runner = trainer()
     runner.validate(task, datamodule=Batches(batches, []), verbose=False)
@@ -176,7 +176,7 @@ def test_distillation_predicts_what_it_validates(teacher: ViT, standardize: bool
     assert scores == {key.removeprefix("val/"): float(value) for key, value in runner.callback_metrics.items()}
     maps: Any = runner.predict(task, DataLoader(batches, batch_size=None))  # type: ignore[arg-type]
     with torch.no_grad():
-        targets = [task.teacher_map(batch["image"]) for batch in batches]
+        targets = [task.match.target(task.raw_target(batch)) for batch in batches]
     assert torch.stack([l1(*pair).mean() for pair in zip(maps, targets, strict=True)]).mean() == scores["l1"]
     apart = torch.stack([cosine(*pair).mean() for pair in zip(maps, targets, strict=True)]).mean()
     assert 1 - float(apart) == pytest.approx(scores["cosine"], abs=1e-6)

@@ -11,9 +11,9 @@ from torch import nn
 from distill.cli import main
 from distill.contracts import TeacherBase
 from distill.errors import UserError
-from distill.tasks.baseline import TargetStatistics
 from distill.tasks.corruption import CorruptionSettings
 from distill.tasks.distillation import DistillationModule
+from distill.tasks.matching.baseline import TargetStatistics
 from distill.weights import load_student
 from students import RS4D, TimmStudent
 from teachers import ViT
@@ -57,23 +57,23 @@ def test_grids_are_aligned_to_the_teachers(teacher: ViT, student: RS4D) -> None:
 def test_corruption_reaches_the_student_alone(teacher: ViT, student: RS4D) -> None:
     module = DistillationModule(teacher, student, target="embedding")
     images = torch.rand(2, 3, 64, 64)
-    clean, none = module.estimate(images)
-    corrupted, touched = module.estimate(images, corrupted=True)
+    clean, none = module.student_maps(images)
+    corrupted, touched = module.student_maps(images, corrupted=True)
     assert none is None
     assert touched is not None
     assert touched.shape == (2, 64)
     assert touched.float().mean().item() == pytest.approx(0.4, abs=0.02)
-    assert not torch.equal(clean, corrupted)
-    assert torch.equal(module.teacher_map(images), teacher(images)["embedding"])
+    assert not torch.equal(clean[-1], corrupted[-1])
+    assert torch.equal(module.raw_target({"image": images}), teacher(images)["embedding"])
 
 
 def test_image_level_corruption_takes_any_student(teacher: ViT) -> None:
     settings = CorruptionSettings(level="image", patch_size=16)
     module = DistillationModule(teacher, TimmStudent("resnet18"), target="embedding", corruption=settings)
-    features, touched = module.estimate(torch.rand(1, 3, 64, 96), corrupted=True)
+    features, touched = module.student_maps(torch.rand(1, 3, 64, 96), corrupted=True)
     assert touched is not None
     assert touched.shape == (1, 24)
-    assert features.shape[0] == 1
+    assert features[-1].shape[0] == 1
 
 
 def test_unknown_target_and_tokens_of_a_plain_student(teacher: ViT, student: RS4D) -> None:

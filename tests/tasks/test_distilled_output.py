@@ -111,9 +111,9 @@ def test_a_reloaded_student_goes_on_where_it_was(name: str, standardize: bool, s
     loaded: Any = load_student(path)
     images = torch.rand(2, 3, 64, 64)
     with torch.no_grad():
-        inside = module.eval().estimate(images)[0]
+        inside = module.eval().student_maps(images)[0][-1]
         outside = loaded(module.normalize(images))[-1]
-    statistics = module.statistics
+    statistics = module.match.statistics
     assert statistics is not None
     if standardize:
         inside = inside * statistics.std[:, None, None] + statistics.mean[:, None, None]

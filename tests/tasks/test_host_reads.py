@@ -18,12 +18,12 @@ from torch.overrides import TorchFunctionMode
 import heads
 from distill import EMA
 from distill.contracts import Target
-from distill.tasks.baseline import TargetStatistics
 from distill.tasks.corruption import CorruptionSettings
 from distill.tasks.distillation import DistillationModule
 from distill.tasks.instances import FineTuningModule
 from distill.tasks.losses.features import LossSettings
 from distill.tasks.losses.segmentation import TERMS, SegmentationLossSettings
+from distill.tasks.matching.baseline import TargetStatistics
 from distill.tasks.segmentation import SegmentationModule
 from heads.mmdet.mmcv_ops import ensure_mmcv_ops
 from heads.mmdet.records import proposal_record, region_record
@@ -85,7 +85,7 @@ def test_distillation(
     task = DistillationModule(teacher, student(), "embedding", corruption, losses)
     teacher.to("meta")
     maps = torch.rand(4, 192, 8, 8)
-    task.statistics = TargetStatistics.of([maps], 4).to(torch.device("meta"))
+    task.match.statistics = TargetStatistics.of([maps], 4).to(torch.device("meta"))
     step(task, batch)
     assert all(p.grad is not None for p in task.parameters() if p.requires_grad)
 

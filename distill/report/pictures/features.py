@@ -13,6 +13,8 @@ from distill.data.sample_key import SampleKey, randomness_of
 from distill.report.pictures.choice import spread
 from distill.report.pictures.drawing import Drawing, draw_cells, heat, photo
 from distill.report.pictures.pca import pca_colours
+from distill.tasks.corrupted_images import corrupted_images
+from distill.tasks.matching.pictures import compare_maps
 
 
 def feature_drawings(dataset: Any, task: Any, as_batch: Callable[[Tensor], Tensor]) -> list[Drawing]:
@@ -30,7 +32,7 @@ def feature_drawings(dataset: Any, task: Any, as_batch: Callable[[Tensor], Tenso
     if not samples:
         return []
     # One image at a time: a batch of the teacher may not fit the memory.
-    found = [task.compare_maps(as_batch(image)) for image in samples.values()]
+    found = [_compare(task, as_batch(image)) for image in samples.values()]
     teacher, student, errors = (torch.cat(parts).float().cpu() for parts in zip(*found, strict=True))
     teachers, students = pca_colours(teacher, [student])
     corruption = task.corruption.settings
@@ -38,7 +40,7 @@ def feature_drawings(dataset: Any, task: Any, as_batch: Callable[[Tensor], Tenso
     drawings = []
     for position, (name, image) in enumerate(samples.items()):
         with randomness_of(0, SampleKey(position, 0)):  # the same for every run, whatever its seed
-            corrupted = task.corrupted_images(as_batch(image))[0].float().cpu()
+            corrupted = corrupted_images(as_batch(image), task.student, task.normalize, task.corruption)[0]
         picture = _photo(image)
         height, width = picture.shape[:2]
         drawings.append(
@@ -60,6 +62,10 @@ def feature_drawings(dataset: Any, task: Any, as_batch: Callable[[Tensor], Tenso
             )
         )
     return drawings
+
+
+def _compare(task: Any, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    return compare_maps(task.match, task.raw_target({"image": images}), task.student_maps(images)[0])
 
 
 def _photo(image: Tensor) -> Any:

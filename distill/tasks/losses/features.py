@@ -39,7 +39,7 @@ class LossSettings:
         corrupted_weight: Weight of positions whose token was corrupted, against 1 for the others.
         standardize: Compare z-scored targets, by the teacher's per-channel mean and standard deviation. Breaks the
             plateau of targets whose constant part dominates. The exported student emits the teacher's scale where its
-            last norm can take it; see `distill.tasks.distillation.DistillationModule.exported_student`.
+            last norm can take it; see `distill.tasks.matching.last_map`.
     """
 
     terms: dict[str, float] = field(default_factory=lambda: {"l1": 1.0})

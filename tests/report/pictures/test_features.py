@@ -11,10 +11,12 @@ from torch import Tensor
 from distill.data import ImageFolder
 from distill.report.pictures.drawing import Drawing, heat
 from distill.report.pictures.features import feature_drawings
-from distill.tasks.baseline import TargetStatistics
+from distill.tasks.corrupted_images import corrupted_images
 from distill.tasks.corruption import CorruptionSettings
 from distill.tasks.distillation import DistillationModule
 from distill.tasks.losses.features import LossSettings
+from distill.tasks.matching.baseline import TargetStatistics
+from distill.tasks.matching.pictures import compare_maps
 from students import RS4D
 from teachers import ViT
 
@@ -31,7 +33,7 @@ def build(vit_weights: Path) -> Build:
         student = RS4D("tiny", image_size=64, patch_size=8)
         settings, loss = CorruptionSettings(**corruption), LossSettings(standardize=standardize)  # type: ignore[arg-type]
         task = DistillationModule(teacher, student, target="embedding", corruption=settings, loss=loss).eval()
-        task.statistics = TargetStatistics.of([task.targets(torch.rand(9, 3, 64, 64))], 9)
+        task.match.statistics = TargetStatistics.of([task.match.targets(torch.rand(9, 3, 64, 64))], 9)
         return task
 
     return build
@@ -69,7 +71,13 @@ def test_a_student_that_repeats_its_teacher_has_its_colours_and_no_error(
     build: Build, drawn: Draw, monkeypatch: pytest.MonkeyPatch, standardize: bool
 ) -> None:
     task = build(standardize=standardize)
-    monkeypatch.setattr(task, "_aligned", lambda images, grid: task.teacher_map(images))
+    truth: list[Tensor] = []
+
+    def see(images: Tensor) -> tuple[list[Tensor], None]:
+        truth[:] = [task.match.target(task.raw_target({"image": images}))]
+        return truth, None
+
+    monkeypatch.setattr(task, "student_maps", see)
     for drawing in drawn(task):
         error = np.abs(drawing.parts["teacher"].astype(int) - drawing.parts["student"])
         assert error.max() <= 1
@@ -77,16 +85,15 @@ def test_a_student_that_repeats_its_teacher_has_its_colours_and_no_error(
         assert drawing.captions["error"].startswith("0.00 of the image-independent baseline")
 
 
-def test_the_error_is_that_of_the_loss_over_that_of_the_baseline(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_is_that_of_the_loss_over_that_of_the_baseline(build: Build) -> None:
     task = build(standardize=True)
     images = torch.rand(2, 3, 64, 64)
-    assert task.statistics is not None
-    median = task.statistics.standardized().median
-    monkeypatch.setattr(task, "_aligned", lambda images, grid: median.expand(len(images), -1, -1, -1))
+    match, targets = task.match, task.match.target(task.raw_target({"image": images}))
+    median = match.known.standardized().median
     with torch.no_grad():
-        _, _, error = task.compare_maps(images)
-        expected = [(task.teacher_map(image[None]) - median).abs().mean() for image in images]
-        baseline = [task._baseline_l1(task.teacher_map(image[None])) for image in images]
+        _, _, error = compare_maps(match, match.raw(targets), [median.expand(len(images), -1, -1, -1)])
+        expected = [(target - median).abs().mean() for target in targets]
+        baseline = [match.baseline_l1(target[None]) for target in targets]
     torch.testing.assert_close(error.mean((1, 2)), torch.stack(expected) / torch.stack(baseline))
 
 
@@ -98,7 +105,7 @@ def test_as_many_patches_are_touched_as_the_recipe_says(build: Build, drawn: Dra
     size = 8 if level == "token" else 16
     with torch.no_grad():
         images = [torch.from_numpy(drawing.parts["input"].copy()).permute(2, 0, 1)[None] / 255 for drawing in drawings]
-        shown = task.corrupted_images(images[0])
+        shown = corrupted_images(images[0], task.student, task.normalize, task.corruption)
     changed = ((shown - images[0]).abs() > 1e-4).any(1)[0].view(64 // size, size, 64 // size, size).any(3).any(1)
     assert int(changed.sum()) == round(0.375 * (64 // size) ** 2)
     masked = shown[0].view(3, 64 // size, size, 64 // size, size)
@@ -144,6 +151,6 @@ def test_a_diverged_student_is_drawn(build: Build, drawn: Draw) -> None:
 def test_an_image_that_its_tokens_do_not_cover_evenly(build: Build) -> None:
     images: Tensor = torch.rand(1, 3, 60, 44)
     task = build(level="token", noise=0.0, mask=1.0)
-    shown = task.corrupted_images(images)
+    shown = corrupted_images(images, task.student, task.normalize, task.corruption)
     assert shown.shape == images.shape
     torch.testing.assert_close(shown, torch.tensor(task.student.mean).view(1, 3, 1, 1).expand_as(images))

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from distill.tasks.baseline import TargetStatistics
+from distill.tasks.matching.baseline import TargetStatistics
 
 
 def test_statistics_are_those_of_the_first_images() -> None:

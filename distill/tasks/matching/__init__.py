@@ -1,0 +1,1 @@
+"""One teacher feature matched by one of the student's maps: projection, statistics, losses, scale."""
