@@ -4,7 +4,7 @@ Axes: B batch, C channels, H W grid or pixels, S source and T target positions a
 """
 
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Self
 
 import torch
@@ -87,13 +87,18 @@ def resize(maps: Tensor, size: tuple[int, int] | torch.Size, mode: str, antialia
         (B, C, *size) in the dtype of `maps`.
     """
     dtype = torch.promote_types(maps.dtype, torch.float32)
-    # The meta device knows no autocast.
-    with nullcontext() if maps.is_meta else torch.autocast(maps.device.type, enabled=False):
+    with without_autocast(maps):
         rows, columns = (
             _weights(source, target, mode, antialias, dtype, maps.device)
             for source, target in zip(maps.shape[-2:], size, strict=True)
         )
         return (rows @ (maps.to(dtype) @ columns.T)).to(maps.dtype)
+
+
+def without_autocast(like: Tensor) -> AbstractContextManager[Any]:
+    """Keeps matrix products in the dtype of their operands on the device of a tensor."""
+    # The meta device knows no autocast.
+    return nullcontext() if like.is_meta else torch.autocast(like.device.type, enabled=False)
 
 
 def match_grid(maps: Tensor, grid: tuple[int, int] | torch.Size, mode: str) -> Tensor:

@@ -3,7 +3,7 @@
 Axes: B batch, H W pixels.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from torch import nn
@@ -28,6 +28,7 @@ class TaskBase(FiniteGradients):
         student: The trained backbone: a `distill.contracts.StudentBase`, or a plain model with a `feature_info`.
         optim: Optimizer and schedule.
         teacher: The frozen source of targets, if any.
+        further_teachers: Sources of further targets.
 
     Attributes:
         name: "distillation", "instances" or "segmentation", by which comparisons group runs; a task class of your own
@@ -53,27 +54,32 @@ class TaskBase(FiniteGradients):
     head: HeadBase | DecoderBase | None
     evaluation: InstanceEvaluation | PixelConfusion | None
 
-    def __init__(self, student: nn.Module, optim: OptimSettings, teacher: nn.Module | None = None) -> None:
+    def __init__(
+        self,
+        student: nn.Module,
+        optim: OptimSettings,
+        teacher: nn.Module | None = None,
+        further_teachers: Sequence[nn.Module] = (),
+    ) -> None:
         super().__init__()
-        if teacher is not None and not isinstance(teacher, TeacherBase):
-            raise UserError(
-                f"model.teacher is {type(teacher).__name__}, which is no TeacherBase; derive the class from "
-                "distill.contracts.TeacherBase, or from teachers.frozen.FrozenTeacher"
-            )
-        if teacher is not None:
-            teacher.require_attributes()
         self.student = as_student(student)
         self.normalize = Normalize.of(self.student)
         self.optim_settings = optim
         self.head = None
         self.evaluation = None
         # In a tuple, of which nn.Module registers nothing: no checkpoint and no optimizer holds the teacher.
-        self._teachers: tuple[TeacherBase, ...] = () if teacher is None else (teacher.freeze(),)
+        self._main_teacher = () if teacher is None else (_frozen(teacher, "model.teacher"),)
+        self._further_teachers = tuple(_frozen(further, "a teacher in model.targets") for further in further_teachers)
 
     @property
     def teacher(self) -> TeacherBase | None:
         """The source of targets. It is no submodule: `state_dict`, checkpoints and the optimizer are without it."""
-        return next(iter(self._teachers), None)
+        return next(iter(self._main_teacher), None)
+
+    @property
+    def teachers(self) -> tuple[TeacherBase, ...]:
+        """All sources of targets, the main one first."""
+        return (*self._main_teacher, *self._further_teachers)
 
     def build(self, class_names: list[str]) -> None:
         """Builds what depends on the data's classes; a distillation has nothing of the kind.
@@ -107,8 +113,8 @@ class TaskBase(FiniteGradients):
 
     def float32_only(self) -> str | None:
         """The part that needs weights in float32, if any. A teacher does: its weights are not cast."""
-        if self.teacher is not None:
-            return f"the teacher, {type(self.teacher).__name__},"
+        if self.teachers:
+            return f"the teacher, {type(self.teachers[0]).__name__},"
         parts = (type(part).__name__ for part in self.modules() if isinstance(part, HeadBase) and part.float32_only)
         return next(parts, None)
 
@@ -117,12 +123,12 @@ class TaskBase(FiniteGradients):
         return build_optimizer(self, total_steps(self.trainer), self.optim_settings)
 
     def place_teacher(self) -> None:
-        """Moves the teacher to the device; Lightning moves submodules only."""
-        if self.teacher is not None:
-            self.teacher.to(self.device)
+        """Moves the teachers to the device; Lightning moves submodules only."""
+        for teacher in self.teachers:
+            teacher.to(self.device)
 
     def on_fit_start(self) -> None:
-        """Moves the teacher to the device."""
+        """Moves the teachers to the device."""
         self.place_teacher()
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
@@ -130,17 +136,26 @@ class TaskBase(FiniteGradients):
         seed_step(self, batch_idx)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Stores which teacher there was."""
+        """Stores which teachers there were."""
         super().on_save_checkpoint(checkpoint)
         if self.teacher is not None:
             checkpoint["teacher_digest"] = self.teacher.digest
+        if self._further_teachers:
+            checkpoint["further_digests"] = [teacher.digest for teacher in self._further_teachers]
 
     def require_same_teacher(self, checkpoint: Mapping[str, Any]) -> None:
-        """Checks that a checkpoint was trained with this task's teacher, if there is one.
+        """Checks that a checkpoint was trained with this task's teachers, if there are any.
 
         Raises:
             UserError: It was another one.
         """
+        for index, teacher in enumerate(self._further_teachers):
+            stored = [*checkpoint.get("further_digests", []), *[None] * (index + 1)][index]
+            if stored != teacher.digest:
+                raise UserError(
+                    f"the checkpoint was trained with teacher {stored}, but teacher {index + 1} of model.targets, "
+                    f"{teacher.label}, is {teacher.digest}; resume with the same teacher weights"
+                )
         if self.teacher is not None and checkpoint.get("teacher_digest") != self.teacher.digest:
             raise UserError(
                 f"the checkpoint was trained with teacher {checkpoint.get('teacher_digest')}, but model.teacher is "
@@ -157,3 +172,18 @@ class TaskBase(FiniteGradients):
             raise UserError(
                 f"the checkpoint does not fit the recipe's {parts}: {problems}; use the recipe it was trained with"
             )
+
+
+def _frozen(teacher: nn.Module, key: str) -> TeacherBase:
+    """A teacher, checked and out of training.
+
+    Raises:
+        UserError: It is no `TeacherBase`, or lacks an attribute.
+    """
+    if not isinstance(teacher, TeacherBase):
+        raise UserError(
+            f"{key} is {type(teacher).__name__}, which is no TeacherBase; derive the class from "
+            "distill.contracts.TeacherBase, or from teachers.frozen.FrozenTeacher"
+        )
+    teacher.require_attributes()
+    return teacher.freeze()

@@ -12,14 +12,16 @@ import torch
 from torch import Tensor, nn
 
 from distill.errors import UserError
-from distill.phases import tracked
-from distill.targets.live import LiveTargets
+from distill.targets.live import LiveTargets, Passes
 from distill.tasks.base import TaskBase
 from distill.tasks.corruption import Corruption, CorruptionSettings, from_patches, to_patches
 from distill.tasks.losses.features import LossSettings
-from distill.tasks.matching.baseline import TargetStatistics
+from distill.tasks.losses.schedule import weight_at
+from distill.tasks.matching.adapter import require_projection
 from distill.tasks.matching.last_map import exported_student, has_the_teachers_scale
 from distill.tasks.matching.match import Match
+from distill.tasks.matching.matches import calibrate, further_matches, restore, stored
+from distill.tasks.matching.settings import TargetSettings
 from distill.tasks.matching.stuck import StuckWarning
 from distill.tasks.token_grid import to_grid
 from distill.training.batch_norm import CleanStatistics
@@ -27,7 +29,7 @@ from distill.training.optim import OptimSettings, total_steps
 
 
 class DistillationModule(TaskBase):
-    """Trains a student to reproduce one named feature map of a frozen teacher.
+    """Trains a student to reproduce named feature maps of frozen teachers.
 
     Args:
         teacher: A `distill.contracts.TeacherBase`.
@@ -36,6 +38,10 @@ class DistillationModule(TaskBase):
         corruption: Noise and masking on the student's input.
         loss: Terms and their weights.
         optim: Optimizer and schedule.
+        targets: Further targets, of this teacher or others, for any of the student's maps.
+        adapter: Projection of the student's last map, dropped at the end: linear, mlp, conv3x3, or auto, which is
+            linear only where the channels differ.
+        teacher_image_size: Longer side of the teacher's view, in pixels; by default that of the student.
         calibration_images: Training images from which the target's statistics and the image-independent baseline are
             taken before the first step.
         stuck_ratio: A validation L1 above this fraction of the baseline's counts as stuck on the plateau. A map that
@@ -59,17 +65,24 @@ class DistillationModule(TaskBase):
         corruption: CorruptionSettings | None = None,
         loss: LossSettings | None = None,
         optim: OptimSettings | None = None,
+        targets: list[TargetSettings] | None = None,
+        adapter: str = "auto",
+        teacher_image_size: int | None = None,
         calibration_images: int = 64,
         stuck_ratio: float = 0.98,
         stuck_patience: int = 3,
     ) -> None:
-        super().__init__(student, optim or OptimSettings(), teacher)
+        further = targets or []
+        others = {id(own.teacher): own.teacher for own in further if own.teacher is not None}
+        super().__init__(student, optim or OptimSettings(), teacher, list(others.values()))
         corruption = corruption or CorruptionSettings()
         if calibration_images < 1:
             raise UserError(f"model.calibration_images is {calibration_images}; at least 1 image is needed")
         if self.teacher is None:
             raise UserError("model.teacher is null; a distillation needs a teacher, for example teachers.SAM")
-        targets = LiveTargets(self.teacher, target, self.student.feature_info.reduction()[-1])
+        require_projection("model.adapter", adapter)
+        info = self.student.feature_info
+        source = LiveTargets(self.teacher, target, info.reduction()[-1], teacher_image_size)
         if corruption.level == "image":
             token_channels = 3 * corruption.patch_size**2
         elif self.student.token_channels is not None:
@@ -81,9 +94,13 @@ class DistillationModule(TaskBase):
             )
         self.calibration_images = calibration_images
         self.corruption = Corruption(token_channels, corruption)
-        match = Match(targets, self.student.feature_info.channels()[-1], loss or LossSettings())
-        self._matches = (match,)  # in a tuple: of its parts, checkpoints have the adapter alone, by this name
-        self.adapter = match.adapter
+        match = Match(source, info.channels(), loss or LossSettings(), adapter)
+        self._main = (match,)  # in a tuple: in checkpoints, its parts have no prefix
+        self.adapter, self.generators = match.adapter, match.generators
+        own_teachers = {id(known): known for known in self.teachers}
+        self.further = nn.ModuleList(
+            further_matches(further, [own_teachers.get(id(own.teacher), self.teacher) for own in further], info)
+        )
         self._scores: dict[str, float] = {}
         self._stuck = StuckWarning(stuck_ratio, stuck_patience)
         self._clean_statistics = CleanStatistics()
@@ -91,7 +108,12 @@ class DistillationModule(TaskBase):
     @property
     def match(self) -> Match:
         """What compares the student's last map with the target."""
-        return self._matches[0]
+        return self._main[0]
+
+    @property
+    def matches(self) -> list[Match]:
+        """The main one, and those of `model.targets`."""
+        return [self.match, *self.further]
 
     def student_maps(self, images: Tensor, corrupted: bool = False) -> tuple[list[Tensor], Tensor | None]:
         """What the student makes of RGB images in [0, 1].
@@ -113,12 +135,21 @@ class DistillationModule(TaskBase):
         patches, touched = self.corruption(to_patches(images, settings.patch_size))
         return self.student(from_patches(patches, settings.patch_size, (height, width))), touched
 
-    def raw_target(self, batch: dict[str, Any]) -> Tensor:
+    def raw_target(self, batch: dict[str, Any], passes: Passes | None = None) -> Tensor:
         """The teacher's maps (B, C, H, W), in its own scale, of the clean RGB images `batch["image"]` in [0, 1]."""
-        return self.match.targets(batch["image"])
+        return self.match.targets(batch["image"], passes)
+
+    def raw_targets(self, batch: dict[str, Any]) -> list[Tensor]:
+        """The same for each of `matches`. A teacher runs once for all its features of one view."""
+        passes: Passes = {}
+        main = self.raw_target(batch, passes)
+        return [main, *(match.targets(batch["image"], passes) for match in self.matches[1:])]
 
     def scores(self) -> dict[str, float]:
-        """`l1`, `cosine`, `trivial_l1` and `l1_ratio` of the last validation; empty before the first one."""
+        """`l1`, `cosine`, `trivial_l1` and `l1_ratio` of the last validation; empty before the first one.
+
+        Those of further targets begin with their names: `<target>/l1_ratio`.
+        """
         return dict(self._scores)
 
     def predict_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
@@ -138,44 +169,58 @@ class DistillationModule(TaskBase):
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         """One step on `batch["image"]` (B, 3, H, W), RGB in [0, 1]."""
         images = batch["image"]
-        target = self.match.target(self.raw_target(batch))
+        raw = self.raw_targets(batch)
         maps, touched = self.student_maps(images, corrupted=True)
-        corrupted = None if touched is None else to_grid(touched, images, (target.shape[-2], target.shape[-1]))
-        values, l1_ratio = self.match.losses(maps, target, corrupted)
-        self.corruption.observe(l1_ratio)
-        self.log_dict({f"train/{name}": value for name, value in values.items()}, batch_size=len(images))
+        logged: dict[str, Tensor] = {}
+        losses: list[Tensor] = []
+        for match, own in zip(self.matches, raw, strict=True):
+            target = match.target(own)
+            corrupted = None if touched is None else to_grid(touched, images, (target.shape[-2], target.shape[-1]))
+            values, l1_ratio = match.losses(maps, target, corrupted, self.global_step)
+            if match is self.match:
+                self.corruption.observe(l1_ratio)
+            losses.append(weight_at(match.weight, self.global_step) * values["loss"])
+            logged |= {f"train/{match.key(name)}": value for name, value in values.items()}
+            weights = match.scheduled(self.global_step)
+            logged |= {f"weight/{name}": l1_ratio.new_full((), weight) for name, weight in weights.items()}
+        logged["train/loss"] = torch.stack(losses).sum() if len(losses) > 1 else losses[0]
+        self.log_dict(logged, batch_size=len(images))
         self.log("corruption_strength", self.corruption.factor(), batch_size=len(images))
-        return values["loss"]
+        return logged["train/loss"]
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
-        """Clean-input L1 and cosine, and the image-independent baseline's L1 on the same images."""
-        images = batch["image"]
-        values = self.match.scores(self.student_maps(images)[0], self.match.target(self.raw_target(batch)))
-        values = {f"val/{name}": value for name, value in values.items()}
-        self.log_dict(values, batch_size=len(images), sync_dist=True)
+        """Clean-input L1 and cosine of each target, and the image-independent baseline's L1 on the same images."""
+        maps, _ = self.student_maps(batch["image"])
+        for match, raw in zip(self.matches, self.raw_targets(batch), strict=True):
+            values = {f"val/{match.key(name)}": v for name, v in match.scores(maps, match.target(raw)).items()}
+            self.log_dict(values, batch_size=len(batch["image"]), sync_dist=True)
 
     def on_validation_epoch_end(self) -> None:
         """Logs how far below the image-independent baseline the student is, and warns when it stays there."""
         metrics = self.trainer.callback_metrics
-        ratio = metrics["val/l1"] / metrics["val/trivial_l1"]
-        self.log("val/l1_ratio", ratio, prog_bar=True, sync_dist=True)
-        self._scores = {name: float(metrics[f"val/{name}"]) for name in ("l1", "cosine", "trivial_l1")}
-        self._scores["l1_ratio"] = float(ratio)
+        self._scores = {}
+        for match in self.matches:
+            found = {name: metrics[f"val/{match.key(name)}"] for name in ("l1", "cosine", "trivial_l1")}
+            found["l1_ratio"] = found["l1"] / found["trivial_l1"]
+            name = match.key("l1_ratio")
+            self.log(f"val/{name}", found["l1_ratio"], prog_bar=match is self.match, sync_dist=True)
+            self._scores |= {match.key(name): float(value) for name, value in found.items()}
+        ratio = self._scores["l1_ratio"]
         if not self.trainer.sanity_checking and self.trainer.state.fn == "fit":
-            self._stuck.observe(float(ratio), self.trainer.global_step <= self.optim_settings.warmup_steps)
+            self._stuck.observe(ratio, self.trainer.global_step <= self.optim_settings.warmup_steps)
 
     def on_fit_start(self) -> None:
         """Takes the target's statistics once, and starts the student's output at the target's scale."""
         super().on_fit_start()
         if self.match.statistics is not None:
-            self.match.place(self.device)
+            self._place_statistics()
             return
         loader = self.trainer.datamodule.train_dataloader()  # type: ignore[attr-defined]
-        maps = (self.raw_target({"image": batch["image"].to(self.device)}) for batch in loader)
-        what = f"calibrating: the teacher sees {self.calibration_images} training images"
-        self.match.calibrate(tracked(what, maps, self.calibration_images), self.calibration_images)
-        self.match.statistics = self.trainer.strategy.broadcast(self.match.statistics)
-        self.match.place(self.device)
+        raw = (self.raw_targets({"image": batch["image"].to(self.device)}) for batch in loader)
+        calibrate(self.matches, raw, self.calibration_images)
+        for match in self.matches:
+            match.statistics = self.trainer.strategy.broadcast(match.statistics)
+        self._place_statistics()
         if not self.match.projects:
             self._start_last_map(loader)
 
@@ -198,13 +243,13 @@ class DistillationModule(TaskBase):
         self.place_teacher()
         if self.match.statistics is None:
             raise UserError("validation needs a trained checkpoint; pass --ckpt_path, or run `distill fit` first")
-        self.match.place(self.device)
+        self._place_statistics()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Stores the statistics."""
         super().on_save_checkpoint(checkpoint)
         if self.match.statistics is not None:
-            checkpoint["target_statistics"] = {k: v.cpu() for k, v in vars(self.match.statistics).items()}
+            checkpoint |= stored(self.matches)
         if self._clean_statistics.training:
             checkpoint["training_statistics"] = self._clean_statistics.training
 
@@ -214,19 +259,23 @@ class DistillationModule(TaskBase):
         Raises:
             UserError: The checkpoint was trained against another teacher, by another task, or with another student.
         """
-        if "target_statistics" not in checkpoint:
-            raise UserError("the checkpoint is not one of a distillation run; pass the run's own checkpoints/last.ckpt")
+        restore(self.matches, checkpoint)
         self.require_same_teacher(checkpoint)
         self.require_same_parts(checkpoint, "student")
-        self.match.statistics = TargetStatistics(**checkpoint["target_statistics"])
         if self.trainer.state.fn == "fit":  # it goes on with the batch norms of training
             checkpoint["state_dict"] |= checkpoint.get("training_statistics", {})
+
+    def _place_statistics(self) -> None:
+        for match in self.matches:
+            match.place(self.device)
 
     @torch.no_grad()
     def _start_last_map(self, loader: Any) -> None:
         """Starts the last map at the target's scale; a loaded one that emits the teacher's is standardised."""
-        standardize, known = self.match.loss.standardize, self.match.known
-        if self.student.rescale_output(1.0 if standardize else known.rms()) or not standardize:
+        known = self.match.known
+        if self.student.rescale_output(1.0 if self.match.standardizes else known.rms()):
+            return
+        if self.match.loss.standardize != "channel":  # by channel alone a last norm can be folded
             return
         images = next(iter(loader))["image"].to(self.device)
         training = self.student.training

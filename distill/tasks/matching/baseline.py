@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from distill.tasks.matching.standardize import phi_s, rotate
+
 # A channel that (almost) never changes has no scale of its own; below this share of the median standard deviation, its
 # noise would weigh as much as another channel's signal.
 _STD_FLOOR = 0.1
@@ -29,16 +31,28 @@ class TargetStatistics:
             L1.
         unbias: Per-channel factor (C,) from the L1 of `median` on other images to that of the median of infinitely many
             images, which is lower. 1 in checkpoints that do not have it.
+        rotation: Of PHI-S (C, C): all others are then those of the rotated maps, and all of `std` are equal. Without
+            elements where maps are not rotated.
     """
 
     mean: Tensor
     std: Tensor
     median: Tensor
     unbias: Tensor = field(default_factory=lambda: torch.ones(()))
+    rotation: Tensor = field(default_factory=lambda: torch.empty(0))
 
     @classmethod
-    def of(cls, maps: Iterable[Tensor], limit: int) -> "TargetStatistics":
-        """Statistics of the first `limit` images in an iterable of batches (k, C, H, W)."""
+    def of(cls, maps: Iterable[Tensor], limit: int, rotated: bool = False) -> "TargetStatistics":
+        """Statistics of the first `limit` images in an iterable of batches (k, C, H, W).
+
+        Args:
+            maps: The batches.
+            limit: Images.
+            rotated: Whether to rotate the channels by PHI-S.
+
+        Raises:
+            UserError: There is no such rotation for so many channels.
+        """
         collected: list[Tensor] = []
         count = 0
         for batch in maps:
@@ -47,23 +61,31 @@ class TargetStatistics:
             if count >= limit:
                 break
         stack = torch.cat(collected)
+        rotation = phi_s(stack) if rotated else torch.empty(0)
+        if rotated:
+            stack = rotate(rotation, stack)
         std, mean = torch.std_mean(stack, dim=(0, 2, 3), correction=1 if stack[:, 0].numel() > 1 else 0)
+        if rotated:
+            std = std.square().mean().sqrt().expand_as(std).clone()
         std = std.clamp_min(max(_STD_FLOOR * float(std.median()), 1e-6))
         parts = [_median(chunk) for chunk in stack.split(_CHUNK, dim=1)]
         median, unbias = (torch.cat(part) for part in zip(*parts, strict=True))
-        return cls(mean, std, median, unbias)
+        return cls(mean, std, median, unbias, rotation)
 
     def z_scores(self, maps: Tensor) -> Tensor:
-        """Maps (..., C, H, W), standardised by channel."""
+        """Maps (..., C, H, W), standardised by channel, after their rotation if there is one."""
+        if self.rotation.numel():
+            maps = rotate(self.rotation, maps)
         return (maps - self.mean[:, None, None]) / self.std[:, None, None]
 
     def raw(self, scores: Tensor) -> Tensor:
         """The inverse of `z_scores`."""
-        return scores * self.std[:, None, None] + self.mean[:, None, None]
+        maps = scores * self.std[:, None, None] + self.mean[:, None, None]
+        return rotate(self.rotation.T, maps) if self.rotation.numel() else maps
 
     def standardized(self) -> "TargetStatistics":
         """The same statistics after z-scoring every channel."""
-        median = self.z_scores(self.median)
+        median = (self.median - self.mean[:, None, None]) / self.std[:, None, None]
         return TargetStatistics(torch.zeros_like(self.mean), torch.ones_like(self.std), median, self.unbias)
 
     def rms(self) -> float:

@@ -24,19 +24,25 @@ def exported_student(student: StudentBase, match: Match) -> tuple[nn.Module, dic
 
     Returns:
         The student, and metadata: "last_map" in words. Where the student has no weights to fold the teacher's mean and
-        standard deviation into, they are "output_mean" and "output_std", C numbers each.
+        standard deviation into, they are "output_mean" and "output_std", C numbers each. No last norm can undo a
+        rotation, "output_rotation", C lists of C numbers.
     """
     kind = match.targets.name
     if match.projects:
         return student, {"last_map": f"features from which an adapter, now dropped, made {kind}"}
-    if not match.loss.standardize or match.statistics is None:
+    if not match.standardizes or match.statistics is None:
         return student, {"last_map": kind}
-    mean, std = match.statistics.mean, match.statistics.std
+    mean, std, rotation = match.statistics.mean, match.statistics.std, match.statistics.rotation
+    numbers: dict[str, object] = {"output_mean": mean.tolist(), "output_std": std.tolist()}
+    if rotation.numel():
+        said = f"{kind}, rotated by PHI-S: {kind} is output_rotationᵀ (map * output_std + output_mean)"
+        digits = [[round(number, 7) for number in row] for row in rotation.tolist()]
+        return student, {"last_map": said, **numbers, "output_rotation": digits}
     folded = copy.deepcopy(student)
     if folded.fold_output(std, mean):
         return folded, {"last_map": kind}
     said = f"{kind}, standardised: {kind} is map * output_std + output_mean, by channel"
-    return student, {"last_map": said, "output_mean": mean.tolist(), "output_std": std.tolist()}
+    return student, {"last_map": said, **numbers}
 
 
 @torch.no_grad()

@@ -22,7 +22,7 @@ class StuckWarning:
         if self._validations == self._patience:
             warnings.warn(
                 f"the student has been at {found:.2f} of the image-independent baseline's L1 for {self._patience} "
-                "validations: it predicts positions, not images. Try model.loss.standardize true, a cosine term in "
-                "model.loss.terms, or a longer warm-up",
+                "validations: it predicts positions, not images. Try model.loss.standardize channel, a cosine term "
+                "in model.loss.terms, or a longer warm-up",
                 stacklevel=1,
             )

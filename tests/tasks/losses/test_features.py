@@ -3,11 +3,17 @@ import torch
 from torch import Tensor
 
 from distill.errors import UserError
-from distill.tasks.losses.features import LossSettings, combine, position_losses
+from distill.tasks.losses import features
+from distill.tasks.losses.features import LossSettings, combine
+
+
+def parts(settings: LossSettings, estimate: Tensor, target: Tensor) -> dict[str, Tensor]:
+    channels = estimate.shape[1]
+    return features.evaluate(settings, estimate, target, torch.zeros(channels), settings.generators(channels))
 
 
 def evaluate(settings: LossSettings, estimate: Tensor, target: Tensor, corrupted: Tensor | None) -> dict[str, Tensor]:
-    return combine(settings, position_losses(settings, estimate, target), corrupted)
+    return combine(settings, parts(settings, estimate, target), corrupted)
 
 
 def test_l1_alone_is_the_plain_mean() -> None:
@@ -42,7 +48,7 @@ def test_low_precision_inputs_are_compared_in_fp32() -> None:
 def test_l1_is_at_hand_without_being_a_term() -> None:
     settings = LossSettings({"cosine": 1.0})
     estimate, target = torch.randn(2, 5, 3, 4), torch.randn(2, 5, 3, 4)
-    maps = position_losses(settings, estimate, target)
+    maps = parts(settings, estimate, target)
     torch.testing.assert_close(maps["l1"].mean(), torch.nn.functional.l1_loss(estimate, target))
     assert combine(settings, maps, None).keys() == {"cosine", "loss"}
 
