@@ -11,6 +11,7 @@ KEYS: dict[str, dict[str, str]] = {
     "distill.data.folder.ImageFolder": {"scale": "crop_area"},
     "distill.data.base.LabelledImages": {"augmentation.rotate": "turns"},
     "distill.data.semantic.SemanticImages": {"scale": "scale_jitter"},
+    "distill.tasks.corruption.settings.CorruptionSettings": {"ratio": "control"},
 }
 
 COMPONENT = {"class_path", "init_args", "dict_kwargs"}

@@ -6,6 +6,7 @@ target, L1, the student's last normalised map without a projection) is the defau
 Axes: B batch, C channels, H W grid, N tokens.
 """
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -115,12 +116,15 @@ class DistillationModule(TaskBase):
         """The main one, and those of `model.targets`."""
         return [self.match, *self.further]
 
-    def student_maps(self, images: Tensor, corrupted: bool = False) -> tuple[list[Tensor], Tensor | None]:
+    def student_maps(
+        self, images: Tensor, corrupted: bool = False, target: Tensor | None = None
+    ) -> tuple[list[Tensor], Tensor | None]:
         """What the student makes of RGB images in [0, 1].
 
         Args:
             images: (B, 3, H, W).
             corrupted: Whether to corrupt the student's input.
+            target: From `Match.target`, for a corruption that is guided by it.
 
         Returns:
             The unaligned maps (B, C_i, h_i, w_i), and the corrupted tokens (B, N) or None.
@@ -128,12 +132,12 @@ class DistillationModule(TaskBase):
         images = self.normalize(images)
         if not corrupted:
             return self.student(images), None
-        settings = self.corruption.settings
+        settings, size = self.corruption.settings, (images.shape[-2], images.shape[-1])
+        corrupt = partial(self.corruption, image_size=size, target=target)
         if settings.level == "token":
-            return self.student.forward_corrupted(images, self.corruption)
-        height, width = images.shape[-2:]
-        patches, touched = self.corruption(to_patches(images, settings.patch_size))
-        return self.student(from_patches(patches, settings.patch_size, (height, width))), touched
+            return self.student.forward_corrupted(images, corrupt)
+        patches, touched = corrupt(to_patches(images, settings.patch_size))
+        return self.student(from_patches(patches, settings.patch_size, size)), touched
 
     def raw_target(self, batch: dict[str, Any], passes: Passes | None = None) -> Tensor:
         """The teacher's maps (B, C, H, W), in its own scale, of the clean RGB images `batch["image"]` in [0, 1]."""
@@ -169,23 +173,23 @@ class DistillationModule(TaskBase):
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         """One step on `batch["image"]` (B, 3, H, W), RGB in [0, 1]."""
         images = batch["image"]
-        raw = self.raw_targets(batch)
-        maps, touched = self.student_maps(images, corrupted=True)
+        targets = [match.target(raw) for match, raw in zip(self.matches, self.raw_targets(batch), strict=True)]
+        self.corruption.at(self.global_step)
+        maps, touched = self.student_maps(images, corrupted=True, target=targets[0])
         logged: dict[str, Tensor] = {}
         losses: list[Tensor] = []
-        for match, own in zip(self.matches, raw, strict=True):
-            target = match.target(own)
+        observed: list[Tensor] = []
+        for match, target in zip(self.matches, targets, strict=True):
             corrupted = None if touched is None else to_grid(touched, images, (target.shape[-2], target.shape[-1]))
             values, l1_ratio = match.losses(maps, target, corrupted, self.global_step)
-            if match is self.match:
-                self.corruption.observe(l1_ratio)
+            observed.append(l1_ratio)
             losses.append(weight_at(match.weight, self.global_step) * values["loss"])
             logged |= {f"train/{match.key(name)}": value for name, value in values.items()}
             weights = match.scheduled(self.global_step)
             logged |= {f"weight/{name}": l1_ratio.new_full((), weight) for name, weight in weights.items()}
         logged["train/loss"] = torch.stack(losses).sum() if len(losses) > 1 else losses[0]
-        self.log_dict(logged, batch_size=len(images))
-        self.log("corruption_strength", self.corruption.factor(), batch_size=len(images))
+        self.log_dict(logged | self.corruption.report(), batch_size=len(images))
+        self.corruption.observe(observed[0])
         return logged["train/loss"]
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
@@ -207,11 +211,13 @@ class DistillationModule(TaskBase):
             self._scores |= {match.key(name): float(value) for name, value in found.items()}
         ratio = self._scores["l1_ratio"]
         if not self.trainer.sanity_checking and self.trainer.state.fn == "fit":
+            self.corruption.observe_clean(ratio)
             self._stuck.observe(ratio, self.trainer.global_step <= self.optim_settings.warmup_steps)
 
     def on_fit_start(self) -> None:
         """Takes the target's statistics once, and starts the student's output at the target's scale."""
         super().on_fit_start()
+        self.corruption.begin(total_steps(self.trainer))
         if self.match.statistics is not None:
             self._place_statistics()
             return

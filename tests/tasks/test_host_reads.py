@@ -31,6 +31,7 @@ from students import LALE, RS4D, EfficientViT
 from teachers import ViT
 
 NAMES = ["ship", "plane", "tank"]
+GUIDED: dict[str, Any] = {"mask_shape": "block", "guide": "high", "noise_scale": "signal", "sigma": (0.5, 1.5)}
 SIDE = 64
 
 
@@ -70,17 +71,22 @@ def step(task: Any, batch: dict[str, Any]) -> None:
         task.training_step(batch, 0).backward()
 
 
-@pytest.mark.parametrize("ratio", ["fixed", "adaptive"])
+@pytest.mark.parametrize("control", ["fixed", "adaptive", "plateau"])
 @pytest.mark.parametrize("standardize", [False, True])
 @pytest.mark.parametrize(
     ("student", "level"),
     [(partial(RS4D, "tiny", SIDE, 8), "token"), (partial(LALE), "token"), (partial(EfficientViT), "image")],
 )
 def test_distillation(
-    student: Callable[[], nn.Module], level: str, standardize: bool, ratio: str, vit_weights: Any, batch: dict[str, Any]
+    student: Callable[[], nn.Module],
+    level: str,
+    standardize: bool,
+    control: str,
+    vit_weights: Any,
+    batch: dict[str, Any],
 ) -> None:
     teacher = ViT("vit_tiny_patch16_224", checkpoint=str(vit_weights))
-    corruption = CorruptionSettings(level=level, ratio=ratio)
+    corruption = CorruptionSettings(level=level, control=control, steps=9, **(GUIDED if control == "plateau" else {}))
     losses = LossSettings({"l1": 1.0, "l2": 1.0, "cosine": 1.0}, corrupted_weight=2.0, standardize=standardize)
     task = DistillationModule(teacher, student(), "embedding", corruption, losses)
     teacher.to("meta")

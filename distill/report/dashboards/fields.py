@@ -192,11 +192,15 @@ def _loss(settings: Mapping[str, Any]) -> str | None:
 
 
 def _corruption(settings: Mapping[str, Any]) -> str | None:
-    """What is done to the student's input: "noise 0.2, mask 0.2, adaptive, token"."""
+    """What is done to the student's input: "noise 0.2, mask 0.2, adaptive, token, mask_shape block"."""
     if not settings:
         return None
     words = [f"{key} {settings[key]:g}" for key in ("noise", "mask") if key in settings]
-    return ", ".join([*words, *(str(settings[key]) for key in ("ratio", "level") if key in settings)])
+    words += [str(settings[key]) for key in ("control", "level") if key in settings]
+    usual = {"noise_scale": "token", "mask_shape": "token", "guide": "none"}
+    return ", ".join(
+        [*words, *(f"{key} {settings[key]}" for key in usual if settings.get(key, usual[key]) != usual[key])]
+    )
 
 
 def _recipe_digest(recipe: Mapping[str, Any]) -> str:

@@ -13,7 +13,8 @@ from distill.data.sample_key import SampleKey, randomness_of
 from distill.report.pictures.choice import spread
 from distill.report.pictures.drawing import Drawing, draw_cells, heat, photo
 from distill.report.pictures.pca import pca_colours
-from distill.tasks.corrupted_images import corrupted_images
+from distill.tasks.corruption import CorruptionSettings
+from distill.tasks.corruption.pictures import corrupted_images
 from distill.tasks.matching.pictures import compare_maps
 
 
@@ -35,12 +36,12 @@ def feature_drawings(dataset: Any, task: Any, as_batch: Callable[[Tensor], Tenso
     found = [_compare(task, as_batch(image)) for image in samples.values()]
     teacher, student, errors = (torch.cat(parts).float().cpu() for parts in zip(*found, strict=True))
     teachers, students = pca_colours(teacher, [student])
-    corruption = task.corruption.settings
-    factor = float(task.corruption.factor())
+    said = _said(task.corruption.settings, float(task.corruption.factor()))
     drawings = []
     for position, (name, image) in enumerate(samples.items()):
         with randomness_of(0, SampleKey(position, 0)):  # the same for every run, whatever its seed
-            corrupted = corrupted_images(as_batch(image), task.student, task.normalize, task.corruption)[0]
+            target = task.match.target(found[position][0])
+            corrupted = corrupted_images(as_batch(image), task.student, task.normalize, task.corruption, target)[0]
         picture = _photo(image)
         height, width = picture.shape[:2]
         drawings.append(
@@ -54,14 +55,21 @@ def feature_drawings(dataset: Any, task: Any, as_batch: Callable[[Tensor], Tenso
                     "error": draw_cells(heat(errors[position].numpy()), (height, width)),
                 },
                 captions={
-                    "corrupted": f"{100 * factor * corruption.noise:.0f} % of the tokens noisy, "
-                    f"{100 * factor * corruption.mask:.0f} % masked",
+                    "corrupted": said,
                     "error": f"{float(errors[position].mean()):.2f} of the image-independent baseline's L1",
                 },
                 exact=("teacher", "student", "error"),
             )
         )
     return drawings
+
+
+def _said(settings: CorruptionSettings, strength: float) -> str:
+    """What a corruption does, in words."""
+    noise, mask = (f"{100 * strength * fraction:.0f} %" for fraction in (settings.noise, settings.mask))
+    shape = " in blocks" if settings.mask_shape == "block" else ""
+    where = {"none": "", "high": ", where the teacher's map varies most", "low": ", where it varies least"}
+    return f"{noise} of the tokens noisy, {mask} masked{shape}{where[settings.guide]}"
 
 
 def _compare(task: Any, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:

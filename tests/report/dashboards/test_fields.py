@@ -62,12 +62,18 @@ def test_the_config_says_what_a_run_is_made_of(tmp_path: Path) -> None:
     settings = {
         "model.init_args.target": "neck",
         "model.init_args.loss": {"terms": {"l1": 1.0, "cosine": 0.5}},
-        "model.init_args.corruption": {"noise": 0.2, "mask": 0.1, "ratio": "fixed", "level": "token"},
+        "model.init_args.corruption": {
+            "noise": 0.2,
+            "mask": 0.1,
+            "control": "fixed",
+            "level": "token",
+            "guide": "high",
+        },
     }
     distilled = config_of(record(write_run(tmp_path / "a", "distillation", recipe=settings)))
     assert distilled["target"] == "neck"
     assert distilled["loss"] == "l1 + 0.5 cosine"
-    assert distilled["corruption"] == "noise 0.2, mask 0.1, fixed, token"
+    assert distilled["corruption"] == "noise 0.2, mask 0.1, fixed, token, guide high"
     assert distilled["teacher"] == "ViT vit_tiny"
     assert not {"head", "git"} & distilled.keys()
     found = config_of(record(write_run(tmp_path / "b", init="distilled", seed=3)))

@@ -11,8 +11,8 @@ from torch import Tensor
 from distill.data import ImageFolder
 from distill.report.pictures.drawing import Drawing, heat
 from distill.report.pictures.features import feature_drawings
-from distill.tasks.corrupted_images import corrupted_images
 from distill.tasks.corruption import CorruptionSettings
+from distill.tasks.corruption.pictures import corrupted_images
 from distill.tasks.distillation import DistillationModule
 from distill.tasks.losses.features import LossSettings
 from distill.tasks.matching.baseline import TargetStatistics
@@ -114,6 +114,18 @@ def test_as_many_patches_are_touched_as_the_recipe_says(build: Build, drawn: Dra
     assert int(grey.sum()) == round(0.125 * (64 // size) ** 2)
     assert drawings[0].captions["corrupted"] == "25 % of the tokens noisy, 12 % masked"
     assert len({drawing.parts["corrupted"].tobytes() for drawing in drawings}) == 4
+
+
+def test_blocks_and_guided_masks_are_shown(build: Build, drawn: Draw) -> None:
+    task = build(noise=0.0, mask=0.25, mask_shape="block", guide="high", block_area=(0.3, 0.3))
+    drawings = drawn(task)
+    grey = torch.tensor(task.student.mean) * 255
+    for drawing in drawings:
+        cells = torch.from_numpy(drawing.parts["corrupted"].copy()).float().view(8, 8, 8, 8, 3)
+        masked = ((cells - grey).abs() < 1).all(-1).all(3).all(1)
+        assert int(masked.sum()) == 16
+        assert int((masked[1:] & masked[:-1]).sum()) >= 9, "of neighbours"
+    assert drawings[0].captions["corrupted"].endswith("25 % masked in blocks, where the teacher's map varies most")
 
 
 def test_nothing_is_drawn_from_the_generators_of_training(build: Build, drawn: Draw) -> None:
