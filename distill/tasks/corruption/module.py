@@ -89,9 +89,9 @@ class Corruption(nn.Module):
             state = (self.strength, self.progress, self.reference)
             self.strength.copy_(control.plateau(*state, self.settings.gap, bounds, self.steps))
 
-    def observe_clean(self, l1_ratio: Tensor) -> None:
+    def observe_clean(self, l1_ratio: float) -> None:
         """Updates the control with the L1 of a validation, whose images are clean, as a fraction of the baseline's."""
-        self.reference.copy_(l1_ratio.detach())
+        self.reference.fill_(l1_ratio)
 
     def report(self) -> dict[str, Tensor]:
         """What the last call did, and the state in which it did so, by name for the logs."""
