@@ -48,7 +48,7 @@ def test_adaptive_strength_grows_as_the_student_leaves_the_baseline() -> None:
 @pytest.mark.parametrize("control", ["fixed", "linear", "cosine", "adaptive", "plateau"])
 def test_the_control_survives_a_checkpoint(control: str) -> None:
     corruption = Corruption(4, CorruptionSettings(control=control, steps=20))
-    corruption.observe_clean(torch.tensor(0.4))
+    corruption.observe_clean(0.4)
     for step in range(20):
         corruption.at(step)
         corruption.observe(torch.tensor(0.3))
@@ -88,7 +88,7 @@ def test_plateau_follows_training_and_validation() -> None:
     for _ in range(30):
         corruption.observe(torch.tensor(0.5))
     assert float(corruption.factor()) == pytest.approx(0.1), "no validation yet"
-    corruption.observe_clean(torch.tensor(0.52))
+    corruption.observe_clean(0.52)
     for _ in range(30):
         corruption.observe(torch.tensor(0.5))
     assert float(corruption.factor()) == pytest.approx(0.9)
