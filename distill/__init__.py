@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from distill.launch.predict import predict as predict
     from distill.tasks.distillation import DistillationModule as DistillationModule
     from distill.tasks.instances import FineTuningModule as FineTuningModule
+    from distill.tasks.probes.objects import ObjectProbe as ObjectProbe
+    from distill.tasks.probes.patches import PatchProbe as PatchProbe
+    from distill.tasks.probes.whole_images import ImageProbe as ImageProbe
     from distill.tasks.segmentation import SegmentationModule as SegmentationModule
     from distill.training.averaging import EMA as EMA
     from distill.weights import load_student as load_student

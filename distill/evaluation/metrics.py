@@ -2,13 +2,21 @@
 
 Logging, progress, tables, cards and dashboards read this table, and docs/evaluation.md prints it.
 
-A full name is `<split>/<metric>` or `<split>/<metric>/<class>`: `val/mIoU`, `test/mask/AP/ship`.
+A full name is `<split>/<metric>` or `<split>/<metric>/<class>`: `val/mIoU`, `test/mask/AP/ship`; of a probe
+`<split>/probe/<name of the probe>/<metric>`, which METRICS has without the name of the probe.
 """
 
 from dataclasses import dataclass
 from typing import Literal
 
 KINDS = ("box", "mask", "boundary")  # of average precision
+PROBE = "probe"  # begins the names of scores that probing frozen features gives: `probe/<name of the probe>/<metric>`
+_PROBED = {
+    "linear": "a linear probe on frozen features of objects, images or patches",
+    "few_shot": "the same with few labels of each class, mean over draws",
+    "knn": "nearest neighbours among the same features",
+    "tokens": "a linear probe on frozen features of single tokens",
+}
 _SPLITS = ("train", "val", "test")
 
 
@@ -59,6 +67,7 @@ METRICS: dict[str, Metric] = {
     "cosine": Metric("mean cosine between the student's and the target's channel vectors", "max"),
     "trivial_l1": Metric("`l1` of the image-independent baseline on the same images"),
     "l1_ratio": Metric("`l1` over `trivial_l1`; 1 for a student that ignores the image", "min"),
+    **{f"{PROBE}/{name}": _percentage(f"balanced accuracy of {meaning}") for name, meaning in _PROBED.items()},
 }
 _OTHER = Metric("")
 
@@ -106,9 +115,16 @@ def is_metric(name: str) -> bool:
     return bool(separator) and split in _SPLITS
 
 
+def is_probe(name: str) -> bool:
+    """Whether this is the name, with or without split, of a score of probed features."""
+    return bare(name).startswith(f"{PROBE}/")
+
+
 def metric_of(name: str) -> Metric:
     """The metric of a name with or without split and class; one without direction and unit where it is not known."""
     parts = bare(name).split("/")
+    if parts[0] == PROBE:
+        parts = [PROBE, parts[-1]]
     known = (METRICS.get("/".join(parts[:length])) for length in range(len(parts), 0, -1))
     return next((metric for metric in known if metric is not None), _OTHER)
 

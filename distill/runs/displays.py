@@ -8,7 +8,7 @@ import pytorch_lightning as pl
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Column
 
-from distill.evaluation.metrics import bare
+from distill.evaluation.metrics import bare, is_probe
 from distill.evaluation.units import counted, duration, shown
 from distill.phases import line_console, seconds_left, shows_bars
 from distill.runs.data_wait import DataWait
@@ -142,12 +142,13 @@ def rate(images_per_second: float) -> str:
 
 
 def main_score(scores: dict[str, float]) -> list[str]:
-    """The one score that fits a bar: the last that a module shows, without the split and `box/` or `mask/`.
+    """What fits a bar: one score without the split and `box/` or `mask/`, and one of a distillation's probes.
 
     A distillation shows `val/l1_ratio`, instances `val/mask/AP`, land cover `val/mIoU`.
     """
     wanted = [name for name in ("val/mask/AP", "val/mIoU", "val/l1_ratio") if name in scores] or list(scores)[:1]
-    return [f"{bare(name).removeprefix('mask/')} {shown(name, scores[name])}" for name in wanted[:1]]
+    probed = [name for name in scores if is_probe(name) and name not in wanted]
+    return [f"{bare(name).removeprefix('mask/')} {shown(name, scores[name])}" for name in (*wanted[:1], *probed[:1])]
 
 
 def progress_display(wait: DataWait, suggest: Callable[[], str]) -> RunProgress:

@@ -24,6 +24,8 @@ from distill.tasks.matching.match import Match
 from distill.tasks.matching.matches import calibrate, further_matches, restore, stored
 from distill.tasks.matching.settings import TargetSettings
 from distill.tasks.matching.stuck import StuckWarning
+from distill.tasks.probes.base import ProbeBase
+from distill.tasks.probes.validation import Probes
 from distill.tasks.token_grid import to_grid
 from distill.training.batch_norm import CleanStatistics
 from distill.training.optim import OptimSettings, total_steps
@@ -48,6 +50,7 @@ class DistillationModule(TaskBase):
         stuck_ratio: A validation L1 above this fraction of the baseline's counts as stuck on the plateau. A map that
             ignores the image has 1.00 in expectation.
         stuck_patience: Validations in a row after which a stuck run is warned about.
+        probes: Simple classifiers that every validation fits to the student's features, on images with labels.
 
     Raises:
         UserError: No calibration image, a teacher that is no `TeacherBase` or lacks the target, or corrupted tokens of
@@ -72,6 +75,7 @@ class DistillationModule(TaskBase):
         calibration_images: int = 64,
         stuck_ratio: float = 0.98,
         stuck_patience: int = 3,
+        probes: list[ProbeBase] | None = None,
     ) -> None:
         further = targets or []
         others = {id(own.teacher): own.teacher for own in further if own.teacher is not None}
@@ -102,6 +106,8 @@ class DistillationModule(TaskBase):
         self.further = nn.ModuleList(
             further_matches(further, [own_teachers.get(id(own.teacher), self.teacher) for own in further], info)
         )
+        self.probes = Probes(probes or [])
+        self._probed: dict[str, float] = {}
         self._scores: dict[str, float] = {}
         self._stuck = StuckWarning(stuck_ratio, stuck_patience)
         self._clean_statistics = CleanStatistics()
@@ -150,7 +156,7 @@ class DistillationModule(TaskBase):
         return [main, *(match.targets(batch["image"], passes) for match in self.matches[1:])]
 
     def scores(self) -> dict[str, float]:
-        """`l1`, `cosine`, `trivial_l1` and `l1_ratio` of the last validation; empty before the first one.
+        """`l1`, `cosine`, `trivial_l1`, `l1_ratio` and the scores of probes; empty before the first validation.
 
         Those of further targets begin with their names: `<target>/l1_ratio`.
         """
@@ -210,9 +216,20 @@ class DistillationModule(TaskBase):
             self.log(f"val/{name}", found["l1_ratio"], prog_bar=match is self.match, sync_dist=True)
             self._scores |= {match.key(name): float(value) for name, value in found.items()}
         ratio = self._scores["l1_ratio"]
+        self._scores |= self._probed
+        self.log_dict({f"val/{name}": score for name, score in self._probed.items()}, prog_bar=True, sync_dist=True)
         if not self.trainer.sanity_checking and self.trainer.state.fn == "fit":
             self.corruption.observe_clean(ratio)
             self._stuck.observe(ratio, self.trainer.global_step <= self.optim_settings.warmup_steps)
+
+    def setup(self, stage: str) -> None:
+        """Checks the precision, and reads the images of the probes, so that a mistake shows before training starts.
+
+        Raises:
+            UserError: `trainer.precision` casts weights that cannot be cast, or images of a probe cannot be used.
+        """
+        super().setup(stage)
+        self.probes.load()
 
     def on_fit_start(self) -> None:
         """Takes the target's statistics once, and starts the student's output at the target's scale."""
@@ -236,9 +253,10 @@ class DistillationModule(TaskBase):
         self._clean_statistics.estimate(self, self.student, self.normalize)
 
     def on_validation_epoch_start(self) -> None:
-        """The same before the last validation."""
+        """The same before the last validation; and scores the probes, with averaged weights in place by now."""
         if self.trainer.state.fn == "fit" and self.trainer.global_step >= total_steps(self.trainer):
             self._clean_statistics.estimate(self, self.student, self.normalize)
+        self._probed = self.probes.score(self)
 
     def on_validation_start(self) -> None:
         """Moves teacher and statistics to the device, for a validation on its own.

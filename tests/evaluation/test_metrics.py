@@ -25,12 +25,14 @@ def test_every_score_is_in_the_table() -> None:
     logged += PixelConfusion(names).summary()
     known = {name for name, metric in METRICS.items() for full in logged if metric_of(full) is metric}
     assert all(metric_of(name).unit == "%" for name in logged)
-    assert known == METRICS.keys() - {"l1", "cosine", "trivial_l1", "l1_ratio"}
+    distilled = {"l1", "cosine", "trivial_l1", "l1_ratio"}
+    assert known == {name for name in METRICS if name not in distilled and not name.startswith("probe/")}
 
 
 def test_classes_and_splits_do_not_matter() -> None:
     assert metric_of("test/mask/AP/land/water") is METRICS["mask/AP"]
     assert metric_of("val/IoU/l1") is METRICS["IoU"]
+    assert metric_of("val/probe/l1/knn") is METRICS["probe/knn"]
     assert metric_of("train/boundary") == metric_of("lr") == Metric("")  # a loss term, not boundary AP
 
 

@@ -12,6 +12,7 @@ from distill.report.metric_names import MetricName
         ("test/IoU/water/deep", ("", "IoU", "water/deep")),
         ("test/mask/AP", ("mask", "AP", "")),
         ("boundary/AP_small", ("boundary", "AP_small", "")),
+        ("val/probe/objects/few_shot", ("probe objects", "few_shot", "")),
         ("test/box/AP/ship/large", ("box", "AP", "ship/large")),
     ],
 )

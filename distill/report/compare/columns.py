@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from distill.evaluation.metrics import COSTS, METRICS, Metric, metric_of
+from distill.evaluation.metrics import COSTS, METRICS, Metric, is_probe, metric_of
 
 GAIN = "gain"
 # The first metrics of a table, the main one before all.
@@ -14,7 +14,6 @@ _USUAL = {
     "distillation": ("l1_ratio", "cosine", "l1"),
 }
 _SHOWN = 3  # metrics that are shown; others can be picked on the page
-_PROBE = "probe"  # in the names of scores that probing a student gives
 
 
 @dataclass(frozen=True)
@@ -62,7 +61,7 @@ def quality_columns(task: str, found: Iterable[str]) -> list[Column]:
         others += [name for name in names if name not in METRICS and "/" not in name]
         others.sort(key=lambda name: metric_of(name).better is None)
     keys = [*usual, *others][:_SHOWN] or ["score"]
-    probes = [name for name in names if _PROBE in name and name not in keys]
+    probes = [name for name in names if is_probe(name)]
     hidden = [name for name in [*usual, *others] if name not in (*keys, *probes)]
     return [_quality(key, True) for key in (*keys, *probes)] + [_quality(key, False) for key in hidden]
 
@@ -106,8 +105,6 @@ def text(column: Mapping[str, Any], value: float, signed: bool = False) -> str:
 
 def _quality(key: str, shown: bool) -> Column:
     metric = metric_of(key)
-    if not metric.meaning and _PROBE in key:  # `probe/mIoU` is an mIoU
-        metric = metric_of(key.rpartition("/")[2])
     meaning = metric.meaning or key
     scale = scale_of(metric)
     return Column(key, quality_name(key), meaning, metric.unit, scale, metric.digits, metric.better, "quality", shown)

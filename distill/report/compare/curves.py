@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from distill.evaluation.metrics import bare, metric_of
+from distill.evaluation.metrics import bare, is_probe, metric_of
 from distill.files import read_csv
 from distill.report.compare.columns import Column, quality_name, scale_of
 from distill.report.compare.rows import Row
@@ -26,9 +26,10 @@ class Series:
     hours: dict[int, float]
 
 
-def curves(rows: Sequence[Row], main: Column, task: str) -> list[dict[str, Any]]:
-    """The curves of a section: of the main quality on the validation images, and of the loss of a fine-tuning."""
-    metrics = [f"val/{main.key}"] if task == "distillation" else [f"val/{main.key}", _LOSS]
+def curves(rows: Sequence[Row], qualities: Sequence[Column], task: str) -> list[dict[str, Any]]:
+    """The curves of a section: of the main quality on the validation images, of probes, and of a fine-tuning's loss."""
+    drawn = [column.key for column in qualities[:1]] + [column.key for column in qualities if is_probe(column.key)]
+    metrics = [f"val/{key}" for key in drawn] + ([] if task == "distillation" else [_LOSS])
     read = {row.id: [series(run.record.folder.metrics, metrics) for run in row.runs] for row in rows}
     found = []
     for metric in metrics:

@@ -84,7 +84,7 @@ class Section:
             "rows": [_row(row) for row in rows],
             "notes": [*self.notes, *flagged, *_notes_on_teachers(rows)],
             "pareto": {column.key: standing.frontier(rows, main, column.key) for column in spent},
-            "curves": curves(rows, main, self.task),
+            "curves": curves(rows, quality, self.task),
             "classes": class_differences(baselines, {row.id: row for row in rows}, main),
             "pictures": pictures(rows, self.task),
             "recipes": recipe_differences(rows),

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from distill.evaluation.metrics import METRICS, bare
+from distill.evaluation.metrics import METRICS, bare, is_probe, metric_of
 from distill.evaluation.units import UNDEFINED
 from distill.files import read_csv
 from distill.report.dashboards.identity import digest, id_of, with_known_facts
@@ -178,7 +178,7 @@ def _best(folder: RunFolder) -> dict[str, float]:
     for row in history_of(folder):
         for full, value in row.items():
             name = bare(full)
-            better = METRICS[name].better if full.startswith("val/") and name in METRICS else None
+            better = metric_of(name).better if full.startswith("val/") and (name in METRICS or is_probe(name)) else None
             if better is not None and not math.isnan(value):
                 found[name] = choices[better](value, found.get(name, value))
     return found

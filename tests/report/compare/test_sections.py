@@ -71,12 +71,12 @@ def test_distillations_compare_by_ratio(mixture: list[dict[str, Any]]) -> None:
 
 
 def test_probes_and_the_teacher_of_a_distillation(tmp_path: Path) -> None:
-    scores = {"val/l1_ratio": 0.4, "val/probe/mIoU": 0.6, "val/l1": 0.2}
+    scores = {"val/l1_ratio": 0.4, "val/probe/objects/tokens": 0.6, "val/l1": 0.2}
     costs = {"params": 1e6, "teacher_params": 5e6, "teacher_macs": 9e9}
     run = write_run(tmp_path / "a", "distillation", scores=scores, costs=costs)
     (section,) = compared(run).sections
-    columns = {column["key"]: column for column in section["columns"]}
-    assert (columns["probe/mIoU"]["better"], columns["probe/mIoU"]["unit"]) == ("max", "%")
+    columns, probe = {column["key"]: column for column in section["columns"]}, "probe/objects/tokens"
+    assert (columns[probe]["better"], columns[probe]["unit"], columns[probe]["shown"]) == ("max", "%", True)
     teacher, student = section["rows"]
     assert (teacher["role"], teacher["student"], teacher["runs"]) == ("teacher", "ViT vit_tiny", [])
     assert teacher["values"]["params"]["mean"] == 5e6
