@@ -5,7 +5,9 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, TypeVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from pytorch_lightning import LightningDataModule
 from torch.utils.data import DataLoader
 
@@ -14,6 +16,7 @@ from distill.data.checks import at_least, band_numbers, ordered_pair, say_small_
 from distill.data.loader import OneLineErrorLoader, ResumableLoader, evaluation_loader, train_loader
 from distill.data.reader import ImageReader
 from distill.data.selection import epoch_size
+from distill.data.size_schedule import SizeSchedule, SizeStage
 from distill.data.sizes import Measure
 from distill.data.views.augmentation import Augmentation
 from distill.errors import unknown_name
@@ -39,6 +42,7 @@ class ImageData(LightningDataModule):
         val_fraction: Share of the training images that is held out and validated on.
         views: Size V of the pool of training views of each image: epoch e shows view e modulo V. By default every epoch
             shows a new one. Targets of a teacher can be stored for a pool (`distill cache`).
+        sizes: Stages in which training views are smaller than `image_size`, which follows the last of them.
         train_limit: Train on this many images only, the first of a shuffle by `seed`: with the same seed a smaller
             limit is a subset of a larger one.
         on_error: "skip" replaces training images that cannot be read and names each once; "raise" stops at the first.
@@ -64,6 +68,7 @@ class ImageData(LightningDataModule):
         val_fraction: float = 0.0,
         train_limit: int | None = None,
         views: int | None = None,
+        sizes: list[SizeStage] | None = None,
         on_error: str = "skip",
         seed: int | None = None,
     ) -> None:
@@ -79,6 +84,7 @@ class ImageData(LightningDataModule):
         self.val_fraction = share("val_fraction", val_fraction)
         self.train_limit = None if train_limit is None else at_least("train_limit", train_limit, 1)
         self.view_pool = None if views is None else at_least("views", views, 1)
+        self.sizes = None if sizes is None else SizeSchedule(sizes, self.image_size)
         self.on_error = on_error
         self.seed = run_seed() if seed is None else seed
         self._sets: dict[str, Any] = {}
@@ -93,6 +99,10 @@ class ImageData(LightningDataModule):
 
     def repeats(self, data: Any) -> Sequence[float] | None:
         """How often each training image is seen in an epoch on average; None for once each."""
+        return None
+
+    def blocks(self, data: Any) -> NDArray[np.int32] | None:
+        """The block that each training image lies in, where near draws are to be of few blocks."""
         return None
 
     def collate(self, split: str) -> Callable[[list[Any]], Any] | None:
@@ -193,10 +203,25 @@ class ImageData(LightningDataModule):
 
     def train_dataloader(self) -> ResumableLoader:
         """Random views, shuffled; resumable in the middle of an epoch."""
-        data, collate = self.dataset("train"), self.collate("train")
-        trainer, repeats = self.trainer, self.repeats(data)
+        return self._train_loader(self.sizes)
+
+    def full_size_dataloader(self) -> ResumableLoader:
+        """As `train_dataloader`, with all views of `image_size`: for statistics of what the student is made for."""
+        return self._train_loader(None)
+
+    def _train_loader(self, sizes: SizeSchedule | None) -> ResumableLoader:
+        data = self.dataset("train")
         return train_loader(
-            data, self.batch_size, self.num_workers, self.seed, trainer, collate, repeats, self.view_pool
+            data,
+            self.batch_size,
+            self.num_workers,
+            self.seed,
+            self.trainer,
+            self.collate("train"),
+            self.repeats(data),
+            self.view_pool,
+            sizes,
+            self.blocks(data),
         )
 
     def val_dataloader(self) -> OneLineErrorLoader | list[DataLoader[Any]]:

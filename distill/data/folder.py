@@ -1,4 +1,4 @@
-"""Unlabelled images for distillation: every image below a folder.
+"""Unlabelled images for distillation: those of a folder, of a list, or inside tars.
 
 Axes: B batch, S side of the view in pixels.
 """
@@ -8,35 +8,46 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from distill.data.base import ImageData
 from distill.data.checks import at_least, ordered_pair
-from distill.data.images import find_images
-from distill.data.selection import by_name, hold_out_by_name
+from distill.data.image_list import ImageList, list_images
+from distill.data.selection import hash_positions, hold_out_by_position
 from distill.data.views.folder import FolderViews
+from distill.errors import UserError, unknown_name
 
 logger = logging.getLogger(__name__)
 
+SHUFFLES = ("full", "blocks")
+
 
 class ImageFolder(ImageData):
-    """All images below a folder, without labels.
+    """All images below a folder, in a list or in tars, without labels.
 
-    Batches are dictionaries: `image` (B, 3, S, S) float32 in [0, 1], `path` relative to the folder, and `index`.
+    Batches are dictionaries: `image` (B, 3, S, S) float32 in [0, 1], `path` relative to the root, and `index`.
     Training views are random crops; validation views show the centre. There is no test split.
 
     Args:
-        root: Folder of the training images.
+        root: The training images: a folder of images or of `.tar` files, a `.tar` file, or a `.txt` or `.txt.gz` file
+            that names an image on each line, relative to its own folder.
         image_size: Side S of the square views in pixels.
-        val_root: Folder of the validation images; without it, `val_fraction` of `root` is held out.
+        val_root: The validation images, likewise; without it, `val_fraction` of `root` is held out.
         val_fraction: Share of the training images that is held out and validated on. An image belongs to it by a hash
             of its name below `root`, so it stays there when other images come or go. A single image trains, and
             nothing validates.
         val_limit: Validate on at most this many images, chosen by the same hash.
+        train_fraction: Train on this share of the training images, chosen by the same hash: a larger share contains a
+            smaller one.
+        shuffle: "full" shuffles all training images of an epoch; "blocks" shuffles tars (or folders), then the images
+            of a few of them at a time, for disks on which far jumps are slow.
         crop_area: Range of the random crop's area, relative to the image's.
         turns: Whether training views are turned by a random multiple of 90 degrees; by default as `flip`.
         **kwargs: Everything else that `ImageData` takes.
 
     Raises:
-        UserError: A folder is missing or holds no image, or an argument is out of its range.
+        UserError: A folder, list or tar is missing, cannot be used or holds no image; an argument is out of its range.
     """
 
     splits = ("train", "val")
@@ -48,6 +59,8 @@ class ImageFolder(ImageData):
         val_root: str | None = None,
         val_fraction: float = 0.05,
         val_limit: int | None = None,
+        train_fraction: float = 1.0,
+        shuffle: str = "full",
         crop_area: tuple[float, float] = (0.25, 1.0),
         turns: bool | None = None,
         **kwargs: Any,
@@ -57,43 +70,67 @@ class ImageFolder(ImageData):
         self.root = Path(root)
         self.val_root = None if val_root is None else Path(val_root)
         self.val_limit = None if val_limit is None else at_least("val_limit", val_limit, 1)
+        if not 0 < train_fraction <= 1:
+            raise UserError(f"train_fraction is {train_fraction}; it must be above 0 and at most 1")
+        if shuffle not in SHUFFLES:
+            raise unknown_name("shuffle", shuffle, SHUFFLES)
+        self.train_fraction = train_fraction
+        self.shuffle = shuffle
         self.crop_area = ordered_pair("crop_area", crop_area, highest=1.0)
 
     def views(self, split: str) -> FolderViews:
         """The images of "train" or "val"."""
         train, val = self._parts
         if split == "train":
-            paths = self.limited(train)
             return FolderViews(
                 self.root,
-                paths,
+                train,
                 self.image_size,
                 self.on_error,
                 self.seed,
                 self.crop_area,
                 self.flip,
                 self.turns,
-                self.reader(len(paths)),
+                self.reader(len(train)),
             )
         root = self.val_root or self.root
-        paths = by_name(root, val)[: self.val_limit]
-        return FolderViews(root, paths, self.image_size, self.on_error, reader=self.reader(len(paths)))
+        return FolderViews(root, val, self.image_size, self.on_error, reader=self.reader(len(val)))
+
+    def blocks(self, data: FolderViews) -> NDArray[np.int32] | None:
+        """The tar or folder that each training image lies in, if `shuffle` asks for it."""
+        return data.paths.blocks() if self.shuffle == "blocks" else None
 
     def scored(self, data: FolderViews, index: int) -> Any:
-        """Name below the folder, and size of the file in bytes."""
-        return data.name(index), data.paths[index].stat().st_size
+        """Name below the root, and size of the file in bytes."""
+        return data.name(index), data.paths.size(index)
 
     @cached_property
-    def _parts(self) -> tuple[list[Path], list[Path]]:
-        """Images to train on, and to validate on."""
-        paths = find_images(self.root)
+    def _parts(self) -> tuple[ImageList, ImageList]:
+        """Images to train on, in order, and to validate on, in that of their hashes."""
+        images = list_images(self.root)
+        positions = _positions(images)
         if self.val_root is not None:
-            return paths, find_images(self.val_root, key="val_root")
-        train, val = hold_out_by_name(self.root, paths, self.val_fraction)
-        if self.val_fraction and not val:
-            logger.warning(
-                "%r is the only image below %r: it is trained on, and nothing is validated; give data.val_root",
-                paths[0].name,
-                str(self.root),
-            )
-        return train, val
+            train, held_out = np.arange(len(images)), np.arange(0)
+            others = list_images(self.val_root, key="val_root")
+            val = others.only(_positions(others).argsort(kind="stable")[: self.val_limit])
+        else:
+            train, held_out = hold_out_by_position(positions, self.val_fraction)
+            val = images.only(held_out[: self.val_limit])
+            if self.val_fraction and not len(held_out):
+                logger.warning(
+                    "%r is the only image below %r: it is trained on, and nothing is validated; give data.val_root",
+                    images.name(0),
+                    str(self.root),
+                )
+        if self.train_fraction < 1:
+            # The hashes from those held out on, of which this is the first part: more is added behind.
+            start = 0.0 if self.val_root else self.val_fraction
+            chosen = positions[train] < start + self.train_fraction * (1 - start)
+            train = train[chosen] if chosen.any() else train[positions[train].argsort()[:1]]
+        if self.train_limit is not None:
+            train = train[self.limited(range(len(train)))]
+        return images.only(train), val
+
+
+def _positions(images: ImageList) -> NDArray[np.float64]:
+    return hash_positions(map(images.name, range(len(images))), len(images))

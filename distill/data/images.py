@@ -22,6 +22,7 @@ from torch import Tensor
 
 from distill.data.checks import existing_folder
 from distill.data.levels import apply_palette, stretch
+from distill.data.packed import PackedFile, Source
 from distill.data.rasters import BrokenImage as BrokenImage
 from distill.data.rasters import Stored, choose_bands, read_raster, turn_upright
 from distill.errors import UserError
@@ -56,9 +57,9 @@ class Decoded:
     without_data: bool
 
 
-def decode_image(path: str | Path, bands: Sequence[int] | None = None) -> Decoded:
+def decode_image(path: str | Source, bands: Sequence[int] | None = None) -> Decoded:
     """`read_image`, with what there is to tell about the image."""
-    stored = read_stored(Path(path), bands)
+    stored = read_stored(path if isinstance(path, PackedFile) else Path(path), bands)
     values = apply_palette(stored.values, stored.palette)
     levels = values if values.dtype == np.uint8 else stretch(values, stored.valid)
     if len(levels) == 1:
@@ -218,11 +219,11 @@ def photo_size(path: Path) -> tuple[int, int] | None:
             return None
 
 
-def read_stored(path: Path, bands: Sequence[int] | None = None, key: str = "data.bands") -> Stored:
+def read_stored(path: Source, bands: Sequence[int] | None = None, key: str = "data.bands") -> Stored:
     """What an image file stores, upright; `key` is what an error calls `bands`. For the rest see `read_image`."""
     with _damage_in_one_line(path):
         try:
-            with Image.open(path, formats=_PLAIN_FORMATS) as image:
+            with Image.open(path.open() if isinstance(path, PackedFile) else path, formats=_PLAIN_FORMATS) as image:
                 if not _is_deep(image):
                     return _plain(path, image, bands, key)
                 orientation = image.getexif().get(Base.Orientation, 1)
@@ -232,14 +233,14 @@ def read_stored(path: Path, bands: Sequence[int] | None = None, key: str = "data
 
 
 @contextmanager
-def _damage_in_one_line(path: Path) -> Iterator[None]:
+def _damage_in_one_line(path: Source) -> Iterator[None]:
     """Turns what Pillow's decoders raise into `BrokenImage`; they report damage with whatever their parser met first.
 
     Raises:
         BrokenImage: The file is empty, or the block failed.
     """
     try:
-        if path.stat().st_size == 0:
+        if (path.size if isinstance(path, PackedFile) else path.stat().st_size) == 0:
             raise BrokenImage(f"image {str(path)!r} is an empty file")
         yield
     except FileNotFoundError as error:
@@ -260,7 +261,7 @@ def _is_deep(image: ImageFile) -> bool:
     return deep or image.mode.startswith("I")
 
 
-def _plain(path: Path, image: ImageFile, bands: Sequence[int] | None, key: str) -> Stored:
+def _plain(path: Source, image: ImageFile, bands: Sequence[int] | None, key: str) -> Stored:
     """An image of 8 bits, as Pillow reads it."""
     palette = None
     if image.mode == "1":
@@ -284,8 +285,6 @@ def _plain(path: Path, image: ImageFile, bands: Sequence[int] | None, key: str) 
 def find_images(root: str | Path, key: str = "root") -> list[Path]:
     """Every image below `root`, nested folders included, sorted by relative path; hidden ones are left out.
 
-    Links are followed, but each folder is searched once, so that loops end; below its own name if it has one there.
-
     Args:
         root: The folder.
         key: The recipe key that an error names.
@@ -294,23 +293,37 @@ def find_images(root: str | Path, key: str = "root") -> list[Path]:
         UserError: `root` is missing or holds no image.
     """
     folder = existing_folder(key, str(root))
-    paths = [path for path in _files_below(folder) if path.suffix.lower() in SUFFIXES and is_file(path)]
-    if not paths:
+    names = image_names(folder)
+    if not names:
         raise UserError(
             f"{key} {str(root)!r} holds no images; files must end in {', '.join(SUFFIXES)} and may lie in subfolders"
         )
-    return sorted(paths, key=lambda path: path.relative_to(folder).as_posix())
+    return [folder / name for name in names]
 
 
-def _files_below(root: Path) -> list[Path]:
-    tops, seen, files = [root], set(), []
+def image_names(folder: Path) -> list[str]:
+    """The paths of all images below a folder, relative to it and with slashes, sorted; hidden ones are left out.
+
+    Links are followed, but each folder is searched once, so that loops end; below its own name if it has one there.
+    """
+    found = []
+    for parent, files in _files_below(folder):
+        place = Path(parent).relative_to(folder).as_posix()
+        prefix = "" if place == "." else f"{place}/"
+        images = (name for name in files if name.lower().endswith(SUFFIXES) and not is_leftover(name))
+        found += [f"{prefix}{name}" for name in images if is_file(Path(parent, name))]
+    return sorted(found)
+
+
+def _files_below(root: Path) -> Iterator[tuple[str, list[str]]]:
+    """The folders below `root`, and what each holds beside folders."""
+    tops, seen = [root], set()
     while tops:
         for parent, folders, names in os.walk(tops.pop(0)):
             place = os.path.realpath(parent)
             kept = [] if place in seen else sorted(name for name in folders if not is_leftover(name))
             if place not in seen:
-                files += [Path(parent, name) for name in names if not is_leftover(name)]
+                yield parent, names
             seen.add(place)
             folders[:] = kept
             tops += [path for name in kept if (path := Path(parent, name)).is_symlink()]  # which `walk` leaves out
-    return files

@@ -3,7 +3,9 @@
 Two properties make a resumed run identical to an uninterrupted one:
 
 1. The order of an epoch is a function of (seed, epoch), and a sample's random choices are a function of (seed, view,
-   sample), its view being the epoch or, with a pool of V views, the epoch modulo V. No random state has to be saved, and the number of workers changes nothing.
+   sample), its view being the epoch or, with a pool of V views, the epoch modulo V. The side of a view that changes
+   during training is a function of the step, which epoch and position tell. No random state has to be saved, and the
+   number of workers changes nothing.
 2. The position saved is the number of batches handed out, not the number that workers have prepared ahead.
 
 Lightning stores `state_dict()` in its checkpoints, calls `load_state_dict()` before it iterates and `set_epoch()` on
@@ -11,15 +13,20 @@ the sampler before it takes the first batch, and then expects the remaining batc
 `FitLoop.on_advance_start`, pytorch-lightning 2.6).
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from pytorch_lightning import Trainer
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from distill.data.sample_key import SampleKey
-from distill.data.selection import draw_repeats, epoch_size
+from distill.data.selection import block_order, draw_repeats, epoch_size
+from distill.data.size_schedule import SizeSchedule
 from distill.errors import UserError
 
 
@@ -37,6 +44,10 @@ class ResumableSampler(DistributedSampler[SampleKey]):
         repeats: How often each sample is drawn in an epoch on average, 1 or more; without them, once. See
             `distill.data.selection.draw_repeats`.
         views: Size V of the pool of views of each sample; None for a new view in every epoch.
+        size_at: Side of the views in pixels by epoch and place in this process's share of it; None for the data set's
+            own.
+        blocks: The block that each sample lies in, such as a file; near draws are then of few blocks, see
+            `distill.data.selection.block_order`.
     """
 
     def __init__(
@@ -47,21 +58,41 @@ class ResumableSampler(DistributedSampler[SampleKey]):
         rank: int = 0,
         repeats: Sequence[float] | None = None,
         views: int | None = None,
+        size_at: Callable[[int, int], int] | None = None,
+        blocks: NDArray[np.int32] | None = None,
     ) -> None:
         drawn: Any = dataset if repeats is None else range(epoch_size(repeats))
         super().__init__(drawn, num_replicas=num_replicas, rank=rank, shuffle=True, seed=seed)
         self.repeats = repeats
         self.views = views
+        self.size_at = size_at
+        self.blocks = blocks
         self.start = 0
 
     def __iter__(self) -> Iterator[SampleKey]:
         """The keys of this epoch and process, from `start` on."""
-        indices = [int(index) for index in super().__iter__()]  # type: ignore[call-overload]
-        view = self.epoch if self.views is None else self.epoch % self.views
-        if self.repeats is None:
-            return iter([SampleKey(index, view) for index in indices[self.start :]])
-        drawn = draw_repeats(self.repeats, self.seed + self.epoch)
-        return iter([SampleKey(drawn[i][0], view, drawn[i][1]) for i in indices[self.start :]])
+        epoch = self.epoch
+        view = epoch if self.views is None else epoch % self.views
+        drawn = None if self.repeats is None else draw_repeats(self.repeats, self.seed + epoch)
+        indices = self._share(epoch)
+        for place in range(self.start, len(indices)):
+            index = int(indices[place])
+            size = None if self.size_at is None else self.size_at(epoch, place)
+            yield (
+                SampleKey(index, view, 0, size)
+                if drawn is None
+                else SampleKey(drawn[index][0], view, drawn[index][1], size)
+            )
+
+    def _share(self, epoch: int) -> Tensor:
+        """The order of an epoch, as far as this process draws it; a tensor, since lists of millions take gigabytes."""
+        generator = torch.Generator().manual_seed(self.seed + epoch)
+        count = len(self.dataset)  # type: ignore[arg-type]
+        order = (
+            torch.randperm(count, generator=generator) if self.blocks is None else block_order(self.blocks, generator)
+        )
+        padded = order.repeat(math.ceil(self.total_size / count))[: self.total_size]
+        return padded[self.rank :: self.num_replicas]
 
 
 class OneLineErrorLoader(DataLoader[Any]):
@@ -141,14 +172,16 @@ def train_loader(
     collate: Callable[[list[Any]], Any] | None = None,
     repeats: Sequence[float] | None = None,
     views: int | None = None,
+    sizes: SizeSchedule | None = None,
+    blocks: NDArray[np.int32] | None = None,
 ) -> ResumableLoader:
     """A shuffled, resumable loader for this process of `trainer`.
 
     The last incomplete batch of an epoch is left out, unless the data does not fill a single one.
     """
     replicas, rank = (trainer.world_size, trainer.global_rank) if trainer is not None else (1, 0)
-    sampler = ResumableSampler(dataset, seed, replicas, rank, repeats, views)
-    return ResumableLoader(
+    sampler = ResumableSampler(dataset, seed, replicas, rank, repeats, views, blocks=blocks)
+    loader = ResumableLoader(
         dataset,
         batch_size=batch_size,
         sampler=sampler,
@@ -156,6 +189,19 @@ def train_loader(
         **_common(num_workers, collate),
         persistent_workers=num_workers > 0,
     )
+    if sizes is not None:
+        batches, accumulated = len(loader), 1
+        if trainer is not None:
+            batches, accumulated = limited(trainer, batches), trainer.accumulate_grad_batches
+        steps = math.ceil(batches / accumulated)  # of an epoch; the last may take fewer batches
+        sampler.size_at = lambda epoch, place: sizes.at(epoch * steps + place // batch_size // accumulated)
+    return loader
+
+
+def limited(trainer: Trainer, batches: int) -> int:
+    """How many of an epoch's batches the trainer takes."""
+    limit = trainer.limit_train_batches
+    return min(batches, limit) if isinstance(limit, int) else int(batches * limit)
 
 
 def evaluation_loader(

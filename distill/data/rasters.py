@@ -21,6 +21,7 @@ from rasterio.enums import ColorInterp, MaskFlags, WktVersion
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.windows import Window
 
+from distill.data.packed import PackedFile, Source
 from distill.data.records import LARGEST_IMAGE
 from distill.errors import UserError
 
@@ -76,7 +77,7 @@ class Raster:
         control: What places the raster instead of a transform, in words; empty if nothing does.
     """
 
-    def __init__(self, path: Path, dataset: Any, bands: Sequence[int] | None, key: str) -> None:
+    def __init__(self, path: Source, dataset: Any, bands: Sequence[int] | None, key: str) -> None:
         self.path, self._dataset, self._asked = path, dataset, (bands, key)
         if not dataset.count:
             raise BrokenImage(f"image {str(path)!r} holds no image of its own, only parts; extract one of them first")
@@ -163,7 +164,7 @@ class Raster:
 
 @contextmanager
 def open_raster(
-    path: Path, bands: Sequence[int] | None = None, key: str = "data.bands", overview: int | None = None
+    path: Source, bands: Sequence[int] | None = None, key: str = "data.bands", overview: int | None = None
 ) -> Iterator[Raster]:
     """Opens a raster through GDAL; of a file of several pages the first.
 
@@ -185,7 +186,7 @@ def open_raster(
 
 
 def read_raster(
-    path: Path, bands: Sequence[int] | None = None, orientation: int = 1, key: str = "data.bands"
+    path: Source, bands: Sequence[int] | None = None, orientation: int = 1, key: str = "data.bands"
 ) -> Stored:
     """Reads a whole raster through GDAL; of a file of several pages the first.
 
@@ -218,7 +219,7 @@ def read_raster(
 
 
 def choose_bands(
-    path: Path, meanings: Sequence[ColorInterp], bands: Sequence[int] | None, key: str = "data.bands"
+    path: Source, meanings: Sequence[ColorInterp], bands: Sequence[int] | None, key: str = "data.bands"
 ) -> tuple[list[int], str]:
     """Which bands of an image are shown.
 
@@ -295,16 +296,17 @@ def only_driver(name: str) -> Iterator[None]:
         _ONLY.reset(token)
 
 
-def _open(path: Path, **options: Any) -> Any:
+def _open(path: Source, **options: Any) -> Any:
     """The dataset of a file, quietly."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         # An absolute path is never taken for an address ("s3:a.tif").
-        return rasterio.open(path.absolute(), driver=_ONLY.get(), **options)
+        name = path.gdal_name if isinstance(path, PackedFile) else path.absolute()
+        return rasterio.open(name, driver=_ONLY.get(), **options)
 
 
 @contextmanager
-def _explained(path: Path, where: str = "") -> Iterator[None]:
+def _explained(path: Source, where: str = "") -> Iterator[None]:
     """Errors of GDAL as one line, which says where the file is damaged.
 
     Raises:
@@ -321,7 +323,7 @@ def _explained(path: Path, where: str = "") -> Iterator[None]:
         ) from error
 
 
-def tiff_orientation(path: Path) -> int | None:
+def tiff_orientation(path: Source) -> int | None:
     """Of the first page of a TIFF file; None where there is none."""
     with path.open("rb") as file:
         header = file.read(8)

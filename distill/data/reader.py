@@ -2,12 +2,12 @@
 
 import logging
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from distill.data.images import decode_image
+from distill.data.packed import Source
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ class ImageReader:
         self._turned = torch.zeros(count, dtype=torch.bool).share_memory_()
         self._said: Tensor = torch.zeros(2, dtype=torch.bool).share_memory_() if before is None else before._said
 
-    def read(self, index: int, path: Path) -> Tensor:
+    def read(self, index: int, path: Source) -> Tensor:
         """uint8 RGB (3, H, W) of `path`, the image of number `index`.
 
         Raises:

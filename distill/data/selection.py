@@ -3,13 +3,17 @@
 import hashlib
 import math
 from collections import Counter
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from distill.errors import UserError
+
+WINDOW = 4  # blocks that are read at a time
 
 T = TypeVar("T")
 
@@ -36,35 +40,49 @@ def hold_out(items: Sequence[T], fraction: float, seed: int) -> tuple[list[T], l
     return kept, [item for i, item in enumerate(items) if i in chosen]
 
 
-def hold_out_by_name(root: Path, paths: Sequence[Path], fraction: float) -> tuple[list[Path], list[Path]]:
-    """Splits files into those to train on, in their given order, and those held out, in the order of `by_name`.
+def hash_positions(names: Iterable[str], count: int) -> NDArray[np.float64]:
+    """A number in [0, 1) for each name (N,), that depends on the name alone.
 
-    A file is held out if a hash of its name, a number from 0 to 1, is below `fraction`: unlike under `hold_out`, it
-    stays where it is when other files come or go. Each part gets at least one file where there are two.
+    What is chosen by it stays chosen when other images come or go.
+    """
+    hashes = (hashlib.blake2b(name.encode("utf-8", "surrogateescape"), digest_size=6).digest() for name in names)
+    return np.fromiter((int.from_bytes(digest, "big") / 2**48 for digest in hashes), np.float64, count)
+
+
+def hold_out_by_position(
+    positions: NDArray[np.float64], fraction: float
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Splits images into those to train on, in their given order, and those held out, by position.
+
+    Images whose position is below `fraction` are held out: unlike under `hold_out`, an image stays where it is when
+    others come or go. Each part gets at least one image where there are two.
 
     Args:
-        root: Folder that names are relative to.
-        paths: What is split.
+        positions: See `hash_positions`.
         fraction: Share that is held out, 0 to below 1.
+
+    Returns:
+        The numbers of the images of both parts.
     """
-    ordered = by_name(root, paths)
     if fraction == 0:
-        return list(paths), []
-    count = sum(_position(root, path) < fraction for path in ordered)
-    count = min(max(count, 1), len(ordered) - 1)
-    held_out = set(ordered[:count])
-    return [path for path in paths if path not in held_out], ordered[:count]
+        return np.arange(len(positions)), np.arange(0)
+    ordered = positions.argsort(kind="stable")
+    count = min(max(int((positions < fraction).sum()), 1), len(ordered) - 1)
+    return np.sort(ordered[count:]), ordered[:count]
 
 
-def by_name(root: Path, paths: Sequence[Path]) -> list[Path]:
-    """Files by a hash of their names relative to `root`: a shuffle that does not depend on what else is there."""
-    return sorted(paths, key=lambda path: _position(root, path))
+def block_order(blocks: NDArray[np.int32], generator: torch.Generator) -> Tensor:
+    """A shuffle of samples (N,) that reads few blocks at a time, for disks on which far jumps are slow.
 
+    The blocks are shuffled, and cut into windows of `WINDOW`; then the samples of each window are.
 
-def _position(root: Path, path: Path) -> float:
-    """A number in [0, 1) that depends on the relative name alone."""
-    name = path.relative_to(root).as_posix().encode()
-    return int.from_bytes(hashlib.blake2b(name, digest_size=6).digest(), "big") / 2**48
+    Args:
+        blocks: The block that each sample lies in (N,), numbers from 0 on.
+        generator: Decides.
+    """
+    window = torch.randperm(int(blocks.max()) + 1, generator=generator) // WINDOW
+    order = torch.randperm(len(blocks), generator=generator)
+    return order[window[torch.from_numpy(blocks)[order]].argsort(stable=True)]
 
 
 def repeat_factors(classes: Sequence[set[int]], threshold: float) -> list[float]:

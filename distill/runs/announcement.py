@@ -1,6 +1,7 @@
 """Prints the size of a fit in one line, and warns of settings that have no effect in a run of its length."""
 
 import logging
+from typing import Any
 
 import pytorch_lightning as pl
 
@@ -11,12 +12,12 @@ from distill.training.optim import total_steps
 logger = logging.getLogger(__name__)
 
 
-def announce(trainer: pl.Trainer, data: pl.LightningDataModule) -> None:
-    """Prints how much data and how many steps there are; warns of intervals that are longer than the run.
+def announce(trainer: pl.Trainer, data: Any) -> None:
+    """Prints how much data and how many steps there are; warns of what is longer than the run.
 
     Args:
         trainer: Not fitting yet; knows the data module.
-        data: Set up for it; knows the trainer.
+        data: A `distill.data.base.ImageData`, set up for it; knows the trainer.
     """
     if not trainer.is_global_zero:
         return
@@ -33,6 +34,14 @@ def announce(trainer: pl.Trainer, data: pl.LightningDataModule) -> None:
         f"{counted(len(loader.dataset), 'training image')}, {validated}; "
         f"{counted(steps, 'step')} of {counted(images_a_step, 'image')}"
     )
+    if data.sizes is not None:
+        line_console().print(f"training views: {data.sizes.sentence(steps)}")
+        if missed := data.sizes.unreached(steps):
+            logger.warning(
+                "data.sizes: the run ends after %s and never trains on views of %s px",
+                counted(steps, "step"),
+                ", ".join(map(str, missed)),
+            )
     if held_out:
         warn_of_intervals(trainer, steps)
 

@@ -25,13 +25,19 @@ class Estimate:
     left: float
     validations: int  # that are still to come
     device: torch.device
+    side: int | None = None  # of the views in pixels, where it changes during the run
+    alike: float | None = None  # where it does: how many steps like these have as many pixels as the whole run
+
+    @property
+    def total(self) -> float:
+        """Of all steps."""
+        return self.step * (self.steps if self.alike is None else self.alike)
 
     @property
     def is_long(self) -> bool:
         """Whether the user would want to know of a smaller run."""
-        total = self.step * self.steps
         on_cpu = self.device.type == "cpu"
-        return total > _LONG or (on_cpu and (total > _LONG_ON_CPU or self.step > _LONG_STEP_ON_CPU))
+        return self.total > _LONG or (on_cpu and (self.total > _LONG_ON_CPU or self.step > _LONG_STEP_ON_CPU))
 
 
 def first_estimate(estimate: Estimate, suggest: Callable[[], str]) -> str:
@@ -42,9 +48,12 @@ def first_estimate(estimate: Estimate, suggest: Callable[[], str]) -> str:
         suggest: Names a smaller run; asked where the run is long.
     """
     beside = f" and {counted(estimate.validations, 'validation')}" if estimate.validations else ""
+    side, grown = "", ""
+    if estimate.side is not None:
+        side, grown = f" of {estimate.side} px", " if time goes with pixels, estimated again at the next size"
     line = (
-        f"estimate: {estimate.step:.2f} s a step of {counted(estimate.images, 'image')}; "
-        f"{estimate.steps:,} steps take about {duration(estimate.step * estimate.steps)}{beside}; "
+        f"estimate: {estimate.step:.2f} s a step of {counted(estimate.images, 'image')}{side}; "
+        f"{estimate.steps:,} steps take about {duration(estimate.total)}{beside}{grown}; "
         f"{memory(estimate.device)}"
     )
     return f"{line}\n{suggest()}" if estimate.is_long else line

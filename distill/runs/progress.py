@@ -9,6 +9,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 
+from distill.data.size_schedule import SizeSchedule
 from distill.data.views.tiles import InstanceTiles
 from distill.evaluation.units import counted, shown
 from distill.phases import line_console
@@ -36,8 +37,10 @@ class RunProgress(pl.Callback):
         self.loss = math.nan
         self.scores: dict[str, float] = {}
         self._first_step = 0
+        self._sizes: SizeSchedule | None = None
+        self._size_since = 0  # the step that training, or the present size of views, begins after
         self._estimated = False
-        self._durations: deque[float] = deque(maxlen=_RECENT)  # of steps, without validations
+        self._durations: deque[float] = deque(maxlen=_RECENT)  # of steps of one size, without validations
         self._images = 0  # of the step in work
         self._images_per_step = 0
         self._step_start = self._scoring_start = 0.0
@@ -58,7 +61,7 @@ class RunProgress(pl.Callback):
     def seconds_left(self, trainer: pl.Trainer) -> float:
         """Of the run: its steps at the recent pace, and its validations at the length of the last one."""
         validations = (self._validation_seconds or 0.0) * validations_left(trainer, self.step, self.total)
-        return self.pace * (self.total - self.step) + validations
+        return self.pace * self._steps_alike(self.step) + validations
 
     @abstractmethod
     def show_start(self, trainer: pl.Trainer) -> None:
@@ -86,7 +89,8 @@ class RunProgress(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Starts the clock."""
-        self.step = self._first_step = trainer.global_step
+        self.step = self._first_step = self._size_since = trainer.global_step
+        self._sizes = trainer.datamodule.sizes  # type: ignore[attr-defined]
         self.total = int(trainer.estimated_stepping_batches)
         self._step_start = time.perf_counter()
         self.show_start(trainer)
@@ -100,20 +104,31 @@ class RunProgress(pl.Callback):
         if trainer.global_step == self.step:
             return
         now = time.perf_counter()
-        if self.step == self._first_step + 1:
-            self._durations.clear()  # the first step warms up
+        if self.step in (self._size_since, self._size_since + 1):
+            self._durations.clear()  # those of another size; the first step warms up
         self._durations.append(now - self._step_start)
         self._step_start, self.step = now, trainer.global_step
         self._images_per_step, self._images = self._images, 0
         self.loss = float(trainer.callback_metrics.get("train/loss", math.nan))
         self.show_step(trainer)
-        taken = self.step - self._first_step
-        enough = min(_STEPS_TO_ESTIMATE, self.total - self._first_step)
+        taken = self.step - self._size_since
+        enough = min(_STEPS_TO_ESTIMATE, self.total - self._size_since)
         if not self._estimated and (taken >= enough or self.pace > _SECONDS_TO_ESTIMATE):
             self._estimated = True
             self._say(first_estimate(self._estimate(trainer, pl_module), self.suggest))
+        if self._sizes and self.step < self.total and self._sizes.at(self.step) != self._sizes.at(self.step - 1):
+            self._size_since, self._estimated = self.step, False
+            self._say(f"step {self.step}: views of {self._sizes.at(self.step)} px from here on")
+
+    def _steps_alike(self, first: int) -> float:
+        """Of steps like the last one, as many as have the pixels of the steps from `first` to the end of the run."""
+        if self._sizes is None:
+            return self.total - first
+        side = self._sizes.at(self.step - 1)
+        return sum(count * (size / side) ** 2 for size, count in self._sizes.parts(first, self.total))
 
     def _estimate(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> Estimate:
+        changing = self._sizes is not None and len(self._sizes.parts(self.step - 1, self.total)) > 1
         return Estimate(
             step=self.pace,
             images=self._images_per_step,
@@ -121,6 +136,8 @@ class RunProgress(pl.Callback):
             left=self.seconds_left(trainer),
             validations=validations_left(trainer, self.step, self.total),
             device=pl_module.device,
+            side=self._sizes.at(self.step - 1) if self._sizes and changing else None,
+            alike=self._steps_alike(0),
         )
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

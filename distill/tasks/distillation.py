@@ -238,7 +238,7 @@ class DistillationModule(TaskBase):
         if self.match.statistics is not None:
             self._place_statistics()
             return
-        loader = self.trainer.datamodule.train_dataloader()  # type: ignore[attr-defined]
+        loader = self.trainer.datamodule.full_size_dataloader()  # type: ignore[attr-defined]
         raw = (self.raw_targets({"image": batch["image"].to(self.device)}) for batch in loader)
         calibrate(self.matches, raw, self.calibration_images)
         for match in self.matches:

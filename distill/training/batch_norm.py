@@ -38,7 +38,7 @@ class CleanStatistics:
             return
         task.print(f"batch norms: estimating statistics on clean training views, {_IMAGES} at most")
         self.training = {f"student.{name}": buffer.clone() for name, buffer in norms.items()}
-        loader = task.trainer.datamodule.train_dataloader()  # type: ignore[attr-defined]
+        loader = task.trainer.datamodule.full_size_dataloader()  # type: ignore[attr-defined]
         views = (normalize(batch["image"].to(task.device)) for batch in loader)
         seen = estimate_again(student, views, _IMAGES)
         for buffer in norms.values():

@@ -9,6 +9,7 @@ import pytorch_lightning as pl
 import torch
 from torch import nn
 
+from distill.data.loader import limited
 from distill.errors import UserError
 from distill.parameter_groups import layer_depths, parameter_groups
 
@@ -70,9 +71,7 @@ def lr_factor(step: int, total_steps: int, settings: OptimSettings) -> float:
 
 def batches_per_epoch(trainer: pl.Trainer, data: Any) -> int:
     """Batches of an epoch that this process trains on; `data` is the data module."""
-    batches = len(data.train_dataloader())
-    limit = trainer.limit_train_batches
-    return min(batches, limit) if isinstance(limit, int) else int(batches * limit)
+    return limited(trainer, len(data.train_dataloader()))
 
 
 def total_steps(trainer: pl.Trainer) -> int:

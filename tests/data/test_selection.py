@@ -6,13 +6,14 @@ from collections import Counter
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
 
 from distill.cli import main
 from distill.data import CocoInstances
-from distill.data.selection import draw_repeats, epoch_size, hold_out, repeat_factors
+from distill.data.selection import WINDOW, block_order, draw_repeats, epoch_size, hold_out, repeat_factors
 from distill.errors import UserError
 from tests.data.modules import instances
 
@@ -152,3 +153,15 @@ def test_rare_classes_are_seen_more_often(scenes: Path) -> None:
     assert not torch.equal(twice[0], twice[1]), "a repeated image must get another view"
     with pytest.raises(UserError, match=r"oversample_threshold is 1\.5"):
         module(scenes, oversample_threshold=1.5)
+
+
+def test_a_shuffle_by_blocks_has_every_image_once_and_few_blocks_at_a_time() -> None:
+    blocks = np.repeat(np.arange(12, dtype=np.int32), 5)
+    orders = [block_order(blocks, torch.Generator().manual_seed(seed)) for seed in (0, 0, 1)]
+    assert torch.equal(orders[0], orders[1])
+    assert not torch.equal(orders[0], orders[2])
+    for order in orders:
+        assert order.sort().values.tolist() == list(range(60))
+        windows = [blocks[part.numpy()] for part in order.split(5 * WINDOW)]
+        assert [len(set(window)) for window in windows] == [WINDOW] * 3
+        assert all((np.diff(window) != 0).sum() > WINDOW for window in windows)  # mixed, not one after the other

@@ -1,6 +1,7 @@
 """A run that was cut off and resumed ends with the weights of one that never stopped."""
 
 import json
+import re
 import signal
 from pathlib import Path
 
@@ -47,6 +48,32 @@ def test_resumed_distillation_equals_uninterrupted(
         assert main(["fit", str(distill_recipe), *extra, *LIMITS["steps"], f"--run.dir={whole}"]) == 0
     extra += [*LIMITS[limit], f"--data.num_workers={workers}", f"--run.checkpoint_every={every}"]
     resumed = cut_and_resume(distill_recipe, tmp_path / "cut", *extra, cut=7)
+    for name, tensor in read_state_dict(whole / "student.safetensors").items():
+        assert torch.equal(tensor, resumed[name]), name
+    assert_same_weights(whole, tmp_path / "cut")
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_growing_views_resume_across_a_change(
+    distill_recipe: Path, tmp_path: Path, straight: Path, capsys: pytest.CaptureFixture[str], workers: int
+) -> None:
+    """Cut in the step before the views grow, after a checkpoint at the step before that one."""
+    sizes = "[{size: 24, until: 3}, {size: 44, until: 5}]"
+    extra = [*TWO_EPOCHS, "--trainer.max_steps=6", f"--data.sizes={sizes}", "--trainer.limit_val_batches=0"]
+    whole = straight / "growing"
+    if not whole.exists():
+        assert main(["fit", str(distill_recipe), *extra, f"--run.dir={whole}"]) == 0
+        said = capsys.readouterr().out
+        assert "training views: 24 px for 3 steps, then 44 px for 2 steps, then 64 px for 1 step" in said
+        for pattern in (
+            r"a step of 3 images of 24 px; 6 steps take about \d+ s if time goes with pixels, estimated again",
+            r"step 3: views of 44 px from here on",
+            r"step 5: views of 64 px from here on",
+            r"estimate: [\d.]+ s a step of 3 images; 6 steps",
+        ):
+            assert re.search(pattern, said), pattern
+    extra += [f"--data.num_workers={workers}", "--run.checkpoint_every=2"]
+    resumed = cut_and_resume(distill_recipe, tmp_path / "cut", *extra, cut=3)
     for name, tensor in read_state_dict(whole / "student.safetensors").items():
         assert torch.equal(tensor, resumed[name]), name
     assert_same_weights(whole, tmp_path / "cut")

@@ -20,12 +20,17 @@ class Views(Dataset[T]):
     Indexed with a `SampleKey` it gives a training view, a function of (seed, key). Indexed with an integer it gives the
     fixed view of evaluation.
 
+    Attributes:
+        image_size: Side S of the views in pixels, where a key says no other.
+
     Args:
         count: Number of images.
         on_error: What to do with broken images, see `BrokenImages`.
         seed: Seed of the training views.
         reader: Reads the files; by default with the bands that `distill.data.images.read_image` chooses.
     """
+
+    image_size: int
 
     def __init__(self, count: int, on_error: str, seed: int = 0, reader: ImageReader | None = None) -> None:
         self.seed = seed
@@ -42,7 +47,7 @@ class Views(Dataset[T]):
         if isinstance(key, int):
             return self.fixed(index, content)
         with randomness_of(self.seed, key):
-            return self.random(index, content)
+            return self.random(index, content, key.size or self.image_size)
 
     def read(self, index: int) -> Any:
         """What the files of an image hold.
@@ -56,8 +61,8 @@ class Views(Dataset[T]):
         """The view of evaluation."""
         raise NotImplementedError
 
-    def random(self, index: int, content: Any) -> T:
-        """A training view; draws from torch's global generator."""
+    def random(self, index: int, content: Any, size: int) -> T:
+        """A training view of side `size`; draws from torch's global generator, as much for every side."""
         raise NotImplementedError
 
     def name(self, index: int) -> str:

@@ -13,6 +13,7 @@ from torch import Tensor
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
+from distill.data.image_list import ImageList, LooseImages
 from distill.data.reader import ImageReader
 from distill.data.views.base import Views
 
@@ -26,7 +27,7 @@ class FolderViews(Views[dict[str, Any]]):
     images that are smaller than the view.
 
     Args:
-        root: Folder that the names in a batch are relative to.
+        root: Folder that the names in a batch are relative to, where `paths` are no `ImageList`, which knows names.
         paths: The images.
         image_size: Side S of the view.
         on_error: What to do with broken images, see `BrokenImages`.
@@ -40,7 +41,7 @@ class FolderViews(Views[dict[str, Any]]):
     def __init__(
         self,
         root: Path,
-        paths: Sequence[Path],
+        paths: ImageList | Sequence[Path],
         image_size: int,
         on_error: str,
         seed: int = 0,
@@ -50,12 +51,11 @@ class FolderViews(Views[dict[str, Any]]):
         reader: ImageReader | None = None,
     ) -> None:
         super().__init__(len(paths), on_error, seed, reader)
-        self.root = root
-        self.paths = list(paths)
+        self.paths = paths if isinstance(paths, ImageList) else LooseImages.of(root, paths)
         self.flip = flip
         self.turns = turns
-        self._size = image_size
-        self._crop = v2.RandomResizedCrop(image_size, scale=crop_area, antialias=True)
+        self.image_size = image_size
+        self.crop_area = crop_area
 
     def read(self, index: int) -> Tensor:
         """uint8 RGB (3, H, W)."""
@@ -63,11 +63,11 @@ class FolderViews(Views[dict[str, Any]]):
 
     def fixed(self, index: int, content: Tensor) -> dict[str, Any]:
         """The centre."""
-        return self._sample(index, centre_view(content, self._size))
+        return self._sample(index, centre_view(content, self.image_size))
 
-    def random(self, index: int, content: Tensor) -> dict[str, Any]:
+    def random(self, index: int, content: Tensor, size: int) -> dict[str, Any]:
         """A random crop, mirrored and turned."""
-        view = self._crop(content)
+        view = v2.RandomResizedCrop(size, scale=self.crop_area, antialias=True)(content)
         if self.turns:
             view = torch.rot90(view, int(torch.randint(4, ())), dims=(1, 2))
         # With turns, mirroring along one axis reaches all eight orientations alike.
@@ -78,7 +78,7 @@ class FolderViews(Views[dict[str, Any]]):
 
     def name(self, index: int) -> str:
         """The path below the root."""
-        return self.paths[index].relative_to(self.root).as_posix()
+        return self.paths.name(index)
 
     def _sample(self, index: int, view: Tensor) -> dict[str, Any]:
         return {"image": view.float() / 255, "index": index, "path": self.name(index)}

@@ -87,13 +87,13 @@ class InstanceViews(Views[Sample]):
     def fixed(self, index: int, content: Tensor) -> Sample:
         """The whole image."""
         height, width = content.shape[-2:]
-        return self._view(index, content, fitting_window(height, width, self.image_size))
+        return self._view(index, content, fitting_window(height, width, self.image_size), self.image_size)
 
-    def random(self, index: int, content: Tensor) -> Sample:
+    def random(self, index: int, content: Tensor, size: int) -> Sample:
         """A jittered window."""
         height, width = content.shape[-2:]
-        window = jittered_window(height, width, self.image_size, self.scale_jitter, self.flip, self.turns)
-        return self._view(index, content, window, self.augmentation.recolour)
+        window = jittered_window(height, width, size, self.scale_jitter, self.flip, self.turns)
+        return self._view(index, content, window, size, self.augmentation.recolour)
 
     def name(self, index: int) -> str:
         """The file name of its record."""
@@ -104,10 +104,10 @@ class InstanceViews(Views[Sample]):
         return {record["label"] for record in self.annotations.objects(self.images[index]["id"])}
 
     def _view(
-        self, index: int, pixels: Tensor, window: Window, recolour: Callable[[Tensor], Tensor] | None = None
+        self, index: int, pixels: Tensor, window: Window, size: int, recolour: Callable[[Tensor], Tensor] | None = None
     ) -> Sample:
         image_id = self.images[index]["id"]
-        return view(pixels, self.annotations.objects(image_id), image_id, window, self.image_size, recolour)
+        return view(pixels, self.annotations.objects(image_id), image_id, window, size, recolour)
 
 
 def collate(samples: list[Sample]) -> dict[str, Any]:

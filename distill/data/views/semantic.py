@@ -86,16 +86,17 @@ class SemanticViews(Views[Sample]):
         pixels, labels = content
         return {"image": zoomed(pixels, self.zoom), "label": labels}
 
-    def random(self, index: int, content: Content) -> Sample:
+    def random(self, index: int, content: Content, size: int) -> Sample:
         """A jittered window, padded with pixels that have no label."""
         pixels, labels = content
         height, width = labels.shape
-        # The window's random factor counts from the zoom at which the long side fills the view.
+        # The window's random factor counts from the zoom at which the long side fills the view. A view of another side
+        # shows as much of the ground, at a lower resolution: the zoom shrinks with it.
         fit = self.zoom * max(height, width) / self.image_size
         factors = self.scale_jitter[0] * fit, self.scale_jitter[1] * fit
-        window = jittered_window(height, width, self.image_size, factors, self.flip, self.turns)
-        image, _ = show(pixels, window, self.image_size, self.augmentation.recolour)
-        return {"image": image, "label": _labels(labels, window, self.image_size)}
+        window = jittered_window(height, width, size, factors, self.flip, self.turns)
+        image, _ = show(pixels, window, size, self.augmentation.recolour)
+        return {"image": image, "label": _labels(labels, window, size)}
 
     def name(self, index: int) -> str:
         """The file name of the image."""
