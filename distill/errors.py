@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
+from typing import ClassVar
 
 
 class UserError(Exception):
@@ -33,4 +34,19 @@ def first_line(error: Exception) -> str:
 
 
 class Stopped(Exception):
-    """The user ended a run; the message says how to resume it."""
+    """The user ended a run; the message says how to resume it.
+
+    Attributes:
+        code: Exit code of the command line, here as a shell has it after Ctrl-C.
+    """
+
+    code: ClassVar[int] = 130
+
+
+class Preempted(Stopped):
+    """SIGTERM ended a run, as job queues do before they kill; started again, it goes on.
+
+    The exit code is EX_TEMPFAIL of sysexits.h, "try again later", which job scripts start the run again on.
+    """
+
+    code: ClassVar[int] = 75

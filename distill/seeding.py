@@ -17,4 +17,16 @@ def seed_step(module: pl.LightningModule, batch_idx: int) -> None:
     Checkpoints hold no random states. Without this, whatever drew before the step (calibration, a validation, the data
     of another epoch) would change what the step draws.
     """
-    torch.manual_seed(hash((run_seed(), module.trainer.global_step, batch_idx, module.global_rank)) % 2**63)
+    torch.manual_seed(step_seed(run_seed(), module.trainer.global_step, batch_idx, module.global_rank))
+
+
+def step_seed(seed: int, step: int, batch_idx: int, rank: int) -> int:
+    """The seed of a training step.
+
+    Args:
+        seed: Of the run.
+        step: Optimizer steps before it.
+        batch_idx: Number of the batch in its epoch.
+        rank: Of the process.
+    """
+    return hash((seed, step, batch_idx, rank)) % 2**63

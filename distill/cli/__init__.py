@@ -6,6 +6,7 @@ from importlib import import_module
 
 from distill.cli.encoding import escape_what_cannot_be_shown, restart_in_utf8_mode
 from distill.errors import Stopped, UserError, unknown_name
+from distill.rank import is_rank_zero
 from distill.shadowing import claim_packages
 
 claim_packages()  # here, not in `main`, because worker processes that are started by spawn only import
@@ -31,7 +32,11 @@ VERBS = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one verb and returns the exit code: 0, 2 after one line about bad input, or 130 if it was stopped.
+    """Runs one verb and returns the exit code.
+
+    That is 0, 2 after one line about bad input, 130 if the user stopped it, or 75 if SIGTERM did and it can go on. Of
+    several processes that stop together the one that reports has the code, and the others end with 0: those that train
+    with it on one machine would be killed together with it at the first other code.
 
     Args:
         arguments: Words after `distill`; by default those of the process.
@@ -62,8 +67,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 2
         raise
     except Stopped as stopped:
+        if not is_rank_zero():
+            return 0
         print(f"distill: {stopped}", file=sys.stderr)
-        return 130
+        return stopped.code
     except KeyboardInterrupt:
         print("distill: stopped", file=sys.stderr)
         return 130

@@ -13,7 +13,9 @@ the sampler before it takes the first batch, and then expects the remaining batc
 `FitLoop.on_advance_start`, pytorch-lightning 2.6).
 """
 
+import copy
 import math
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -139,18 +141,57 @@ class ResumableLoader(OneLineErrorLoader):
             self._batches += 1
             yield batch
 
+    @property
+    def position(self) -> tuple[int, int] | None:
+        """Epoch and number of the batch that was handed out last; None before the first one."""
+        return None if self._epoch is None else (self._epoch, self._batches - 1)
+
+    def keys(self, epoch: int, number: int) -> list[SampleKey]:
+        """What a batch of this process is made of.
+
+        Args:
+            epoch: The epoch.
+            number: Of the batch in it, from 0.
+        """
+        sampler = copy.copy(self.sampler)
+        assert isinstance(sampler, ResumableSampler)
+        sampler.start = 0
+        sampler.set_epoch(epoch)
+        size = self.batch_size or 1
+        return list(sampler)[number * size : (number + 1) * size]
+
+    def batch(self, epoch: int, number: int) -> Any:
+        """Makes a batch again, in this process."""
+        return self.collate_fn([self.dataset[key] for key in self.keys(epoch, number)])
+
     def state_dict(self) -> dict[str, int]:
-        """Epoch, batches handed out in it, and batches per epoch."""
+        """Epoch, batches handed out in it, batches per epoch, and what a batch of all processes together is."""
         ahead = self.sampler.epoch if isinstance(self.sampler, ResumableSampler) else 0  # not in the overfit mode
         epoch = ahead if self._epoch is None else self._epoch
-        return {"epoch": epoch, "batches": self._batches, "length": len(self)}
+        shared = {"batch_size": self.batch_size or 1, "processes": self._processes}
+        return {"epoch": epoch, "batches": self._batches, "length": len(self), **shared}
+
+    @property
+    def _processes(self) -> int:
+        return self.sampler.num_replicas if isinstance(self.sampler, ResumableSampler) else 1
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Moves to a stored position.
 
+        The number of processes may be another one when they take as many images a step together: global batch k of an
+        epoch holds the same samples on any number of processes.
+
         Raises:
-            UserError: The position is inside an epoch of another length, so it means other samples here.
+            UserError: The images of a step are more or fewer, or the position is inside an epoch of another length, so
+                that it means other samples here.
         """
+        size, processes = state.get("batch_size", self.batch_size or 1), state.get("processes", self._processes)
+        if processes != self._processes and size * processes != (self.batch_size or 1) * self._processes:
+            raise UserError(
+                f"the run took {size * processes} images a step, {size} on each of {processes} processes; on "
+                f"{self._processes} it would take {(self.batch_size or 1) * self._processes}. "
+                + _batch_size_for(size * processes, self._processes)
+            )
         if state["length"] != len(self) and 0 < state["batches"] < state["length"]:
             raise UserError(
                 f"cannot resume after batch {state['batches']} of {state['length']}: this recipe has {len(self)} "
@@ -219,9 +260,26 @@ def _common(num_workers: int, collate: Callable[[list[Any]], Any] | None) -> dic
         "num_workers": num_workers,
         "collate_fn": collate,
         "pin_memory": torch.cuda.is_available(),
+        "worker_init_fn": _leave_signals_to_the_run,
         # Otherwise each new iterator would draw from the global generator and training would depend on their number.
         "generator": torch.Generator(),
     }
+
+
+def _batch_size_for(images: int, processes: int) -> str:
+    """How to go on with as many images a step."""
+    if images % processes:
+        return f"Go on with a number of processes that divides {images}"
+    return f"Go on with --data.batch_size {images // processes}"
+
+
+def _leave_signals_to_the_run(worker: int) -> None:
+    """Ctrl-C and job queues signal whole process groups; a worker that ended would take the run down unsaved.
+
+    Workers end when the run tells them to, or, as they look every few seconds, when it is gone.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _last_line(message: str) -> str:

@@ -22,13 +22,15 @@ from distill.runs.announcement import announce
 from distill.runs.best_checkpoint import BestCheckpoint
 from distill.runs.data_wait import DataWait
 from distill.runs.displays import progress_display
+from distill.runs.failed_batch import FailedBatch
 from distill.runs.finish import FinishRun, hours
 from distill.runs.first_step import FirstStep
 from distill.runs.folder import RunFolder
 from distill.runs.last_checkpoint import LastCheckpoint
 from distill.runs.loading import loading_lines
-from distill.runs.loggers import RunCSVLogger, RunLogger
+from distill.runs.loggers import RunLogger
 from distill.runs.metadata import run_facts
+from distill.runs.metrics_file import MetricsFile
 from distill.runs.replacement import recover
 from distill.runs.resume_checks import require_same_recipe, require_steps_to_go
 from distill.scene.georeference import ground_size
@@ -115,7 +117,7 @@ def _callbacks(
             settings = recipe.settings
             names = settings.loggers if trainer.is_global_zero else ()
             dashboards = build_dashboards(folder, names, settings.experiment, facts, keep)
-            logger.write_to(RunCSVLogger(folder, keep), dashboards)
+            logger.write_to(MetricsFile(folder, keep), dashboards)
 
     last = LastCheckpoint(folder, recipe.settings.checkpoint_every)
     first_step = FirstStep(folder, recipe.text(), resumed, last.save, open_loggers)
@@ -124,6 +126,7 @@ def _callbacks(
     if every := recipe.settings.pictures_every:
         callbacks.append(FitPictures(folder, every, logger))
     callbacks += given
+    callbacks.append(FailedBatch(folder, recipe.text()))
     callbacks.append(first_step)  # before the wait for data is measured, which must not count opening the folder
     callbacks += [wait, progress_display(wait, lambda: smaller_run(recipe.recipe.path, recipe.config.as_dict()))]
     if timer not in given:

@@ -8,8 +8,9 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from pytorch_lightning.utilities.exceptions import SIGTERMException
 
-from distill.errors import Stopped
+from distill.errors import Preempted, Stopped
 from distill.launch.quiet import quiet
 from distill.training.allocator import keep_freed_memory, return_freed_memory
 
@@ -34,6 +35,8 @@ def contained() -> Iterator[None]:
             yield
     except KeyboardInterrupt as error:
         raise Stopped(str(error) or "stopped") from None
+    except SIGTERMException:  # of the trainer's handler, before the first step; an exit with code 0
+        raise Preempted("stopped by SIGTERM before the first step") from None
     except SystemExit as ending:
         if isinstance(ending.__context__, KeyboardInterrupt):  # which the trainer turns into an exit
             raise Stopped(str(ending.__context__) or "stopped") from None

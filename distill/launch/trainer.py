@@ -5,6 +5,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from lightning_fabric.plugins.environments import ClusterEnvironment, SLURMEnvironment, TorchElasticEnvironment
 from pytorch_lightning.callbacks import Timer
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
@@ -31,6 +32,8 @@ def build_trainer(
     """
     plugins = settings.get("plugins") or []
     plugins = [*(plugins if isinstance(plugins, list) else [plugins]), AtomicCheckpointIO()]
+    if _on_slurm() and not any(isinstance(plugin, ClusterEnvironment) for plugin in plugins):
+        plugins.append(SLURMEnvironment(auto_requeue=False))  # Lightning's saves inside of a handler, which may hang
     ours = {
         "callbacks": list(callbacks),
         "plugins": plugins,
@@ -42,6 +45,11 @@ def build_trainer(
         return pl.Trainer(**{**settings, **ours})
     except (MisconfigurationException, ValueError) as error:
         raise UserError(f"the trainer refuses its settings: {error}; correct the keys under trainer") from error
+
+
+def _on_slurm() -> bool:
+    """Whether srun started this process; torchrun, which may run inside a job, comes first as in Lightning."""
+    return SLURMEnvironment.detect() and not TorchElasticEnvironment.detect()
 
 
 def recipe_callbacks(settings: Mapping[str, Any]) -> list[pl.Callback]:

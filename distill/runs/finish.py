@@ -68,6 +68,7 @@ class FinishRun(pl.Callback):
                 if isinstance(callback, WeightAveraging):
                     callback.on_train_end(trainer, pl_module)
             pl_module.on_train_end()
+            _find_validation_images(trainer)
         if not trainer.is_global_zero:
             return
         task: Any = pl_module
@@ -88,6 +89,13 @@ class FinishRun(pl.Callback):
 def hours(seconds: float) -> float:
     """Hours to a hundredth of a second."""
     return round(seconds / 3600, 6)
+
+
+def _find_validation_images(trainer: pl.Trainer) -> None:
+    """As the start of training does."""
+    trainer.validating = True
+    trainer.fit_loop.epoch_loop.val_loop.setup_data()
+    trainer.training = True
 
 
 def _validated(trainer: pl.Trainer) -> dict[str, str]:

@@ -129,6 +129,10 @@ class RunFolder:
         """The folder of the run's identity at MLflow and, where MLflow has no server, of its database."""
         return self.path / self.MLFLOW
 
+    def failed_batch(self, rank: int = 0) -> Path:
+        """What training diverged on, of each of several processes."""
+        return self.path / f"failed_batch{f'_{rank}' if rank else ''}.pt"
+
     def scores(self, stage: str) -> Path:
         """Scores of "validate" or "test"."""
         return self.path / f"{stage}.json"
@@ -180,7 +184,8 @@ class RunFolder:
         """Everything that a run writes, whether it exists or not; anything else in the folder is the user's."""
         of_fit = [self.checkpoints, self.student, self.summary, self.card, self.metrics, self.recipe, self.environment]
         dashboard = [self.pictures("fit"), self.wandb, self.wandb_identity, self.tensorboard, self.mlflow]
-        return [*of_fit, *dashboard, *self.written_by_scoring()]
+        failed = self.path.glob("failed_batch*.pt")
+        return [*of_fit, *dashboard, *failed, *self.written_by_scoring()]
 
     @property
     def state(self) -> RunState:

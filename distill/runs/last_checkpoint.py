@@ -2,17 +2,15 @@
 
 import shlex
 import signal
-import threading
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Checkpoint
 
-from distill.errors import Stopped
+from distill.errors import Preempted, Stopped
 from distill.runs.folder import RunFolder
-
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)  # Ctrl-C; Slurm and containers
+from distill.runs.stop_request import StopRequest
 
 
 class LastCheckpoint(Checkpoint):
@@ -23,8 +21,8 @@ class LastCheckpoint(Checkpoint):
     the best, whose state is in the file. At the end of training this is too late, since EMA has replaced the weights
     by then; `FinishRun`, which comes first, calls `save` there.
 
-    On the first signal a run finishes its step, on the second it stops at once. Of several processes each would stop at
-    a step of its own, so those stop at once.
+    On the first signal a run finishes its step, several processes the same one, and one or two steps more until all
+    know of it; on a second one after that it stops at once.
 
     Args:
         folder: The run folder.
@@ -34,9 +32,10 @@ class LastCheckpoint(Checkpoint):
     def __init__(self, folder: RunFolder, every: int) -> None:
         self.folder = folder
         self.every = every
-        self._stopping = self._complete = False
+        self._complete = False
         self._step = -1
-        self._handlers: dict[int, Any] = {}
+        self._request = StopRequest()
+        self._signal = 0  # that asked the run to stop
 
     def save(self, trainer: pl.Trainer, path: Path | None = None) -> None:
         """Writes the training state.
@@ -50,44 +49,49 @@ class LastCheckpoint(Checkpoint):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Installs handlers of the signals that stop a run."""
         self._step = trainer.global_step
-        if trainer.world_size == 1 and threading.current_thread() is threading.main_thread():
-            self._handlers = {number: signal.signal(number, self._stop) for number in _SIGNALS}
+        self._request.watch()
+
+    def on_train_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
+        """Says that an epoch has begun where Lightning does not: in the first one after a checkpoint of an epoch's end.
+
+        A run that went on from a checkpoint of that epoch would begin the epoch again, with more steps in all (Lightning
+        2.6, `FitLoop.on_advance_start` after `reset`).
+        """
+        progress = trainer.fit_loop.epoch_progress
+        for epochs in (progress.total, progress.current):
+            epochs.ready = epochs.started = epochs.processed + 1
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *rest: Any) -> None:
         """Writes it when due, and stops the run after a signal."""
         self._complete = trainer.global_step > self._step  # else gradients are being accumulated
         self._step = trainer.global_step
+        if not self._complete:
+            return
+        self._signal = self._request.poll()
         loop = trainer.fit_loop
         assert loop._data_fetcher is not None
-        if not self._complete or loop.epoch_loop._should_check_val_fx(loop._data_fetcher):
+        if loop.epoch_loop._should_check_val_fx(loop._data_fetcher):
             return
-        if self._stopping or self._step % self.every == 0:
+        if self._signal or self._step % self.every == 0:
             self._write(trainer)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Writes it, unless the validation was one on its own."""
         if trainer.state.fn == "fit" and not trainer.sanity_checking and self._complete:
+            self._signal = self._request.poll()
             self._write(trainer)
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Restores signal handlers."""
-        self._restore()
+        self._request.end()
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         """Restores signal handlers."""
-        self._restore()
+        self._request.end()
 
     def _write(self, trainer: pl.Trainer) -> None:
         self.save(trainer)
-        if self._stopping:
+        if self._signal:
             recipe = shlex.quote(str(self.folder.recipe))
-            raise Stopped(f"stopped at step {trainer.global_step}; go on with: distill fit {recipe} --ckpt_path last")
-
-    def _stop(self, number: int, frame: object) -> None:
-        self._stopping = True
-        self._restore()  # the second time it stops at once
-
-    def _restore(self) -> None:
-        for number, handler in self._handlers.items():
-            signal.signal(number, handler)
-        self._handlers = {}
+            kind = Preempted if self._signal == signal.SIGTERM else Stopped
+            raise kind(f"stopped at step {trainer.global_step}; go on with: distill fit {recipe} --ckpt_path last")

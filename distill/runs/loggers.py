@@ -1,13 +1,11 @@
 """Where metrics go while a run trains: into metrics.csv, and wherever dashboards are."""
 
-import csv
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from pytorch_lightning.loggers import CSVLogger, Logger
-from pytorch_lightning.utilities import rank_zero_only
+from pytorch_lightning.loggers import Logger
 
 from distill.errors import first_line
 from distill.runs.folder import RunFolder
@@ -133,37 +131,3 @@ class RunLogger(Logger):
             call(self._file)
         for dashboard in self._dashboards:
             dashboard.tell(call)
-
-
-class RunCSVLogger(CSVLogger):
-    """Lightning's CSV logger writing `metrics.csv` straight into the run folder, which a resumed run continues.
-
-    Args:
-        folder: The run folder.
-        keep_until: Step from which an interrupted run resumes; rows before it are kept. -1 keeps none.
-    """
-
-    def __init__(self, folder: RunFolder, keep_until: int = -1) -> None:
-        super().__init__(folder.path, name="", version="", flush_logs_every_n_steps=20)
-        rows: list[dict[str, Any]] = []
-        if keep_until >= 0 and folder.metrics.is_file():
-            with folder.metrics.open(encoding="utf-8", newline="") as file:
-                rows = [
-                    {key: value for key, value in row.items() if value != ""}
-                    for row in csv.DictReader(file)
-                    if (row.get("step") or "").isdigit() and int(row["step"]) < keep_until
-                ]
-        self._kept = rows
-
-    @property
-    def experiment(self) -> Any:
-        """The writer; the first access puts the kept rows back, which the writer deletes on opening."""
-        fresh = self._experiment is None
-        writer = super().experiment
-        if fresh and self._kept and rank_zero_only.rank == 0:  # type: ignore[attr-defined]
-            writer.metrics.extend(self._kept)
-            writer.save()
-        return writer
-
-    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
-        """No-op: hyperparameters are in recipe.yaml."""

@@ -17,6 +17,8 @@ _FREE = (
     *(f"trainer.{key}" for key in ("val_check_interval", "limit_val_batches", "log_every_n_steps")),
     "data.init_args.num_workers",
 )
+# On how many processes it runs: the loader refuses another number of images a step.
+_PROCESSES = ("trainer.devices", "trainer.num_nodes", "trainer.strategy")
 
 
 def require_same_recipe(folder: RunFolder, recipe: str) -> None:
@@ -30,11 +32,11 @@ def require_same_recipe(folder: RunFolder, recipe: str) -> None:
         UserError: A key differs that is not free to change.
     """
     begun = _stored(folder)
-    changed = [
-        key
-        for key in (differing([begun, yaml.safe_load(recipe)]) if begun else ())
-        if not f"{key}.".startswith(tuple(f"{free}." for free in _FREE)) and not is_path(key)
-    ]
+    keys = list(differing([begun, yaml.safe_load(recipe)])) if begun else []
+    free = [*_FREE, *_PROCESSES]
+    if any(key in _PROCESSES for key in keys):
+        free.append("data.init_args.batch_size")
+    changed = [key for key in keys if not f"{key}.".startswith(tuple(f"{one}." for one in free)) and not is_path(key)]
     if changed:
         raise UserError(
             f"{folder} cannot be resumed with other settings than it began with; these differ: {', '.join(changed)}; "
@@ -65,12 +67,12 @@ def require_same_selection(folder: RunFolder, data: Any) -> None:
 def require_steps_to_go(folder: RunFolder, checkpoint: Path, max_steps: int, max_epochs: int | None) -> None:
     """Refuses to resume a finished run that has nothing left to do.
 
-    A run without a summary was cut off after its last step: resuming it writes what is missing.
+    A run without a summary or a card was cut off after its last step: resuming it writes what is missing.
 
     Raises:
         UserError: The run is finished, and its checkpoint stands at or beyond `max_steps` or `max_epochs`.
     """
-    if folder.state is not RunState.FINISHED:
+    if folder.state is not RunState.FINISHED or not folder.card.is_file():
         return
     content = read_training_checkpoint(checkpoint)
     done = {

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import WeightAveraging
+from pytorch_lightning.strategies import FSDPStrategy, ModelParallelStrategy
 from torch import Tensor
 
 from distill.errors import UserError
@@ -36,6 +37,20 @@ class EMA(WeightAveraging):
                 mean.lerp_(value.to(mean.device), weight)
 
         super().__init__(use_buffers=False, multi_avg_fn=average)
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Makes the average.
+
+        Raises:
+            UserError: The weights are in parts over processes.
+        """
+        if isinstance(trainer.strategy, FSDPStrategy | ModelParallelStrategy):
+            raise UserError(
+                f"trainer.strategy is {type(trainer.strategy).__name__}, which divides the weights over processes, and "
+                "distill.EMA averages whole ones; use --trainer.strategy ddp, which students of this size need no more "
+                "than, or leave EMA out of trainer.callbacks"
+            )
+        super().setup(trainer, pl_module, stage)
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Moves the average to the device of the model; Lightning makes it before the model is moved."""

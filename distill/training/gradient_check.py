@@ -11,6 +11,19 @@ from torch import Tensor
 from distill.errors import UserError
 
 
+class Diverged(UserError):
+    """The gradients of a step are not finite.
+
+    Args:
+        message: For the user.
+        step: The step, from 1.
+    """
+
+    def __init__(self, message: str, step: int) -> None:
+        super().__init__(message)
+        self.step = step
+
+
 class FiniteGradients(pl.LightningModule):
     """Base of the tasks: clips gradients, and stops a run whose gradients are not finite.
 
@@ -32,7 +45,7 @@ class FiniteGradients(pl.LightningModule):
         """Clips by `trainer.gradient_clip_val`, once the gradients are known to be finite.
 
         Raises:
-            UserError: A gradient is infinite or NaN, as it is wherever the loss is.
+            Diverged: A gradient is infinite or NaN, as it is wherever the loss is.
         """
         parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
         plugin = self.trainer.precision_plugin
@@ -55,7 +68,7 @@ class FiniteGradients(pl.LightningModule):
         """Looks at them before weights that they changed are stored.
 
         Raises:
-            UserError: A gradient was infinite or NaN.
+            Diverged: A gradient was infinite or NaN.
         """
         self._stop_if_diverged()
 
@@ -86,7 +99,8 @@ class FiniteGradients(pl.LightningModule):
         losses = {key: float(value) for key, value in metrics.items() if key.startswith("train/")}
         culprits = [f"{key} {value:g}" for key, value in losses.items() if not math.isfinite(value)]
         culprits.append("gradient not finite" if math.isfinite(norm) else f"gradient {norm:g}")
-        raise UserError(
+        raise Diverged(
             f"training diverged at step {int(step)} ({', '.join(culprits)}); lower model.optim.lr or lengthen "
-            "model.optim.warmup_steps; what is in checkpoints/ is from before this step"
+            "model.optim.warmup_steps; what is in checkpoints/ is from before this step",
+            int(step),
         )

@@ -41,13 +41,13 @@ class CutSeed(pl.Callback):
 
 
 class Interrupt(pl.Callback):
-    """Sends the process a signal during step `step`, as Ctrl-C or a job queue would."""
+    """Sends the process of one rank a signal during step `step`, as Ctrl-C or a job queue would."""
 
-    def __init__(self, step: int, number: int) -> None:
-        self.step, self.number = step, number
+    def __init__(self, step: int, number: int, rank: int = 0) -> None:
+        self.step, self.number, self.rank = step, number, rank
 
     def on_train_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
-        if trainer.global_step == self.step:
+        if trainer.global_step == self.step and trainer.global_rank == self.rank:
             os.kill(os.getpid(), self.number)
 
 

@@ -119,17 +119,28 @@ def test_resumed_fine_tuning_equals_uninterrupted(finetune_recipe: Path, tmp_pat
     assert_same_weights(tmp_path / "run", tmp_path / "cut")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 75)])
 def test_a_stopped_run_goes_on(
-    finetune_recipe: Path, tmp_path: Path, straight: Path, capsys: pytest.CaptureFixture[str], number: int
+    finetune_recipe: Path,
+    tmp_path: Path,
+    straight: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    number: int,
+    code: int,
 ) -> None:
+    """SIGTERM as SLURM sends it to a task that srun started; Lightning's own handlers of it stay out of the way."""
+    if number == signal.SIGTERM:
+        slurm = {"NTASKS": "1", "NTASKS_PER_NODE": "1", "NNODES": "1", "JOB_ID": "1234", "JOB_NAME": "distil"}
+        for name, value in {**slurm, "PROCID": "0", "LOCALID": "0", "NODEID": "0", "NODELIST": "127.0.0.1"}.items():
+            monkeypatch.setenv(f"SLURM_{name}", value)
     fit = ["fit", str(finetune_recipe), "--trainer.max_steps=4", "--trainer.limit_val_batches=0"]
     whole = straight / "tuned"
     if not whole.exists():
         assert main([*fit, f"--run.dir={whole}"]) == 0
     cut = ["--trainer.callbacks+=tests.launch.resuming.Interrupt", "--trainer.callbacks.step=1"]
     run = tmp_path / "cut"
-    assert main([*fit, f"--run.dir={run}", *cut, f"--trainer.callbacks.number={int(number)}"]) == 130
+    assert main([*fit, f"--run.dir={run}", *cut, f"--trainer.callbacks.number={int(number)}"]) == code
     assert f"stopped at step 2; go on with: distill fit {run}/recipe.yaml --ckpt_path last" in capsys.readouterr().err
     assert not isinstance(getattr(signal.getsignal(number), "__self__", None), LastCheckpoint)
     assert main([*fit, f"--run.dir={run}", "--ckpt_path=last"]) == 0

@@ -47,7 +47,8 @@ def folder(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, recipe in {"mean": mean, "real": real}.items():
         (folder / f"{name}.yaml").write_text(yaml.safe_dump(recipe))
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "tests.launch.two_processes", str(folder)]
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    command = [sys.executable, *torchrun, "-m", "tests.launch.two_processes", str(folder)]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=900)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "sync_dist" not in done.stdout + done.stderr
@@ -66,6 +67,20 @@ def test_two_processes_train_as_one_with_the_whole_batch(folder: Path) -> None:
     for name, tensor in one.items():
         torch.testing.assert_close(two[name], tensor, atol=1e-5, rtol=0, msg=name)
     assert max(float((half[name] - tensor).abs().max()) for name, tensor in one.items()) > 1e-4
+
+
+def test_a_signal_to_one_process_stops_both_at_one_step(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """And the run goes on, on one process with as many images a step."""
+    assert [json.loads((folder / f"stopped_{rank}.json").read_text()) for rank in (0, 1)] == [75, 0]
+    run = folder / "stopped"
+    assert torch.load(run / "checkpoints/last.ckpt", weights_only=True)["global_step"] == 2  # of 3
+    resume = ["fit", str(folder / "mean.yaml"), f"--run.dir={run}", "--ckpt_path=last", "--trainer.devices=1"]
+    assert main(resume) == 2
+    assert "took 4 images a step, 2 on each of 2 processes" in capsys.readouterr().err
+    assert main([*resume, "--data.batch_size=4"]) == 0
+    two, elastic = weights(folder / "mean"), weights(run)
+    for name, tensor in two.items():
+        torch.testing.assert_close(elastic[name], tensor, atol=1e-5, rtol=0, msg=name)
 
 
 def test_a_real_head_on_two_processes_scores_every_image_once(folder: Path) -> None:

@@ -1,6 +1,6 @@
-"""What `tests/launch/test_several_processes.py` has two processes do: `python -m tests.launch.two_processes FOLDER`.
+"""What `tests/launch/test_several_processes.py` has two processes do, which torchrun starts.
 
-Runs of `distill`, of which the first one starts the second process, then steps of every student under every task.
+Runs of `distill`, of which one process of the last gets SIGTERM, then steps of every student under every task.
 """
 
 import json
@@ -125,6 +125,12 @@ if __name__ == "__main__":
         for words in (["fit", f"{folder}/mean.yaml"], ["fit", f"{folder}/real.yaml"], ["test", f"{folder}/real"]):
             if code := main([*words, "--trainer.devices=2"]):
                 sys.exit(code)
+        term = {"class_path": "tests.launch.resuming.Interrupt", "init_args": {"step": 0, "number": 15, "rank": 1}}
+        code = main(
+            ["fit", f"{folder}/mean.yaml", f"--run.dir={folder}/stopped", "--trainer.devices=2"]
+            + [f"--trainer.callbacks={json.dumps([term])}"]
+        )
+        (folder / f"stopped_{torch.distributed.get_rank()}.json").write_text(json.dumps(code))
         narrow(patch)
         (folder / f"failed_{torch.distributed.get_rank()}.json").write_text(json.dumps(steps()))
     torch.distributed.destroy_process_group()

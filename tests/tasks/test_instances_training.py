@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from distill.cli import main
 from distill.contracts import HeadBase
 from distill.data import CocoInstances
+from distill.launch.replay import replay
 from distill.tasks.instances import FineTuningModule
 from distill.training.optim import OptimSettings
 from distill.weights import read_state_dict
@@ -137,6 +138,14 @@ def test_a_run_that_diverges_stops_with_one_line_and_sound_weights(
     assert "training diverged at step" in said
     assert "lower model.optim.lr" in said
     assert "Traceback" not in said
+    assert f"its batch is in {tmp_path}/run/failed_batch.pt" in said
+    failed = torch.load(tmp_path / "run/failed_batch.pt", weights_only=False)
+    replayed = replay(tmp_path / "run/failed_batch.pt")
+    assert replayed.step == failed["step"]
+    assert replayed.images == failed["images"]
+    assert replayed.gradients
+    if recipe == "distill_recipe":
+        assert [list(batch["path"]) for batch in failed["batches"]] == failed["images"]
     checkpoint = torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)
     assert all(tensor.isfinite().all() for tensor in checkpoint["state_dict"].values())
     assert not (tmp_path / "run/student.safetensors").exists()

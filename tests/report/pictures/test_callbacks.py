@@ -15,7 +15,8 @@ from distill.cli import main
 from distill.report.pictures.callbacks import FitPictures, drop_pictures
 from distill.report.pictures.stored import FEATURES, PREDICTIONS, Picture, PictureSet, read_pictures
 from distill.runs.folder import RunFolder
-from distill.runs.loggers import GuardedLogger, PictureLogger, RunCSVLogger, RunLogger
+from distill.runs.loggers import GuardedLogger, PictureLogger, RunLogger
+from distill.runs.metrics_file import MetricsFile
 from tests.launch.resuming import assert_same_weights, cut_and_resume
 
 OFTEN = "--trainer.val_check_interval=1"
@@ -130,9 +131,9 @@ def test_pictures_go_to_the_loggers_that_take_them(tmp_path: Path) -> None:
     shows, loggers = Shows(), RunLogger(RunFolder(tmp_path), lambda: 0.0)
     dashboards = [
         GuardedLogger("wandb", lambda: shows),
-        GuardedLogger("csv", lambda: RunCSVLogger(RunFolder(tmp_path))),
+        GuardedLogger("csv", lambda: MetricsFile(RunFolder(tmp_path))),
     ]
-    loggers.write_to(RunCSVLogger(RunFolder(tmp_path)), dashboards)
+    loggers.write_to(MetricsFile(RunFolder(tmp_path)), dashboards)
     pictures = PictureSet("fit", 3, [Picture("a.png", {})])
     loggers.log_pictures(pictures)
     assert shows.shown == [pictures]
