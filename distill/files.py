@@ -9,9 +9,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import yaml  # type: ignore[import-untyped]
 from safetensors import SafetensorError
 
 from distill.errors import UserError
+
+try:
+    from yaml import CSafeLoader as _YAMLLoader
+except ImportError:  # PyYAML that was built without libyaml
+    from yaml import SafeLoader as _YAMLLoader
 
 
 def write_atomically(path: str | Path, write: Callable[[Path], object]) -> None:
@@ -83,6 +89,18 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise UserError(f"{path} holds no mapping; remove it, then fit or score the run again")
     return content
+
+
+def parse_yaml(text: str) -> Any:
+    """What YAML of standard types says, read by libyaml, which is ten times as fast as PyYAML's own reader.
+
+    Raises:
+        yaml.YAMLError: The text is no YAML; in the words of PyYAML's reader, which quotes the place.
+    """
+    try:
+        return yaml.load(text, Loader=_YAMLLoader)
+    except yaml.YAMLError:
+        return yaml.safe_load(text)
 
 
 def read_csv(path: Path) -> list[list[str]]:

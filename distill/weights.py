@@ -5,6 +5,7 @@ import json
 import pickle
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
@@ -84,6 +85,15 @@ def read_training_step(path: str | Path) -> int:
     Raises:
         UserError: As `read_training_checkpoint`.
     """
+    path = Path(path)
+    _require(path)
+    written = path.stat()
+    return _training_step(path, written.st_mtime_ns, written.st_size, written.st_ino)
+
+
+@lru_cache(maxsize=16)
+def _training_step(path: Path, *written: int) -> int:
+    """Read once for each state of a file, since the whole file is read for it."""
     return int(read_training_checkpoint(path)["global_step"])
 
 

@@ -38,6 +38,14 @@ def _students_are_timed_briefly() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _nothing_waits_for_the_disk() -> Iterator[None]:
+    """Files are as safe against a killed process without it; against a power failure, no test can tell."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("distill.files._sync", lambda path: None)
+        yield
+
+
 @pytest.fixture(scope="session")
 def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small labelled data set: train/ and test/ of 64 px scenes."""

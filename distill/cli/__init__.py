@@ -16,6 +16,7 @@ VERBS = {
     "validate": ("recipe_verbs", "score a run on its validation images"),
     "test": ("recipe_verbs", "score a run on its test images: box and mask AP, or mIoU"),
     "predict": ("predict", "masks, map polygons and class maps of images and rasters of any size"),
+    "sweep": ("sweep", "one recipe with several values and seeds: a run for each, then one table with intervals"),
     "compare": ("compare", "runs in one table and one page: quality, gain over the scratch baseline, costs"),
     "seeds": ("seeds", "mean and spread of the scores of several runs, one per seed"),
     "dashboard": (
@@ -34,9 +35,9 @@ VERBS = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one verb and returns the exit code.
 
-    That is 0, 2 after one line about bad input, 130 if the user stopped it, or 75 if SIGTERM did and it can go on. Of
-    several processes that stop together the one that reports has the code, and the others end with 0: those that train
-    with it on one machine would be killed together with it at the first other code.
+    That is 0, 1 if some runs of a sweep failed, 2 after one line about bad input, 130 if the user stopped it, or 75 if
+    SIGTERM did and it can go on. Of several processes that stop together the one that reports has the code, and the
+    others end with 0: those that train with it on one machine would be killed together with it at the first other code.
 
     Args:
         arguments: Words after `distill`; by default those of the process.
@@ -57,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if words[0] not in VERBS:
             raise unknown_name("command", words[0], VERBS)
         verb = import_module(f"distill.cli.{VERBS[words[0]][0]}")
-        verb.run(words)
+        return verb.run(words) or 0
     except UserError as error:
         print(f"distill: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2

@@ -130,8 +130,7 @@ def python_recipe(stage: str, recipe: RecipeLike, overrides: Mapping[str, Any]) 
     Raises:
         UserError: A key, a class or a value that cannot be.
     """
-    each: Sequence[_One] = [recipe] if isinstance(recipe, str | PathLike | Mapping) else recipe
-    given = [_plain(one) if isinstance(one, Mapping) else fspath(one) for one in each]
+    given = plain_recipes(recipe)
     with contained():
         found, words = overridden(given, as_words(overrides))
         for note in found.notes:
@@ -140,6 +139,12 @@ def python_recipe(stage: str, recipe: RecipeLike, overrides: Mapping[str, Any]) 
         if not any(isinstance(one, str) for one in given) and not (merged(found, words).get("run") or {}).get("dir"):
             raise UserError("a recipe that is given as a mapping has no name for its folder; set run.dir")
         return ParsedRecipe(stage, found, words)
+
+
+def plain_recipes(recipe: RecipeLike) -> list[str | dict[str, Any]]:
+    """Recipes as paths and names, and as content of what YAML has."""
+    each: Sequence[_One] = [recipe] if isinstance(recipe, str | PathLike | Mapping) else recipe
+    return [_plain(one) if isinstance(one, Mapping) else fspath(one) for one in each]
 
 
 def as_words(overrides: Mapping[str, Any]) -> list[str]:

@@ -4,10 +4,8 @@ The folder of such a recipe holds `seed0/`, `seed1/`, ..., each a run folder lik
 of seeds, and `test_seeds.json` (of a distillation, which has no test split, `validate_seeds.json`).
 """
 
-import yaml  # type: ignore[import-untyped]
-
 from distill.errors import UserError
-from distill.files import write_json, write_text
+from distill.files import parse_yaml, write_json, write_text
 from distill.launch.fit import Fitted, fit_one
 from distill.launch.parse import ParsedRecipe
 from distill.launch.score import Scores, score_one
@@ -114,7 +112,7 @@ def _require_place(folder: RunFolder, runs: list[RunFolder], recipe: str, overwr
     for run in runs:
         if run.state is RunState.FRESH:
             continue
-        if keys := differing([yaml.safe_load(recipe), run.read_recipe()]):
+        if keys := differing([parse_yaml(recipe), run.read_recipe()]):
             raise UserError(
                 f"{run} holds a run of another recipe, which differs in {', '.join(keys)}; start all seeds over with "
                 "--run.overwrite true, or choose another folder with --run.dir"

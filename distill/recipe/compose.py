@@ -13,6 +13,7 @@ from typing import Any
 import yaml  # type: ignore[import-untyped]
 
 from distill.errors import UserError
+from distill.files import parse_yaml
 from distill.recipe.combinations import COMBINATIONS, command
 from distill.recipe.find import RUN_RECIPE, find
 from distill.recipe.renamed import COMPONENT, current
@@ -111,7 +112,7 @@ def nested(key: str, value: Any) -> dict[str, Any]:
 def read_value(text: str) -> Any:
     """A value of the command line."""
     try:
-        return yaml.safe_load(text)
+        return parse_yaml(text)
     except yaml.YAMLError:
         return text
 
@@ -161,7 +162,7 @@ def read_raw(path: Path) -> dict[str, Any]:
         UserError: The file is no YAML, or holds no mapping.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = parse_yaml(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is no valid YAML: {' '.join(str(error).split())}; correct the file") from error
     if not isinstance(content, dict):

@@ -3,9 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-import yaml  # type: ignore[import-untyped]
-
 from distill.errors import UserError
+from distill.files import parse_yaml
 from distill.runs.differences import differing
 from distill.runs.folder import RunFolder, RunState
 from distill.runs.moved import is_path
@@ -32,7 +31,7 @@ def require_same_recipe(folder: RunFolder, recipe: str) -> None:
         UserError: A key differs that is not free to change.
     """
     begun = _stored(folder)
-    keys = list(differing([begun, yaml.safe_load(recipe)])) if begun else []
+    keys = list(differing([begun, parse_yaml(recipe)])) if begun else []
     free = [*_FREE, *_PROCESSES]
     if any(key in _PROCESSES for key in keys):
         free.append("data.init_args.batch_size")

@@ -3,8 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-import yaml  # type: ignore[import-untyped]
-
+from distill.files import parse_yaml
 from distill.runs.differences import flattened
 from distill.runs.folder import RunFolder
 from distill.runs.moved import is_path
@@ -29,7 +28,7 @@ def overrides(folder: RunFolder, recipe: str, training_only: tuple[str, ...]) ->
     unneeded = (*_HARMLESS, *(f"model.init_args.{name}" for name in training_only))
     return {
         key: value
-        for key, value in flattened(yaml.safe_load(recipe))
+        for key, value in flattened(parse_yaml(recipe))
         if key.startswith(_GROUPS)
         and not f"{key}.".startswith(tuple(f"{name}." for name in unneeded))
         and not is_path(key)

@@ -69,11 +69,16 @@ def paired(own: Mapping[int, float], other: Mapping[int, float]) -> Value | None
     if not common:
         return None
     differences = [own[seed] - other[seed] for seed in common]
-    interval = _t_interval(differences) if len(common) > 1 else (None, None)
+    interval = t_interval(differences) if len(common) > 1 else (None, None)
     return fold(list(zip(common, differences, strict=True))) | dict(zip(("low", "high"), interval, strict=True))
 
 
-def _t_interval(values: Sequence[float]) -> tuple[float, float]:
+def t_interval(values: Sequence[float]) -> tuple[float, float]:
+    """Ends of the interval that holds the mean with `CONFIDENCE`, by Student's t.
+
+    Args:
+        values: Two or more.
+    """
     from scipy.special import stdtrit  # costs a while, and one seed needs none
 
     count = len(values)

@@ -1,0 +1,1 @@
+"""One recipe with other values and seeds: a run for each, then one table."""

@@ -1,0 +1,201 @@
+"""`distill.sweep`: a grid of runs in turn, each an ordinary run folder; starting again goes on where it stopped."""
+
+import shlex
+import traceback
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from os import PathLike, fspath
+from pathlib import Path
+from typing import Any
+
+from distill.errors import Stopped, UserError, first_line
+from distill.files import write_json, write_text
+from distill.launch.api import RecipeLike, as_words, plain_recipes, start_fit, start_scoring
+from distill.launch.parse import ParsedRecipe
+from distill.launch.sweep.plan import Plan, Run
+from distill.rank import is_rank_zero
+from distill.recipe.axes import Axis, Cell, Range, cells, read_axis
+from distill.recipe.compose import compose
+from distill.report.compare.comparison import Comparison, compare_records
+from distill.report.compare.sweep_table import SweepTable, sweep_table
+from distill.report.run_record import RunRecord
+from distill.runs.folder import RunState
+
+RECORD = "sweep.json"
+FAILURES = "failures"  # the folder of tracebacks
+
+@dataclass
+class Sweep:
+    """A sweep, as far as it has come.
+
+    Attributes:
+        folder: Its folder: a folder for each cell with one for each seed, the table as sweep.json, and the files of
+            `distill compare`.
+        failures: Why runs failed, by their names.
+        table: Mean, interval and paired difference to the first cell; None while no run has finished.
+        comparison: What `distill.compare` says of its runs; None while no run has finished.
+    """
+
+    folder: Path
+    failures: dict[str, str] = field(default_factory=dict)
+    table: SweepTable | None = None
+    comparison: Comparison | None = None
+
+
+def sweep(
+    recipe: RecipeLike,
+    over: Mapping[str, str | Sequence[Any]],
+    seeds: Sequence[int] = (0,),
+    *,
+    out: str | PathLike[str] | None = None,
+    search: int | None = None,
+    metric: str | None = None,
+    **overrides: Any,
+) -> Sweep:
+    """Trains a recipe with every combination of some values, and every combination with some seeds; then one table.
+
+    Finished runs are kept and interrupted ones are resumed, so that the same call goes on after an interruption, and
+    one with further values or seeds adds to what is there. Every recipe is parsed before the first run starts. A run
+    that fails is named in `failures`, the others go on, and the next call tries it again.
+
+    Args:
+        recipe: See `distill.fit`.
+        over: Values by dotted key. A text is read as on the command line, "0,0.1,0.2". The key "recipe" has recipes
+            that are put over the given ones. Of a search, texts such as "0.1..0.5" and "log:1e-4..1e-2" are ranges.
+        seeds: Seeds of each combination; intervals need two or more.
+        out: The folder; by default runs/sweep_ and the recipe's name.
+        search: How many combinations are sampled from `over`, by Optuna's TPE (Bergstra et al. 2011, Algorithms for
+            hyper-parameter optimization), in place of all combinations.
+        metric: What a search improves, without its split, such as "l1_ratio"; by default the first of the table.
+        **overrides: For every run; see `distill.fit`.
+
+    Raises:
+        UserError: Bad input, before anything is trained.
+        Stopped: The user stopped it.
+
+    Example:
+        >>> found = distill.sweep("rs4d_small", {"model.corruption.noise": [0, 0.2]}, seeds=range(3))
+        >>> found.table.rows[1]["difference"]["l1_ratio"]
+    """
+    given = plain_recipes(recipe)
+    axes = [read_axis(key, values if isinstance(values, str) else as_values(values)) for key, values in over.items()]
+    plan = Plan(tuple(given), tuple(as_words(overrides)), tuple(seeds), sweep_folder(given, out))
+    if search is None:
+        return run_grid(plan, axes)
+    from distill.launch.sweep.search import run_search  # which takes Optuna
+
+    return run_search(plan, axes, search, metric)
+
+
+def as_values(values: Sequence[Any]) -> list[str]:
+    """Values from Python as the command line has them."""
+    return [word.removeprefix("--value=") for value in values for word in as_words({"value": value})]
+
+
+def sweep_folder(recipes: Sequence[str | Mapping[str, Any]], out: str | PathLike[str] | None) -> Path:
+    """The folder of a sweep.
+
+    Raises:
+        UserError: Recipes that are given as mappings have no name, and no folder is given.
+    """
+    if out is not None:
+        return Path(fspath(out))
+    named = [one for one in recipes if isinstance(one, str)]
+    if recipes and not named:
+        raise UserError("a recipe that is given as a mapping has no name for the folder of its sweep; give out")
+    return Path("runs") / (f"sweep_{compose(named).path.stem}" if named else "sweep")
+
+
+def grid(axes: Sequence[Axis | Range]) -> list[Cell]:
+    """The cells of a sweep without a search.
+
+    Raises:
+        UserError: There is no axis, or one is a range.
+    """
+    for axis in axes:
+        if isinstance(axis, Range):
+            raise UserError(f"--over {axis.key} is a range, which only a search samples; add --search N, or give values")
+    if not axes:
+        raise UserError("a sweep needs --over KEY=A,B,C; for several seeds of one recipe use `distill fit --run.seeds`")
+    return cells([axis for axis in axes if isinstance(axis, Axis)])
+
+
+def run_grid(plan: Plan, axes: Sequence[Axis | Range], only: int | None = None) -> Sweep:
+    """Runs every cell with every seed, and makes the table.
+
+    Args:
+        plan: What the runs have in common.
+        axes: What they differ in.
+        only: The number of the one run to do, without a table, as a task of a job array does.
+
+    Raises:
+        UserError: See `sweep`.
+        Stopped: See `sweep`.
+    """
+    every = grid(axes)
+    runs = plan.runs(every)
+    if only is not None:
+        if not 0 <= only < len(runs):
+            raise UserError(f"--task is {only}; the sweep has the runs 0 to {len(runs) - 1}")
+        plan.require_possible(runs[only : only + 1])
+        return Sweep(plan.folder, do(plan, runs[only : only + 1]))
+    plan.require_possible(runs)
+    return tabled(plan, every, do(plan, runs))
+
+
+def do(plan: Plan, runs: Sequence[Run]) -> dict[str, str]:
+    """Fits and scores runs in turn, those that are done left out.
+
+    Returns:
+        Why runs failed, by their names.
+
+    Raises:
+        Stopped: The user, or a job queue, stopped it.
+    """
+    failures = {}
+    for number, run in enumerate(runs, 1):
+        if is_rank_zero():
+            print(f"Run {number} of {len(runs)}: {run.name}")
+        try:
+            _do_one(plan, run)
+        except Stopped:
+            raise
+        except UserError as error:
+            failures[run.name] = " ".join(str(error).split())
+        except Exception as error:  # whatever it is, the other runs are worth doing
+            path = plan.folder / FAILURES / f"{run.name.replace('/', ',')}.txt"
+            write_text(path, traceback.format_exc())
+            failures[run.name] = f"{type(error).__name__}: {first_line(error)}; see {path}"
+    return failures
+
+
+def tabled(plan: Plan, every: Sequence[Cell], failures: dict[str, str]) -> Sweep:
+    """The table of the finished runs, stored in the folder of the sweep.
+
+    Raises:
+        UserError: The folder cannot be written.
+    """
+    records: dict[str, list[RunRecord]] = {}
+    for run in plan.runs(every):
+        if run.folder.state is RunState.FINISHED:
+            records.setdefault(run.cell.name, []).append(RunRecord.read(run.folder))
+    found = Sweep(plan.folder, failures)
+    if records:
+        found.table = sweep_table({cell.name: records[cell.name] for cell in every if cell.name in records})
+        command = shlex.join(["distill", "compare", *(str(plan.folder / name) for name in records)])
+        found.comparison = compare_records([one for each in records.values() for one in each], command)
+        found.comparison.write(plan.folder)
+    values = {cell.name: dict(cell.values) for cell in every}
+    rows = found.table.rows if found.table else []
+    content = {"cells": values, "seeds": list(plan.seeds), "rows": rows, "failures": failures}
+    write_json(plan.folder / RECORD, content)
+    return found
+
+
+def _do_one(plan: Plan, run: Run) -> None:
+    folder = run.folder
+    if folder.state is not RunState.FINISHED:
+        start_fit(plan.parsed(run, *["--ckpt_path=last"] * (folder.state is RunState.INTERRUPTED)))
+    stage = RunRecord.read(folder).stage
+    if stage == "test" and not folder.scores(stage).is_file():  # the last validation of a fit scores a distillation
+        start_scoring(ParsedRecipe.read(stage, [str(folder)]))
