@@ -135,7 +135,7 @@ def test_each_iterator_takes_the_next_epoch() -> None:
     first, second = ([batch["index"].tolist() for batch in loader] for _ in range(2))
     assert sorted(chain(*first)) == sorted(chain(*second)) == list(range(6))
     assert first != second
-    assert loader.state_dict() == {"epoch": 1, "batches": 3, "length": 3}
+    assert loader.state_dict() == {"epoch": 1, "batches": 3, "length": 3, "batch_size": 2, "processes": 1}
 
 
 def test_state_counts_batches_handed_out_not_prefetched() -> None:
