@@ -6,11 +6,12 @@ valid.
 """
 
 _BASE = ("rs4d_small", "--model.student.variant=base", "--trainer.precision=bf16-mixed")
+_METHOD = ("rs4d_small", "method/rs4d_reconstruction", *_BASE[1:])  # RS4D's own, as far as it is known
 _CASCADE = ("--model.head=heads.CascadeMaskRCNN",)
 
 
 def _corruption(noise: float, mask: float, *others: str) -> tuple[str, ...]:
-    return (*_BASE, f"--model.corruption.noise={noise}", f"--model.corruption.mask={mask}", *others)
+    return (*_METHOD, f"--model.corruption.noise={noise}", f"--model.corruption.mask={mask}", *others)
 
 
 # Name: what it stands for, recipes first, then overrides.
@@ -27,6 +28,7 @@ COMBINATIONS: dict[str, tuple[str, ...]] = {
     "ablation/noise_0_mask_0": _corruption(0.0, 0.0),
     "ablation/noise_0_mask_10": _corruption(0.0, 0.1),
     "ablation/noise_10_mask_0": _corruption(0.1, 0.0),
+    "ablation/noise_20_mask_20": _METHOD,
     "ablation/noise_30_mask_30": _corruption(0.3, 0.3),
     "ablation/linear": _corruption(0.3, 0.3, "--model.corruption.control=linear"),
     "ablation/cosine": _corruption(0.3, 0.3, "--model.corruption.control=cosine"),
