@@ -2,7 +2,7 @@
 
     python benchmarks/distillation_study.py --root DATA                      # everything: about a day on one core
     python benchmarks/distillation_study.py --root DATA --only default reconstruction --steps 300 --seeds 0
-    python benchmarks/distillation_study.py --table                          # of what there is; trains nothing
+    python benchmarks/distillation_study.py --root DATA --table              # of what there is; trains nothing
 
 DATA holds `nwpu` (NWPU VHR-10: `images/`, `annotations/train.json` and `val.json`) and `landcover` (the Dubai tiles, see
 `distill.data.DubaiLandCover`). NWPU's training images are cut into tiles of 256 px. On the labelled tiles a ResNet-18, cut
@@ -124,7 +124,9 @@ class Study:
             distill.fit(self._recipe(condition, steps, seed), **resume)
         self.score(folder / "probes.json", distill.load_student(folder / "student.safetensors"))
 
-    def score(self, file: Path, student: torch.nn.Module | TeacherBase | Callable[[Tensor], Tensor]) -> dict[str, float]:
+    def score(
+        self, file: Path, student: torch.nn.Module | TeacherBase | Callable[[Tensor], Tensor]
+    ) -> dict[str, float]:
         """The scores of frozen features, from the file where they are stored."""
         if not file.exists():
             features = student
@@ -169,8 +171,14 @@ class Study:
         images = {"root": str(self.work / "tiles/images"), "image_size": 128, "batch_size": 16, "num_workers": 0}
         images |= {"crop_area": [0.25, 1.0], "train_limit": 1400, "views": 4, "val_fraction": 0.05}
         arguments = {
-            "teacher": {"class_path": "teachers.CNN", "init_args": {"name": "resnet18", "checkpoint": weights, "stages": [2]}},
-            "student": {"class_path": "students.RS4D", "init_args": {"variant": "tiny", "image_size": 128, "patch_size": 8}},
+            "teacher": {
+                "class_path": "teachers.CNN",
+                "init_args": {"name": "resnet18", "checkpoint": weights, "stages": [2]},
+            },
+            "student": {
+                "class_path": "students.RS4D",
+                "init_args": {"variant": "tiny", "image_size": 128, "patch_size": 8},
+            },
             "target": "stage_2",
             "calibration_images": 64,
             **terms(l1=1.0, cosine=1.0),
@@ -182,7 +190,8 @@ class Study:
             "seed_everything": seed,
             "model": {"class_path": "distill.DistillationModule", "init_args": arguments | model},
             "data": {"class_path": "distill.data.ImageFolder", "init_args": images | data},
-            "trainer": {"max_steps": int(steps * size), "val_check_interval": 100_000, "check_val_every_n_epoch": None} | trainer,
+            "trainer": {"max_steps": int(steps * size), "val_check_interval": 100_000, "check_val_every_n_epoch": None}
+            | trainer,
             "run": {"dir": str(self.folder(condition, steps, seed)), "pictures_every": 0, "loggers": []},
         }
 
@@ -196,7 +205,10 @@ class Study:
             "model": {
                 "class_path": "distill.FineTuningModule",
                 "init_args": {
-                    "student": {"class_path": "students.TimmStudent", "init_args": {"name": "resnet18", "out_indices": [2]}},
+                    "student": {
+                        "class_path": "students.TimmStudent",
+                        "init_args": {"name": "resnet18", "out_indices": [2]},
+                    },
                     "head": {"class_path": "heads.DenseMasks"},
                     "optim": {"lr": 1.0e-3, "warmup_steps": 50},
                 },
@@ -209,8 +221,10 @@ class Study:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--root", type=Path, default=Path("../shared/data"), help="the data")
-    parser.add_argument("--work", type=Path, default=Path("runs/study"), help="where tiles, teacher and runs are written")
+    parser.add_argument("--root", type=Path, required=True, help="the data")
+    parser.add_argument(
+        "--work", type=Path, default=Path("runs/study"), help="where tiles, teacher and runs are written"
+    )
     parser.add_argument("--only", nargs="+", default=list(CONDITIONS), choices=CONDITIONS, metavar="CONDITION")
     parser.add_argument("--steps", type=int, nargs="+", default=[300, 1200])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
@@ -228,8 +242,19 @@ def main() -> None:
             for seed in arguments.seeds:
                 for condition in arguments.only:
                     if not (study.folder(condition, steps, seed) / "probes.json").exists():
-                        one = ["--root", str(study.root), "--work", str(study.work), "--run", condition, str(steps), str(seed)]
-                        subprocess.run([sys.executable, __file__, *one], check=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+                        one = [
+                            "--root",
+                            str(study.root),
+                            "--work",
+                            str(study.work),
+                            "--run",
+                            condition,
+                            str(steps),
+                            str(seed),
+                        ]
+                        subprocess.run(
+                            [sys.executable, __file__, *one], check=True, env=os.environ | {"OMP_NUM_THREADS": "1"}
+                        )
     show(study, arguments)
 
 

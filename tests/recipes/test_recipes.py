@@ -32,7 +32,7 @@ def test_recipe_opens_with_purpose_command_needs(name: str) -> None:
     text = RECIPES[name].read_text()
     comment = "\n".join(line for line in text.splitlines() if line.startswith("#"))
     assert f"recipes/{name}.yaml" in comment
-    assert "# Needs:" in comment or name.startswith("size/"), "sizes need what they are put behind"
+    assert "# Needs:" in comment or name.startswith(("size/", "method/")), "these need what they are put behind"
     assert len(text.splitlines()) <= 45, "a recipe fits on one screen"
 
 
