@@ -183,6 +183,15 @@ class TeacherBase(Component):
         """The class and the name."""
         return f"{super().label} {self.name}".strip()
 
+    @property
+    def precision(self) -> str:
+        """In which number format it multiplies, "float32" or "bfloat16"; the digest does not depend on it.
+
+        "float32" stands for whatever `trainer.precision` says. A teacher that decides for itself, such as
+        `teachers.SAM`, says what it uses on the device that it is on.
+        """
+        return "float32"
+
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Maps RGB images in [0, 1] of shape (B, 3, H, W) to named features (B, C, H', W').
 

@@ -5,8 +5,9 @@ Axes: B batch, C channels, H W pixels, h w patches, T relative positions.
 Source: Kirillov et al., "Segment Anything", 2023 (arXiv 2304.02643), and the project facebookresearch/segment-anything.
 """
 
+from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,8 @@ from distill.errors import UserError, unknown_name
 from distill.weights import load_matching, part_of, read_state_dict
 from teachers.frozen import FrozenTeacher, check_indices, warn_of_random_weights
 from teachers.hub import fetch
+from teachers.precision import require_precision_name, resolve_precision
+from teachers.sam_encoder import Encoder
 
 _PATCH = 16
 _PAGE = "https://github.com/facebookresearch/segment-anything#model-checkpoints"
@@ -38,6 +41,9 @@ class SAM(FrozenTeacher):
     (bicubic, antialiased) and the relative position tables of the global blocks are interpolated linearly, as
     `get_rel_pos` of segment-anything does. Window blocks keep their 14 x 14 windows.
 
+    `sam_encoder` computes the features; timm's module holds the weights and could compute them, too, more slowly.
+    Features are float32 in every precision, and `trainer.precision` has no effect on them.
+
     Args:
         name: sam_vit_b, sam_vit_l or sam_vit_h (or timm's name of the same model).
         checkpoint: File of the official release (`sam_vit_b_01ec64.pth`; prompt encoder and mask decoder are ignored)
@@ -47,9 +53,13 @@ class SAM(FrozenTeacher):
             sizes vary, so that tables are never resized twice.
         blocks: Indices i of the blocks to return as "block_i". None returns the neck alone.
         pretrained: False leaves the weights random where there is no `checkpoint`: to time a run before downloading.
+        precision: Of matrix products and attention: "float32", or "bfloat16", which keeps a copy of the weights of half
+            their size, and whose neck differs by less than 1 % (L2, docs/distillation.md). "auto" is bfloat16 on
+            processors with AVX512-BF16 and on GPUs that compute in it (NVIDIA from Ampere on), else float32.
 
     Raises:
-        UserError: Unknown name, block or image size; a checkpoint that is missing or of another model; no network.
+        UserError: Unknown name, block, image size or precision; a checkpoint that is missing or of another model; no
+            network.
     """
 
     def __init__(
@@ -59,11 +69,13 @@ class SAM(FrozenTeacher):
         image_size: int = 1024,
         blocks: list[int] | None = None,
         pretrained: bool = True,
+        precision: str = "auto",
     ) -> None:
         import timm
         from timm.models.vision_transformer_sam import checkpoint_filter_fn
 
         name = _canonical(name)
+        require_precision_name(precision)
         architecture, file = _VARIANTS[name]
         if image_size <= 0 or image_size % _PATCH:
             raise UserError(
@@ -96,6 +108,14 @@ class SAM(FrozenTeacher):
         channels = {"neck": encoder.num_features} | {f"block_{i}": encoder.embed_dim for i in indices}
         super().__init__(name, encoder, _PATCH, statistics["mean"], statistics["std"], channels)
         self.blocks = indices
+        self._chosen_precision = precision
+        self._fast = self._prepared()
+        self.register_load_state_dict_post_hook(_prepare_again)
+
+    @property
+    def precision(self) -> str:
+        """ "float32" or "bfloat16": what the recipe's precision stands for on this device."""
+        return resolve_precision(self._chosen_precision, self.offset.device)
 
     @classmethod
     def smoke_args(cls) -> dict[str, Any]:
@@ -104,10 +124,20 @@ class SAM(FrozenTeacher):
 
     def features(self, images: Tensor) -> dict[str, Tensor]:
         """The neck (B, 256, h, w) and the selected blocks (B, C, h, w)."""
-        if not self.blocks:
-            return {"neck": self.encoder.forward_features(images)}
-        neck, maps = self.encoder.forward_intermediates(images, indices=self.blocks)
+        neck, maps = self._fast(images, self.blocks)
         return {"neck": neck} | {f"block_{i}": x for i, x in zip(self.blocks, maps, strict=True)}
+
+    def _prepared(self) -> Encoder:
+        return Encoder(self.encoder, getattr(torch, self.precision))
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        super()._apply(fn, recurse)  # moves the weights to another device
+        self._fast = self._prepared()
+        return self
+
+
+def _prepare_again(teacher: SAM, _: object) -> None:
+    teacher._fast = teacher._prepared()
 
 
 def _canonical(name: str) -> str:

@@ -52,7 +52,7 @@ def checkpoint(oracle: ImageEncoderViT, tmp_path_factory: pytest.TempPathFactory
 
 @pytest.fixture(scope="module")
 def teacher(checkpoint: Path) -> SAM:
-    return SAM("sam_vit_b", str(checkpoint), blocks=[0, 2, 11])
+    return SAM("sam_vit_b", str(checkpoint), blocks=[0, 2, 11], precision="float32")
 
 
 def expected(oracle: ImageEncoderViT, images: Tensor) -> dict[str, Tensor]:
@@ -111,18 +111,70 @@ def test_equals_segment_anything_at_native_size_through_a_global_block(
     monkeypatch.setattr(teacher, "reduction", dict.fromkeys(teacher.channels, 16))
     monkeypatch.setattr(teacher, "blocks", [0, 1])
     monkeypatch.setitem(teacher.encoder._modules, "blocks", teacher.encoder.blocks[1:3])
+    monkeypatch.setattr(teacher, "_fast", teacher._prepared())
     monkeypatch.setitem(oracle._modules, "blocks", oracle.blocks[1:3])
     assert_equal(teacher, oracle, (1024, 1024))
 
 
 def test_image_size_prepares_the_same_tables(checkpoint: Path, oracle: ImageEncoderViT) -> None:
-    small = SAM("samvit_base_patch16", str(checkpoint), image_size=160)
+    small = SAM("samvit_base_patch16", str(checkpoint), image_size=160, precision="float32")
     assert small.encoder.pos_embed.shape[1:3] == (10, 10)
     assert small.encoder.blocks[2].attn.rel_pos_h.shape[0] == 19
     images = torch.rand(1, 3, 160, 160)
     features = small(images)
     assert list(features) == list(small.channels) == ["neck"]
     torch.testing.assert_close(features["neck"], expected(oracle, images)["neck"], atol=1e-4, rtol=1e-4)
+
+
+def slow_twin(teacher: SAM, images: Tensor) -> dict[str, Tensor]:
+    """The features that timm's module computes from the same weights, in float32."""
+    with torch.no_grad():
+        neck, maps = teacher.encoder.forward_intermediates((images - teacher.offset) / teacher.scale, teacher.blocks)
+    return {"neck": neck} | {f"block_{i}": x for i, x in zip(teacher.blocks, maps, strict=True)}
+
+
+def errors(teacher: SAM, images: Tensor) -> dict[str, float]:
+    """How far features are from those of the slow twin, relative to their L2 norm."""
+    expected = slow_twin(teacher, images)
+    return {name: float((x - expected[name]).norm() / expected[name].norm()) for name, x in teacher(images).items()}
+
+
+def test_equals_timm_on_a_batch(teacher: SAM) -> None:
+    images = torch.rand(2, 3, 240, 96, generator=torch.Generator().manual_seed(2))
+    assert max(errors(teacher, images).values()) < 1e-5
+
+
+def test_bfloat16_differs_by_less_than_one_percent(checkpoint: Path, teacher: SAM) -> None:
+    """Also where three channels are a hundred times the others, as in trained transformers (arXiv 2402.17762)."""
+    coarse = SAM("sam_vit_b", str(checkpoint), blocks=[0, 2, 11], precision="bfloat16")
+    assert coarse.digest == teacher.digest
+    images = torch.rand(1, 3, 240, 160, generator=torch.Generator().manual_seed(3))
+    before = errors(coarse, images)
+    assert 1e-4 < before["neck"] < 0.01
+    assert max(before.values()) < 0.01
+
+    outliers = coarse.state_dict()
+    for index in (1, 4):
+        outliers[f"encoder.blocks.{index}.mlp.fc2.bias"][[5, 300, 700]] += 100
+    coarse.load_state_dict(outliers)
+    after = errors(coarse, images)
+    assert after != before
+    assert max(after.values()) < 0.01
+
+
+def test_auto_takes_what_the_processor_is_fast_at(teacher: SAM, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(teacher, "_chosen_precision", "auto")
+    for fast, precision in ((True, "bfloat16"), (False, "float32")):
+        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda fast=fast: fast)
+        assert teacher.precision == precision
+        assert teacher._prepared().dtype == getattr(torch, precision)
+
+
+def test_its_precision_is_its_own(teacher: SAM) -> None:
+    images = torch.rand(1, 3, 64, 64)
+    expected = teacher(images)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert all(torch.equal(x, expected[name]) for name, x in teacher(images).items())
 
 
 def test_reads_timms_layout(teacher: SAM, tmp_path: Path) -> None:
@@ -143,11 +195,13 @@ def test_refuses_weights_of_another_variant(checkpoint: Path, tiny_checkpoint: P
         SAM("sam_vit_b", str(tiny_checkpoint))
 
 
-def test_refuses_unknown_names_sizes_and_missing_files(tmp_path: Path) -> None:
+def test_refuses_unknown_names_sizes_precisions_and_missing_files(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"unknown SAM teacher .*'sam_vit_x'.*sam_vit_b, sam_vit_l, sam_vit_h"):
         SAM("sam_vit_x")
     with pytest.raises(UserError, match=r"image size 1000 is no multiple of 16 px.*for example 992"):
         SAM(image_size=1000)
+    with pytest.raises(UserError, match=r"unknown precision .*'bf16'.*valid names are auto, float32, bfloat16"):
+        SAM(precision="bf16")
     with pytest.raises(UserError, match="does not exist"):
         SAM(checkpoint=str(tmp_path / "nothing.pth"))
 

@@ -1,0 +1,135 @@
+"""Attention with SAM's decomposed relative positions, whose bias is never stored as a whole.
+
+A query at (i, j) of a grid scores the key at (s, t) with `scale * q k + q a[i, s] + q b[j, t]`, where a and b hold one
+vector for each pair of rows and of columns (Li et al., "MViTv2", 2022, arXiv 2112.01526, equation 4). For 64 x 64
+patches and 12 heads, the last two terms alone are 805 MB as an attention mask. All functions here return the same and
+differ in what they are fast on.
+
+Axes: G groups (image, window and head), h w grid, N = h w tokens, c channels of a head.
+"""
+
+import functools
+from collections.abc import Callable
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+_SCORES = 2**18  # scores for each thread at a time: with their softmax, 2 MiB in float32, the L2 cache of a core
+_FLEX_TOKENS = 1024  # below, a compiled kernel gains nothing over one call of PyTorch's
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """Attention within each group, by the function that is fast on this device.
+
+    Args:
+        q: Queries (G, h, w, c), contiguous.
+        k: Keys (G, h, w, c), contiguous.
+        v: Values (G, h, w, c), contiguous.
+        rows: Relative positions of the rows (h, h, c): of query and key.
+        columns: Relative positions of the columns (w, w, c).
+
+    Returns:
+        (G, h, w, c).
+    """
+    if q.device.type == "cpu" and q.dtype == torch.float32:
+        return blocked(q, k, v, rows, columns)
+    if q.device.type == "cuda" and q.shape[1] * q.shape[2] >= _FLEX_TOKENS and flex_runs():
+        return flexible(q, k, v, rows, columns, _compiled_flex())
+    return appended(q, k, v, rows, columns)
+
+
+def materialised(q: Tensor, k: Tensor, v: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """The definition, which the other functions are tested against: the bias is an attention mask (G, N, N)."""
+    of_rows, of_columns = _terms(q, rows, columns)
+    mask = (of_rows[..., :, None] + of_columns[..., None, :]).flatten(3).flatten(1, 2)
+    return F.scaled_dot_product_attention(*(x.flatten(1, 2) for x in (q, k, v)), attn_mask=mask).view_as(q)
+
+
+def blocked(q: Tensor, k: Tensor, v: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """The scores of a few rows of queries at a time, so that they stay in the processor's cache.
+
+    The bias is written first, and the product of queries and keys is added to it. For float32: scores of bfloat16 would
+    be rounded three times.
+    """
+    groups, height, width, channels = q.shape
+    tokens, scale = height * width, channels**-0.5
+    of_rows, of_columns = _terms(q, rows, columns)
+    queries, keys, values = (x.view(groups, tokens, channels) for x in (q, k, v))
+    keys = keys.transpose(1, 2).contiguous()
+    out = torch.empty_like(queries)
+
+    lines = min(height, max(1, _SCORES // (width * tokens)))  # rows of queries
+    together = min(groups, max(1, _SCORES * torch.get_num_threads() // (lines * width * tokens)))
+    memory = q.new_empty(2, together * lines * width * tokens)
+    for first in range(0, groups, together):
+        group = slice(first, first + together)
+        for top in range(0, height, lines):
+            line, query = slice(top, top + lines), slice(top * width, (top + lines) * width)
+            shape = (len(keys[group]), len(range(height)[line]) * width, tokens)
+            scores, shares = (part[: shape[0] * shape[1] * tokens].view(shape) for part in memory)
+            bias = scores.view(shape[0], -1, width, height, width)
+            torch.add(of_rows[group, line, :, :, None], of_columns[group, line, :, None, :], out=bias)
+            scores.baddbmm_(queries[group, query], keys[group], alpha=scale)
+            torch.softmax(scores, -1, out=shares)
+            out[group, query] = torch.bmm(shares, values[group])
+    return out.view_as(q)
+
+
+def appended(q: Tensor, k: Tensor, v: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """One call of PyTorch's fused attention, with the position terms as further channels.
+
+    A query carries its term for each row s and each column t, a key the indicator of its own row and column; so that
+    their product is the bias. It is summed in float32, as all products are inside the fused kernels.
+    """
+    groups, height, width, channels = q.shape
+    scale = channels**-0.5
+    terms = _terms(q, rows / scale, columns / scale)
+    queries = torch.cat((q, *terms), -1).flatten(1, 2)
+    row, column = (torch.eye(n, dtype=k.dtype, device=k.device) for n in (height, width))
+    place = torch.cat((row[:, None].expand(-1, width, -1), column.expand(height, -1, -1)), -1)
+    keys = torch.cat((k, place.expand(groups, -1, -1, -1)), -1).flatten(1, 2)
+    values = v.flatten(1, 2)
+    if v.device.type == "cpu":  # its fused kernel wants values as wide as keys
+        values = F.pad(values, (0, height + width))
+    # (1, G, N, c): the fused kernels take four axes only.
+    out = F.scaled_dot_product_attention(queries[None], keys[None], values[None], scale=scale)[0]
+    return out[..., :channels].reshape(q.shape)
+
+
+def flexible(
+    q: Tensor, k: Tensor, v: Tensor, rows: Tensor, columns: Tensor, flex_attention: Callable[..., Any]
+) -> Tensor:
+    """PyTorch's flex attention, which looks the position terms up while it scores."""
+    width = q.shape[2]
+    of_rows, of_columns = (term.flatten(1, 2).contiguous() for term in _terms(q, rows, columns))
+
+    def add_positions(score: Tensor, batch: Tensor, group: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        return score + of_rows[group, query, key // width] + of_columns[group, query, key % width]
+
+    out: Tensor = flex_attention(*(x.flatten(1, 2)[None] for x in (q, k, v)), score_mod=add_positions)
+    return out[0].view_as(q)
+
+
+@functools.cache
+def flex_runs() -> bool:
+    """Whether flex attention compiles to one kernel on this GPU; elsewhere it would store all scores."""
+    return (
+        torch.cuda.is_available() and torch.cuda.get_device_capability() >= (8, 0) and find_spec("triton") is not None
+    )
+
+
+@functools.cache
+def _compiled_flex() -> Callable[..., Any]:
+    from torch.nn.attention.flex_attention import flex_attention
+
+    return torch.compile(flex_attention, dynamic=False)
+
+
+def _terms(q: Tensor, rows: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
+    """The bias's two terms: of each query for each row (G, h, w, h), and for each column (G, h, w, w)."""
+    of_rows = torch.einsum("ghwc,hsc->ghws", q, rows.to(q.dtype))
+    of_columns = torch.einsum("ghwc,wtc->ghwt", q, columns.to(q.dtype))
+    return of_rows, of_columns
