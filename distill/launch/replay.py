@@ -64,7 +64,7 @@ def replay(path: str | PathLike[str]) -> Replayed:
         torch.manual_seed(step_seed(failed["seed"], failed["step"] - 1, index, failed["rank"]))
         loss = task.training_step(batch, index)
         loss.backward()
-        losses.append(float(loss))
+        losses.append(loss.item())
     gradients = [name for name, p in task.named_parameters() if p.grad is not None and not p.grad.isfinite().all()]
     return Replayed(failed["step"], failed["images"], losses, next(iter(unsound), None), gradients)
 

@@ -289,3 +289,12 @@ class RunFolder:
             raise UserError(
                 f"run.dir {self} cannot be written ({error.strerror}); name another with --run.dir"
             ) from error
+
+    def require_there(self) -> None:
+        """Refuses to go on in a folder that is gone: a disk that comes back would hide what is written in its place.
+
+        Raises:
+            UserError: The folder of a run that has begun lacks its recipe.
+        """
+        if not self.recipe.is_file():
+            raise UserError(f"{self} is gone, or its disk is; bring it back, then go on with --ckpt_path last")

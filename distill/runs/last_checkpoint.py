@@ -43,7 +43,12 @@ class LastCheckpoint(Checkpoint):
         Args:
             trainer: Training, or at the end of it.
             path: The file; by default last.ckpt.
+
+        Raises:
+            UserError: The disk is full, read-only or gone.
         """
+        if path is None:
+            self.folder.require_there()
         trainer.save_checkpoint(path or self.folder.last)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -52,10 +57,10 @@ class LastCheckpoint(Checkpoint):
         self._request.watch()
 
     def on_train_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
-        """Says that an epoch has begun where Lightning does not: in the first one after a checkpoint of an epoch's end.
+        """Counts an epoch as begun where Lightning does not: the first one after a checkpoint of an epoch's end.
 
-        A run that went on from a checkpoint of that epoch would begin the epoch again, with more steps in all (Lightning
-        2.6, `FitLoop.on_advance_start` after `reset`).
+        A run that goes on from a checkpoint inside of that epoch would begin the epoch again, with more steps in all
+        (Lightning 2.6, `FitLoop.on_advance_start` after `reset`).
         """
         progress = trainer.fit_loop.epoch_progress
         for epochs in (progress.total, progress.current):

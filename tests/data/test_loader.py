@@ -1,5 +1,8 @@
 """Resuming inside an epoch changes nothing, and neither does the number of workers."""
 
+import multiprocessing
+import os
+import signal
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -136,6 +139,11 @@ def test_each_iterator_takes_the_next_epoch() -> None:
     assert sorted(chain(*first)) == sorted(chain(*second)) == list(range(6))
     assert first != second
     assert loader.state_dict() == {"epoch": 1, "batches": 3, "length": 3, "batch_size": 2, "processes": 1}
+<<<<<<< HEAD
+=======
+    again = [loader.batch(epoch, number)["index"].tolist() for epoch in range(2) for number in range(3)]
+    assert again == [*first, *second]
+>>>>>>> wt-survive
 
 
 def test_state_counts_batches_handed_out_not_prefetched() -> None:
@@ -238,3 +246,15 @@ def test_errors_of_workers_are_one_line(workers: int) -> None:
         with pytest.raises(UserError) as caught:
             next(iter(loader))
         assert str(caught.value) == "image 'a: b.png' is damaged"
+
+
+def test_workers_leave_signals_to_the_run() -> None:
+    """Both are sent to whole process groups; a worker that ended would end the run before it has saved."""
+    loader = train_loader(Noise(8), 2, 2, 0, None)
+    batches = iter(loader)
+    seen = [next(batches)["index"].tolist()]
+    for number in (signal.SIGINT, signal.SIGTERM):
+        for process in multiprocessing.active_children():
+            os.kill(process.pid, number)  # type: ignore[arg-type]
+    seen += [batch["index"].tolist() for batch in batches]
+    assert sorted(chain(*seen)) == list(range(8))

@@ -51,21 +51,6 @@ class Interrupt(pl.Callback):
             os.kill(os.getpid(), self.number)
 
 
-class LateCut(pl.Callback):
-    """Ends the process's work after the last step: before its validation, or before the student is exported."""
-
-    def __init__(self, hook: str) -> None:
-        self.hook = hook
-
-    def on_validation_start(self, trainer: pl.Trainer, *_: Any) -> None:
-        if self.hook == "validation":
-            raise ConnectionAbortedError
-
-    def on_train_end(self, *_: Any) -> None:
-        if self.hook == "export":
-            raise ConnectionAbortedError
-
-
 def assert_same_weights(first: Path, second: Path) -> None:
     """Checkpoints of the two runs hold the same bits."""
     for name in ("last", "best"):

@@ -126,10 +126,8 @@ if __name__ == "__main__":
             if code := main([*words, "--trainer.devices=2"]):
                 sys.exit(code)
         term = {"class_path": "tests.launch.resuming.Interrupt", "init_args": {"step": 0, "number": 15, "rank": 1}}
-        code = main(
-            ["fit", f"{folder}/mean.yaml", f"--run.dir={folder}/stopped", "--trainer.devices=2"]
-            + [f"--trainer.callbacks={json.dumps([term])}"]
-        )
+        words = [f"--run.dir={folder}/stopped", "--trainer.devices=2", f"--trainer.callbacks={json.dumps([term])}"]
+        code = main(["fit", f"{folder}/mean.yaml", *words])
         (folder / f"stopped_{torch.distributed.get_rank()}.json").write_text(json.dumps(code))
         narrow(patch)
         (folder / f"failed_{torch.distributed.get_rank()}.json").write_text(json.dumps(steps()))

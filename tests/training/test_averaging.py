@@ -1,6 +1,9 @@
+from types import SimpleNamespace
+
 import pytest
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.strategies import FSDPStrategy
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -53,3 +56,9 @@ def test_a_long_run_reaches_the_decay() -> None:
 def test_a_decay_of_one_is_refused() -> None:
     with pytest.raises(UserError, match="decay"):
         EMA(1.0)
+
+
+def test_weights_in_parts_are_refused() -> None:
+    trainer = SimpleNamespace(strategy=FSDPStrategy())
+    with pytest.raises(UserError, match=r"FSDPStrategy, which divides the weights .*--trainer.strategy ddp"):
+        EMA().setup(trainer, Jump(), "fit")  # type: ignore[arg-type]
