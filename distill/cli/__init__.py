@@ -15,6 +15,7 @@ VERBS = {
     "fit": ("recipe_verbs", "train what RECIPE describes: distil a student, or fine-tune it under a head"),
     "validate": ("recipe_verbs", "score a run on its validation images"),
     "test": ("recipe_verbs", "score a run on its test images: box and mask AP, or mIoU"),
+    "cache": ("cache", "store the teacher's targets for a pool of views, so that runs need no teacher"),
     "predict": ("predict", "masks, map polygons and class maps of images and rasters of any size"),
     "sweep": ("sweep", "one recipe with several values and seeds: a run for each, then one table with intervals"),
     "compare": ("compare", "runs in one table and one page: quality, gain over the scratch baseline, costs"),

@@ -8,6 +8,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import LearningRateMonitor, Timer
 
 from distill.errors import UserError
+from distill.launch.attach_cache import attach_cache
 from distill.launch.checkpoints import StoredState, stored_state
 from distill.launch.initial_weights import require_teacher
 from distill.launch.loggers import build_dashboards, require_loggers
@@ -72,6 +73,7 @@ def fit_one(recipe: ParsedRecipe) -> Fitted | None:
         with phase("reading the data's index"):
             built.data.setup("fit")
         built.task.build(built.data.class_names)
+        attach_cache(recipe, built)
         size = built.data.image_size
         with phase(f"measuring what the student costs at {size} px"):
             facts = run_facts(built.task, built.data, size, recipe.config.model.init_args.student)

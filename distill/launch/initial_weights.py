@@ -6,6 +6,7 @@ from typing import Any
 from jsonargparse import Namespace
 
 from distill.errors import UserError
+from distill.launch.cached_teacher import cache_root
 
 _TEACHER = "teacher"  # in no checkpoint
 
@@ -27,7 +28,7 @@ def without_initial_weights(config: Namespace) -> Namespace:
 
 
 def require_teacher(config: Namespace, purpose: str) -> None:
-    """Refuses to build a teacher whose file does not exist.
+    """Refuses to build a teacher whose file does not exist; stored targets do without it.
 
     Args:
         config: The parsed `model` group.
@@ -36,6 +37,8 @@ def require_teacher(config: Namespace, purpose: str) -> None:
     Raises:
         UserError: There is no such file.
     """
+    if cache_root(config) is not None:
+        return
     teacher = config.init_args.get(_TEACHER)
     path = teacher.get("init_args", Namespace()).get("checkpoint") if isinstance(teacher, Namespace) else None
     if path is not None and not Path(path).is_file():

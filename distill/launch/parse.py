@@ -14,6 +14,7 @@ from jsonargparse import ActionConfigFile, Namespace
 from pytorch_lightning.cli import LightningArgumentParser
 
 from distill.errors import UserError
+from distill.launch.cached_teacher import with_cached_teacher
 from distill.launch.initial_weights import without_initial_weights
 from distill.phases import phase
 from distill.recipe.check import GROUPS, TRAINER_DEFAULTS
@@ -139,6 +140,7 @@ class ParsedRecipe:
             given = None if self.config.seed_everything is True else self.config.seed_everything
             self.config.seed_everything = pl.seed_everything(given, workers=True)
         config = self.config.clone()
+        config.model = with_cached_teacher(config.model)
         if weights_stored:
             config.model = without_initial_weights(config.model)
         with phase("building the model"), self.explained():

@@ -4,6 +4,7 @@ from typing import Any
 
 from distill.errors import UserError
 from distill.evaluation.metrics import is_metric
+from distill.launch.attach_cache import attach_cache
 from distill.launch.checkpoints import StoredState, stored_state
 from distill.launch.fit import settings_of_interest
 from distill.launch.initial_weights import require_teacher
@@ -50,6 +51,7 @@ def score_one(recipe: ParsedRecipe) -> Scores:
         with phase("reading the data's index"):
             built.data.setup(recipe.stage)
         built.task.build(built.data.class_names)
+        attach_cache(recipe, built)
         wait = DataWait()
         display = progress_display(wait, lambda: "")
         pictures = ScoringPictures(recipe.folder, recipe.stage, state.step)

@@ -6,6 +6,7 @@ of seeds, and `test_seeds.json` (of a distillation, which has no test split, `va
 
 from distill.errors import UserError
 from distill.files import parse_yaml, write_json, write_text
+from distill.launch.cached_teacher import cache_root
 from distill.launch.fit import Fitted, fit_one
 from distill.launch.parse import ParsedRecipe
 from distill.launch.score import Scores, score_one
@@ -32,6 +33,11 @@ def fit_seeds(recipe: ParsedRecipe) -> list[Fitted]:
     runs = _runs(recipe)
     if recipe.config.ckpt_path is not None:
         raise _wrong_checkpoint(recipe, "leave it out, interrupted seeds are resumed by themselves")
+    if cache_root(recipe.config.model) is not None and recipe.config.data.init_args.get("seed") is None:
+        raise UserError(
+            "a cache is of the views of one seed, and data.seed is that of the run by default; set data.seed, for "
+            "example --data.seed 0, so that the runs of run.seeds share the views of model.cache.root"
+        )
     text, overwrite = recipe.text(), recipe.settings.overwrite
     _require_place(recipe.folder, list(runs.values()), text, overwrite)
     scored = "test" if "test" in recipe.task_class.stages else "validate"

@@ -63,6 +63,20 @@ def merged(recipe: Recipe, words: Sequence[str]) -> dict[str, Any]:
     return tree
 
 
+def without(words: Sequence[str], *groups: str) -> list[str]:
+    """The overrides but for those of some keys.
+
+    Args:
+        words: Pairs of key and value.
+        groups: Dotted keys, which stand for all keys below them too.
+    """
+    kept: list[str] = []
+    for written, key, _ in _pairs(words):
+        if not f"{key}.".startswith(tuple(f"{group}." for group in groups)):
+            kept += written
+    return kept
+
+
 def _in_current_names(recipe: Recipe, words: Sequence[str], notes: list[str]) -> Iterator[str]:
     """The words, of which those that use old names of keys are written anew."""
     tree = copy.deepcopy(recipe.content)

@@ -14,6 +14,7 @@ import torch
 
 from distill.evaluation.cost import cost, count_macs_of_frozen
 from distill.runs.initial_weights import initial_weights
+from distill.targets.cache.teacher import CachedTeacher
 from distill.tasks.distillation import DistillationModule
 
 logger = logging.getLogger(__name__)
@@ -106,14 +107,16 @@ def run_facts(task: Any, data: pl.LightningDataModule, image_size: int, student:
     if spent.gpu_ms is not None:
         costs["gpu_ms"] = round(spent.gpu_ms, 3)
     if isinstance(task, DistillationModule):
-        costs |= _teacher_costs(task, image_size)
+        costs |= teacher_costs(task, image_size)
     return components(task, data, image_size) | initial_weights(student) | costs
 
 
-def _teacher_costs(task: DistillationModule, image_size: int) -> dict[str, int]:
+def teacher_costs(task: DistillationModule, image_size: int) -> dict[str, int]:
     """The teacher's parameters, and its multiply-adds for the view that it gets of one image."""
     teacher = task.teacher
     assert teacher is not None
+    if isinstance(teacher, CachedTeacher):
+        return teacher.info.costs
     costs = {"teacher_params": sum(p.numel() for p in teacher.parameters())}
     try:
         costs["teacher_macs"] = count_macs_of_frozen(teacher, task.match.targets.view_size(image_size, image_size))

@@ -15,6 +15,7 @@ _FREE = (
     *(f"trainer.{key}" for key in ("max_steps", "max_epochs", "max_time", "accelerator", "logger", "callbacks")),
     *(f"trainer.{key}" for key in ("val_check_interval", "limit_val_batches", "log_every_n_steps")),
     "data.init_args.num_workers",
+    "model.init_args.cache",  # stored targets are those of the teacher, bit for bit
 )
 # On how many processes it runs: the loader refuses another number of images a step.
 _PROCESSES = ("trainer.devices", "trainer.num_nodes", "trainer.strategy")

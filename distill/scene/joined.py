@@ -8,10 +8,10 @@ from typing import Any
 
 from distill.errors import UserError
 from distill.files import move_into_place, read_json, write_json
+from distill.locks import locked
 from distill.scene.coco_files import CocoPart, join_coco
 from distill.scene.georeference import Georeference
 from distill.scene.journal import FOLDER, first_difference
-from distill.scene.locks import locked
 from distill.scene.summary import SceneSummary
 
 RESULTS, DATA_SET, SUMMARY = "predictions.json", "images.json", "summary.json"

@@ -17,7 +17,7 @@ from typing import Any
 
 from distill.errors import UserError
 from distill.files import read_json, write_json
-from distill.scene.locks import locked
+from distill.locks import locked
 
 FOLDER = ".predict"
 _FINISHING = 1 << 30  # of the lock; rows are before it

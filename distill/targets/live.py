@@ -1,14 +1,18 @@
-"""Targets from a teacher that runs on every view.
+"""Targets of views: from a teacher that runs on every one, or stored beforehand.
 
 Axes: B batch, C channels, H W pixels of the view, h w the teacher's grid.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
 
 from distill.contracts import TeacherBase
 from distill.errors import UserError, unknown_name
+from distill.targets.cache.reader import MISSED
+from distill.targets.cache.teacher import CachedTeacher
+from distill.targets.rounding import decode, require_dtype, rounded
 from distill.targets.teacher_view import extents, teacher_view, view_size
 
 Passes = dict[Any, dict[str, Tensor]]  # features of teachers on views, within one step
@@ -23,9 +27,12 @@ class LiveTargets:
         stride: Stride of the student's map, in pixels.
         image_size: Longer side of the teacher's view, in pixels; None for the student's.
         key: The recipe's key of the feature, for errors.
+        dtype: To which precision targets are rounded, one of `distill.targets.rounding.DTYPES`.
 
     Attributes:
         name: The target in words.
+        teacher: The source.
+        feature: Its name.
         channels: C of the maps.
 
     Raises:
@@ -39,7 +46,9 @@ class LiveTargets:
         stride: int,
         image_size: int | None = None,
         key: str = "model.target",
+        dtype: str = "float32",
     ) -> None:
+        require_dtype(dtype)
         if feature not in teacher.channels:
             raise unknown_name(f"teacher feature in {key}", feature, teacher.channels)
         if feature not in teacher.reduction:
@@ -49,29 +58,49 @@ class LiveTargets:
             )
         if image_size is not None and image_size < 1:
             raise UserError(f"the image_size of {key} is {image_size}; it must be at least 1 pixel")
-        self.name = f"{type(teacher).__name__}'s {feature}"
+        self.name = f"{teacher.class_path.rpartition('.')[2]}'s {feature}"
         self.channels = teacher.channels[feature]
-        self._teacher = teacher
-        self._feature = feature
+        self.teacher = teacher
+        self.feature = feature
+        self._dtype = dtype
         self._stride = stride
         self._image_size = image_size
         self._patch = teacher.reduction[feature]
 
     def __call__(self, images: Tensor, passes: Passes | None = None) -> Tensor:
-        """Maps clean RGB views (B, 3, H, W) in [0, 1] to targets (B, C, h, w) of the teacher's own scale.
+        """Maps clean RGB views (B, 3, H, W) in [0, 1] to targets (B, C, h, w) float32 of the teacher's own scale.
 
         Args:
             images: The views.
             passes: What teachers made of these images before, which is looked up and added to.
         """
+        return rounded(self.unrounded(images, passes), self._dtype)
+
+    def unrounded(self, images: Tensor, passes: Passes | None = None) -> Tensor:
+        """The same as the teacher computes them, which is what a cache encodes."""
         view = teacher_view(images, self._stride, self._patch, self._image_size)
         sides = (images.shape[-2], images.shape[-1])
         shown = sides if view is images else extents(sides, self._stride)
-        key = (id(self._teacher), tuple(view.shape), shown)
+        key = (id(self.teacher), tuple(view.shape), shown)
         passes = {} if passes is None else passes
         if key not in passes:
-            passes[key] = self._teacher(view)
-        return passes[key][self._feature]
+            passes[key] = self.teacher(view)
+        return passes[key][self.feature]
+
+    def of(self, batch: Mapping[str, Any], passes: Passes | None = None) -> Tensor:
+        """Targets (B, C, h, w) of a batch: those that it carries, or what the teacher makes of `batch["image"]`."""
+        if not isinstance(self.teacher, CachedTeacher) or "target" not in batch:
+            return self(batch["image"], passes)
+        maps = decode(batch["target"][self.stored_name])
+        missed = batch.get(MISSED)
+        if missed is not None and bool(missed.any()):
+            maps[missed] = self(batch["image"][missed])
+        return maps
+
+    @property
+    def stored_name(self) -> str:
+        """What a cache calls the target."""
+        return self.feature if self._image_size is None else f"{self.feature}@{self._image_size}"
 
     def view_size(self, height: int, width: int) -> tuple[int, int]:
         """The size (H', W') of what the teacher gets for views of H x W pixels."""

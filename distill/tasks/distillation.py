@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from distill.errors import UserError
+from distill.targets.cache.reader import MISSED
+from distill.targets.cache.settings import CacheSettings
 from distill.targets.live import LiveTargets, Passes
 from distill.tasks.base import TaskBase
 from distill.tasks.corruption import Corruption, CorruptionSettings, from_patches, to_patches
@@ -50,6 +52,9 @@ class DistillationModule(TaskBase):
         stuck_ratio: A validation L1 above this fraction of the baseline's counts as stuck on the plateau. A map that
             ignores the image has 1.00 in expectation.
         stuck_patience: Validations in a row after which a stuck run is warned about.
+        target_dtype: Precision that targets are rounded to, live and stored: "float32", "float16", "bfloat16" or
+            "int8", which has a scale for each channel of an image.
+        cache: Where `distill cache` has stored targets. They come with the samples, and the teacher is a stand-in.
         probes: Simple classifiers that every validation fits to the student's features, on images with labels.
 
     Raises:
@@ -75,6 +80,8 @@ class DistillationModule(TaskBase):
         calibration_images: int = 64,
         stuck_ratio: float = 0.98,
         stuck_patience: int = 3,
+        target_dtype: str = "float32",
+        cache: CacheSettings | None = None,
         probes: list[ProbeBase] | None = None,
     ) -> None:
         further = targets or []
@@ -87,7 +94,7 @@ class DistillationModule(TaskBase):
             raise UserError("model.teacher is null; a distillation needs a teacher, for example teachers.SAM")
         require_projection("model.adapter", adapter)
         info = self.student.feature_info
-        source = LiveTargets(self.teacher, target, info.reduction()[-1], teacher_image_size)
+        source = LiveTargets(self.teacher, target, info.reduction()[-1], teacher_image_size, dtype=target_dtype)
         if corruption.level == "image":
             token_channels = 3 * corruption.patch_size**2
         elif self.student.token_channels is not None:
@@ -103,9 +110,8 @@ class DistillationModule(TaskBase):
         self._main = (match,)  # in a tuple: in checkpoints, its parts have no prefix
         self.adapter, self.generators = match.adapter, match.generators
         own_teachers = {id(known): known for known in self.teachers}
-        self.further = nn.ModuleList(
-            further_matches(further, [own_teachers.get(id(own.teacher), self.teacher) for own in further], info)
-        )
+        sources = [own_teachers.get(id(own.teacher), self.teacher) for own in further]
+        self.further = nn.ModuleList(further_matches(further, sources, info, target_dtype))
         self.probes = Probes(probes or [])
         self._probed: dict[str, float] = {}
         self._scores: dict[str, float] = {}
@@ -147,13 +153,18 @@ class DistillationModule(TaskBase):
 
     def raw_target(self, batch: dict[str, Any], passes: Passes | None = None) -> Tensor:
         """The teacher's maps (B, C, H, W), in its own scale, of the clean RGB images `batch["image"]` in [0, 1]."""
-        return self.match.targets(batch["image"], passes)
+        return self.match.targets.of(batch, passes)
 
     def raw_targets(self, batch: dict[str, Any]) -> list[Tensor]:
         """The same for each of `matches`. A teacher runs once for all its features of one view."""
         passes: Passes = {}
         main = self.raw_target(batch, passes)
-        return [main, *(match.targets(batch["image"], passes) for match in self.matches[1:])]
+        return [main, *(match.targets.of(batch, passes) for match in self.matches[1:])]
+
+    @property
+    def stored_targets(self) -> list[LiveTargets]:
+        """The targets that a cache holds: those of the main teacher."""
+        return [match.targets for match in self.matches if match.targets.teacher is self.teacher]
 
     def scores(self) -> dict[str, float]:
         """`l1`, `cosine`, `trivial_l1`, `l1_ratio` and the scores of probes; empty before the first validation.
@@ -194,6 +205,8 @@ class DistillationModule(TaskBase):
             weights = match.scheduled(self.global_step)
             logged |= {f"weight/{name}": l1_ratio.new_full((), weight) for name, weight in weights.items()}
         logged["train/loss"] = torch.stack(losses).sum() if len(losses) > 1 else losses[0]
+        if MISSED in batch:
+            self.log("cache_misses", batch[MISSED].sum().float(), reduce_fx="sum", batch_size=len(images))
         self.log_dict(logged | self.corruption.report(), batch_size=len(images))
         self.corruption.observe(observed[0])
         return logged["train/loss"]
@@ -239,7 +252,7 @@ class DistillationModule(TaskBase):
             self._place_statistics()
             return
         loader = self.trainer.datamodule.full_size_dataloader()  # type: ignore[attr-defined]
-        raw = (self.raw_targets({"image": batch["image"].to(self.device)}) for batch in loader)
+        raw = (self._calibrating(batch) for batch in loader)
         calibrate(self.matches, raw, self.calibration_images)
         for match in self.matches:
             match.statistics = self.trainer.strategy.broadcast(match.statistics)
@@ -289,6 +302,11 @@ class DistillationModule(TaskBase):
         if self.trainer.state.fn == "fit":  # it goes on with the batch norms of training
             checkpoint["state_dict"] |= checkpoint.get("training_statistics", {})
 
+    def _calibrating(self, batch: Any) -> list[Tensor]:
+        """Targets of a batch of the loader, in the precision of training."""
+        with self.trainer.precision_plugin.train_step_context():
+            return self.raw_targets(self.transfer_batch_to_device(batch, self.device, 0))
+
     def _place_statistics(self) -> None:
         for match in self.matches:
             match.place(self.device)
@@ -301,12 +319,12 @@ class DistillationModule(TaskBase):
             return
         if self.match.loss.standardize != "channel":  # by channel alone a last norm can be folded
             return
-        images = next(iter(loader))["image"].to(self.device)
+        batch = self.transfer_batch_to_device(next(iter(loader)), self.device, 0)
         training = self.student.training
         self.student.eval()
-        maps, _ = self.student_maps(images)
+        maps, _ = self.student_maps(batch["image"])
         self.student.train(training)
-        found = has_the_teachers_scale(maps, self.raw_target({"image": images}), self.match)
+        found = has_the_teachers_scale(maps, self._calibrating(batch)[0], self.match)
         if self.trainer.strategy.broadcast(found):
             self.student.fold_output(1 / known.std, -known.mean / known.std)
             self.print("warm start: the student's last map had the teacher's scale and is standardised for this run")

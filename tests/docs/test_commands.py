@@ -31,6 +31,7 @@ NOT_RUN = {
     "distill fit": "needs images, weights and hours; tests/recipes steps every recipe",
     "distill validate": "needs a trained run",
     "distill test": "needs a trained run",
+    "distill cache": "needs images and the weights of a teacher; tests/launch/test_cache.py has small ones",
     "distill predict": "needs a trained run; tests/launch/test_predict.py has one",
     "distill data": "needs a data set; tests/cli/test_data.py runs each action on a small one",
     "distill demo": "takes minutes; `make study` runs it",
@@ -127,6 +128,8 @@ def check_not_run(command: Command, fitted: dict[str, list[str]]) -> None:
         assert words[0].startswith("-") or (ROOT / words[0]).is_file()
     elif program == "distill" and words[0] in ("fit", "validate", "test"):
         check_recipe_verb(words[0], words[1:], fitted)
+    elif program == "distill" and words[0] == "cache":
+        check_recipe_verb("fit", [word for word in words[1:] if word != "--verify"], fitted)
     elif program == "distill" and words[0] == "data":
         data_parser().parse_args(words[1:])
     elif program == "distill" and words[0] == "predict":

@@ -45,7 +45,7 @@ def test_a_log_tells_every_phase_and_the_run_ends_with_a_validation(
         r"reading the data's index",
         r"measuring what the student costs at 64 px",
         r"12 training images, 4 images to validate on; 7 steps of 2 images",
-        r"calibrating: the teacher sees 8 training images",
+        r"calibrating on 8 training images",
         r"training: 7 steps",
         r"step 1/7  loss \d\.\d{4}  \d+\.\d\d s/step  [\d.]+ images/s  data wait \d+%  \d+ s left",
         r"estimate: [\d.]+ s a step of 2 images; 7 steps take about \d+ s and 2 validations; peak memory [\d.]+ GiB",

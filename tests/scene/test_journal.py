@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from distill.errors import UserError
+from distill.locks import locked
 from distill.scene.journal import Journal, first_difference
-from distill.scene.locks import locked
 
 HEADER = {"checkpoint": "a1", "plan": {"tile": 64, "overlap": 8}, "score": 0.3}
 

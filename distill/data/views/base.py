@@ -3,6 +3,7 @@
 A view is a square or whole reading of an image, together with what is labelled in it.
 """
 
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 from torch.utils.data import Dataset
@@ -12,6 +13,8 @@ from distill.data.reader import ImageReader
 from distill.data.sample_key import SampleKey, randomness_of
 
 T = TypeVar("T")
+# Called with what the views were indexed with and the sample, which it may add to.
+Addition = Callable[[SampleKey | int, Any], Any]
 
 
 class Views(Dataset[T]):
@@ -20,17 +23,20 @@ class Views(Dataset[T]):
     Indexed with a `SampleKey` it gives a training view, a function of (seed, key). Indexed with an integer it gives the
     fixed view of evaluation.
 
-    Attributes:
-        image_size: Side S of the views in pixels, where a key says no other.
-
     Args:
         count: Number of images.
         on_error: What to do with broken images, see `BrokenImages`.
         seed: Seed of the training views.
         reader: Reads the files; by default with the bands that `distill.data.images.read_image` chooses.
+
+    Attributes:
+        image_size: Side S of the views in pixels, where a key says no other.
+        addition: Completes each sample where it is read, in the loader's workers, for example by stored targets of its
+            view; nothing by default.
     """
 
     image_size: int
+    addition: Addition | None = None
 
     def __init__(self, count: int, on_error: str, seed: int = 0, reader: ImageReader | None = None) -> None:
         self.seed = seed
@@ -45,9 +51,11 @@ class Views(Dataset[T]):
         index = key if isinstance(key, int) else key.index
         index, content = self.broken.read(index, self.read)
         if isinstance(key, int):
-            return self.fixed(index, content)
-        with randomness_of(self.seed, key):
-            return self.random(index, content, key.size or self.image_size)
+            sample = self.fixed(index, content)
+        else:
+            with randomness_of(self.seed, key):
+                sample = self.random(index, content, key.size or self.image_size)
+        return sample if self.addition is None else self.addition(key, sample)
 
     def read(self, index: int) -> Any:
         """What the files of an image hold.

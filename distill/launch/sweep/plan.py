@@ -75,9 +75,7 @@ class Plan:
 
     def runs(self, cells: Sequence[Cell]) -> list[Run]:
         """The runs of cells: all of the first seed, then all of the second, so that a comparison is there early."""
-        return [
-            Run(cell, seed, RunFolder(self.folder / cell.name).seed(seed)) for seed in self.seeds for cell in cells
-        ]
+        return [Run(cell, seed, RunFolder(self.folder / cell.name).seed(seed)) for seed in self.seeds for cell in cells]
 
     def parsed(self, run: Run, *words: str) -> ParsedRecipe:
         """The recipe of a run.

@@ -24,6 +24,7 @@ from distill.runs.folder import RunState
 RECORD = "sweep.json"
 FAILURES = "failures"  # the folder of tracebacks
 
+
 @dataclass
 class Sweep:
     """A sweep, as far as it has come.
@@ -114,7 +115,9 @@ def grid(axes: Sequence[Axis | Range]) -> list[Cell]:
     """
     for axis in axes:
         if isinstance(axis, Range):
-            raise UserError(f"--over {axis.key} is a range, which only a search samples; add --search N, or give values")
+            raise UserError(
+                f"--over {axis.key} is a range, which only a search samples; add --search N, or give values"
+            )
     if not axes:
         raise UserError("a sweep needs --over KEY=A,B,C; for several seeds of one recipe use `distill fit --run.seeds`")
     return cells([axis for axis in axes if isinstance(axis, Axis)])

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.data import default_collate
 
 from distill.data.sample_key import SampleKey, randomness_of
 from distill.report.pictures.choice import spread
@@ -29,16 +30,17 @@ def feature_drawings(dataset: Any, task: Any, as_batch: Callable[[Tensor], Tenso
         task: A `distill.tasks.distillation.DistillationModule` in eval mode.
         as_batch: Makes what the task takes of an image (3, S, S).
     """
-    samples = {sample["path"]: sample["image"] for sample in (dataset[index] for index in spread(len(dataset)))}
+    samples = {sample["path"]: sample for sample in (dataset[index] for index in spread(len(dataset)))}
     if not samples:
         return []
     # One image at a time: a batch of the teacher may not fit the memory.
-    found = [_compare(task, as_batch(image)) for image in samples.values()]
+    found = [_compare(task, sample, as_batch) for sample in samples.values()]
     teacher, student, errors = (torch.cat(parts).float().cpu() for parts in zip(*found, strict=True))
     teachers, students = pca_colours(teacher, [student])
     said = _said(task.corruption.settings, float(task.corruption.factor()))
     drawings = []
-    for position, (name, image) in enumerate(samples.items()):
+    for position, (name, sample) in enumerate(samples.items()):
+        image = sample["image"]
         with randomness_of(0, SampleKey(position, 0)):  # the same for every run, whatever its seed
             target = task.match.target(found[position][0])
             corrupted = corrupted_images(as_batch(image), task.student, task.normalize, task.corruption, target)[0]
@@ -72,8 +74,11 @@ def _said(settings: CorruptionSettings, strength: float) -> str:
     return f"{noise} of the tokens noisy, {mask} masked{shape}{where[settings.guide]}"
 
 
-def _compare(task: Any, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    return compare_maps(task.match, task.raw_target({"image": images}), task.student_maps(images)[0])
+def _compare(task: Any, sample: Any, as_batch: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    """The maps of one sample, whose target may be stored."""
+    batch = task.transfer_batch_to_device(default_collate([sample]), task.device, 0)
+    images = as_batch(sample["image"])
+    return compare_maps(task.match, task.raw_target(batch | {"image": images}), task.student_maps(images)[0])
 
 
 def _photo(image: Tensor) -> Any:

@@ -18,7 +18,7 @@ from distill.tasks.matching.settings import TargetSettings
 
 
 def further_matches(
-    settings: Sequence[TargetSettings], teachers: Sequence[TeacherBase | None], student: FeatureInfo
+    settings: Sequence[TargetSettings], teachers: Sequence[TeacherBase | None], student: FeatureInfo, dtype: str
 ) -> list[Match]:
     """The matches of `model.targets`.
 
@@ -26,6 +26,7 @@ def further_matches(
         settings: What the recipe says of each.
         teachers: The teacher of each.
         student: Channels and strides of the student's maps.
+        dtype: To which precision targets are rounded.
 
     Raises:
         UserError: A teacher or a map that is not there, or two targets of one name.
@@ -43,7 +44,7 @@ def further_matches(
             )
         if own.label in found:
             raise UserError(f"model.targets has two targets called {own.label!r}; give each a name of its own")
-        source = LiveTargets(teacher, own.feature, strides[own.tap], own.image_size, f"{key}.feature")
+        source = LiveTargets(teacher, own.feature, strides[own.tap], own.image_size, f"{key}.feature", dtype)
         found[own.label] = Match(source, channels, own.loss, own.adapter, own.tap, own.weight, own.label)
     return list(found.values())
 
@@ -58,7 +59,7 @@ def calibrate(matches: Sequence[Match], batches: Iterable[Sequence[Tensor]], ima
     """
     seen: list[list[Tensor]] = [[] for _ in matches]
     count = 0
-    with phase(f"calibrating: the teacher sees {images} training images", images) as advance:
+    with phase(f"calibrating on {images} training images", images) as advance:
         for maps in batches:
             for collected, own in zip(seen, maps, strict=True):
                 collected.append(own.float().cpu())
