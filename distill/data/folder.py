@@ -133,4 +133,4 @@ class ImageFolder(ImageData):
 
 
 def _positions(images: ImageList) -> NDArray[np.float64]:
-    return hash_positions(map(images.name, range(len(images))), len(images))
+    return hash_positions(images.names(), len(images))

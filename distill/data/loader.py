@@ -3,14 +3,9 @@
 Two properties make a resumed run identical to an uninterrupted one:
 
 1. The order of an epoch is a function of (seed, epoch), and a sample's random choices are a function of (seed, view,
-<<<<<<< HEAD
    sample), its view being the epoch or, with a pool of V views, the epoch modulo V. The side of a view that changes
    during training is a function of the step, which epoch and position tell. No random state has to be saved, and the
    number of workers changes nothing.
-=======
-   sample), its view being the epoch or, with a pool of V views, the epoch modulo V. No random state has to be saved and
-   the number of workers changes nothing.
->>>>>>> wt-survive
 2. The position saved is the number of batches handed out, not the number that workers have prepared ahead.
 
 Lightning stores `state_dict()` in its checkpoints, calls `load_state_dict()` before it iterates and `set_epoch()` on

@@ -1,6 +1,7 @@
 """Millions of names without a Python object for each: processes that are forked share them."""
 
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,5 +41,10 @@ class Names:
         start = self.ends[number - 1] if number else 0
         return self.letters[start : self.ends[number]].tobytes().decode("utf-8", "surrogateescape")
 
-    def __iter__(self) -> Iterator[str]:
-        return (self[number] for number in range(len(self)))
+    def many(self, numbers: NDArray[np.integer[Any]]) -> Iterator[str]:
+        """Some of them, faster than one by one."""
+        stops = self.ends[numbers]
+        starts = np.where(numbers > 0, self.ends[numbers - 1], 0)
+        letters = self.letters.data
+        spans = zip(starts.tolist(), stops.tolist(), strict=True)
+        return (str(letters[start:stop], "utf-8", "surrogateescape") for start, stop in spans)

@@ -131,10 +131,8 @@ def _kept(tar: Path) -> TarIndex | None:
 
 def _keep(tar: Path, index: TarIndex) -> None:
     content: dict[str, NDArray[Any]] = {
-        "letters": index.names.letters,
-        "ends": index.names.ends,
-        "offsets": index.offsets,
-        "sizes": index.sizes,
+        **{"letters": index.names.letters, "ends": index.names.ends},
+        **{"offsets": index.offsets, "sizes": index.sizes},
     }
     facts = _facts(tar)
     for place in _places(tar):

@@ -139,11 +139,8 @@ def test_each_iterator_takes_the_next_epoch() -> None:
     assert sorted(chain(*first)) == sorted(chain(*second)) == list(range(6))
     assert first != second
     assert loader.state_dict() == {"epoch": 1, "batches": 3, "length": 3, "batch_size": 2, "processes": 1}
-<<<<<<< HEAD
-=======
     again = [loader.batch(epoch, number)["index"].tolist() for epoch in range(2) for number in range(3)]
     assert again == [*first, *second]
->>>>>>> wt-survive
 
 
 def test_state_counts_batches_handed_out_not_prefetched() -> None:
