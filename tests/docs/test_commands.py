@@ -47,6 +47,7 @@ PYTHON_NOT_RUN = {
     "SegHead(": "needs released weights",
     "selective_scan_2d(": "`u` stands for sequences and for images; tests/students/scan runs both functions",
     "distill.predict(": "needs a trained run; tests/launch/test_predict.py has one",
+    "probe.score(": "needs NWPU; tests/tasks/probes scores these functions on scenes",
     "torch.export.export(": "takes half a minute; tests/students export RS4D",
 }
 # Pages whose Python other tests run whole.

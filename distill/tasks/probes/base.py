@@ -195,16 +195,17 @@ class ProbeBase:
         return labelled, Labelled(torch.cat(tokens), torch.cat(token_labels)) if tokens else empty
 
     def _require_classes(self, data: ProbeData) -> None:
-        for what, part in (("training", data.train), ("validation", data.val)):
+        for what, part in (("validation", data.val), ("training", data.train)):
             counts = torch.bincount(part.labels, minlength=len(data.class_names)).tolist()
-            for name, count in zip(data.class_names, counts, strict=True):
-                if count == 0:
-                    raise UserError(f"probe {self.name!r}: class {name!r} has no {what} {self.unit}; {self.way_out}")
-                if what == "training" and self.shots is not None and count < self.shots and len(counts) > 1:
-                    raise UserError(
-                        f"{self._key('shots')} is {self.shots}, but class {name!r} has only {count} training "
-                        f"{self.units}; lower it, or set it to null"
-                    )
+            if 0 in counts:
+                name = data.class_names[counts.index(0)]
+                raise UserError(f"probe {self.name!r}: class {name!r} has no {what} {self.unit}; {self.way_out}")
+        fewest = min(counts)
+        if self.shots is not None and len(counts) > 1 and fewest < self.shots:
+            raise UserError(
+                f"{self._key('shots')} is {self.shots}, but class {data.class_names[counts.index(fewest)]!r} has fewer "
+                f"training {self.units}, {fewest}; lower it, or set it to null"
+            )
 
     def image(self, path: Path) -> Tensor:
         """uint8 RGB (3, H, W) of an image file.

@@ -108,8 +108,9 @@ class PatchProbe(ProbeBase):
     def _cut(self, pixels: Tensor) -> Tensor:
         """Patches (N, ..., S, S) of pixels (..., H, W), row by row."""
         size = self.image_size
-        parts = pixels.unfold(-2, size, size).unfold(-2, size, size)  # (..., rows, columns, S, S)
-        return parts.movedim((-4, -3), (0, 1)).flatten(0, 1)
+        rows, columns = (side // size for side in pixels.shape[-2:])
+        parts = pixels[..., : rows * size, : columns * size].unflatten(-2, (rows, size)).unflatten(-1, (columns, size))
+        return parts.movedim((-4, -2), (0, 1)).flatten(0, 1)
 
     def _classes(self, patches: Tensor) -> list[int]:
         """The class of half of the pixels of a patch or more, else `IGNORE`, of patches (N, S, S)."""
