@@ -57,6 +57,7 @@ HOMES: dict[str | tuple[str, ...], tuple[str, ...]] = {
     "distill/scene/": ("shapely", "pyproj", "pyogrio"),
     "distill/serve/": ("fastapi", "uvicorn", "starlette"),
     "distill/launch/": ("ray",),
+    "distill/launch/sweep/": ("optuna",),
     "students/scan/": ("triton", "mamba_ssm", "causal_conv1d"),
 }
 

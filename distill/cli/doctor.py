@@ -36,6 +36,7 @@ def _extras() -> list[tuple[str, str, str]]:
     extras = {
         "wandb": (("wandb",), "offline unless WANDB_API_KEY is set"),
         "ray": (("ray",), "for `distill predict --ray`"),
+        "search": (("optuna",), "for `distill sweep --search`"),
         "serve": (("fastapi", "uvicorn"), "for `distill serve`"),
     }
     rows = []

@@ -1,4 +1,4 @@
-"""What a sweep varies: keys and their values, as `distill sweep --over KEY=A,B,C` names them, and the cells they span."""
+"""What a sweep varies: keys and values, as `distill sweep --over KEY=A,B,C` names them, and the cells they span."""
 
 import itertools
 import math
@@ -122,7 +122,7 @@ def _range(key: str, given: str, found: re.Match[str]) -> Range:
     log = found["log"] is not None
     if not ends[0] < ends[1] or (log and ends[0] <= 0):
         raise UserError(
-            f"--over {key}={given} is no range; give numbers that ascend, such as 0.1..0.5, or log:1e-4..1e-2, which are "
+            f"--over {key}={given} is no range; give numbers that ascend, such as 0.1..0.5, or log:1e-4..1e-2, both "
             "above 0"
         )
     return Range(key, *ends, log, isinstance(low, int) and isinstance(high, int))

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from statistics import fmean
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from distill.errors import UserError
 from distill.evaluation.metrics import metric_of
@@ -16,6 +16,7 @@ from distill.report.run_record import RunRecord
 from distill.runs.folder import RunFolder, RunState
 
 STORAGE = "optuna.db"
+_Direction: TypeAlias = Literal["minimize", "maximize"]
 _SPACE = "axes"  # the attribute of a study that says what it samples
 _METRIC = "metric"
 
@@ -60,8 +61,8 @@ def run_search(plan: Plan, axes: Sequence[Axis | Range], count: int, metric: str
         return tabled(plan, [_cell(trial) for trial in study.trials], failures)
 
 
-def _objective(plan: Plan, axes: Sequence[Axis | Range], metric: str | None) -> tuple[str, str]:
-    """The metric, and whether it is to be minimised or maximised."""
+def _objective(plan: Plan, axes: Sequence[Axis | Range], metric: str | None) -> tuple[str, _Direction]:
+    """The metric, and where it is to go."""
     lowest = {axis.key: axis.values[0] if isinstance(axis, Axis) else _text(axis, axis.low) for axis in axes}
     monitor, mode = plan.parsed(plan.runs([Cell("trial0", lowest)])[0]).task_class.monitor
     if metric is not None:
@@ -70,10 +71,10 @@ def _objective(plan: Plan, axes: Sequence[Axis | Range], metric: str | None) -> 
         raise UserError(
             f"--metric is {metric}; give one of the validation of which more or less is better, such as val/l1_ratio"
         )
-    return monitor, {"min": "minimize", "max": "maximize"}[mode]
+    return monitor, "minimize" if mode == "min" else "maximize"
 
 
-def _study(plan: Plan, axes: Sequence[Axis | Range], key: str, direction: str) -> Any:
+def _study(plan: Plan, axes: Sequence[Axis | Range], key: str, direction: _Direction) -> Any:
     import optuna
 
     plan.folder.mkdir(parents=True, exist_ok=True)
