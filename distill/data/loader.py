@@ -17,6 +17,7 @@ import copy
 import math
 import signal
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -155,10 +156,10 @@ class ResumableLoader(OneLineErrorLoader):
         """
         sampler = copy.copy(self.sampler)
         assert isinstance(sampler, ResumableSampler)
-        sampler.start = 0
-        sampler.set_epoch(epoch)
         size = self.batch_size or 1
-        return list(sampler)[number * size : (number + 1) * size]
+        sampler.start = number * size
+        sampler.set_epoch(epoch)
+        return list(islice(sampler, size))
 
     def batch(self, epoch: int, number: int) -> Any:
         """Makes a batch again, in this process."""
