@@ -92,6 +92,7 @@ def compare_times(arguments: argparse.Namespace) -> None:
         views = stored.dataset("train")
         views.addition = StoredTargets(folder, info, views, False, "error", "")
         cached = DistillationModule(CachedTeacher(str(folder)), student, target_dtype="float16")
+        cached.load_state_dict(live.state_dict())
         kinds = {"live": (live, plain), "cached": (cached, stored)}
         times: dict[str, list[tuple[float, float]]] = {name: [] for name in kinds}
         steppers = {name: stepper(*kind) for name, kind in kinds.items()}

@@ -86,7 +86,7 @@ def target_views(task: Any, size: int) -> dict[str, tuple[int, int]]:
         view = one.view_size(size, size)
         if found.setdefault(one.stored_name, view) != view:
             raise UserError(
-                f"two targets take {one.stored_name!r} of views of {found[one.stored_name]} and {view} px, because maps "
+                f"two targets take {one.stored_name!r} of views of {found[one.stored_name]} and {view} px, as maps "
                 "of other strides match it; give one of them an image_size, by which a cache tells them apart"
             )
     return found
