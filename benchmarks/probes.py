@@ -1,4 +1,4 @@
-"""Scores students, or teachers that are exported students, by the probe of objects that a distillation logs, and says how long that takes.
+"""Scores students by the probe of objects that a distillation logs, and says how long that takes.
 
 python benchmarks/probes.py DATA [--student student.safetensors ...]
 

@@ -1,7 +1,7 @@
 """What the name of a metric says: what is measured, of what kind of overlap, and of which class.
 
 Names are `split/measure`, such as `val/l1`; `split/kind/measure[/class]` of instances, such as `test/mask/AP/ship`; and
-`split/measure/class` of pixels, such as `test/IoU/water`; and `split/probe/name/measure` of probes. Names of classes may
+`split/measure/class` of pixels, such as `test/IoU/water`; `split/probe/name/measure` of probes. Names of classes may
 hold slashes.
 """
 

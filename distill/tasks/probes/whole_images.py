@@ -11,7 +11,7 @@ import torch
 
 from distill.data.checks import share
 from distill.data.class_folder import class_folders
-from distill.data.selection import hold_out_by_name
+from distill.data.selection import hash_positions, hold_out_by_position
 from distill.errors import UserError
 from distill.tasks.probes.base import ProbeBase, ProbeData, ProbeImages
 from distill.tasks.probes.choice import choose
@@ -59,7 +59,7 @@ class ImageProbe(ProbeBase):
             only = next(iter(train))
             raise UserError(f"probe {self.name!r}: {str(self.root)!r} holds the one class {only!r}; add others")
         if self.val_root is None:
-            parts = [hold_out_by_name(self.root, paths, self.val_fraction) for paths in train.values()]
+            parts = [self._split(paths) for paths in train.values()]
             train_paths, val_paths = [part[0] for part in parts], [part[1] for part in parts]
         else:
             val = class_folders(self.val_root, self._key("val_root"))
@@ -71,6 +71,13 @@ class ImageProbe(ProbeBase):
                 )
             train_paths, val_paths = list(train.values()), [val[name] for name in train]
         return ProbeData(self._images(train_paths, "train"), self._images(val_paths, "val"), list(train))
+
+    def _split(self, paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
+        """Training images of a class, and those held out."""
+        names = (path.relative_to(self.root).as_posix() for path in paths)
+        parts = hold_out_by_position(hash_positions(names, len(paths)), self.val_fraction)
+        train, val = ([paths[number] for number in part] for part in parts)
+        return train, val
 
     def _images(self, paths: Sequence[Sequence[Path]], split: str) -> ProbeImages:
         """The chosen images among those of each class."""
