@@ -2,8 +2,9 @@
 
 Logging, progress, tables, cards and dashboards read this table, and docs/evaluation.md prints it.
 
-A full name is `<split>/<metric>` or `<split>/<metric>/<class>`: `val/mIoU`, `test/mask/AP/ship`; of a probe
-`<split>/probe/<name of the probe>/<metric>`, which METRICS has without the name of the probe.
+A full name is `<split>/<metric>` or `<split>/<metric>/<class>`: `val/mIoU`, `test/mask/AP/ship`. That of a probe is
+`<split>/probe/<name of the probe>/<metric>`, which METRICS has without the name of the probe; that of a further target
+of a distillation `<split>/<target>/<metric>`: `val/block_3/l1_ratio`.
 """
 
 from dataclasses import dataclass
@@ -69,6 +70,7 @@ METRICS: dict[str, Metric] = {
     "l1_ratio": Metric("`l1` over `trivial_l1`; 1 for a student that ignores the image", "min"),
     **{f"{PROBE}/{name}": _percentage(f"balanced accuracy of {meaning}") for name, meaning in _PROBED.items()},
 }
+_OF_TARGETS = ("l1", "cosine", "trivial_l1", "l1_ratio")  # also `<split>/<target>/<metric>` of a further target
 _OTHER = Metric("")
 
 
@@ -126,7 +128,8 @@ def metric_of(name: str) -> Metric:
     if parts[0] == PROBE:
         parts = [PROBE, parts[-1]]
     known = (METRICS.get("/".join(parts[:length])) for length in range(len(parts), 0, -1))
-    return next((metric for metric in known if metric is not None), _OTHER)
+    own = METRICS[parts[-1]] if len(parts) == 2 and parts[-1] in _OF_TARGETS else _OTHER
+    return next((metric for metric in known if metric is not None), own)
 
 
 def markdown_table() -> str:

@@ -33,6 +33,7 @@ def test_classes_and_splits_do_not_matter() -> None:
     assert metric_of("test/mask/AP/land/water") is METRICS["mask/AP"]
     assert metric_of("val/IoU/l1") is METRICS["IoU"]
     assert metric_of("val/probe/l1/knn") is METRICS["probe/knn"]
+    assert metric_of("val/block_3/l1_ratio") is METRICS["l1_ratio"]
     assert metric_of("train/boundary") == metric_of("lr") == Metric("")  # a loss term, not boundary AP
 
 

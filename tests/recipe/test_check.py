@@ -29,7 +29,20 @@ WRONG = [
     (DISTIL, "--model.corruption={noise: [1]}", "model.corruption.noise: given [1], expected a number;"),
     (DISTIL, "--model.corruption=none", "model.corruption: given none, expected a class path, a mapping or null;"),
     (DISTIL, "--model.loss.terms=l1", "model.loss.terms: given l1, expected a mapping;"),
-    (DISTIL, "--model.loss.terms.l1=big", "model.loss.terms.l1: given big, expected a number;"),
+    (
+        DISTIL,
+        "--model.loss.terms.l1=big",
+        "model.loss.terms.l1: given big, expected a number, a class path or a mapping;",
+    ),
+    (DISTIL, "--model.loss.terms.l1={start: 1, stop: 0}", "unknown key in model.loss.terms.l1 'stop': did you mean st"),
+    (DISTIL, "--model.targets={feature: neck}", "model.targets: given {'feature': 'neck'}, expected a list or null;"),
+    (DISTIL, "--model.targets=[{featur: neck}]", "unknown key in model.targets 'featur': did you mean feature?"),
+    (DISTIL, "--model.targets=[{feature: neck, tap: x}]", "model.targets.tap: given x, expected a whole number;"),
+    (
+        DISTIL,
+        "--model.targets=[{feature: a, teacher: teachers.Sam}]",
+        "unknown class in model.targets.teacher (module teachers) 'Sam': did you mean SAM?",
+    ),
     (DISTIL, "--model.teacher.blocks=[a]", "model.teacher.blocks: given a, expected a whole number;"),
     (DISTIL, "--model.teacher=null", "model.teacher: given null, expected a class path or a mapping;"),
     (

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from distill.targets.teacher_view import teacher_view
+from distill.targets.teacher_view import teacher_view, view_size
 from distill.tasks.matching.adapter import Adapter
 from teachers.frozen import FrozenTeacher
 
@@ -33,11 +33,11 @@ class Places(FrozenTeacher):
         return {"embedding": self.encoder(images)}
 
 
-def drift(side: int, stride: int, patch: int, aligned: bool = True) -> Tensor:
+def drift(side: int, stride: int, patch: int, aligned: bool = True, image_size: int | None = None) -> Tensor:
     """How far right of the student's cells the teacher's lie, in pixels, away from the borders."""
     centres = torch.arange(side) + 0.5
     image = torch.stack(torch.meshgrid(centres, centres, indexing="xy")).repeat(2, 1, 1)[None, :3]
-    view = teacher_view(image, stride, patch) if aligned else image
+    view = teacher_view(image, stride, patch, image_size) if aligned else image
     target = Places(patch)(view)["embedding"]
     cells = -(-side // stride)
     own = F.avg_pool2d(F.pad(image, (0, cells * stride - side) * 2, mode="replicate"), stride)
@@ -51,6 +51,21 @@ def drift(side: int, stride: int, patch: int, aligned: bool = True) -> Tensor:
 def test_cell_centres_agree(side: int, stride: int, patch: int) -> None:
     # Where the numbers of cells have no common measure, resampling itself is off by half a pixel.
     assert drift(side, stride, patch).abs().max() < (0.01 if (side, stride) != (520, 8) else 0.7)
+
+
+@pytest.mark.parametrize(
+    ("image_size", "sides"), [(1024, (1024, 512)), (200, (196, 98)), (448, (448, 224)), (5, (14, 14))]
+)
+def test_a_teacher_may_see_another_resolution(image_size: int, sides: tuple[int, int]) -> None:
+    """Its longer side comes nearest to the one that was asked for, in whole cells."""
+    patch = 16 if image_size == 1024 else 14
+    view = teacher_view(torch.rand(1, 3, 256, 128), 16, patch, image_size)
+    assert view.shape[-2:] == sides == view_size((256, 128), 16, patch, image_size)
+
+
+@pytest.mark.parametrize(("side", "image_size"), [(256, 512), (256, 128), (250, 500), (250, 250)])
+def test_its_cells_show_the_same_places(side: int, image_size: int) -> None:
+    assert drift(side, 16, 16, image_size=image_size).abs().max() < 0.01
 
 
 def test_padding_would_move_them() -> None:

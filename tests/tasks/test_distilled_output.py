@@ -52,7 +52,7 @@ def teacher_of(width: int, folder: Path) -> ViT:
 
 
 def fit(
-    student: nn.Module, teacher: ViT, scenes: Path, standardize: bool, *callbacks: pl.Callback, **changes: Any
+    student: nn.Module, teacher: ViT, scenes: Path, standardize: bool | str, *callbacks: pl.Callback, **changes: Any
 ) -> tuple[DistillationModule, pl.Trainer]:
     """A few steps, validated at the end."""
     settings: dict[str, Any] = {"steps": 4, "lr": 2e-3, "ckpt_path": None} | changes
@@ -159,6 +159,21 @@ def test_with_an_adapter_the_file_says_that_its_maps_are_others(scenes: Path, tm
     student, said = module.exported_student()
     assert student is module.student
     assert said == {"last_map": "features from which an adapter, now dropped, made ViT's embedding"}
+
+
+def test_what_a_rotation_made_of_the_maps_is_in_the_file(scenes: Path, tmp_path: Path) -> None:
+    """No last norm can undo it."""
+    arguments, width = CASES["RS4D"]
+    module, _ = fit(RS4D(**arguments), teacher_of(width, tmp_path), scenes, "phi_s", steps=1)
+    said = export(module, "RS4D", tmp_path / "student.safetensors")
+    loaded: Any = load_student(tmp_path / "student.safetensors")
+    images = torch.rand(1, 3, 64, 64)
+    mean, std, rotation = (torch.tensor(said[f"output_{key}"]) for key in ("mean", "std", "rotation"))
+    with torch.no_grad():
+        scores = loaded(module.normalize(images))[-1]
+        expected = module.match.raw(module.eval().student_maps(images)[0][-1])
+    maps = torch.einsum("dc,bdhw->bchw", rotation, scores * std[:, None, None] + mean[:, None, None])
+    torch.testing.assert_close(maps, expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("averaged", [False, True], ids=["plain", "averaged"])

@@ -21,9 +21,12 @@ from distill.contracts import Target
 from distill.tasks.corruption import CorruptionSettings
 from distill.tasks.distillation import DistillationModule
 from distill.tasks.instances import FineTuningModule
+from distill.tasks.losses.features import TERMS as distillation_terms
 from distill.tasks.losses.features import LossSettings
+from distill.tasks.losses.schedule import Schedule
 from distill.tasks.losses.segmentation import TERMS, SegmentationLossSettings
 from distill.tasks.matching.baseline import TargetStatistics
+from distill.tasks.matching.settings import TargetSettings
 from distill.tasks.segmentation import SegmentationModule
 from heads.mmdet.mmcv_ops import ensure_mmcv_ops
 from heads.mmdet.records import proposal_record, region_record
@@ -92,6 +95,22 @@ def test_distillation(
     teacher.to("meta")
     maps = torch.rand(4, 192, 8, 8)
     task.match.statistics = TargetStatistics.of([maps], 4).to(torch.device("meta"))
+    step(task, batch)
+    assert all(p.grad is not None for p in task.parameters() if p.requires_grad)
+
+
+def test_distillation_of_several_targets(vit_weights: Any, batch: dict[str, Any]) -> None:
+    """With every term, weights that change, and a resized view of the teacher."""
+    teacher = ViT("vit_tiny_patch16_224", checkpoint=str(vit_weights))
+    losses = LossSettings(
+        dict.fromkeys(distillation_terms, Schedule(1.0, 0.5, 4)), standardize="phi_s", relation_tokens=16
+    )
+    further = TargetSettings("embedding", tap=0, loss=losses, weight=Schedule(0.0, 1.0, 4), image_size=96)
+    task = DistillationModule(teacher, RS4D("tiny", SIDE, 8), "embedding", loss=losses, targets=[further])
+    teacher.to("meta")
+    for match in task.matches:
+        match.calibrate([torch.rand(4, 192, 8, 8)], 4)
+        match.place(torch.device("meta"))
     step(task, batch)
     assert all(p.grad is not None for p in task.parameters() if p.requires_grad)
 

@@ -24,31 +24,30 @@ class Schedule:
     steps: int
     shape: str = "linear"
 
-    def __post_init__(self) -> None:
-        """Checks the ranges.
-
-        Raises:
-            UserError: A negative weight, no steps, or an unknown shape.
-        """
-        if self.start < 0 or self.end < 0:
-            raise UserError(f"a schedule goes from {self.start} to {self.end}; a weight cannot be negative")
-        if self.steps < 1:
-            raise UserError(f"steps of a schedule is {self.steps}; it must be at least 1")
-        if self.shape not in SHAPES:
-            raise unknown_name("shape of a schedule", self.shape, SHAPES)
-
 
 Weight = float | Schedule
 
 
 def require_weight(key: str, weight: Weight) -> None:
-    """Checks a weight that is a number; a schedule has checked itself.
+    """Checks a weight.
+
+    Args:
+        key: The recipe's key of it.
+        weight: A number or a schedule.
 
     Raises:
-        UserError: It is negative.
+        UserError: It is negative, or a schedule has no steps or an unknown shape.
     """
-    if not isinstance(weight, Schedule) and weight < 0:
-        raise UserError(f"{key} is {weight}; a weight cannot be negative")
+    if not isinstance(weight, Schedule):
+        if weight < 0:
+            raise UserError(f"{key} is {weight}; a weight cannot be negative")
+        return
+    if weight.start < 0 or weight.end < 0:
+        raise UserError(f"{key} goes from {weight.start} to {weight.end}; a weight cannot be negative")
+    if weight.steps < 1:
+        raise UserError(f"{key}.steps is {weight.steps}; it must be at least 1")
+    if weight.shape not in SHAPES:
+        raise unknown_name(f"{key}.shape", weight.shape, SHAPES)
 
 
 def weight_at(weight: Weight, step: int) -> float:
