@@ -81,6 +81,8 @@ def distill_recipe(tmp_path: Path, scenes: Path, vit_weights: Path) -> Path:
                     "init_args": {"variant": "tiny", "image_size": 64, "patch_size": 8},
                 },
                 "target": "embedding",
+                "corruption": {"noise": 0.2, "mask": 0.2},
+                "loss": {"terms": {"l1": 1.0}, "standardize": "none"},
                 "optim": {"lr": 2e-3, "warmup_steps": 2},
                 "calibration_images": 8,
             },

@@ -1,7 +1,8 @@
 """The distillation step: clean view to the teacher, corrupted view to the student, one loss on the aligned map.
 
-A reconstruction of RS4D's unpublished trainer (arXiv 2606.25324). What its logs and code make certain (SAM's neck as
-target, L1, the student's last normalised map without a projection) is the default; everything else is a recipe key.
+A reconstruction of RS4D's unpublished trainer (arXiv 2606.25324), of which its logs and code make certain: SAM's neck as
+target, L1, the student's last normalised map without a projection. By default the target is standardised, a cosine is
+added and nothing is corrupted, which did better on real images (docs/distillation.md); `recipes/method` has RS4D's own.
 
 Axes: B batch, C channels, H W grid, N tokens.
 """
@@ -95,17 +96,14 @@ class DistillationModule(TaskBase):
         require_projection("model.adapter", adapter)
         info = self.student.feature_info
         source = LiveTargets(self.teacher, target, info.reduction()[-1], teacher_image_size, dtype=target_dtype)
-        if corruption.level == "image":
-            token_channels = 3 * corruption.patch_size**2
-        elif self.student.token_channels is not None:
-            token_channels = self.student.token_channels
-        else:
+        token_channels = self.student.token_channels if corruption.level == "token" else 3 * corruption.patch_size**2
+        if token_channels is None and corruption.corrupts:
             raise UserError(
                 f"model.corruption.level is 'token', but {type(student).__name__} exposes no tokens; "
                 "set model.corruption.level to 'image'"
             )
         self.calibration_images = calibration_images
-        self.corruption = Corruption(token_channels, corruption)
+        self.corruption = Corruption(token_channels or 0, corruption)
         match = Match(source, info.channels(), loss or LossSettings(), adapter)
         self._main = (match,)  # in a tuple: in checkpoints, its parts have no prefix
         self.adapter, self.generators = match.adapter, match.generators
@@ -139,10 +137,10 @@ class DistillationModule(TaskBase):
             target: From `Match.target`, for a corruption that is guided by it.
 
         Returns:
-            The unaligned maps (B, C_i, h_i, w_i), and the corrupted tokens (B, N) or None.
+            The unaligned maps (B, C_i, h_i, w_i), and the corrupted tokens (B, N), or None where nothing is corrupted.
         """
         images = self.normalize(images)
-        if not corrupted:
+        if not (corrupted and self.corruption.settings.corrupts):
             return self.student(images), None
         settings, size = self.corruption.settings, (images.shape[-2], images.shape[-1])
         corrupt = partial(self.corruption, image_size=size, target=target)

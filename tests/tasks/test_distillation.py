@@ -54,8 +54,18 @@ def test_grids_are_aligned_to_the_teachers(teacher: ViT, student: RS4D) -> None:
     assert module.adapter(torch.randn(2, student.token_channels, 4, 6), (8, 12)).shape[-2:] == (8, 12)
 
 
+def test_a_student_without_tokens_needs_none_where_nothing_is_corrupted(teacher: ViT) -> None:
+    module = DistillationModule(teacher, TimmStudent("test_resnet"), target="embedding")
+    maps, touched = module.student_maps(torch.rand(1, 3, 64, 64), corrupted=True)
+    assert touched is None
+    assert len(maps) == 5
+    with pytest.raises(UserError, match="set model.corruption.level to 'image'"):
+        DistillationModule(teacher, TimmStudent("test_resnet"), "embedding", corruption=CorruptionSettings(mask=0.1))
+
+
 def test_corruption_reaches_the_student_alone(teacher: ViT, student: RS4D) -> None:
-    module = DistillationModule(teacher, student, target="embedding")
+    corruption = CorruptionSettings(noise=0.2, mask=0.2)
+    module = DistillationModule(teacher, student, target="embedding", corruption=corruption)
     images = torch.rand(2, 3, 64, 64)
     clean, none = module.student_maps(images)
     corrupted, touched = module.student_maps(images, corrupted=True)

@@ -22,7 +22,7 @@ class Corruption(nn.Module):
     """Adds noise to one random set of tokens and masks a disjoint one.
 
     Args:
-        channels: C of the tokens.
+        channels: C of the tokens; 0 where nothing is corrupted and the student has none.
         settings: Fractions, laws and control.
 
     Attributes:
@@ -41,8 +41,7 @@ class Corruption(nn.Module):
         self.settings = settings
         self.steps = settings.steps
         self.applied: dict[str, Tensor] = {}
-        self.mask_token = nn.Parameter(torch.zeros(channels), requires_grad=settings.mask > 0)
-        nn.init.normal_(self.mask_token, std=0.02)
+        self.mask_token = nn.Parameter(torch.empty(channels).normal_(std=0.02), requires_grad=settings.mask > 0)
         # Checkpoints hold what a controller cannot know otherwise.
         moving = settings.control in (*SCHEDULES, "plateau")
         self.register_buffer("progress", torch.ones(()))

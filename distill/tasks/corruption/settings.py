@@ -16,7 +16,7 @@ WORDS = {
 
 @dataclass
 class CorruptionSettings:
-    """How the student's input is corrupted.
+    """How the student's input is corrupted; by default it is not (docs/distillation.md, "The study").
 
     Args:
         noise: Fraction of tokens that receive additive Gaussian noise, 0 to 1.
@@ -46,8 +46,8 @@ class CorruptionSettings:
         patch_size: Side of those patches in pixels, with level "image".
     """
 
-    noise: float = 0.2
-    mask: float = 0.2
+    noise: float = 0.0
+    mask: float = 0.0
     sigma: float | tuple[float, float] = 1.0
     noise_scale: str = "token"
     mask_shape: str = "token"
@@ -103,6 +103,11 @@ class CorruptionSettings:
         for key, allowed in WORDS.items():
             if vars(self)[key] not in allowed:
                 raise unknown_name(f"model.corruption.{key}", vars(self)[key], allowed)
+
+    @property
+    def corrupts(self) -> bool:
+        """Whether there is anything to do."""
+        return self.noise > 0 or self.mask > 0
 
     @property
     def sigmas(self) -> tuple[float, float]:

@@ -62,9 +62,9 @@ class LossSettings:
         mgd_masked: Share of the positions that mgd masks.
     """
 
-    terms: dict[str, Weight] = field(default_factory=lambda: {"l1": 1.0})
+    terms: dict[str, Weight] = field(default_factory=lambda: {"l1": 1.0, "cosine": 1.0})
     corrupted_weight: float = 1.0
-    standardize: bool | str = "none"
+    standardize: bool | str = "channel"
     smooth_l1_beta: float = 1.0
     relation_tokens: int = 512
     cwd_temperature: float = 4.0

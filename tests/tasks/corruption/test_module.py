@@ -22,7 +22,7 @@ def test_fractions_are_exact_and_disjoint(noise: float, mask: float) -> None:
 
 
 def test_sets_differ_between_images_and_repeat_with_the_seed() -> None:
-    corruption = Corruption(4, CorruptionSettings())
+    corruption = Corruption(4, CorruptionSettings(noise=0.2, mask=0.2))
     tokens = torch.randn(2, 64, 4)
     torch.manual_seed(5)
     first = corruption(tokens)[1]

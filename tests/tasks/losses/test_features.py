@@ -18,7 +18,7 @@ def evaluate(settings: LossSettings, estimate: Tensor, target: Tensor, corrupted
 
 def test_l1_alone_is_the_plain_mean() -> None:
     estimate, target = torch.randn(2, 5, 3, 4), torch.randn(2, 5, 3, 4)
-    values = evaluate(LossSettings(), estimate, target, None)
+    values = evaluate(LossSettings(terms={"l1": 1.0}), estimate, target, None)
     torch.testing.assert_close(values["loss"], torch.nn.functional.l1_loss(estimate, target))
 
 
