@@ -4,8 +4,8 @@
     python benchmarks/data_at_scale.py --images 20000 --names 11000000 --folder DISK
 
 Photos of 640 x 480 pixels with a JSON file beside each are written as folders and as tars of 500. Both are read in the
-same random order, by turns: their bytes, and decoded. Times are those of the processor, and files that were just written
-are in memory: this compares the cost of finding and opening them, and says nothing of a disk.
+same random order, by turns: their bytes, and decoded. Times are the processor's, and files just written are in
+memory: this compares the cost of finding and opening them, and says nothing of a disk.
 
 The memory is that of the arrays of a synthetic index, beside what a Python path for each image takes.
 """
@@ -24,6 +24,7 @@ from typing import TypeVar
 from unittest.mock import patch
 
 import numpy as np
+import pytorch_lightning  # noqa: F401  # which the first line of progress would import
 import torch
 from measuring import Candidate, console, make_table, measure, number, processor
 from PIL import Image

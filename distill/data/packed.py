@@ -34,9 +34,7 @@ class PackedFile:
         # Opened anew each time, which takes microseconds: neither forks nor limits of open files need any care.
         with self.tar.open(mode, buffering=0) as file:
             file.seek(self.offset)
-            content = bytearray()
-            while part := file.read(self.size - len(content)):  # at once, but for files above 2 GiB
-                content += part
+            content = file.read(self.size)
         if len(content) < self.size:
             raise EOFError("the tar ends inside it")
         return BytesIO(content)

@@ -44,7 +44,7 @@ def documented() -> dict[str, list[str]]:
 
 @pytest.mark.parametrize("key", documented())
 def test_the_table_of_keys_says_the_defaults(key: str) -> None:
-    words = {"true": True, "false": False, "null": None, "as `flip`": None, "skip": "skip"}
+    words = {"true": True, "false": False, "null": None, "as `flip`": None, "skip": "skip", "full": "full"}
     for module, cell in zip(MODULES, documented()[key], strict=True):
         known = keys_of(module)
         assert (key in known) == bool(cell), module
