@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from distill.launch.compare import compare as compare
     from distill.launch.load import load as load
     from distill.launch.predict import predict as predict
-    from distill.launch.sweep.run import sweep as sweep
+    from distill.launch.sweep.api import sweep as sweep
     from distill.tasks.distillation import DistillationModule as DistillationModule
     from distill.tasks.instances import FineTuningModule as FineTuningModule
     from distill.tasks.probes.objects import ObjectProbe as ObjectProbe

@@ -56,15 +56,16 @@ def _sweep(
     arguments: argparse.Namespace, recipes: list[str], overrides: list[str], axes: list[Axis | Range], words: list[str]
 ) -> "Sweep | None":
     """What was asked for; None if that is only the script of a job array."""
+    from distill.launch.sweep.api import sweep_folder
     from distill.launch.sweep.plan import Plan
-    from distill.launch.sweep.run import grid, run_grid, sweep_folder, tabled
+    from distill.launch.sweep.run import grid, run_grid, tabled
 
     folder = sweep_folder(recipes, arguments.out)
     plan = Plan(tuple(recipes), tuple(overrides), _seeds(arguments.seeds), folder)
     if arguments.search is not None:
         if arguments.slurm or arguments.table or arguments.task is not None:
             raise UserError("--search samples one cell after the other; leave out --slurm, --task and --table")
-        from distill.launch.sweep.search import run_search  # which takes Optuna
+        from distill.launch.sweep.search import run_search
 
         return run_search(plan, axes, arguments.search, arguments.metric)
     if arguments.table:
