@@ -44,7 +44,8 @@ def standardized(train: Labelled, val: Labelled) -> tuple[Labelled, Labelled]:
     reference = train.features.double()
     mean, std = reference.mean(dim=0), reference.std(dim=0, correction=0)
     scale = torch.where(std > _SMALLEST_STD * reference.abs().amax(dim=0), 1 / std, 0.0)
-    return tuple(Labelled((part.features.double() - mean) * scale, part.labels) for part in (train, val))  # type: ignore[return-value]
+    first, second = (Labelled((part.features.double() - mean) * scale, part.labels) for part in (train, val))
+    return first, second
 
 
 def linear_score(train: Labelled, val: Labelled, classes: int) -> float:

@@ -75,9 +75,9 @@ def test_balanced_accuracy_is_scikit_learns() -> None:
 
 def test_scale_and_shift_of_channels_change_no_score(parts: tuple[Labelled, Labelled]) -> None:
     """Students of raw and of standardised targets differ in nothing else."""
-    moved = tuple(Labelled(part.features * torch.linspace(-3, 8, 13) + 4, part.labels) for part in parts)
-    assert linear_score(*moved, CLASSES) == pytest.approx(linear_score(*parts, CLASSES), abs=0.01)
-    assert neighbour_score(*moved, CLASSES) == pytest.approx(neighbour_score(*parts, CLASSES), abs=0.01)
+    train, val = (Labelled(part.features * torch.linspace(-3, 8, 13) + 4, part.labels) for part in parts)
+    assert linear_score(train, val, CLASSES) == pytest.approx(linear_score(*parts, CLASSES), abs=0.01)
+    assert neighbour_score(train, val, CLASSES) == pytest.approx(neighbour_score(*parts, CLASSES), abs=0.01)
 
 
 def test_few_shots_repeat_average_and_leave_the_generator_alone(parts: tuple[Labelled, Labelled]) -> None:
@@ -96,5 +96,5 @@ def test_more_shots_than_samples_are_refused(parts: tuple[Labelled, Labelled]) -
 def test_a_probe_is_fitted_inside_a_validation(parts: tuple[Labelled, Labelled]) -> None:
     expected = linear_score(*parts, CLASSES)
     with torch.inference_mode():
-        inside = tuple(Labelled(part.features.clone(), part.labels.clone()) for part in parts)
-        assert linear_score(*inside, CLASSES) == expected
+        train, val = (Labelled(part.features.clone(), part.labels.clone()) for part in parts)
+        assert linear_score(train, val, CLASSES) == expected
