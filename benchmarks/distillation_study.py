@@ -4,10 +4,10 @@
     python benchmarks/distillation_study.py --root DATA --only default reconstruction --steps 300 --seeds 0
     python benchmarks/distillation_study.py --root DATA --table              # of what there is; trains nothing
 
-DATA holds `nwpu` (NWPU VHR-10: `images/`, `annotations/train.json` and `val.json`) and `landcover` (the Dubai tiles, see
-`distill.data.DubaiLandCover`). NWPU's training images are cut into tiles of 256 px. On the labelled tiles a ResNet-18, cut
-after stride 8, learns to segment the ten classes: the teacher. RS4D-tiny is distilled from it on 1,400 of the tiles as
-unlabelled images, 128 px, in batches of 16. Frozen features are then scored by probes (docs/distillation.md):
+DATA holds `nwpu` (NWPU VHR-10: `images/`, `annotations/train.json` and `val.json`) and `landcover` (the Dubai tiles,
+see `distill.data.DubaiLandCover`). NWPU's training images are cut into tiles of 256 px. On the labelled tiles a
+ResNet-18, cut after stride 8, learns to segment the ten classes: the teacher. RS4D-tiny is distilled from it on 1,400
+of the tiles as unlabelled images, 128 px, in batches of 16. Frozen features are then scored by probes (docs/probes.md):
 
     few-shot   objects of NWPU val, a linear probe on 20 labels a class, mean over 8 draws
     linear     the same on all labels of train
@@ -59,7 +59,7 @@ def taps(*indices: int, weight: float = 0.5, feature: str = "stage_2") -> dict[s
 
 
 EMA = {"callbacks": [{"class_path": "distill.EMA", "init_args": {"decay": 0.99}}]}
-# What each condition changes of the default: z-scored L1 + cosine, no corruption. First of the model, then of data and trainer.
+# What each condition changes of the default, z-scored L1 + cosine without corruption: of the model, the data, the trainer.
 CONDITIONS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
     "default": ({}, {}, {}),
     "reconstruction": (RAW | corrupted(0.2, 0.2), {}, {}),

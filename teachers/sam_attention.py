@@ -45,7 +45,8 @@ def materialised(q: Tensor, k: Tensor, v: Tensor, rows: Tensor, columns: Tensor)
     """The definition, which the other functions are tested against: the bias is an attention mask (G, N, N)."""
     of_rows, of_columns = _terms(q, rows, columns)
     mask = (of_rows[..., :, None] + of_columns[..., None, :]).flatten(3).flatten(1, 2)
-    return F.scaled_dot_product_attention(*(x.flatten(1, 2) for x in (q, k, v)), attn_mask=mask).view_as(q)
+    queries, keys, values = (x.flatten(1, 2) for x in (q, k, v))
+    return F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask).view_as(q)
 
 
 def blocked(q: Tensor, k: Tensor, v: Tensor, rows: Tensor, columns: Tensor) -> Tensor:

@@ -63,7 +63,8 @@ class LastCheckpoint(Checkpoint):
         (Lightning 2.6, `FitLoop.on_advance_start` after `reset`).
         """
         progress = trainer.fit_loop.epoch_progress
-        for epochs in (progress.total, progress.current):
+        trackers: tuple[Any, ...] = (progress.total, progress.current)  # typed as their bases, which lack fields
+        for epochs in trackers:
             epochs.ready = epochs.started = epochs.processed + 1
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *rest: Any) -> None:

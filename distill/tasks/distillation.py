@@ -1,8 +1,8 @@
 """The distillation step: clean view to the teacher, corrupted view to the student, one loss on the aligned map.
 
-A reconstruction of RS4D's unpublished trainer (arXiv 2606.25324), of which its logs and code make certain: SAM's neck as
-target, L1, the student's last normalised map without a projection. By default the target is standardised, a cosine is
-added and nothing is corrupted, which did better on real images (docs/distillation.md); `recipes/method` has RS4D's own.
+A reconstruction of RS4D's unpublished trainer (arXiv 2606.25324). Its logs and code make certain: SAM's neck as target,
+L1, the student's last normalised map without a projection. By default the target is standardised, a cosine is added and
+nothing is corrupted, which did better on real images (docs/distillation.md); `recipes/method` has RS4D's own.
 
 Axes: B batch, C channels, H W grid, N tokens.
 """

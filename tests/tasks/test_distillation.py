@@ -59,7 +59,7 @@ def test_a_student_without_tokens_needs_none_where_nothing_is_corrupted(teacher:
     maps, touched = module.student_maps(torch.rand(1, 3, 64, 64), corrupted=True)
     assert touched is None
     assert len(maps) == 5
-    with pytest.raises(UserError, match="set model.corruption.level to 'image'"):
+    with pytest.raises(UserError, match=r"set model\.corruption\.level to 'image'"):
         DistillationModule(teacher, TimmStudent("test_resnet"), "embedding", corruption=CorruptionSettings(mask=0.1))
 
 
