@@ -63,9 +63,10 @@ def make_cache(recipe: ParsedRecipe, out: Path | None = None, check: bool = Fals
         built = recipe.build()
         with phase("reading the data's index"):
             built.data.setup("fit")
+        teach = _teach(recipe, built.task)  # first: the teacher's precision is that of its device
         info = _info(recipe, built)
         folder = CacheFolder(out or CACHES / f"{recipe.recipe.path.stem}-{digest_of(info.key)[:8]}")
-        data, teach = built.data, _teach(recipe, built.task)
+        data = built.data
         validation = data.dataset("val")
         writer = CacheWriter(
             folder, info, data.dataset("train"), validation if len(validation) else None, teach, data.num_workers
@@ -108,7 +109,12 @@ def _info(recipe: ParsedRecipe, built: Built) -> CacheInfo:
         validation_images=len(data.dataset("val")),
         shard_entries=shard_entries(entry, data.batch_size),
         batch_size=data.batch_size,
-        teacher={"class": teacher.class_path, "label": teacher.label, "digest": teacher.digest},
+        teacher={
+            "class": teacher.class_path,
+            "label": teacher.label,
+            "digest": teacher.digest,
+            "precision": teacher.precision,
+        },
         costs=teacher_costs(task, size),
         made_with={
             "torch": torch.__version__,

@@ -50,6 +50,7 @@ def key_of(config: Namespace, task: Any, data: Any, splits: Sequence[str]) -> di
             "arguments": _plain(_without_files(given.get("init_args", Namespace()))),
             "weights": None if weights is None else weights["digest"],
             "digest": teacher.digest,
+            "precision": teacher.precision,
         },
         "targets": {name: list(shape) for name, shape in sorted(target_views(task, data.image_size).items())},
         "dtype": config.model.init_args.target_dtype,

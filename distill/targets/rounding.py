@@ -38,7 +38,8 @@ def encode(maps: Tensor, dtype: str) -> Encoded:
     Returns:
         `values` (B, C, h, w), and for int8 `scale` (B, C) float32.
     """
-    maps = maps.detach().float()
+    # In one layout, too: sums over channels, as in a cosine, round by the order in which they are taken.
+    maps = maps.detach().float().contiguous()
     if dtype == "int8":
         scale = maps.abs().amax(dim=(2, 3)) / _LEVELS
         levels = maps / scale.clamp_min(torch.finfo(torch.float32).tiny)[:, :, None, None]

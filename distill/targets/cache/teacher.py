@@ -47,6 +47,11 @@ class CachedTeacher(TeacherBase):
         return self.info.teacher["class"]
 
     @property
+    def precision(self) -> str:
+        """That of the teacher where the cache was made."""
+        return self.info.teacher["precision"]
+
+    @property
     def digest(self) -> str:
         """That of the teacher."""
         return self.info.teacher["digest"]
@@ -69,6 +74,12 @@ class CachedTeacher(TeacherBase):
                     f"model.teacher has other weights ({teacher.digest}) than the cache was made with ({self.digest}); "
                     "name the same weights, or make another cache"
                 )
-            self._built = (teacher.to(images.device),)
+            teacher = teacher.to(images.device)
+            if teacher.precision != self.precision:
+                raise UserError(
+                    f"model.teacher computes in {teacher.precision} here, the cache was made in {self.precision}; set "
+                    f"model.teacher.init_args.precision to {self.precision}, or make another cache"
+                )
+            self._built = (teacher,)
         found: dict[str, Tensor] = self._built[0](images)
         return found

@@ -52,7 +52,7 @@ def info(dtype: str = "float16", pool: int = POOL, **changes: Any) -> CacheInfo:
         "validation_images": VALIDATION,
         "shard_entries": 2,
         "batch_size": 2,
-        "teacher": {"class": "tests.Teacher", "label": "Teacher", "digest": "0" * 16},
+        "teacher": {"class": "tests.Teacher", "label": "Teacher", "digest": "0" * 16, "precision": "float32"},
     }
     return CacheInfo(**settings | changes)
 
