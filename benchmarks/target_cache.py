@@ -25,6 +25,7 @@ from torch import Tensor
 
 from distill import DistillationModule
 from distill.data import ImageFolder
+from distill.files import read_json
 from distill.launch.api import start_fit
 from distill.launch.parse import ParsedRecipe
 from distill.recipe.command_line import split
@@ -171,7 +172,7 @@ def compare_precisions(words: list[str], out: Path) -> None:
             assert recipe is not None
             if RunFolder(place).state is not RunState.FINISHED:
                 start_fit(ParsedRecipe("fit", recipe, [*given, f"--run.dir={place}", "--run.overwrite=true"]))
-            found.append(float(RunFolder(place).read_summary()["val/l1_ratio"]))
+            found.append(float(read_json(RunFolder(place).summary)["val/l1_ratio"]))
     table = make_table("val/l1_ratio", "targets", *(f"seed {seed}" for seed in range(3)), "mean")
     for dtype, found in ratios.items():
         table.add_row(dtype, *(f"{value:.5f}" for value in found), f"{statistics.mean(found):.5f}")
