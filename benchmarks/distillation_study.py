@@ -22,19 +22,17 @@ import os
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from measuring import console, make_table
 from scipy.stats import t
-from torch import Tensor
 
 import distill
-from distill.contracts import TeacherBase
 from distill.curate.tile import TileSettings, tile_instances
-from distill.layers import Normalize
+from distill.tasks.probes.base import Features
+from distill.tasks.probes.features import mean_colour, student_features, teacher_features
 from distill.tasks.probes.objects import ObjectProbe
 from distill.tasks.probes.patches import PatchProbe
 from students import RS4D
@@ -59,7 +57,7 @@ def taps(*indices: int, weight: float = 0.5, feature: str = "stage_2") -> dict[s
 
 
 EMA = {"callbacks": [{"class_path": "distill.EMA", "init_args": {"decay": 0.99}}]}
-# What each condition changes of the default, z-scored L1 + cosine without corruption: of the model, the data, the trainer.
+# What each condition changes of the default, z-scored L1 + cosine without corruption: of model, data and trainer.
 CONDITIONS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
     "default": ({}, {}, {}),
     "reconstruction": (RAW | corrupted(0.2, 0.2), {}, {}),
@@ -122,19 +120,11 @@ class Study:
         if not (folder / "summary.json").exists():
             resume = {"ckpt_path": "last"} if (folder / "checkpoints/last.ckpt").exists() else {}
             distill.fit(self._recipe(condition, steps, seed), **resume)
-        self.score(folder / "probes.json", distill.load_student(folder / "student.safetensors"))
+        self.score(folder / "probes.json", student_features(distill.load_student(folder / "student.safetensors")))
 
-    def score(
-        self, file: Path, student: torch.nn.Module | TeacherBase | Callable[[Tensor], Tensor]
-    ) -> dict[str, float]:
+    def score(self, file: Path, features: Features) -> dict[str, float]:
         """The scores of frozen features, from the file where they are stored."""
         if not file.exists():
-            features = student
-            if isinstance(student, TeacherBase):
-                features = lambda images: student(images)["stage_2"]  # noqa: E731
-            elif isinstance(student, torch.nn.Module):
-                normalize = Normalize.of(student.eval())
-                features = lambda images: student(normalize(images))[-1]  # noqa: E731
             objects, patches = (probe.score(features) for probe in self._probes())
             found = {"few-shot": objects["few_shot"], "linear": objects["linear"], "patches": patches["few_shot"]}
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -147,9 +137,9 @@ class Study:
         torch.manual_seed(0)
         random = RS4D("tiny", 128, 8)
         return {
-            "mean colour": self.score(self.work / "colour/probes.json", lambda images: images),
-            "random RS4D-tiny": self.score(self.work / "random/probes.json", random),
-            "teacher": self.score(self.work / "teacher/probes.json", teacher),
+            "mean colour": self.score(self.work / "colour/probes.json", mean_colour),
+            "random RS4D-tiny": self.score(self.work / "random/probes.json", student_features(random)),
+            "teacher": self.score(self.work / "teacher/probes.json", teacher_features(teacher, "stage_2")),
         }
 
     def folder(self, condition: str, steps: int, seed: int) -> Path:
@@ -162,8 +152,8 @@ class Study:
         everything: dict[str, Any] = {"per_class": None, "val_per_class": None, "tokens": False}
         objects = ObjectProbe(*places, **everything)
         cover = str(self.root / "landcover")
-        files = {"ignore": [255], "train": "train.txt", "val": "val.txt", "masks": "labels", "tokens": False}
-        return objects, PatchProbe(cover, LAND_COVER, image_size=64, **files)
+        files = {"ignore": [255], "train": "train.txt", "val": "val.txt", "masks": "labels"}
+        return objects, PatchProbe(cover, LAND_COVER, image_size=64, **everything, **files)
 
     def _recipe(self, condition: str, steps: int, seed: int) -> dict[str, Any]:
         model, data, trainer = CONDITIONS[condition]
