@@ -9,6 +9,7 @@ Axes: G groups (image, window and head), h w grid, N = h w tokens, c channels of
 """
 
 import functools
+import math
 from collections.abc import Callable
 from importlib.util import find_spec
 from typing import Any
@@ -17,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-_SCORES = 2**18  # scores for each thread at a time: with their softmax, 2 MiB in float32, the L2 cache of a core
+_SCORES = 2**18  # scores for each thread at a time: 1 MiB in float32, which the cache of a core holds
 _FLEX_TOKENS = 1024  # below, a compiled kernel gains nothing over one call of PyTorch's
 
 
@@ -64,18 +65,19 @@ def blocked(q: Tensor, k: Tensor, v: Tensor, rows: Tensor, columns: Tensor) -> T
 
     lines = min(height, max(1, _SCORES // (width * tokens)))  # rows of queries
     together = min(groups, max(1, _SCORES * torch.get_num_threads() // (lines * width * tokens)))
-    memory = q.new_empty(2, together * lines * width * tokens)
+    memory = q.new_empty(together * lines * width * tokens)
     for first in range(0, groups, together):
-        group = slice(first, first + together)
+        group = slice(first, min(first + together, groups))
         for top in range(0, height, lines):
-            line, query = slice(top, top + lines), slice(top * width, (top + lines) * width)
-            shape = (len(keys[group]), len(range(height)[line]) * width, tokens)
-            scores, shares = (part[: shape[0] * shape[1] * tokens].view(shape) for part in memory)
+            line = slice(top, min(top + lines, height))
+            query = slice(line.start * width, line.stop * width)
+            shape = (group.stop - group.start, query.stop - query.start, tokens)
+            scores = memory[: math.prod(shape)].view(shape)
             bias = scores.view(shape[0], -1, width, height, width)
             torch.add(of_rows[group, line, :, :, None], of_columns[group, line, :, None, :], out=bias)
             scores.baddbmm_(queries[group, query], keys[group], alpha=scale)
-            torch.softmax(scores, -1, out=shares)
-            out[group, query] = torch.bmm(shares, values[group])
+            shares = scores.sub_(scores.amax(-1, keepdim=True)).exp_()  # a softmax in place: half the memory
+            out[group, query] = torch.bmm(shares, values[group]).div_(shares.sum(-1, keepdim=True))
     return out.view_as(q)
 
 

@@ -1,12 +1,14 @@
 """SAM's image encoder, computed with few copies, from the weights of timm's module.
 
 timm pads windows before the first projection, stores the position bias of each attention, and adds residuals out of
-place. Here padding is added after the projection, where it equals the bias; attention is that of `sam_attention`; and
-the tokens are one float32 tensor to which every block adds in place. No gradients.
+place. Here padding comes after the projection, where it equals the bias, with the one copy that makes windows; attention
+is that of `sam_attention`; and the tokens are one float32 tensor to which every block adds in place. No gradients.
 
 Axes: B batch, C channels, H W pixels, h w patches, N = h w tokens, n heads, c channels of a head.
 """
 
+from collections.abc import Iterator
+from itertools import product
 from typing import Any
 
 import torch
@@ -16,12 +18,14 @@ from torch.nn import functional as F
 
 from teachers.sam_attention import attend
 
+_Part = tuple[slice, int, slice]  # along one axis: which windows, how long they are, which tokens
+
 
 class Encoder:
     """What `forward_intermediates` of timm's `VisionTransformerSAM` computes.
 
     Args:
-        model: timm's module. Its float32 weights are used where they are; later changes of them count.
+        model: timm's module. Its float32 weights are used where they are; make another encoder when they change.
         dtype: In which the blocks multiply and attend. For bfloat16 their linear layers are copied once; tokens, norms,
             patch embedding and neck stay in float32: they take little of the time, and half of the error.
     """
@@ -30,6 +34,7 @@ class Encoder:
         self.model = model
         self.dtype = dtype
         self._blocks = [_Block(block, dtype) for block in model.blocks]
+        self._positions: Tensor = model.pos_embed  # (1, h, w, C), of the grid seen last
 
     def __call__(self, images: Tensor, indices: list[int]) -> tuple[Tensor, list[Tensor]]:
         """Computes the neck, and the outputs of some blocks.
@@ -52,13 +57,15 @@ class Encoder:
 
     def _patches(self, images: Tensor) -> Tensor:
         """Embedded patches with their positions (B, h, w, C). A convolution without overlap is a matrix product."""
-        proj, positions = self.model.patch_embed.proj, self.model.pos_embed
+        proj = self.model.patch_embed.proj
         size = proj.kernel_size[0]
         height, width = images.shape[2:]
         patches = images.unflatten(3, (width // size, size)).unflatten(2, (height // size, size))
         patches = patches.permute(0, 2, 4, 1, 3, 5).flatten(3)  # (B, h, w, 3 size²)
         x = F.linear(patches, proj.weight.flatten(1), proj.bias)
-        return x.add_(resample_abs_pos_embed_nhwc(positions, [height // size, width // size]))
+        if x.shape[1:] != self._positions.shape[1:]:  # bicubic resizing costs as much as half a block
+            self._positions = resample_abs_pos_embed_nhwc(self.model.pos_embed, [height // size, width // size])
+        return x.add_(self._positions)
 
     def _neck(self, x: Tensor) -> Tensor:
         """Maps tokens (B, h, w, C) to the image embedding (B, 256, h, w)."""
@@ -93,18 +100,16 @@ class _Block:
         attention, side = self.block.attn, self.block.window_size
         batch, height, width, _ = qkv.shape
         rows, columns = (side, side) if side else (height, width)
-        down, across = -(-height // rows), -(-width // columns)  # windows
-        if (down * rows, across * columns) != (height, width):  # a token of zeros projects to the bias
-            padded = self.bias["qkv"].expand(batch, down * rows, across * columns, -1).clone()
-            padded[:, :height, :width] = qkv
-            qkv = padded
         heads = attention.num_heads
-        split = qkv.view(batch, down, rows, across, columns, 3, heads, -1)
-        q, k, v = split.permute(5, 0, 1, 3, 6, 2, 4, 7).reshape(3, -1, rows, columns, split.shape[-1])
+        qkv, bias = qkv.unflatten(-1, (3, heads, -1)), self.bias["qkv"].unflatten(0, (3, heads, -1))
+        down, across = -(-height // rows), -(-width // columns)  # windows
+        split = qkv.new_empty(3, batch, down, across, heads, rows, columns, qkv.shape[-1])
+        _to_windows(qkv, split.permute(1, 2, 5, 3, 6, 0, 4, 7), bias)
+        q, k, v = split.flatten(1, 4)
         out = attend(q, k, v, _relative(attention.rel_pos_h, rows), _relative(attention.rel_pos_w, columns))
-        out = out.view(batch, down, across, heads, rows, columns, -1).permute(0, 1, 4, 2, 5, 3, 6)
-        # Flattened first, padding is cut off with one copy at most.
-        return out.reshape(batch, down * rows, across * columns, -1)[:, :height, :width].contiguous()
+        values = qkv.new_empty(batch, height, width, heads, qkv.shape[-1])
+        _from_windows(out.view(split.shape[1:]).permute(0, 1, 4, 2, 5, 3, 6), values)
+        return values.flatten(3)
 
     def _linear(self, name: str, x: Tensor) -> Tensor:
         return F.linear(x, self.weight[name], self.bias[name])
@@ -115,6 +120,39 @@ class _Block:
             to.add_(self.bias[name]).addmm_(x, self.weight[name].t())
         else:
             to.add_(self._linear(name, x))
+
+
+def _to_windows(tokens: Tensor, windows: Tensor, padding: Tensor) -> None:
+    """Copies tokens (B, h, w, ...) into windows (B, down, rows, across, columns, ...), and `padding` (...) behind."""
+    for (down, rows, line), (across, columns, column) in _parts(tokens, windows):
+        part = windows[:, down, :rows, across, :columns]
+        part.copy_(tokens[:, line, column].unflatten(2, (-1, columns)).unflatten(1, (-1, rows)))
+    bottom, right = tokens.shape[1] % windows.shape[2], tokens.shape[2] % windows.shape[4]
+    if bottom:
+        windows[:, -1, bottom:] = padding
+    if right:
+        windows[:, :, :, -1, right:] = padding
+
+
+def _from_windows(windows: Tensor, tokens: Tensor) -> None:
+    """Copies windows (B, down, rows, across, columns, ...) into tokens (B, h, w, ...), without their padding."""
+    for (down, rows, line), (across, columns, column) in _parts(tokens, windows):
+        part = windows[:, down, :rows, across, :columns]
+        tokens[:, line, column].unflatten(2, (-1, columns)).unflatten(1, (-1, rows)).copy_(part)
+
+
+def _parts(tokens: Tensor, windows: Tensor) -> Iterator[tuple[_Part, ...]]:
+    """Rectangles of equal windows: the whole ones, and those that the right edge, the bottom edge or both cut."""
+    return product(_along(tokens.shape[1], windows.shape[2]), _along(tokens.shape[2], windows.shape[4]))
+
+
+def _along(length: int, side: int) -> list[_Part]:
+    whole, rest = length // side, length % side
+    parts = [
+        (slice(0, whole), side, slice(0, whole * side)),
+        (slice(whole, whole + 1), rest, slice(whole * side, length)),
+    ]
+    return [part for part in parts if part[2].start < part[2].stop]
 
 
 def _layer_norm(x: Tensor, norm: Any) -> Tensor:
