@@ -4,9 +4,10 @@
     python benchmarks/sam_teacher.py 512x1 512x2           # images of 512 pixels, alone and two at once
     OMP_NUM_THREADS=1 python benchmarks/sam_teacher.py 1024x1 --cpu-time      # on a machine that others use, too
 
-ViT-B with random weights whose position tables, norms and outlier channels are as large as in trained models. All run in
-one process and take turns; the median counts. Freed memory stays in the process, as in a fit (`distill.training.allocator`);
-`--return-memory` lets glibc return it, as a plain script does, which costs timm's module more. Memory is the peak of a
+ViT-B with random weights whose position tables, norms and outlier channels are as large as in trained models. All run
+in one process and take turns; the median counts. Freed memory stays in the process, as in a fit
+(`distill.training.allocator`); `--return-memory` lets glibc return it, as a plain script does, which costs timm's
+module more. Memory is the peak of a
 fresh process above what it holds before the first image.
 """
 

@@ -1,8 +1,9 @@
 """SAM's image encoder, computed with few copies, from the weights of timm's module.
 
 timm pads windows before the first projection, stores the position bias of each attention, and adds residuals out of
-place. Here padding comes after the projection, where it equals the bias, with the one copy that makes windows; attention
-is that of `sam_attention`; and the tokens are one float32 tensor to which every block adds in place. No gradients.
+place. Here padding comes after the projection, where it equals the bias, with the one copy that makes windows;
+attention is that of `sam_attention`; and the tokens are one float32 tensor to which every block adds in place. No
+gradients.
 
 Axes: B batch, C channels, H W pixels, h w patches, N = h w tokens, n heads, c channels of a head.
 """
