@@ -10,7 +10,7 @@ ResNet-18, cut after stride 8, learns to segment the ten classes: the teacher. R
 of the tiles as unlabelled images, 128 px, in batches of 16. Frozen features are then scored by probes (docs/probes.md):
 
     few-shot   objects of NWPU val, a linear probe on 20 labels a class, mean over 8 draws
-    linear     the same on all labels of train
+    linear     the same on 100 labels a class, or all there are
     patches    land cover of patches of 64 px, another domain: a linear probe on 20 labels a class
 
 Runs that are there are kept, and an interrupted one is resumed: call it again to go on. One thread for each run.
@@ -149,11 +149,10 @@ class Study:
         nwpu = self.root / "nwpu"
         places = [str(nwpu / "images"), str(nwpu / "annotations/train.json")]
         places += [str(nwpu / "images"), str(nwpu / "annotations/val.json")]
-        everything: dict[str, Any] = {"per_class": None, "val_per_class": None, "tokens": False}
-        objects = ObjectProbe(*places, **everything)
+        objects = ObjectProbe(*places, val_per_class=None, tokens=False)
         cover = str(self.root / "landcover")
         files = {"ignore": [255], "train": "train.txt", "val": "val.txt", "masks": "labels"}
-        return objects, PatchProbe(cover, LAND_COVER, image_size=64, **everything, **files)
+        return objects, PatchProbe(cover, LAND_COVER, image_size=64, tokens=False, **files)
 
     def _recipe(self, condition: str, steps: int, seed: int) -> dict[str, Any]:
         model, data, trainer = CONDITIONS[condition]
