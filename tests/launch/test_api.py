@@ -108,7 +108,7 @@ def test_a_user_who_stops_a_run_keeps_the_interpreter(
     with pytest.raises(Stopped, match="stopped at step 1; go on with"):
         api.fit(content, **{"trainer.callbacks": [cut], "trainer.limit_val_batches": 0})
     assert process() == before
-    monkeypatch.setattr(TargetStatistics, "of", lambda *_: signal.raise_signal(signal.SIGINT))
+    monkeypatch.setattr(TargetStatistics, "of", lambda *_, **__: signal.raise_signal(signal.SIGINT))
     with pytest.raises(Stopped, match="stopped before the first step; nothing was written"):
         api.fit(content, **{"run.dir": tmp_path / "other"})
     assert process() == before

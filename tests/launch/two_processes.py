@@ -46,7 +46,7 @@ class Step(nn.Module):
 def distillation(student: Any, teacher: ViT) -> DistillationModule:
     """With an adapter only where the channels differ."""
     level = "token" if isinstance(student, RS4D | LALE) else "image"
-    task = DistillationModule(teacher, student, "embedding", CorruptionSettings(level=level))
+    task = DistillationModule(teacher, student, "embedding", CorruptionSettings(noise=0.2, mask=0.2, level=level))
     task.match.statistics = TargetStatistics.of([teacher(torch.rand(4, 3, SIDE, SIDE))["embedding"]], 4)
     return task
 

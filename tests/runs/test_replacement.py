@@ -13,7 +13,7 @@ import pytorch_lightning as pl
 from distill.cli import main
 from distill.runs import replacement
 from distill.runs.folder import RunFolder
-from distill.tasks.distillation import TargetStatistics
+from distill.tasks.matching.baseline import TargetStatistics
 
 
 class Cut(pl.Callback):
@@ -52,7 +52,7 @@ def test_the_old_run_goes_with_the_first_step_of_the_new_one(
         main([*anew, *cut(0)])
     assert contents(run) == old
 
-    interrupt = lambda *_: signal.raise_signal(signal.SIGINT)  # noqa: E731
+    interrupt = lambda *_, **__: signal.raise_signal(signal.SIGINT)  # noqa: E731
     with monkeypatch.context() as patch:
         patch.setattr(TargetStatistics, "of", interrupt)
         assert main(anew) == 130

@@ -133,9 +133,9 @@ class Stripes(TeacherBase):
 
 def test_distils_under_corrupted_images() -> None:
     with pytest.raises(UserError, match=r"set model.corruption.level to 'image'"):
-        DistillationModule(Stripes(), build(), target="stripes")
-    corruption = CorruptionSettings(level="image", patch_size=8)
-    module = DistillationModule(Stripes(), build(out_indices=[2]), target="stripes", corruption=corruption)
+        DistillationModule(Stripes(), build(), "stripes", CorruptionSettings(noise=0.2, mask=0.2))
+    corruption = CorruptionSettings(noise=0.2, mask=0.2, level="image", patch_size=8)
+    module = DistillationModule(Stripes(), build(out_indices=[2]), "stripes", corruption)
     optimizer = torch.optim.AdamW(module.parameters(), 2e-3)
     pixels, losses = images().sigmoid(), []
     for _ in range(30):

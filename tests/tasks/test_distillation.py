@@ -44,7 +44,7 @@ def test_adapter_only_where_channels_differ(teacher: ViT, student: RS4D) -> None
     assert student.token_channels == teacher.channels["embedding"] == 192
     assert isinstance(DistillationModule(teacher, student, target="embedding").adapter.projection, nn.Identity)
     other = DistillationModule(
-        teacher, TimmStudent("resnet18"), target="embedding", corruption=CorruptionSettings(level="image")
+        teacher, TimmStudent("resnet18"), "embedding", CorruptionSettings(noise=0.2, mask=0.2, level="image")
     )
     assert isinstance(other.adapter.projection, nn.Conv2d)
 
@@ -78,7 +78,7 @@ def test_corruption_reaches_the_student_alone(teacher: ViT, student: RS4D) -> No
 
 
 def test_image_level_corruption_takes_any_student(teacher: ViT) -> None:
-    settings = CorruptionSettings(level="image", patch_size=16)
+    settings = CorruptionSettings(noise=0.2, mask=0.2, level="image", patch_size=16)
     module = DistillationModule(teacher, TimmStudent("resnet18"), target="embedding", corruption=settings)
     features, touched = module.student_maps(torch.rand(1, 3, 64, 96), corrupted=True)
     assert touched is not None
@@ -90,7 +90,7 @@ def test_unknown_target_and_tokens_of_a_plain_student(teacher: ViT, student: RS4
     with pytest.raises(UserError, match="did you mean embedding"):
         DistillationModule(teacher, student, target="embeding")
     with pytest.raises(UserError, match="exposes no tokens"):
-        DistillationModule(teacher, TimmStudent("resnet18"), target="embedding")
+        DistillationModule(teacher, TimmStudent("resnet18"), "embedding", CorruptionSettings(noise=0.1))
 
 
 def test_a_teacher_of_ones_own_that_lacks_something(student: RS4D) -> None:

@@ -61,8 +61,8 @@ def fit(
         teacher,
         student,
         "embedding",
-        CorruptionSettings(level=level, patch_size=8),
-        LossSettings(standardize=standardize),
+        CorruptionSettings(noise=0.2, mask=0.2, level=level, patch_size=8),
+        LossSettings({"l1": 1.0}, standardize=standardize),
         OptimSettings(lr=settings["lr"], warmup_steps=0),
         calibration_images=8,
     )

@@ -89,7 +89,8 @@ def test_distillation(
     batch: dict[str, Any],
 ) -> None:
     teacher = ViT("vit_tiny_patch16_224", checkpoint=str(vit_weights))
-    corruption = CorruptionSettings(level=level, control=control, steps=9, **(GUIDED if control == "plateau" else {}))
+    guided = GUIDED if control == "plateau" else {}
+    corruption = CorruptionSettings(noise=0.2, mask=0.2, level=level, control=control, steps=9, **guided)
     losses = LossSettings({"l1": 1.0, "l2": 1.0, "cosine": 1.0}, corrupted_weight=2.0, standardize=standardize)
     task = DistillationModule(teacher, student(), "embedding", corruption, losses)
     teacher.to("meta")

@@ -44,8 +44,12 @@ def task(*targets: TargetSettings, **changes: Any) -> DistillationModule:
     """A ResNet with maps of stride 4 to 32 under two teachers, calibrated."""
     torch.manual_seed(0)
     student = TimmStudent("resnet10t", out_indices=[1, 2, 3, 4])
-    settings: dict[str, Any] = {"target": "deep", "corruption": CorruptionSettings(level="image")} | changes
-    made = DistillationModule(Pyramid(), student, targets=list(targets), **settings)
+    settings: dict[str, Any] = {
+        "target": "deep",
+        "corruption": CorruptionSettings(noise=0.2, mask=0.2, level="image"),
+        "loss": LossSettings({"l1": 1.0}, standardize="none"),
+    }
+    made = DistillationModule(Pyramid(), student, targets=list(targets), **settings | changes)
     for match, maps in zip(made.matches, made.raw_targets({"image": torch.rand(5, 3, 64, 64)}), strict=True):
         match.calibrate([maps], 5)
     for teacher in made.teachers:
