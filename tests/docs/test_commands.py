@@ -32,6 +32,7 @@ NOT_RUN = {
     "distill validate": "needs a trained run",
     "distill test": "needs a trained run",
     "distill cache": "needs images and the weights of a teacher; tests/launch/test_cache.py has small ones",
+    "distill sweep": "as `distill fit`; its script for SLURM is written, before which all recipes are checked",
     "distill predict": "needs a trained run; tests/launch/test_predict.py has one",
     "distill data": "needs a data set; tests/cli/test_data.py runs each action on a small one",
     "distill demo": "takes minutes; `make study` runs it",
@@ -48,6 +49,8 @@ PYTHON_NOT_RUN = {
     "selective_scan_2d(": "`u` stands for sequences and for images; tests/students/scan runs both functions",
     "distill.predict(": "needs a trained run; tests/launch/test_predict.py has one",
     "probe.score(": "needs NWPU; tests/tasks/probes scores these functions on scenes",
+    "distill.sweep(": "as `distill fit`; tests/launch/sweep/test_sweep.py calls it",
+    "torch.load(": "needs a run that diverged; tests/tasks/test_instances_training.py reads the file of one",
     "torch.export.export(": "takes half a minute; tests/students export RS4D",
 }
 # Pages whose Python other tests run whole.
@@ -119,6 +122,14 @@ def check_recipe_verb(stage: str, words: list[str], fitted: dict[str, list[str]]
         fitted[named] = list(recipe.given)
 
 
+def check_sweep(words: list[str]) -> None:
+    """Options, keys and values are right: all recipes are checked, those of a search at the ends of its ranges."""
+    if "--search" in words:
+        place = words.index("--search")
+        words = [re.sub(r"=(?:log:)?(\S+)\.\.", r"=\1,", word) for word in (*words[:place], *words[place + 2 :])]
+    assert main(["sweep", *words, *([] if "--slurm" in words else ["--slurm"])]) == 0
+
+
 def check_not_run(command: Command, fitted: dict[str, list[str]]) -> None:
     """What a command names is there."""
     program, *words = command.words
@@ -131,6 +142,8 @@ def check_not_run(command: Command, fitted: dict[str, list[str]]) -> None:
         check_recipe_verb(words[0], words[1:], fitted)
     elif program == "distill" and words[0] == "cache":
         check_recipe_verb("fit", [word for word in words[1:] if word != "--verify"], fitted)
+    elif program == "distill" and words[0] == "sweep":
+        check_sweep(words[1:])
     elif program == "distill" and words[0] == "data":
         data_parser().parse_args(words[1:])
     elif program == "distill" and words[0] == "predict":
@@ -149,6 +162,7 @@ def test_commands(
     monkeypatch.chdir(tmp_path)
     for setting in ("_SECONDS", "_MOST"):
         monkeypatch.setattr(f"distill.evaluation.turns.{setting}", 0.01)
+    monkeypatch.setattr("distill.launch.sweep.plan.ParsedRecipe", lambda *_: None)  # takes seconds; `check` is before
     fitted: dict[str, list[str]] = {}
     for recipe in recipes(block):
         Path(recipe.file).write_text(recipe.text, encoding="utf-8")
@@ -172,7 +186,7 @@ def compared(folder: Path) -> dict[str, Any]:
 
 
 RUN: dict[str, Callable[[Path], dict[str, Any]]] = {
-    "load_student(": batch,
+    "maps = student(images)": batch,
     "class Fields(": lambda folder: {},
     "distill.compare(": compared,
 }

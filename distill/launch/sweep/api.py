@@ -38,7 +38,8 @@ def sweep(
         out: The folder; by default runs/sweep_ and the recipe's name.
         search: How many combinations are sampled from `over`, by Optuna's TPE (Bergstra et al. 2011, Algorithms for
             hyper-parameter optimization), in place of all combinations.
-        metric: What a search improves, without its split, such as "l1_ratio"; by default the first of the table.
+        metric: What a search improves on the validation images, such as "val/l1_ratio"; by default what the task
+            selects checkpoints by.
         **overrides: For every run; see `distill.fit`.
 
     Raises:
