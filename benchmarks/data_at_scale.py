@@ -108,7 +108,7 @@ def write(place: Path, count: int) -> None:
         folder.mkdir(parents=True)
         for index in range(start, min(start + PART, count)):
             (folder / f"sa_{index}.jpg").write_bytes(contents[index % len(contents)])
-            (folder / f"sa_{index}.json").write_text("{}")
+            (folder / f"sa_{index}.json").write_text("{}", encoding="utf-8")
         with tarfile.open(place / "tars" / f"{folder.name}.tar", "w") as archive:
             for path in sorted(folder.iterdir()):
                 archive.add(path, f"./{path.name}")

@@ -128,8 +128,8 @@ class Study:
             objects, patches = (probe.score(features) for probe in self._probes())
             found = {"few-shot": objects["few_shot"], "linear": objects["linear"], "patches": patches["few_shot"]}
             file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(json.dumps(found))
-        return json.loads(file.read_text())
+            file.write_text(json.dumps(found), encoding="utf-8")
+        return json.loads(file.read_text(encoding="utf-8"))
 
     def references(self) -> dict[str, dict[str, float]]:
         """Scores of the colours, of random students and of the teacher."""
@@ -257,8 +257,10 @@ def show(study: Study, arguments: argparse.Namespace) -> None:
             folders = [study.folder(condition, steps, seed) for seed in arguments.seeds]
             done = [folder for folder in folders if (folder / "probes.json").exists()]
             if done:
-                scores = [json.loads((folder / "probes.json").read_text()) for folder in done]
-                ratios = [json.loads((folder / "summary.json").read_text())["val/l1_ratio"] for folder in done]
+                scores = [json.loads((folder / "probes.json").read_text(encoding="utf-8")) for folder in done]
+                ratios = [
+                    json.loads((folder / "summary.json").read_text(encoding="utf-8"))["val/l1_ratio"] for folder in done
+                ]
                 row = [spread([100 * score[name] for score in scores], 1) for name in SCORES]
                 table.add_row(condition, str(steps), str(len(done)), spread(ratios, 3), *row)
     console.print(table)

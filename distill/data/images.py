@@ -223,7 +223,7 @@ def read_stored(path: Source, bands: Sequence[int] | None = None, key: str = "da
     """What an image file stores, upright; `key` is what an error calls `bands`. For the rest see `read_image`."""
     with _damage_in_one_line(path):
         try:
-            with Image.open(path.open() if isinstance(path, PackedFile) else path, formats=_PLAIN_FORMATS) as image:
+            with Image.open(path.open("rb") if isinstance(path, PackedFile) else path, formats=_PLAIN_FORMATS) as image:
                 if not _is_deep(image):
                     return _plain(path, image, bands, key)
                 orientation = image.getexif().get(Base.Orientation, 1)

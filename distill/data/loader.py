@@ -17,6 +17,7 @@ import copy
 import math
 import signal
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from typing import Any
 
@@ -31,6 +32,8 @@ from distill.data.sample_key import SampleKey
 from distill.data.selection import block_order, draw_repeats, epoch_size
 from distill.data.size_schedule import SizeSchedule
 from distill.errors import UserError
+
+_GROUP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class ResumableSampler(DistributedSampler[SampleKey]):
@@ -104,7 +107,9 @@ class OneLineErrorLoader(DataLoader[Any]):
     def __iter__(self) -> Any:
         """The batches."""
         try:
-            yield from super().__iter__()
+            with _signals_blocked():
+                batches = super().__iter__()
+            yield from batches
         except UserError as error:
             # The traceback holds the iterator in a cycle, and workers that the garbage collector ends take seconds.
             error.__traceback__ = None
@@ -279,8 +284,18 @@ def _leave_signals_to_the_run(worker: int) -> None:
 
     Workers end when the run tells them to, or, as they look every few seconds, when it is gone.
     """
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in _GROUP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
+
+
+@contextmanager
+def _signals_blocked() -> Iterator[None]:
+    """Processes started here have both signals blocked, so that none ends before it ignores them."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _GROUP_SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _last_line(message: str) -> str:

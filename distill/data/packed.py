@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -24,15 +25,15 @@ class PackedFile:
     def __str__(self) -> str:
         return f"{self.tar}/{self.name}"
 
-    def open(self, mode: str = "rb") -> BytesIO:
-        """The content; `mode` is "rb".
+    def open(self, mode: Literal["rb"]) -> BytesIO:
+        """The content; other modes than "rb" there are none.
 
         Raises:
             OSError: The tar cannot be read.
             EOFError: It has become shorter.
         """
         # Opened anew each time, which takes microseconds: neither forks nor limits of open files need any care.
-        with self.tar.open(mode, buffering=0) as file:
+        with self.tar.open("rb", buffering=0) as file:
             file.seek(self.offset)
             content = file.read(self.size)
         if len(content) < self.size:

@@ -1,9 +1,10 @@
 """Resuming inside an epoch changes nothing, and neither does the number of workers."""
 
-import multiprocessing
 import os
 import signal
+from collections.abc import Callable
 from itertools import chain
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -245,13 +246,24 @@ def test_errors_of_workers_are_one_line(workers: int) -> None:
         assert str(caught.value) == "image 'a: b.png' is damaged"
 
 
-def test_workers_leave_signals_to_the_run() -> None:
+def test_workers_leave_signals_to_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
     """Both are sent to whole process groups; a worker that ended would end the run before it has saved."""
-    loader = train_loader(Noise(8), 2, 2, 0, None)
-    batches = iter(loader)
-    seen = [next(batches)["index"].tolist()]
-    for number in (signal.SIGINT, signal.SIGTERM):
-        for process in multiprocessing.active_children():
+
+    def signal_to(process: BaseProcess) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
             os.kill(process.pid, number)  # type: ignore[arg-type]
+
+    def start(process: BaseProcess, original: Callable[[BaseProcess], None] = BaseProcess.start) -> None:
+        original(process)
+        signal_to(process)  # before it has run a line of Python
+        workers.append(process)
+
+    workers: list[BaseProcess] = []
+    monkeypatch.setattr(BaseProcess, "start", start)
+    batches = iter(train_loader(Noise(8), 2, 2, 0, None))
+    seen = [next(batches)["index"].tolist()]
+    assert len(workers) == 2
+    for worker in workers:
+        signal_to(worker)
     seen += [batch["index"].tolist() for batch in batches]
     assert sorted(chain(*seen)) == list(range(8))
