@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 import yaml
 
+from distill.cli import main
 from distill.launch.parse import ParsedRecipe
 from tests.launch.lives import assert_same_run, killed, parsed, seconds_of
 
 EMA = ["--trainer.callbacks+=distill.EMA", "--trainer.callbacks.decay=0.9"]
 LIMITS = {"steps": ["--trainer.max_steps=8"], "epochs": ["--trainer.max_steps=-1", "--trainer.max_epochs=2"]}
-# How targets reach the student. Add a way here, with the words that choose it.
-TARGETS: dict[str, list[str]] = {"live": []}
+TARGETS = ("live", "cached")  # how targets reach the student
 
 
 @pytest.fixture(autouse=True)
@@ -30,7 +30,7 @@ def recipe(distill_recipe: Path) -> Path:
     content = yaml.safe_load(distill_recipe.read_text())
     student = {"name": "test_resnet.r160_in1k", "out_indices": [3]}
     content["model"]["init_args"]["student"] = {"class_path": "students.TimmStudent", "init_args": student}
-    content["model"]["init_args"]["corruption"] = {"level": "image"}
+    content["model"]["init_args"]["corruption"] = {"level": "image", "noise": 0.2, "mask": 0.2}
     content["data"]["init_args"]["batch_size"] = 3
     content["trainer"] |= {"val_check_interval": 3, "limit_val_batches": 1}
     content["run"] |= {"checkpoint_every": 2, "loggers": [], "pictures_every": 0}
@@ -95,5 +95,9 @@ def test_killed_at_any_moment(recipe: Path, tmp_path: Path, limit: str, averaged
 def test_killed_twenty_times_in_every_way(
     recipe: Path, tmp_path: Path, limit: str, averaged: bool, workers: int, targets: str
 ) -> None:
-    words = [*LIMITS[limit], *(EMA if averaged else []), f"--data.num_workers={workers}", *TARGETS[targets]]
+    words = [*LIMITS[limit], *(EMA if averaged else []), f"--data.num_workers={workers}"]
+    if targets == "cached":
+        stored = tmp_path / "cache"
+        assert main(["cache", str(recipe), "--out", str(stored), "--data.views=2"]) == 0
+        words += ["--data.views=2", f"--model.cache.root={stored}"]
     kill_often(Runs(recipe, tmp_path, *words), int(os.environ.get("KILLS", "20")), (limit, averaged, workers, targets))
