@@ -15,7 +15,7 @@ from distill.errors import UserError
 from distill.launch.attach_cache import cache_command
 from distill.launch.cache_key import key_of, weights_file
 from distill.launch.cached_teacher import require_fixed_views
-from distill.launch.initial_weights import require_teacher
+from distill.launch.initial_weights import require_teachers
 from distill.launch.parse import Built, ParsedRecipe
 from distill.launch.process import contained, memory_kept
 from distill.launch.trainer import require_device
@@ -85,7 +85,7 @@ def _require_possible(recipe: ParsedRecipe) -> None:
         raise UserError(f"{recipe.recipe} is no distillation; a cache holds the targets of one")
     config.model.init_args.cache = None
     require_fixed_views(config.data)
-    require_teacher(config.model, "a cache")
+    require_teachers(config.model, "a cache")
     require_device(config.trainer)
 
 

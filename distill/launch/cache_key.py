@@ -52,7 +52,10 @@ def key_of(config: Namespace, task: Any, data: Any, splits: Sequence[str]) -> di
             "digest": teacher.digest,
             "precision": teacher.precision,
         },
-        "targets": {name: list(shape) for name, shape in sorted(target_views(task, data.image_size).items())},
+        "targets": {
+            name: {"view": list(view), "shown": list(shown)}
+            for name, (view, shown) in sorted(target_views(task, data.image_size).items())
+        },
         "dtype": config.model.init_args.target_dtype,
         "precision": str(config.trainer.precision or "32-true"),
         "data": {
@@ -76,19 +79,19 @@ def key_of(config: Namespace, task: Any, data: Any, splits: Sequence[str]) -> di
     return key
 
 
-def target_views(task: Any, size: int) -> dict[str, tuple[int, int]]:
-    """The size (H', W') of the view that the teacher gets, for each stored target.
+def target_views(task: Any, size: int) -> dict[str, tuple[tuple[int, int], tuple[int, int]]]:
+    """How the teacher sees a view, for each stored target; see `LiveTargets.views`.
 
     Raises:
         UserError: Two targets have the same name and other views.
     """
-    found: dict[str, tuple[int, int]] = {}
+    found: dict[str, tuple[tuple[int, int], tuple[int, int]]] = {}
     for one in task.stored_targets:
-        view = one.view_size(size, size)
-        if found.setdefault(one.stored_name, view) != view:
+        views = one.views(size, size)
+        if found.setdefault(one.stored_name, views) != views:
             raise UserError(
-                f"two targets take {one.stored_name!r} of views of {found[one.stored_name]} and {view} px, as maps "
-                "of other strides match it; give one of them an image_size, by which a cache tells them apart"
+                f"two targets take {one.stored_name!r} of views of {found[one.stored_name][0]} and {views[0]} px, as "
+                "maps of other strides match it; give one of them an image_size, by which a cache tells them apart"
             )
     return found
 

@@ -10,7 +10,7 @@ from pytorch_lightning.callbacks import LearningRateMonitor, Timer
 from distill.errors import UserError
 from distill.launch.attach_cache import attach_cache
 from distill.launch.checkpoints import StoredState, stored_state
-from distill.launch.initial_weights import require_teacher
+from distill.launch.initial_weights import require_teachers
 from distill.launch.loggers import build_dashboards, require_loggers
 from distill.launch.parse import Built, ParsedRecipe, arguments_of
 from distill.launch.process import memory_kept
@@ -156,7 +156,7 @@ def _require_possible(recipe: ParsedRecipe, state: StoredState | None) -> None:
     """Refuses what cannot work before anything is built."""
     config, folder, limits = recipe.config, recipe.folder, recipe.config.trainer
     if state is not None:
-        require_teacher(config.model, "resuming")
+        require_teachers(config.model, "resuming")
     counts = {
         "trainer.max_steps": limits.max_steps,
         "trainer.val_check_interval": limits.val_check_interval,

@@ -8,11 +8,11 @@ from jsonargparse import Namespace
 from distill.errors import UserError
 from distill.launch.cached_teacher import cache_root
 
-_TEACHER = "teacher"  # in no checkpoint
+_TEACHERS = ("teacher", "targets")  # in no checkpoint
 
 
 def without_initial_weights(config: Namespace) -> Namespace:
-    """The `model` group, to be built for a training checkpoint that holds the weights of everything but the teacher.
+    """The `model` group, to be built for a training checkpoint that holds the weights of everything but the teachers.
 
     Args:
         config: The parsed group.
@@ -22,13 +22,13 @@ def without_initial_weights(config: Namespace) -> Namespace:
     """
     copy = config.clone()
     for name, value in vars(copy.get("init_args", Namespace())).items():
-        if name != _TEACHER:
+        if name not in _TEACHERS:
             _forget(value)
     return copy
 
 
-def require_teacher(config: Namespace, purpose: str) -> None:
-    """Refuses to build a teacher whose file does not exist; stored targets do without it.
+def require_teachers(config: Namespace, purpose: str) -> None:
+    """Refuses to build teachers whose file does not exist; stored targets do without the main one.
 
     Args:
         config: The parsed `model` group.
@@ -37,15 +37,17 @@ def require_teacher(config: Namespace, purpose: str) -> None:
     Raises:
         UserError: There is no such file.
     """
-    if cache_root(config) is not None:
-        return
-    teacher = config.init_args.get(_TEACHER)
-    path = teacher.get("init_args", Namespace()).get("checkpoint") if isinstance(teacher, Namespace) else None
-    if path is not None and not Path(path).is_file():
-        raise UserError(
-            f"model.teacher.checkpoint: there is no file {path}; {purpose} needs the teacher, which is in no "
-            "checkpoint of the run: pass --model.teacher.checkpoint FILE with the same weights"
-        )
+    main, further = (config.init_args.get(name) for name in _TEACHERS)
+    teachers = {} if cache_root(config) is not None else {"model.teacher": main}
+    teachers |= {f"model.targets[{index}].teacher": target.get("teacher") for index, target in enumerate(further or [])}
+    for key, teacher in teachers.items():
+        path = teacher.get("init_args", Namespace()).get("checkpoint") if isinstance(teacher, Namespace) else None
+        if path is not None and not Path(path).is_file():
+            way_out = f"--{key}.checkpoint FILE" if key == "model.teacher" else "--model.targets, the whole list,"
+            raise UserError(
+                f"{key}.checkpoint: there is no file {path}; {purpose} needs the teacher, which is in no "
+                f"checkpoint of the run: pass {way_out} with the same weights"
+            )
 
 
 def _forget(node: Any) -> None:

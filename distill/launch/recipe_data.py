@@ -1,7 +1,6 @@
 """Builds only the data module of a recipe."""
 
 from pathlib import Path
-from typing import Any
 
 from pytorch_lightning import LightningDataModule
 
@@ -10,7 +9,7 @@ from distill.data.semantic import SemanticImages
 from distill.errors import UserError
 from distill.recipe.compose import compose
 from distill.recipe.find import RUN_RECIPE, comes_with_the_package
-from distill.runs.moved import moved_paths
+from distill.runs.moved import moved_paths, set_part
 
 
 def is_recipe(name: str) -> bool:
@@ -39,12 +38,8 @@ def data_module(recipe: str, root: Path | None) -> CocoInstances | SemanticImage
     if not isinstance(content.get("data"), dict):
         raise UserError(f"{path} has no `data` with a class_path; name a recipe, a data set's folder or a COCO file")
     for one in moved_paths(path):
-        *parents, last = one.key.split(".")
-        if parents[0] == "data":
-            group: Any = content
-            for key in parents:
-                group = group[key]
-            group[last] = str(one.path)
+        if one.key.startswith("data."):
+            set_part(content, one.key, str(one.path))
     given = content["data"]
     if root is not None:
         given = given | {"init_args": (given.get("init_args") or {}) | {"root": str(root)}}

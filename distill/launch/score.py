@@ -7,7 +7,7 @@ from distill.evaluation.metrics import is_metric
 from distill.launch.attach_cache import attach_cache
 from distill.launch.checkpoints import StoredState, stored_state
 from distill.launch.fit import settings_of_interest
-from distill.launch.initial_weights import require_teacher
+from distill.launch.initial_weights import require_teachers
 from distill.launch.loggers import log_scores
 from distill.launch.parse import Built, ParsedRecipe
 from distill.launch.process import memory_kept
@@ -43,7 +43,7 @@ def score_one(recipe: ParsedRecipe) -> Scores:
         changed = overrides(recipe.folder, recipe.text(), recipe.task_class.training_only)
         for argument in recipe.task_class.training_only:
             recipe.config.model.init_args[argument] = None  # a teacher's file may have been deleted
-        require_teacher(recipe.config.model, "scoring a distillation")
+        require_teachers(recipe.config.model, "scoring a distillation")
         require_device(recipe.config.trainer)
         built = recipe.build(weights_stored=True)
         require_same_selection(recipe.folder, recipe.config.data)

@@ -7,7 +7,7 @@ from distill.errors import UserError
 from distill.files import parse_yaml
 from distill.runs.differences import differing
 from distill.runs.folder import RunFolder, RunState
-from distill.runs.moved import is_path
+from distill.runs.moved import is_path, without_paths
 from distill.weights import read_training_checkpoint
 
 # What may change in the middle of a run: how long it is, how it is watched, and where it runs and reads.
@@ -32,7 +32,7 @@ def require_same_recipe(folder: RunFolder, recipe: str) -> None:
         UserError: A key differs that is not free to change.
     """
     begun = _stored(folder)
-    keys = list(differing([begun, parse_yaml(recipe)])) if begun else []
+    keys = list(differing([without_paths(begun), without_paths(parse_yaml(recipe))])) if begun else []
     free = [*_FREE, *_PROCESSES]
     if any(key in _PROCESSES for key in keys):
         free.append("data.init_args.batch_size")

@@ -6,7 +6,7 @@ from typing import Any
 from distill.files import parse_yaml
 from distill.runs.differences import flattened
 from distill.runs.folder import RunFolder
-from distill.runs.moved import is_path
+from distill.runs.moved import is_path, without_paths
 
 _GROUPS = ("model.", "data.", "trainer.precision")
 _HARMLESS = ("data.init_args.num_workers", "data.init_args.batch_size", "data.init_args.seed")
@@ -24,7 +24,7 @@ def overrides(folder: RunFolder, recipe: str, training_only: tuple[str, ...]) ->
     """
     if not folder.recipe.is_file():  # a checkpoint of another folder is scored
         return {}
-    begun = dict(flattened(folder.read_recipe()))
+    begun, now = (dict(flattened(without_paths(one))) for one in (folder.read_recipe(), parse_yaml(recipe)))
     unneeded = (*_HARMLESS, *(f"model.init_args.{name}" for name in training_only))
     return {
         key: value
@@ -32,7 +32,7 @@ def overrides(folder: RunFolder, recipe: str, training_only: tuple[str, ...]) ->
         if key.startswith(_GROUPS)
         and not f"{key}.".startswith(tuple(f"{name}." for name in unneeded))
         and not is_path(key)
-        and _differs(key, value, begun)
+        and _differs(key, now[key], begun)
     }
 
 

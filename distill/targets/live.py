@@ -13,7 +13,7 @@ from distill.errors import UserError, unknown_name
 from distill.targets.cache.reader import MISSED
 from distill.targets.cache.teacher import CachedTeacher
 from distill.targets.rounding import decode, require_dtype, rounded
-from distill.targets.teacher_view import extents, teacher_view, view_size
+from distill.targets.teacher_view import shown_size, teacher_view, view_size
 
 Passes = dict[Any, dict[str, Tensor]]  # features of teachers on views, within one step
 
@@ -78,13 +78,10 @@ class LiveTargets:
 
     def unrounded(self, images: Tensor, passes: Passes | None = None) -> Tensor:
         """The same as the teacher computes them, which is what a cache encodes."""
-        view = teacher_view(images, self._stride, self._patch, self._image_size)
-        sides = (images.shape[-2], images.shape[-1])
-        shown = sides if view is images else extents(sides, self._stride)
-        key = (id(self.teacher), tuple(view.shape), shown)
+        key = (id(self.teacher), *self.views(images.shape[-2], images.shape[-1]))
         passes = {} if passes is None else passes
         if key not in passes:
-            passes[key] = self.teacher(view)
+            passes[key] = self.teacher(teacher_view(images, self._stride, self._patch, self._image_size))
         return passes[key][self.feature]
 
     def of(self, batch: Mapping[str, Any], passes: Passes | None = None) -> Tensor:
@@ -105,6 +102,10 @@ class LiveTargets:
     def view_size(self, height: int, width: int) -> tuple[int, int]:
         """The size (H', W') of what the teacher gets for views of H x W pixels."""
         return view_size((height, width), self._stride, self._patch, self._image_size)
+
+    def views(self, height: int, width: int) -> tuple[tuple[int, int], tuple[int, int]]:
+        """What decides how the teacher sees views of H x W pixels: the size of its view, and how much that shows."""
+        return self.view_size(height, width), shown_size((height, width), self._stride, self._patch, self._image_size)
 
     def grid(self, height: int, width: int) -> tuple[int, int]:
         """The grid (h, w) of the targets of views of H x W pixels."""

@@ -50,6 +50,11 @@ def teacher_view(images: Tensor, stride: int, patch: int, image_size: int | None
     return resized.to(images.dtype)
 
 
+def shown_size(sides: tuple[int, int], stride: int, patch: int, image_size: int | None = None) -> tuple[int, int]:
+    """What of images of size (H, W) the teacher's view shows, with what is padded, in pixels; see `teacher_view`."""
+    return sides if image_size is None and _same_extent(sides, stride, patch) else extents(sides, stride)
+
+
 def view_size(sides: tuple[int, int], stride: int, patch: int, image_size: int | None = None) -> tuple[int, int]:
     """The size (H', W') of the teacher's view of images of size (H, W); see `teacher_view`."""
     rows, columns = extents(sides, stride)

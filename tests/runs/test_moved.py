@@ -3,16 +3,19 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 from jsonargparse import Namespace
 
 from distill.cli import main
-from distill.launch.initial_weights import without_initial_weights
+from distill.errors import UserError
+from distill.launch.initial_weights import require_teachers, without_initial_weights
 from distill.recipe.compose import compose
 from distill.runs.folder import RunFolder
-from distill.runs.moved import moved_paths, started_in
+from distill.runs.moved import moved_paths, started_in, words_for
+from distill.runs.resume_checks import require_same_recipe
 from distill.weights import write_weights
 from students import RS4D
 
@@ -144,6 +147,43 @@ def test_where_a_run_was_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert moved_paths(run / "recipe.yaml") == []
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
     assert moved_paths(tmp_path / "mine.yaml") == []  # no run's
+
+
+def test_paths_in_lists_move_with_their_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As those of `model.targets` and `model.probes`: the command line sets lists as a whole."""
+
+    def content(checkpoint: str, feature: str = "embedding") -> dict[str, Any]:
+        teacher = {"class_path": "teachers.ViT", "init_args": {"checkpoint": checkpoint}}
+        targets = [{"feature": "neck", "teacher": None}, {"feature": feature, "teacher": teacher}]
+        return {"model": {"init_args": {"targets": targets}}, "run": {"dir": "runs/mine"}}
+
+    run = tmp_path / "project" / "runs" / "mine"
+    run.mkdir(parents=True)
+    (run / "recipe.yaml").write_text(yaml.safe_dump(content("weights/teacher.pth")), encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    moved, there = moved_paths(run / "recipe.yaml"), str(tmp_path / "project" / "weights" / "teacher.pth")
+    assert [one.key for one in moved] == ["model.init_args.targets.1.teacher.init_args.checkpoint"]
+    [word] = words_for(moved)
+    targets = content(there)["model"]["init_args"]["targets"]
+    assert json.loads(word.removeprefix("--config=")) == {"model.init_args.targets": targets}
+    require_same_recipe(RunFolder(run), yaml.safe_dump(content(there)))
+    with pytest.raises(UserError, match=r"these differ: model\.init_args\.targets;"):
+        require_same_recipe(RunFolder(run), yaml.safe_dump(content(there, "block_0")))
+
+
+def test_the_teachers_of_further_targets_are_asked_for(tmp_path: Path) -> None:
+    gone = Namespace(class_path="teachers.ViT", init_args=Namespace(checkpoint=str(tmp_path / "gone.pth")))
+    targets = [Namespace(feature="neck", teacher=None), Namespace(feature="embedding", teacher=gone)]
+    model = Namespace(class_path="distill.DistillationModule", init_args=Namespace(targets=targets))
+    assert without_initial_weights(model) == model
+    for own in (None, gone):
+        model.init_args.teacher = own
+        key = r"model\.teacher" if own else r"model\.targets\[1\]\.teacher"
+        with pytest.raises(UserError, match=rf"{key}\.checkpoint: there is no file .*gone\.pth; resuming needs"):
+            require_teachers(model, "resuming")
+    model.init_args.cache = Namespace(root="targets")  # which stands in for the main teacher alone
+    with pytest.raises(UserError, match=r"model\.targets\[1\]"):
+        require_teachers(model, "resuming")
 
 
 def test_only_files_that_the_checkpoint_replaces_are_forgotten() -> None:

@@ -10,7 +10,7 @@ from distill.errors import UserError
 from distill.files import read_csv, read_json, write_json
 from distill.report.run_record import RunRecord
 from distill.runs.folder import RunFolder
-from distill.runs.moved import is_path
+from distill.runs.moved import without_paths
 
 
 def id_of(record: RunRecord) -> str:
@@ -57,14 +57,8 @@ def _stored(folder: RunFolder) -> dict[str, Any]:
 
 def digest(content: object) -> str:
     """Digits over a part of a recipe, in which paths count as given or not: the files may have moved."""
-    text = json.dumps(_without_paths(content), sort_keys=True)
+    text = json.dumps(without_paths(content), sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
-
-
-def _without_paths(node: Any) -> Any:
-    if not isinstance(node, Mapping):
-        return node
-    return {key: value is not None if is_path(key) else _without_paths(value) for key, value in node.items()}
 
 
 def _derived_id(record: RunRecord) -> str:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from distill.errors import UserError
+from distill.layers import without_autocast
 
 
 def phi_s(maps: Tensor) -> Tensor:
@@ -43,8 +44,9 @@ def phi_s(maps: Tensor) -> Tensor:
 
 
 def rotate(rotation: Tensor, maps: Tensor) -> Tensor:
-    """R x at every position of maps (..., C, H, W)."""
-    return torch.einsum("dc,...chw->...dhw", rotation, maps)
+    """R x at every position of maps (..., C, H, W), in their precision also under autocast."""
+    with without_autocast(maps):
+        return torch.einsum("dc,...chw->...dhw", rotation, maps)
 
 
 def hadamard(order: int) -> Tensor | None:
