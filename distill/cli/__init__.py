@@ -86,5 +86,7 @@ def _help() -> str:
         f"{verbs}\n\n"
         "A run is `distill fit RECIPE [--key value]`, for example\n"
         "  distill fit recipes/rs4d_small.yaml --trainer.max_steps 100\n"
-        "`distill VERB --help` says more; `distill fit RECIPE --print_config` shows every key."
+        "`distill VERB --help` says more; `distill fit RECIPE --print_config` shows every key.\n\n"
+        "Exit code: 0, 2 for bad input, 130 after Ctrl-C, 75 after SIGTERM. A run that was stopped goes on with\n"
+        "--ckpt_path last, and a sweep with the same command."
     )

@@ -25,7 +25,7 @@ Commas inside brackets part no values: --over 'model.corruption={noise: 0.1, mas
 --over recipe=data/nwpu,data/whu puts recipes over the given ones. Other options, such as --trainer.max_steps 300, are
 for every run.
 
-Exit code: 0, 1 if runs failed, 2 for bad input.
+Exit code: 0, 1 if runs failed, 2 for bad input, 130 after Ctrl-C, 75 after SIGTERM: the same command goes on.
 """
 
 
@@ -68,6 +68,8 @@ def _sweep(
         from distill.launch.sweep.search import run_search
 
         return run_search(plan, axes, arguments.search, arguments.metric)
+    if arguments.metric is not None:
+        raise UserError(f"--metric {arguments.metric} is what a search improves; add --search N, or leave it out")
     if arguments.table:
         found = tabled(plan, grid(axes), {})
         if found.table is None:

@@ -2,14 +2,16 @@
 
 import sys
 from dataclasses import dataclass
-from os import PathLike
+from os import PathLike, fspath
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
-import yaml  # type: ignore[import-untyped]
 from torch import nn
 
+from distill.errors import UserError
+from distill.files import parse_yaml
 from distill.launch.api import python_recipe
 from distill.seeding import step_seed
 
@@ -42,10 +44,13 @@ def replay(path: str | PathLike[str]) -> Replayed:
         path: `failed_batch.pt` of a run folder.
 
     Raises:
-        UserError: The recipe in it no longer works, for example because the teacher's file is gone.
+        UserError: There is no such file, or the recipe in it no longer works, for example because the teacher's file
+            is gone.
     """
+    if not Path(path).is_file():
+        raise UserError(f"there is no {fspath(path)}; give failed_batch.pt of a run that diverged")
     failed: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=False)
-    parsed = python_recipe("fit", yaml.safe_load(failed["recipe"]) | {"run": {"dir": "unused"}}, {})
+    parsed = python_recipe("fit", parse_yaml(failed["recipe"]) | {"run": {"dir": "unused"}}, {})
     built = parsed.build(weights_stored=True)
     built.data.setup("fit")
     task = built.task
@@ -78,7 +83,12 @@ def _noting(name: str, unsound: list[str]) -> Any:
 
 
 if __name__ == "__main__":
-    found = replay(sys.argv[1])
+    if len(sys.argv) != 2:
+        sys.exit("usage: python -m distill.launch.replay RUN/failed_batch.pt")
+    try:
+        found = replay(sys.argv[1])
+    except UserError as error:
+        sys.exit(f"distill: error: {error}")
     print(f"step {found.step}: loss {', '.join(f'{loss:g}' for loss in found.losses)}")
     print(f"images: {', '.join(name for names in found.images for name in names)}")
     print(f"first output that is not finite: {found.first or 'none'}")

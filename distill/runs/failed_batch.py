@@ -49,8 +49,8 @@ class FailedBatch(pl.Callback):
         if not taken:
             return
         path = self.folder.failed_batch(trainer.global_rank)
-        content = self._content(trainer, pl_module, exception.step, taken)
         try:
+            content = self._content(trainer, pl_module, exception.step, taken)
             write_atomically(path, lambda temporary: torch.save(content, temporary))
         except UserError as error:
             exception.args = (f"{exception}. Its batch is not stored: {error}",)

@@ -47,7 +47,7 @@ class LastCheckpoint(Checkpoint):
         Raises:
             UserError: The disk is full, read-only or gone.
         """
-        if path is None:
+        if path is None and trainer.is_global_zero:  # which writes; others need not see its disk
             self.folder.require_there()
         trainer.save_checkpoint(path or self.folder.last)
 

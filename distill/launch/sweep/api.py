@@ -54,6 +54,8 @@ def sweep(
     axes = [read_axis(key, values if isinstance(values, str) else as_values(values)) for key, values in over.items()]
     plan = Plan(tuple(given), tuple(as_words(overrides)), tuple(seeds), sweep_folder(given, out))
     if search is None:
+        if metric is not None:
+            raise UserError(f"metric is {metric!r}, which only a search improves; give search, or leave it out")
         return run_grid(plan, axes)
     return run_search(plan, axes, search, metric)
 

@@ -119,6 +119,7 @@ def test_a_user_stops_all_of_it(quick: str) -> None:
         ((NOISE, "--run.dir=here"), "--out"),
         ((NOISE, "--table"), "no run in"),
         ((NOISE, "--task=2"), "the runs 0 to 1"),
+        ((NOISE, "--metric=val/l1_ratio"), "add --search N"),
         ((NOISE, "--search=2", "--metric=val/nothing"), "--metric is val/nothing"),
     ],
 )
