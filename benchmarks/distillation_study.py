@@ -86,6 +86,8 @@ CONDITIONS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
     "ema": ({}, {}, EMA),
     "batch_8": ({}, {"batch_size": 8}, {}),
     "batch_32": ({}, {"batch_size": 32}, {}),
+    "lr_2e-3": ({"optim": {"lr": 2.0e-3, "warmup_steps": 30}}, {}, {}),
+    "lr_8e-3": ({"optim": {"lr": 8.0e-3, "warmup_steps": 30}}, {}, {}),
     "few_images": ({}, {"train_limit": 64}, {}),
     "few_images_noise_20_mask_20": (corrupted(0.2, 0.2), {"train_limit": 64}, {}),
 }
