@@ -35,6 +35,7 @@ from distill.targets.cache.folder import CacheFolder, CacheInfo, StoredTarget, s
 from distill.targets.cache.reader import StoredTargets
 from distill.targets.cache.teacher import CachedTeacher
 from distill.targets.cache.writer import CacheWriter
+from distill.tasks.losses.features import LossSettings
 from students import RS4D
 from teachers import SAM
 
@@ -63,7 +64,8 @@ def compare_times(arguments: argparse.Namespace) -> None:
     size = arguments.image_size
     teacher = SAM(image_size=size, pretrained=False)
     student = RS4D(arguments.variant, image_size=size)
-    live = DistillationModule(teacher, student, target_dtype="float16")
+    raw = LossSettings({"l1": 1.0}, standardize="none")  # which needs no calibration
+    live = DistillationModule(teacher, student, loss=raw, target_dtype="float16")
     with tempfile.TemporaryDirectory() as place:
         written = write_scenes(place, "train", arguments.images, image_size=size)
         spent: list[float] = []
@@ -92,7 +94,7 @@ def compare_times(arguments: argparse.Namespace) -> None:
         plain.dataset("train").addition = None
         views = stored.dataset("train")
         views.addition = StoredTargets(folder, info, views, False, "error", "")
-        cached = DistillationModule(CachedTeacher(str(folder)), student, target_dtype="float16")
+        cached = DistillationModule(CachedTeacher(str(folder)), student, loss=raw, target_dtype="float16")
         cached.load_state_dict(live.state_dict())
         kinds = {"live": (live, plain), "cached": (cached, stored)}
         times: dict[str, list[tuple[float, float]]] = {name: [] for name in kinds}
