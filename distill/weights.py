@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from distill.errors import UserError
@@ -220,7 +220,22 @@ def write_weights(module: nn.Module, path: str | Path, metadata: Mapping[str, ob
     # JSON knows no mappings but dict, which the empty `init_args` of the contract is not.
     text = {key: x if isinstance(x, str) else json.dumps(x, default=dict) for key, x in metadata.items()}
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
-    write_atomically(path, lambda temporary: save_file(tensors, temporary, text))
+    content = _in_one_order(save(tensors, text))
+    write_atomically(path, lambda temporary: temporary.write_bytes(content))
+
+
+def _in_one_order(content: bytes) -> bytes:
+    """A safetensors file with its metadata sorted: the library's order differs between processes.
+
+    Files of equal weights and metadata then have equal bytes.
+    """
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + length])
+    if "__metadata__" in header:
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)  # tensors begin at a multiple of 8 bytes
+    return len(text).to_bytes(8, "little") + text + content[8 + length :]
 
 
 def load_student(path: str | Path, build: Callable[..., nn.Module] | None = None) -> nn.Module:

@@ -251,3 +251,17 @@ def test_a_class_that_does_not_take_the_stored_arguments(tmp_path: Path) -> None
         UserError, match=r"holds a mine\.Own that cannot be built: .*width.*; pass a function that takes"
     ):
         load_student(path, lambda: nn.Linear(1, 1))
+
+
+def test_files_of_equal_weights_and_metadata_have_equal_bytes(tmp_path: Path) -> None:
+    """The library alone writes metadata in an order that differs between calls."""
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(3, 5), nn.BatchNorm1d(5))
+    metadata = {f"key{number}": "ö" * number for number in range(8)}
+    files = [tmp_path / f"{number}.safetensors" for number in range(4)]
+    for file in files:
+        write_weights(module, file, metadata)
+    assert len({file.read_bytes() for file in files}) == 1
+    assert read_metadata(files[0]) == metadata
+    for name, tensor in read_state_dict(files[0]).items():
+        assert torch.equal(tensor, module.state_dict()[name]), name
