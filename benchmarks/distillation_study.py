@@ -77,7 +77,7 @@ CONDITIONS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
     "noise_20_mask_20": (corrupted(0.2, 0.2), {}, {}),
     "noise_30_mask_30": (corrupted(0.3, 0.3), {}, {}),
     "adaptive": (corrupted(0.2, 0.2, control="adaptive"), {}, {}),
-    "plateau": (corrupted(0.2, 0.2, control="plateau"), {}, {}),
+    "plateau": (corrupted(0.2, 0.2, control="plateau"), {}, {"val_check_interval": 20}),  # it decides at validations
     "fading": (corrupted(0.2, 0.2, control="cosine", start=1.0, end=0.0), {}, {}),
     "signal_noise": (corrupted(0.2, 0.0, noise_scale="signal"), {}, {}),
     "blocks": (corrupted(0.0, 0.2, mask_shape="block"), {}, {}),
