@@ -1,7 +1,8 @@
 """Stored targets against a live teacher: CPU time of a step, of writing, and what int8 costs in quality.
 
     python benchmarks/target_cache.py                              # SAM ViT-B at 512 px, random weights, 2 minutes
-    python benchmarks/target_cache.py --image-size 256 --steps 5
+    python benchmarks/target_cache.py --image-size 256 --variant tiny --batch-size 4    # steps of size/cpu_rs4d
+    python benchmarks/target_cache.py --image-size 1024 --images 1 --steps 1            # steps of rs4d_small, one image
     python benchmarks/target_cache.py --int8 rs4d_small size/cpu_rs4d --data.root IMAGES --trainer.max_steps 300
 
 Times are of one thread and of the process (`time.process_time`), so that a busy machine changes them little; live and
@@ -45,7 +46,8 @@ FASTER, WAIT, OVERHEAD, DISK, INT8 = 4, 0.10, 1.05, 1.01, 0.01  # goals
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--image-size", type=int, default=512, help="side of the view in pixels")
-    parser.add_argument("--images", type=int, default=4)
+    parser.add_argument("--images", type=int, default=4, help="that a cache is written of")
+    parser.add_argument("--batch-size", type=int, default=1)
     parser.add_argument("--steps", type=int, default=3, help="of each kind")
     parser.add_argument("--variant", default="small", help="of RS4D")
     parser.add_argument("--out", type=Path, default=Path("runs/target_cache"), help="where runs of --int8 are kept")
@@ -60,6 +62,8 @@ def main() -> None:
 
 
 def compare_times(arguments: argparse.Namespace) -> None:
+    if arguments.batch_size > arguments.images:
+        raise SystemExit(f"--batch-size is {arguments.batch_size}, and there are {arguments.images} images")
     torch.manual_seed(0)
     size = arguments.image_size
     teacher = SAM(image_size=size, pretrained=False)
@@ -72,7 +76,7 @@ def compare_times(arguments: argparse.Namespace) -> None:
 
         def data() -> ImageFolder:
             settings: dict[str, Any] = {"val_fraction": 0.0, "views": 1, "seed": 0, "num_workers": 0}
-            return ImageFolder(str(written / "images"), size, batch_size=1, **settings)
+            return ImageFolder(str(written / "images"), size, batch_size=arguments.batch_size, **settings)
 
         def teach(images: Tensor) -> dict[str, Tensor]:
             start = time.process_time()
@@ -82,7 +86,7 @@ def compare_times(arguments: argparse.Namespace) -> None:
 
         plain, stored = data(), data()
         folder = CacheFolder(Path(place) / "cache")
-        writer = CacheWriter(folder, header(live, arguments.images, size), plain.dataset("train"), None, teach)
+        writer = CacheWriter(folder, header(live, arguments, size), plain.dataset("train"), None, teach)
         teach(torch.rand(1, 3, size, size))  # warm
         spent.clear()
         start = time.process_time()
@@ -97,34 +101,41 @@ def compare_times(arguments: argparse.Namespace) -> None:
         cached = DistillationModule(CachedTeacher(str(folder)), student, loss=raw, target_dtype="float16")
         cached.load_state_dict(live.state_dict())
         kinds = {"live": (live, plain), "cached": (cached, stored)}
-        times: dict[str, list[tuple[float, float]]] = {name: [] for name in kinds}
+        times: dict[str, list[tuple[float, float, float]]] = {name: [] for name in kinds}
         steppers = {name: stepper(*kind) for name, kind in kinds.items()}
-        losses = {name: step()[2] for name, step in steppers.items()}
+        losses = {name: step()[1] for name, step in steppers.items()}
         if losses["live"] != losses["cached"]:
             raise SystemExit(f"the first losses differ ({losses}); times would mean nothing")
         for _ in range(arguments.steps):
             for name, step in steppers.items():
-                times[name].append(step()[:2])
+                times[name].append(step()[0])
     table = make_table(
-        f"SAM ViT-B to RS4D {arguments.variant}, {size} px, batch 1, float16", "targets", "s / step", "share of loading"
+        f"SAM ViT-B ({teacher.precision}) to RS4D {arguments.variant}, {size} px, batch {arguments.batch_size}",
+        "targets",
+        "s / step",
+        "making targets",
+        "loading",
     )
     medians = {name: statistics.median(sum(step) for step in steps) for name, steps in times.items()}
-    shares = {name: statistics.median(load / (load + work) for load, work in steps) for name, steps in times.items()}
-    for name in times:
-        table.add_row(name, number(medians[name]), f"{shares[name]:.1%}")
+    shares = {
+        name: [statistics.median(step[part] / sum(step) for step in steps) for part in (0, 1)]
+        for name, steps in times.items()
+    }
+    for name, (loading, teaching) in shares.items():
+        table.add_row(name, number(medians[name]), f"{teaching:.1%}", f"{loading:.1%}")
     console.print(table)
     console.print(f"first losses are equal to the bit; writing: {writing:.2f} s, the teacher of it {sum(spent):.2f} s")
     print_goals(
         [
             Bar("CPU time of a live step, over that of a cached one", medians["live"] / medians["cached"], FASTER),
-            Bar(f"{WAIT:.0%} over the share of loading in a cached step", WAIT / shares["cached"], 1),
+            Bar(f"{WAIT:.0%} over the share of loading in a cached step", WAIT / shares["cached"][0], 1),
             Bar(f"{OVERHEAD} teacher's times over the writer's", OVERHEAD * sum(spent) / writing, 1),
             Bar(f"{DISK} times the arithmetic over the disk's bytes", DISK / disk, 1),
         ]
     )
 
 
-def header(task: DistillationModule, images: int, size: int) -> CacheInfo:
+def header(task: DistillationModule, arguments: argparse.Namespace, size: int) -> CacheInfo:
     one = task.match.targets
     shape = (one.channels, *one.grid(size, size))
     return CacheInfo(
@@ -132,20 +143,20 @@ def header(task: DistillationModule, images: int, size: int) -> CacheInfo:
         targets={one.feature: StoredTarget(shape, 16)},
         dtype="float16",
         views=1,
-        images=images,
+        images=arguments.images,
         validation_images=0,
-        shard_entries=shard_entries(2 * shape[0] * shape[1] * shape[2], 1),
-        batch_size=1,
+        shard_entries=shard_entries(2 * shape[0] * shape[1] * shape[2], arguments.batch_size),
+        batch_size=arguments.batch_size,
         teacher={"class": "teachers.SAM", "label": "SAM", "digest": ""},
     )
 
 
-def stepper(task: DistillationModule, data: ImageFolder) -> Callable[[], tuple[float, float, float]]:
-    """A function that takes one training step: CPU seconds of loading and of working, and the loss."""
+def stepper(task: DistillationModule, data: ImageFolder) -> Callable[[], tuple[tuple[float, float, float], float]]:
+    """A function that takes one training step: CPU seconds of loading, of targets and of the student; and the loss."""
     optimizer = torch.optim.AdamW(task.student.parameters(), lr=0.0)  # both train the same student
     loader = iter(data.train_dataloader())
 
-    def step() -> tuple[float, float, float]:
+    def step() -> tuple[tuple[float, float, float], float]:
         nonlocal loader
         torch.manual_seed(0)
         start = time.process_time()
@@ -155,12 +166,13 @@ def stepper(task: DistillationModule, data: ImageFolder) -> Callable[[], tuple[f
             batch = next(loader)
         loaded = time.process_time()
         target = task.match.target(task.raw_target(batch))
+        taught = time.process_time()
         maps, _ = task.student_maps(batch["image"], corrupted=True)
         loss = (task.match.estimate(maps, (target.shape[-2], target.shape[-1])) - target).abs().mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        return loaded - start, time.process_time() - loaded, float(loss.detach())
+        return (loaded - start, taught - loaded, time.process_time() - taught), float(loss.detach())
 
     return step
 

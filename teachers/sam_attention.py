@@ -5,7 +5,7 @@ vector for each pair of rows and of columns (Li et al., "MViTv2", 2022, arXiv 21
 patches and 12 heads, the last two terms alone are 805 MB as an attention mask. All functions here return the same and
 differ in what they are fast on.
 
-Axes: G groups (image, window and head), h w grid, N = h w tokens, c channels of a head.
+Axes: G groups (image, window and head), i j grid of queries, h w grid of keys, N = h w tokens, c channels of a head.
 """
 
 import functools
@@ -26,14 +26,14 @@ def attend(q: Tensor, k: Tensor, v: Tensor, rows: Tensor, columns: Tensor) -> Te
     """Attention within each group, by the function that is fast on this device.
 
     Args:
-        q: Queries (G, h, w, c), contiguous.
+        q: Queries (G, i, j, c), contiguous: of the whole grid, or of its first rows and columns.
         k: Keys (G, h, w, c), contiguous.
         v: Values (G, h, w, c), contiguous.
-        rows: Relative positions of the rows (h, h, c): of query and key.
-        columns: Relative positions of the columns (w, w, c).
+        rows: Relative positions of the rows (i, h, c): of query and key.
+        columns: Relative positions of the columns (j, w, c).
 
     Returns:
-        (G, h, w, c).
+        (G, i, j, c).
     """
     if q.device.type == "cpu" and q.dtype == torch.float32:
         return blocked(q, k, v, rows, columns)
@@ -56,10 +56,10 @@ def blocked(q: Tensor, k: Tensor, v: Tensor, rows: Tensor, columns: Tensor) -> T
     The bias is written first, and the product of queries and keys is added to it. For float32: scores of bfloat16 would
     be rounded three times.
     """
-    groups, height, width, channels = q.shape
-    tokens, scale = height * width, channels**-0.5
+    (groups, height, width, channels), grid = q.shape, k.shape[1:3]
+    tokens, scale = math.prod(grid), channels**-0.5
     of_rows, of_columns = _terms(q, rows, columns)
-    queries, keys, values = (x.view(groups, tokens, channels) for x in (q, k, v))
+    queries, keys, values = (x.flatten(1, 2) for x in (q, k, v))
     keys = keys.transpose(1, 2).contiguous()
     out = torch.empty_like(queries)
 
@@ -73,7 +73,7 @@ def blocked(q: Tensor, k: Tensor, v: Tensor, rows: Tensor, columns: Tensor) -> T
             query = slice(line.start * width, line.stop * width)
             shape = (group.stop - group.start, query.stop - query.start, tokens)
             scores = memory[: math.prod(shape)].view(shape)
-            bias = scores.view(shape[0], -1, width, height, width)
+            bias = scores.view(shape[0], -1, width, *grid)
             torch.add(of_rows[group, line, :, :, None], of_columns[group, line, :, None, :], out=bias)
             scores.baddbmm_(queries[group, query], keys[group], alpha=scale)
             shares = scores.sub_(scores.amax(-1, keepdim=True)).exp_()  # a softmax in place: half the memory
@@ -87,12 +87,11 @@ def appended(q: Tensor, k: Tensor, v: Tensor, rows: Tensor, columns: Tensor) -> 
     A query carries its term for each row s and each column t, a key the indicator of its own row and column; so that
     their product is the bias. It is summed in float32, as all products are inside the fused kernels.
     """
-    groups, height, width, channels = q.shape
-    scale = channels**-0.5
+    (groups, height, width, channels), scale = k.shape, q.shape[-1] ** -0.5
     terms = _terms(q, rows / scale, columns / scale)
     # CUDA's fused kernels take 16-bit channels by eights: of 64 + 14 + 14 there are 92, and 4 that are 0.
     spare = -(channels + height + width) % 8 if q.device.type == "cuda" else 0
-    zeros = q.new_zeros(()).expand(groups, height, width, spare)
+    zeros = q.new_zeros(()).expand(*q.shape[:3], spare)
     queries = torch.cat((q, *terms, zeros), -1).flatten(1, 2)
     row, column = (torch.eye(n, dtype=k.dtype, device=k.device) for n in (height, width))
     place = F.pad(torch.cat((row[:, None].expand(-1, width, -1), column.expand(height, -1, -1)), -1), (0, spare))
@@ -109,7 +108,7 @@ def flexible(
     q: Tensor, k: Tensor, v: Tensor, rows: Tensor, columns: Tensor, flex_attention: Callable[..., Any]
 ) -> Tensor:
     """PyTorch's flex attention, which looks the position terms up while it scores."""
-    width = q.shape[2]
+    width = k.shape[2]
     of_rows, of_columns = (term.flatten(1, 2).contiguous() for term in _terms(q, rows, columns))
 
     def add_positions(score: Tensor, batch: Tensor, group: Tensor, query: Tensor, key: Tensor) -> Tensor:
@@ -135,7 +134,7 @@ def _compiled_flex() -> Callable[..., Any]:
 
 
 def _terms(q: Tensor, rows: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
-    """The bias's two terms: of each query for each row (G, h, w, h), and for each column (G, h, w, w)."""
+    """The bias's two terms: of each query for each row (G, i, j, h), and for each column (G, i, j, w)."""
     of_rows = torch.einsum("ghwc,hsc->ghws", q, rows.to(q.dtype))
     of_columns = torch.einsum("ghwc,wtc->ghwt", q, columns.to(q.dtype))
     return of_rows, of_columns

@@ -8,7 +8,6 @@ gradients.
 Axes: B batch, C channels, H W pixels, h w patches, N = h w tokens, n heads, c channels of a head.
 """
 
-from collections.abc import Iterator
 from itertools import product
 from typing import Any
 
@@ -18,8 +17,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from teachers.sam_attention import attend
-
-_Part = tuple[slice, int, slice]  # along one axis: which windows, how long they are, which tokens
 
 
 class Encoder:
@@ -91,26 +88,33 @@ class _Block:
         tokens = x.view(-1, channels)
         normal = _layer_norm(tokens, self.block.norm1).to(self.dtype)
         qkv = self._linear("qkv", normal).view(batch, height, width, -1)
-        self._add("proj", self._attention(qkv).view(-1, channels), tokens)
+        self._add("proj", self._attention(qkv).reshape(-1, channels), tokens)
         normal = _layer_norm(tokens, self.block.norm2).to(self.dtype)
         hidden = self._linear("fc1", normal)
         self._add("fc2", torch.ops.aten.gelu_(hidden), tokens)
 
     def _attention(self, qkv: Tensor) -> Tensor:
-        """Attends within windows or the whole grid: projections (B, h, w, 3 C) to values (B, h, w, C)."""
+        """Attends within windows or the whole grid: projections (B, h, w, 3 C) to values (B, h, w, C).
+
+        On a CPU padding has keys and values but no queries, since its output is dropped: whole windows and those that
+        an edge cuts take turns. Other devices get all windows in one call, which is fewer kernels to launch.
+        """
         attention, side = self.block.attn, self.block.window_size
-        batch, height, width, _ = qkv.shape
-        rows, columns = (side, side) if side else (height, width)
+        height, width = qkv.shape[1:3]
+        sides = (side, side) if side else (height, width)
+        if qkv.device.type != "cpu":
+            qkv = _padded(qkv, sides, self.bias["qkv"])
         heads = attention.num_heads
-        qkv, bias = qkv.unflatten(-1, (3, heads, -1)), self.bias["qkv"].unflatten(0, (3, heads, -1))
-        down, across = -(-height // rows), -(-width // columns)  # windows
-        split = qkv.new_empty(3, batch, down, across, heads, rows, columns, qkv.shape[-1])
-        _to_windows(qkv, split.permute(1, 2, 5, 3, 6, 0, 4, 7), bias)
-        q, k, v = split.flatten(1, 4)
-        out = attend(q, k, v, _relative(attention.rel_pos_h, rows), _relative(attention.rel_pos_w, columns))
-        values = qkv.new_empty(batch, height, width, heads, qkv.shape[-1])
-        _from_windows(out.view(split.shape[1:]).permute(0, 1, 4, 2, 5, 3, 6), values)
-        return values.flatten(3)
+        qkv, bias = qkv.unflatten(-1, (3, heads, -1)), self.bias["qkv"].view(3, 1, 1, 1, heads, 1, 1, -1)
+        relative = _relative(attention.rel_pos_h, sides[0]), _relative(attention.rel_pos_w, sides[1])
+        values = qkv.new_empty(*qkv.shape[:3], heads, qkv.shape[-1])
+        for (lines, rows), (files, columns) in product(*map(_along, qkv.shape[1:3], sides)):
+            q, kv = _windows(qkv[:, lines, files], (rows, columns), sides, bias[1:])
+            k, v = kv.flatten(1, 4)
+            out = attend(q.flatten(0, 3), k, v, relative[0][:rows], relative[1][:columns])
+            part = values[:, lines, files].unflatten(2, (-1, columns)).unflatten(1, (-1, rows))
+            part.copy_(out.view(q.shape).permute(0, 1, 4, 2, 5, 3, 6))
+        return values[:, :height, :width].flatten(3)
 
     def _linear(self, name: str, x: Tensor) -> Tensor:
         return F.linear(x, self.weight[name], self.bias[name])
@@ -123,37 +127,42 @@ class _Block:
             to.add_(self._linear(name, x))
 
 
-def _to_windows(tokens: Tensor, windows: Tensor, padding: Tensor) -> None:
-    """Copies tokens (B, h, w, ...) into windows (B, down, rows, across, columns, ...), and `padding` (...) behind."""
-    for (down, rows, line), (across, columns, column) in _parts(tokens, windows):
-        part = windows[:, down, :rows, across, :columns]
-        part.copy_(tokens[:, line, column].unflatten(2, (-1, columns)).unflatten(1, (-1, rows)))
-    bottom, right = tokens.shape[1] % windows.shape[2], tokens.shape[2] % windows.shape[4]
-    if bottom:
-        windows[:, -1, bottom:] = padding
-    if right:
-        windows[:, :, :, -1, right:] = padding
+def _windows(tokens: Tensor, shown: tuple[int, int], sides: tuple[int, int], padding: Tensor) -> tuple[Tensor, Tensor]:
+    """Splits projected tokens into windows, with one copy.
+
+    Args:
+        tokens: (B, d rows, a columns, 3, n, c).
+        shown: Which part of each window the tokens fill, (rows, columns).
+        sides: The sides of a window, from there on filled with `padding`.
+        padding: Of keys and values (2, 1, 1, 1, n, 1, 1, c).
+
+    Returns:
+        Queries (B, d, a, n, rows, columns, c), and keys and values (2, B, d, a, n, *sides, c).
+    """
+    rows, columns = shown
+    split = tokens.unflatten(2, (-1, columns)).unflatten(1, (-1, rows)).permute(5, 0, 1, 3, 6, 2, 4, 7)
+    kv = split.new_empty(2, *split.shape[1:5], *sides, split.shape[-1])
+    kv[..., :rows, :columns, :] = split[1:]
+    kv[..., rows:, :, :] = padding
+    kv[..., :rows, columns:, :] = padding
+    return split[0].contiguous(), kv
 
 
-def _from_windows(windows: Tensor, tokens: Tensor) -> None:
-    """Copies windows (B, down, rows, across, columns, ...) into tokens (B, h, w, ...), without their padding."""
-    for (down, rows, line), (across, columns, column) in _parts(tokens, windows):
-        part = windows[:, down, :rows, across, :columns]
-        tokens[:, line, column].unflatten(2, (-1, columns)).unflatten(1, (-1, rows)).copy_(part)
+def _padded(tokens: Tensor, sides: tuple[int, int], padding: Tensor) -> Tensor:
+    """Tokens (B, h, w, ...) with `padding` (...) behind, so that windows of these sides have no rest."""
+    height, width = tokens.shape[1:3]
+    if not (height % sides[0] or width % sides[1]):
+        return tokens
+    down, across = -(-height // sides[0]), -(-width // sides[1])
+    padded = padding.repeat(len(tokens), down * sides[0], across * sides[1], 1)
+    padded[:, :height, :width] = tokens
+    return padded
 
 
-def _parts(tokens: Tensor, windows: Tensor) -> Iterator[tuple[_Part, ...]]:
-    """Rectangles of equal windows: the whole ones, and those that the right edge, the bottom edge or both cut."""
-    return product(_along(tokens.shape[1], windows.shape[2]), _along(tokens.shape[2], windows.shape[4]))
-
-
-def _along(length: int, side: int) -> list[_Part]:
-    whole, rest = length // side, length % side
-    parts = [
-        (slice(0, whole), side, slice(0, whole * side)),
-        (slice(whole, whole + 1), rest, slice(whole * side, length)),
-    ]
-    return [part for part in parts if part[2].start < part[2].stop]
+def _along(length: int, side: int) -> list[tuple[slice, int]]:
+    """The tokens of the whole windows along an axis and of the one that the edge cuts, and how many each window has."""
+    whole, rest = length // side * side, length % side
+    return [(slice(0, whole), side)] * (whole > 0) + [(slice(whole, length), rest)] * (rest > 0)
 
 
 def _layer_norm(x: Tensor, norm: Any) -> Tensor:

@@ -51,7 +51,8 @@ def make_cache(recipe: ParsedRecipe, out: Path | None = None, check: bool = Fals
     """Writes what is missing of the cache of a recipe for "fit".
 
     Args:
-        recipe: A distillation with a pool of views. Its `model.cache` is left aside.
+        recipe: A distillation with a pool of views. Its `model.cache` is left aside, and so are targets of
+            `model.targets` with teachers of their own.
         out: The folder; by default `caches/<recipe>-<digest of the key>`.
         check: Whether to read everything again and recompute some entries.
 
@@ -83,7 +84,10 @@ def _require_possible(recipe: ParsedRecipe) -> None:
     config = recipe.config
     if not issubclass(recipe.task_class, DistillationModule):
         raise UserError(f"{recipe.recipe} is no distillation; a cache holds the targets of one")
-    config.model.init_args.cache = None
+    arguments = config.model.init_args
+    arguments.cache = None
+    # Targets of other teachers are not stored: these teachers are neither built nor is a file of theirs needed.
+    arguments.targets = [one for one in arguments.targets or [] if one.teacher is None] or None
     require_fixed_views(config.data)
     require_teachers(config.model, "a cache")
     require_device(config.trainer)

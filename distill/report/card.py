@@ -19,6 +19,9 @@ _NAMES = {
     "teacher_digest": "digest of the teacher's weights",
     "teacher_params": "parameters of the teacher",
     "teacher_macs": "multiply-adds of the teacher",
+    "teachers": "all teachers",
+    "teachers_params": "parameters of all teachers",
+    "teachers_macs": "multiply-adds of all teachers",
     "image_size": "side of an image, px",
     "image_side": "longer side of the training images, px",
     "largest_side": "longest side of a training image, px",
@@ -128,7 +131,7 @@ def _table(header: Sequence[str], rows: Mapping[str, Sequence[str]]) -> str:
 def _readable(key: str, value: object) -> str:
     if not isinstance(value, int | float):
         return str(value)
-    kind = key.removeprefix("teacher_")
+    kind = key.removeprefix("teacher_").removeprefix("teachers_")
     if kind == "params":
         return f"{value:,}"
     if cost := COSTS.get(kind):

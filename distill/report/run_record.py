@@ -82,6 +82,11 @@ class RunRecord:
         return None if found is None else str(found)
 
     @property
+    def teachers(self) -> str | None:
+        """Labels of all teachers of a distillation that has several, or that shows one several views."""
+        return self.facts.get("teachers")
+
+    @property
     def head(self) -> str | None:
         """Label of the head or decoder; None for a distillation."""
         part = self.component("head")

@@ -12,6 +12,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
+from distill.contracts import TeacherBase
 from distill.evaluation.cost import cost, count_macs_of_frozen
 from distill.runs.initial_weights import initial_weights
 from distill.targets.cache.teacher import CachedTeacher
@@ -95,10 +96,10 @@ def run_facts(task: Any, data: pl.LightningDataModule, image_size: int, student:
 
     Returns:
         The facts, among them the student's costs for one image by their names in `distill.evaluation.metrics.COSTS`,
-        and in a distillation `teacher_params` and `teacher_macs`.
+        and in a distillation those of `teacher_costs`, with `teachers` in words where there are several.
     """
     spent = cost(task.student, image_size)
-    costs = {
+    costs: dict[str, Any] = {
         "params": spent.params,
         "macs": spent.macs,
         "cpu_ms": round(spent.cpu_ms, 2),
@@ -107,22 +108,61 @@ def run_facts(task: Any, data: pl.LightningDataModule, image_size: int, student:
     if spent.gpu_ms is not None:
         costs["gpu_ms"] = round(spent.gpu_ms, 3)
     if isinstance(task, DistillationModule):
+        if (teachers := all_teachers(task, image_size)) is not None:
+            costs["teachers"] = teachers
         costs |= teacher_costs(task, image_size)
     return components(task, data, image_size) | initial_weights(student) | costs
 
 
 def teacher_costs(task: DistillationModule, image_size: int) -> dict[str, int]:
-    """The teacher's parameters, and its multiply-adds for the view that it gets of one image."""
-    teacher = task.teacher
-    assert teacher is not None
-    if isinstance(teacher, CachedTeacher):
-        return teacher.info.costs
-    costs = {"teacher_params": sum(p.numel() for p in teacher.parameters())}
-    try:
-        costs["teacher_macs"] = count_macs_of_frozen(teacher, task.match.targets.view_size(image_size, image_size))
-    except Exception as error:  # of a class of the user's own, which may do anything with the values of its tensors
-        logger.warning("multiply-adds of the teacher are not counted: %s", " ".join(str(error).split()))
-    return costs
+    """Parameters and multiply-adds of what makes the targets of one image.
+
+    Returns:
+        `teacher_params` and `teacher_macs`, of the main teacher and the view that it gets for the main target; and
+        where there are further teachers or views, `teachers_params` and `teachers_macs`, of all teachers and of every
+        pass that they make. Multiply-adds that cannot be counted are left out.
+    """
+    each: list[dict[str, int]] = []
+    for teacher, views in _passes(task, image_size).items():
+        if isinstance(teacher, CachedTeacher):
+            each.append(teacher.info.costs)
+            continue
+        params = sum(p.numel() for p in teacher.parameters())
+        own = {"teacher_params": params, "teachers_params": params}
+        try:
+            macs = [count_macs_of_frozen(teacher, size) for size, _ in views]
+            own |= {"teacher_macs": macs[0], "teachers_macs": sum(macs)}
+        except Exception as error:  # of a class of the user's own, which may do anything with the values of its tensors
+            logger.warning("multiply-adds of the teacher are not counted: %s", " ".join(str(error).split()))
+        each.append(own)
+    main: dict[str, int] = {key: each[0][key] for key in ("teacher_params", "teacher_macs") if key in each[0]}
+    if all_teachers(task, image_size) is None:
+        return main
+    kinds = [kind for kind in ("params", "macs") if all(f"teacher_{kind}" in own for own in each)]
+    return main | {
+        f"teachers_{kind}": sum(own.get(f"teachers_{kind}", own[f"teacher_{kind}"]) for own in each) for kind in kinds
+    }
+
+
+def all_teachers(task: DistillationModule, image_size: int) -> str | None:
+    """The teachers that make the targets of one image, in words; None where it is one pass of one."""
+    passes = _passes(task, image_size)
+    if sum(map(len, passes.values())) == 1:
+        return None
+    return " + ".join(
+        f"{teacher.label} ({len(views)} views)" if len(views) > 1 else teacher.label
+        for teacher, views in passes.items()
+    )
+
+
+def _passes(task: DistillationModule, image_size: int) -> dict[TeacherBase, list[tuple[tuple[int, int], ...]]]:
+    """The views (see `LiveTargets.views`) that each teacher sees of an image, once each; the main teacher's first."""
+    found: dict[TeacherBase, list[tuple[tuple[int, int], ...]]] = {}
+    for match in task.matches:
+        views, view = found.setdefault(match.targets.teacher, []), match.targets.views(image_size, image_size)
+        if view not in views:
+            views.append(view)
+    return found
 
 
 def _version(package: str) -> str:

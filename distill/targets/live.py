@@ -6,6 +6,7 @@ Axes: B batch, C channels, H W pixels of the view, h w the teacher's grid.
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from distill.contracts import TeacherBase
@@ -85,13 +86,20 @@ class LiveTargets:
         return passes[key][self.feature]
 
     def of(self, batch: Mapping[str, Any], passes: Passes | None = None) -> Tensor:
-        """Targets (B, C, h, w) of a batch: those that it carries, or what the teacher makes of `batch["image"]`."""
+        """Targets (B, C, h, w) of a batch: those that it carries, or what the teacher makes of `batch["image"]`.
+
+        Args:
+            batch: As a data module makes it, on the teacher's device.
+            passes: See `__call__`. What a stand-in adds is of the missed views alone, the same for all its targets.
+        """
         if not isinstance(self.teacher, CachedTeacher) or "target" not in batch:
             return self(batch["image"], passes)
         maps = decode(batch["target"][self.stored_name])
-        missed = batch.get(MISSED)
-        if missed is not None and bool(missed.any()):
-            maps[missed] = self(batch["image"][missed])
+        missed = [place for place, name in enumerate(batch.get(MISSED, ())) if name]
+        if missed:  # one by one: indices would be copied to the device, and the copy is waited for
+            made = self(torch.stack([batch["image"][place] for place in missed]), passes)
+            for place, own in zip(missed, made, strict=True):
+                maps[place] = own
         return maps
 
     @property

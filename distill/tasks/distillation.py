@@ -204,7 +204,8 @@ class DistillationModule(TaskBase):
             logged |= {f"weight/{name}": l1_ratio.new_full((), weight) for name, weight in weights.items()}
         logged["train/loss"] = torch.stack(losses).sum() if len(losses) > 1 else losses[0]
         if MISSED in batch:
-            self.log("cache_misses", batch[MISSED].sum().float(), reduce_fx="sum", batch_size=len(images))
+            misses = images.new_full((), sum(map(bool, batch[MISSED])), dtype=torch.float32)
+            self.log("cache_misses", misses, reduce_fx="sum", batch_size=len(images))
         self.log_dict(logged | self.corruption.report(), batch_size=len(images))
         self.corruption.observe(observed[0])
         return logged["train/loss"]

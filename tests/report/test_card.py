@@ -42,6 +42,7 @@ def write_run(folder: Path, checkpoint: str | None = None, **trainer: object) ->
     }
     (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
     summary = {"student": "RS4D tiny", "params": 813696, "macs": 220000000, "steps": 1500, "train/loss": 1.0}
+    summary |= {"teachers": "SAM b + SAM l", "teachers_macs": 4000000000}
     scores = {"val/box/AP": 0.0912, "val/mask/AP": None, "val/box/AP/ship": 0.25, "val/mask/AP/ship": None}
     (folder / "summary.json").write_text(json.dumps(summary | (scores if "limit_val_batches" not in trainer else {})))
 
@@ -52,6 +53,7 @@ def test_the_card_of_a_run_that_was_not_tested(tmp_path: Path) -> None:
     text = (tmp_path / "card.md").read_text()
     assert "| parameters of the student | 813,696 |" in text
     assert "| multiply-adds of the student | 0.22 G |" in text
+    assert "| all teachers | SAM b + SAM l |\n| multiply-adds of all teachers | 4.00 G |" in text
     assert "| initial weights of the student | random |" in text
     assert "## Last validation\n\n| % | AP |\n| --- | --- |\n| box | 9.1 |\n| mask | n/a |" in text
     assert "| ship | 25.0 | n/a |" in text

@@ -6,6 +6,7 @@ fails.
 
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,6 +19,9 @@ from torch.overrides import TorchFunctionMode
 import heads
 from distill import EMA
 from distill.contracts import Target
+from distill.targets.cache.folder import CacheFolder, StoredTarget
+from distill.targets.cache.reader import MISSED
+from distill.targets.cache.teacher import CachedTeacher
 from distill.tasks.corruption import CorruptionSettings
 from distill.tasks.distillation import DistillationModule
 from distill.tasks.instances import FineTuningModule
@@ -32,6 +36,7 @@ from heads.mmdet.mmcv_ops import ensure_mmcv_ops
 from heads.mmdet.records import proposal_record, region_record
 from students import LALE, RS4D, EfficientViT
 from teachers import ViT
+from tests.targets.cache.caching import info
 
 NAMES = ["ship", "plane", "tank"]
 GUIDED: dict[str, Any] = {"mask_shape": "block", "guide": "high", "noise_scale": "signal", "sigma": (0.5, 1.5)}
@@ -114,6 +119,23 @@ def test_distillation_of_several_targets(vit_weights: Any, batch: dict[str, Any]
         match.place(torch.device("meta"))
     step(task, batch)
     assert all(p.grad is not None for p in task.parameters() if p.requires_grad)
+
+
+@pytest.mark.parametrize("missed", [["", ""], ["", "image.png"]])
+def test_distillation_on_stored_targets_of_which_some_are_missed(
+    vit_weights: Any, tmp_path: Path, batch: dict[str, Any], missed: list[str]
+) -> None:
+    teacher = ViT("vit_tiny_patch16_224", checkpoint=str(vit_weights))
+    known = {"class": "teachers.ViT", "label": "ViT", "digest": teacher.digest, "precision": "float32"}
+    CacheFolder(tmp_path).write(info(targets={"embedding": StoredTarget((192, 8, 8), 8)}, teacher=known))
+    stand_in = CachedTeacher(str(tmp_path))
+    stand_in.build_teacher = lambda: teacher
+    task = DistillationModule(stand_in, RS4D("tiny", SIDE, 8), "embedding")
+    task.match.calibrate([torch.rand(4, 192, 8, 8)], 4)
+    task.match.place(torch.device("meta"))
+    stored = {"embedding": {"values": torch.rand(2, 192, 8, 8, device="meta")}}
+    teacher.to("meta")
+    step(task, batch | {"target": stored, MISSED: missed})
 
 
 def test_dense_masks(batch: dict[str, Any]) -> None:

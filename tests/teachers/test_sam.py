@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from distill.errors import UserError
 from teachers import SAM
+from teachers.sam_encoder import _Block, _padded
 
 pytestmark = pytest.mark.xdist_group("sam")  # its 360 MB of weights are written and loaded once
 
@@ -142,6 +143,17 @@ def errors(teacher: SAM, images: Tensor) -> dict[str, float]:
 def test_equals_timm_on_a_batch(teacher: SAM) -> None:
     images = torch.rand(2, 3, 240, 96, generator=torch.Generator().manual_seed(2))
     assert max(errors(teacher, images).values()) < 1e-5
+
+
+def test_windows_in_turn_equal_all_windows_in_one_call(teacher: SAM) -> None:
+    """As devices other than a CPU take them."""
+    block = _Block(teacher.encoder.blocks[0], torch.float32)
+    qkv = torch.randn(2, 20, 17, 3 * 768, generator=torch.Generator().manual_seed(4))
+    padded = _padded(qkv, (14, 14), block.bias["qkv"])
+    assert padded.shape[:3] == (2, 28, 28)
+    assert _padded(padded, (14, 14), block.bias["qkv"]) is padded
+    with torch.no_grad():
+        torch.testing.assert_close(block._attention(qkv), block._attention(padded)[:, :20, :17], atol=1e-5, rtol=1e-5)
 
 
 def test_bfloat16_differs_by_less_than_one_percent(checkpoint: Path, teacher: SAM) -> None:

@@ -48,6 +48,14 @@ def test_equal_the_definition(function: Callable[..., Tensor], grid: str) -> Non
     torch.testing.assert_close(function(*arguments), materialised(*arguments), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
+@pytest.mark.parametrize("function", [attend, blocked, appended, flexible_eagerly, materialised])
+def test_a_part_of_the_grid_asks_the_whole_one(function: Callable[..., Tensor]) -> None:
+    q, k, v, rows, columns = tensors(3, 5, 9)
+    found = function(q[:, :2, :4].contiguous(), k, v, rows[:2], columns[:4])
+    torch.testing.assert_close(found, materialised(q, k, v, rows, columns)[:, :2, :4], rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("scores", [1, 14 * 196, 3 * 14 * 196, 5 * 196 * 196], ids=["line", "one", "lines", "groups"])
 def test_blocks_of_any_size_give_the_same(monkeypatch: pytest.MonkeyPatch, scores: int) -> None:
     """Three lines do not divide the window, five groups do not divide the twelve."""

@@ -43,7 +43,7 @@ def sweep(
         **overrides: For every run; see `distill.fit`.
 
     Raises:
-        UserError: Bad input, before anything is trained.
+        UserError: Bad input, before anything is trained; or a run failed, and several processes train together.
         Stopped: The user stopped it.
 
     Example:

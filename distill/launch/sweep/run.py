@@ -11,7 +11,7 @@ from distill.files import write_json, write_text
 from distill.launch.api import start_fit, start_scoring
 from distill.launch.parse import ParsedRecipe
 from distill.launch.sweep.plan import Plan, Run
-from distill.rank import is_rank_zero
+from distill.rank import is_rank_zero, trains_with_others
 from distill.recipe.axes import Axis, Cell, Range, cells
 from distill.report.compare.comparison import Comparison, compare_records
 from distill.report.compare.sweep_table import SweepTable, sweep_table
@@ -82,10 +82,14 @@ def run_grid(plan: Plan, axes: Sequence[Axis | Range], only: int | None = None) 
 def do(plan: Plan, runs: Sequence[Run]) -> dict[str, str]:
     """Fits and scores runs in turn, those that are done left out.
 
+    Of several processes that train together, one cannot go on with the next run while others wait for it in this one:
+    the first failure ends the sweep, and whoever started the processes ends the others at the exit code of this one.
+
     Returns:
         Why runs failed, by their names.
 
     Raises:
+        UserError: A run failed, and several processes train together.
         Stopped: The user, or a job queue, stopped it.
     """
     failures = {}
@@ -102,6 +106,11 @@ def do(plan: Plan, runs: Sequence[Run]) -> dict[str, str]:
             path = plan.folder / FAILURES / f"{run.name.replace('/', ',')}.txt"
             write_text(path, traceback.format_exc())
             failures[run.name] = f"{type(error).__name__}: {first_line(error)}; see {path}"
+        if run.name in failures and trains_with_others():
+            raise UserError(
+                f"{run.name} failed: {failures[run.name]}; with several processes that ends the sweep. Finished runs "
+                "are kept, and the same command goes on with this one: mend it, or take its value out of --over"
+            )
     return failures
 
 

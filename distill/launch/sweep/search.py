@@ -49,6 +49,12 @@ def run_search(plan: Plan, axes: Sequence[Axis | Range], count: int, metric: str
         failures: dict[str, str] = {}
         while (trial := _next(study, axes, count)) is not None:
             runs = plan.runs([_cell(trial)])
+            try:
+                plan.parsed(runs[0])
+            except UserError as error:  # of this cell: the next one may be possible
+                failures |= dict.fromkeys((run.name for run in runs), " ".join(str(error).split()))
+                study.tell(trial.number, state=_state("FAIL"))
+                continue
             plan.require_possible(runs)
             failures |= do(plan, runs)
             scores = [score for run in runs if (score := _score(run.folder, key)) is not None]

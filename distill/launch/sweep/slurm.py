@@ -13,7 +13,7 @@ _TEXT = """\
 #!/bin/bash
 #SBATCH --job-name={name}
 #SBATCH --array=0-{last}
-#SBATCH --output={folder}/slurm/%A_%a.log
+#SBATCH --output={log}
 #SBATCH --open-mode=append
 #SBATCH --requeue
 #SBATCH --signal=TERM@120
@@ -46,9 +46,9 @@ def write_script(folder: Path, words: Sequence[str], count: int) -> str:
     (folder / "slurm").mkdir(parents=True, exist_ok=True)  # SLURM makes no folder for its logs
     path = folder / SCRIPT
     filled = _TEXT.format(
-        name=folder.name,
+        name=shlex.quote(folder.name),  # sbatch reads quotes as a shell does
         last=count - 1,
-        folder=folder.absolute(),
+        log=shlex.quote(f"{folder.absolute()}/slurm/".replace("%", "%%") + "%A_%a.log"),
         here=shlex.quote(str(Path.cwd())),
         command=shlex.join([sys.executable, "-m", "distill", *words]),
         again=Preempted.code,

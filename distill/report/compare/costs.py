@@ -2,7 +2,7 @@
 
 import statistics
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from distill.evaluation.metrics import COSTS
 from distill.report.compare.compared_run import ComparedRun
@@ -67,7 +67,11 @@ class SharedCosts:
         """The costs of its teacher that a distillation tells, or that were measured."""
         measured = {} if self.measured is None else self.measured.costs.get(run.record.folder.path, {})
         known = {**run.record.facts, **measured}
-        return {key: cost for key in COSTS if (cost := known.get(f"teacher_{key}")) is not None}
+        return _named(known, "teacher_")
+
+    def of_all_teachers(self, run: ComparedRun) -> dict[str, float]:
+        """The costs of all its teachers together, of a distillation with several or with several views."""
+        return _named(run.record.facts, "teachers_")
 
     def flag(self, rows: Sequence[Row]) -> list[str]:
         """Flags values of the rows that were timed on another machine than most.
@@ -123,6 +127,10 @@ class SharedCosts:
         if key in _MEASURED:
             return "the run did not record it; `distill compare --measure` times it"
         return "the run did not record it"
+
+
+def _named(known: Mapping[str, float], prefix: str) -> dict[str, float]:
+    return {key: cost for key in COSTS if (cost := known.get(prefix + key)) is not None}
 
 
 def machine_of(run: ComparedRun, key: str) -> Machine:

@@ -22,11 +22,12 @@ def teacher_folders(records: Sequence[RunRecord]) -> set[Path]:
 
 
 def references(rows: Sequence[Row], costs: SharedCosts) -> list[Row]:
-    """A row for each teacher of distillations of which a cost is known."""
+    """A row for each teacher of distillations of which a cost is known, and one for all teachers of a distillation."""
     found: dict[str, Row] = {}
     for row in rows:
         for run in row.runs if row.teacher is not None else ():
-            if told := costs.of_teacher(run):
-                label = str(row.teacher)
-                found.setdefault(label, Row([], label, "pretrained", "teacher")).told_costs |= told
+            told = {str(row.teacher): costs.of_teacher(run), str(run.record.teachers): costs.of_all_teachers(run)}
+            for label in told:
+                if told[label]:
+                    found.setdefault(label, Row([], label, "pretrained", "teacher")).told_costs |= told[label]
     return list(found.values())

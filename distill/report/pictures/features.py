@@ -37,32 +37,26 @@ def feature_drawings(dataset: Any, task: Any, as_batch: Callable[[Tensor], Tenso
     found = [_compare(task, sample, as_batch) for sample in samples.values()]
     teacher, student, errors = (torch.cat(parts).float().cpu() for parts in zip(*found, strict=True))
     teachers, students = pca_colours(teacher, [student])
-    said = _said(task.corruption.settings, float(task.corruption.factor()))
+    settings, strength = task.corruption.settings, float(task.corruption.factor())
     drawings = []
     for position, (name, sample) in enumerate(samples.items()):
         image = sample["image"]
-        with randomness_of(0, SampleKey(position, 0)):  # the same for every run, whatever its seed
-            target = task.match.target(found[position][0])
-            corrupted = corrupted_images(as_batch(image), task.student, task.normalize, task.corruption, target)[0]
         picture = _photo(image)
         height, width = picture.shape[:2]
-        drawings.append(
-            Drawing(
-                name=name,
-                parts={
-                    "input": picture,
-                    "corrupted": _photo(corrupted),
-                    "teacher": draw_cells(teachers[position].numpy(), (height, width)),
-                    "student": draw_cells(students[position].numpy(), (height, width)),
-                    "error": draw_cells(heat(errors[position].numpy()), (height, width)),
-                },
-                captions={
-                    "corrupted": said,
-                    "error": f"{float(errors[position].mean()):.2f} of the image-independent baseline's L1",
-                },
-                exact=("teacher", "student", "error"),
-            )
-        )
+        parts = {"input": picture}
+        captions: dict[str, str] = {}
+        if settings.corrupts and strength > 0:
+            target = task.match.target(found[position][0])
+            with randomness_of(0, SampleKey(position, 0)):  # the same for every run, whatever its seed
+                shown = corrupted_images(as_batch(image), task.student, task.normalize, task.corruption, target)[0]
+            parts["corrupted"], captions["corrupted"] = _photo(shown), _said(settings, strength)
+        parts |= {
+            "teacher": draw_cells(teachers[position].numpy(), (height, width)),
+            "student": draw_cells(students[position].numpy(), (height, width)),
+            "error": draw_cells(heat(errors[position].numpy()), (height, width)),
+        }
+        captions["error"] = f"{float(errors[position].mean()):.2f} of the image-independent baseline's L1"
+        drawings.append(Drawing(name=name, parts=parts, captions=captions, exact=("teacher", "student", "error")))
     return drawings
 
 

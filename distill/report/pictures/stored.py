@@ -12,7 +12,7 @@ from types import MappingProxyType
 from distill.files import read_json, write_json
 from distill.runs.folder import STAGES, RunFolder
 
-# What an image is shown as: of a distillation, and of a model with a head.
+# What an image is shown as: of a distillation ("corrupted" where something is), and of a model with a head.
 FEATURES = ("input", "corrupted", "teacher", "student", "error")
 PREDICTIONS = ("input", "truth", "prediction")
 _INDEX = "index.json"

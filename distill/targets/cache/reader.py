@@ -17,7 +17,9 @@ from distill.targets.cache.folder import VALIDATION, CacheFolder, CacheInfo, Sha
 from distill.targets.cache.settings import LIVE
 from distill.targets.cache.writer import name_order
 
-MISSED = "target_missed"  # of a batch under `on_mismatch: live`: whose targets the teacher has to make
+# Of a batch under `on_mismatch: live`: for each view "", or its image's name where the teacher has to make the targets.
+# Texts stay in host memory, where that is read without waiting for the device.
+MISSED = "target_missed"
 _OPEN = 64  # shards that a worker keeps mapped
 
 
@@ -85,7 +87,7 @@ class StoredTargets:
                 "set model.cache.on_mismatch to live, for a teacher that sees such views again"
             )
         target = {feature: encoded_of(entry, feature) for feature in self.info.targets}
-        missed = {MISSED: not matches} if self.on_mismatch == LIVE else {}
+        missed = {MISSED: "" if matches else self._names(index)} if self.on_mismatch == LIVE else {}
         return {**sample, "target": target, **missed}
 
     def _entry(self, shard: Shard, number: int) -> dict[str, torch.Tensor]:

@@ -32,8 +32,6 @@ def corrupted_images(
         target: The teacher's map of the images as the loss sees it (B, C, h, w), which guided masks need.
     """
     settings = corruption.settings
-    if not settings.corrupts:
-        return images.float().cpu()
     size = settings.patch_size
     if settings.level == "token":
         _, touched = student.forward_corrupted(normalize(images), _count_tokens)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -100,6 +101,20 @@ def test_a_sweep_goes_on_where_it_stopped_and_is_extended(
     assert written(folder) == after
 
 
+def test_of_several_processes_none_goes_on_without_the_others(
+    quick: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Else it would wait for them in the next run, and they for it in this one."""
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("CUT_SEED", "0")
+    cut = json.dumps([{"class_path": "tests.launch.resuming.CutSeed"}])
+    assert main(["sweep", quick, NOISE, f"--trainer.callbacks={cut}"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("distill: error: noise=0/seed0 failed: ConnectionAbortedError")
+    assert error.count("\n") == 1
+    assert not Path("runs/sweep_distill/noise=0.4").exists()
+
+
 def test_a_user_stops_all_of_it(quick: str) -> None:
     interrupt = {"class_path": f"{Interrupt.__module__}.Interrupt", "init_args": {"step": 1, "number": 2}}
     with pytest.raises(Stopped):
@@ -137,17 +152,22 @@ def test_a_job_array_runs_and_requeues_each_task(
     quick: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The script itself, under stand-ins for SLURM's commands; one run is done for real."""
-    words = ["sweep", quick, NOISE, "--seeds=0,1", "--out=grid"]
+    words = ["sweep", quick, NOISE, "--seeds=0,1", "--out=a 5% grid"]
     assert main([*words, "--slurm"]) == 0
     said = capsys.readouterr().out
-    assert "sbatch grid/sweep.sbatch" in said
-    script = Path("grid/sweep.sbatch").read_text()
-    assert "#SBATCH --array=0-3\n" in script
-    assert not list(Path("grid").rglob("recipe.yaml"))
+    assert "sbatch 'a 5% grid/sweep.sbatch'" in said
+    script = Path("a 5% grid/sweep.sbatch").read_text()
+    options = [word for line in script.splitlines() if line.startswith("#SBATCH") for word in shlex.split(line)[1:]]
+    log = f"--output={Path.cwd()}/a 5%% grid/slurm/%A_%a.log"
+    assert options[:3] == ["--job-name=a 5% grid", "--array=0-3", log]
+    assert not list(Path("a 5% grid").rglob("recipe.yaml"))
 
     programs = tmp_path / "bin"
     programs.mkdir()
-    stand_ins = {"srun": 'echo "$@" >> calls; exit $CODE', "scontrol": 'echo "scontrol $@" >> calls'}
+    stand_ins = {
+        "srun": 'printf "%s\\t" "$@" >> calls; echo >> calls; exit $CODE',
+        "scontrol": 'echo "scontrol $@" >> calls',
+    }
     for name, text in stand_ins.items():
         (programs / name).write_text(f"#!/bin/bash\n{text}\n")
         (programs / name).chmod(0o755)
@@ -155,17 +175,17 @@ def test_a_job_array_runs_and_requeues_each_task(
     for task, code in enumerate((0, 75, 1)):
         slurm = {"SLURM_ARRAY_TASK_ID": str(task), "SLURM_ARRAY_JOB_ID": "77", "CODE": str(code)}
         path = f"{programs}{os.pathsep}{os.environ['PATH']}"
-        ran = subprocess.run(["bash", "grid/sweep.sbatch"], env=os.environ | slurm | {"PATH": path}, check=False)
+        ran = subprocess.run(["bash", "a 5% grid/sweep.sbatch"], env=os.environ | slurm | {"PATH": path}, check=False)
         codes.append(ran.returncode)
     assert codes == [0, 0, 1]
     calls = Path("calls").read_text().splitlines()
     assert calls[2] == "scontrol requeue 77_1"
-    started = calls[1].split()
+    started = calls[1].rstrip("\t").split("\t")
     assert started[1:3] == ["-m", "distill"]
     assert main(started[3:]) == 0
-    assert [path.parent.name for path in Path("grid").rglob("student.safetensors")] == ["seed0"]
+    assert [path.parent.name for path in Path("a 5% grid").rglob("student.safetensors")] == ["seed0"]
     assert main([*words, "--table"]) == 0
-    assert [row["cell"] for row in read(Path("grid/sweep.json"))["rows"]] == ["noise=0.4"]
+    assert [row["cell"] for row in read(Path("a 5% grid/sweep.json"))["rows"]] == ["noise=0.4"]
 
 
 def test_a_search_is_resumed_and_keeps_to_what_it_sampled(quick: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -190,3 +210,15 @@ def test_a_search_is_resumed_and_keeps_to_what_it_sampled(quick: str, capsys: py
     assert stopped["optim"]["lr"] == float(sampled["trial0"]["model.optim.lr"]), "a sample is a function of its past"
     with pytest.raises(UserError, match="a search with another axes"):
         distill.sweep(quick, {"model.optim.lr": "log:1e-4..1e-2"}, search=2, out="found")
+
+
+def test_a_search_goes_on_after_a_cell_that_cannot_be(quick: str) -> None:
+    optuna = pytest.importorskip("optuna")
+    over = {"model.corruption.noise": "0.1,a,b,c,d,e,f,g"}
+    found = distill.sweep(quick, over, search=3, out="found")
+    trials = optuna.load_study(study_name="sweep", storage="sqlite:///found/optuna.db").trials
+    possible = {trial.number: trial.params["model.corruption.noise"] == "0.1" for trial in trials}
+    assert {trial.number: trial.state.name == "COMPLETE" for trial in trials} == possible
+    assert {f"trial{number}/seed0" for number, can in possible.items() if not can} == found.failures.keys()
+    assert all("model.corruption.noise: given" in why for why in found.failures.values())
+    assert len(found.failures) >= 2

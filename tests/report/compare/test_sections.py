@@ -84,6 +84,15 @@ def test_probes_and_the_teacher_of_a_distillation(tmp_path: Path) -> None:
     assert "params" not in teacher["best"]
 
 
+def test_several_teachers_of_a_distillation_have_a_row_together(tmp_path: Path) -> None:
+    costs: dict[str, Any] = {"macs": 1e9, "teacher_params": 5e6, "teacher_macs": 9e9}
+    costs |= {"teachers": "ViT vit_tiny (2 views) + SAM sam_vit_b", "teachers_params": 8e6, "teachers_macs": 3e10}
+    (section,) = compared(write_run(tmp_path / "a", "distillation", scores={"val/l1_ratio": 0.4}, costs=costs)).sections
+    found = {row["student"]: row["values"]["macs"]["mean"] for row in section["rows"]}
+    assert found == {"ViT vit_tiny": 9e9, costs["teachers"]: 3e10, "RS4D tiny": 1e9}
+    assert section["sentence"].endswith("; its teacher is ViT vit_tiny with 9 times the multiply-adds.")
+
+
 def test_the_teacher_is_known_by_its_file_also_in_a_copy(tmp_path: Path) -> None:
     place = tmp_path / "there"
     runs = [write_run(place / "teacher", scores={"test/mask/AP": 0.5})]

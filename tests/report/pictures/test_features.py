@@ -60,7 +60,8 @@ def test_students_of_one_teacher_share_images_and_basis(build: Build, drawn: Dra
     assert [drawing.name for drawing in one] == [drawing.name for drawing in other]
     assert len(one) == 4
     for first, second in zip(one, other, strict=True):
-        for part in ("input", "corrupted", "teacher"):
+        assert list(first.parts) == ["input", "teacher", "student", "error"], "nothing is corrupted"
+        for part in ("input", "teacher"):
             np.testing.assert_array_equal(first.parts[part], second.parts[part])
         assert (first.parts["student"] != second.parts["student"]).any()
         assert {pixels.shape for pixels in first.parts.values()} == {(64, 64, 3)}
@@ -114,6 +115,14 @@ def test_as_many_patches_are_touched_as_the_recipe_says(build: Build, drawn: Dra
     assert int(grey.sum()) == round(0.125 * (64 // size) ** 2)
     assert drawings[0].captions["corrupted"] == "25 % of the tokens noisy, 12 % masked"
     assert len({drawing.parts["corrupted"].tobytes() for drawing in drawings}) == 4
+
+
+def test_a_schedule_that_has_not_begun_corrupts_nothing(build: Build, drawn: Draw) -> None:
+    task = build(noise=0.25, control="linear", steps=8)
+    task.corruption.at(0)
+    assert {"corrupted" in drawing.parts | drawing.captions for drawing in drawn(task)} == {False}
+    task.corruption.at(4)
+    assert {drawing.captions["corrupted"] for drawing in drawn(task)} == {"12 % of the tokens noisy, 0 % masked"}
 
 
 def test_blocks_and_guided_masks_are_shown(build: Build, drawn: Draw) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from distill.cli import main
 from distill.contracts import TeacherBase
 from distill.errors import UserError
+from distill.runs.metadata import all_teachers, teacher_costs
 from distill.tasks.corruption import CorruptionSettings
 from distill.tasks.distillation import DistillationModule
 from distill.tasks.losses.features import LossSettings
@@ -84,6 +85,23 @@ def test_each_teacher_runs_once_for_a_view_and_every_tap_learns() -> None:
     parts = [logged[f"train/{name}"] for name in ("l1", "fine/loss", "other/loss", "large/loss")]
     torch.testing.assert_close(logged["train/loss"], parts[0] + parts[1] + parts[2] + 0.5 * parts[3])
     assert all(parameter.grad is not None for parameter in made.parameters() if parameter.requires_grad)
+
+
+def test_costs_count_every_pass_of_every_teacher() -> None:
+    other = Pyramid(1)
+    made = task(
+        TargetSettings("fine", tap=0),
+        TargetSettings("deep", name="small", image_size=32),
+        TargetSettings("deep", teacher=other, name="other"),
+    )
+    one, small = 8 * 8 * 3 * 8**2 * (4 + 6), 4 * 4 * 3 * 8**2 * (4 + 6)  # multiply-adds at 64 and 32 px
+    params = sum(parameter.numel() for parameter in other.parameters())
+    costs = {"teacher_params": params, "teacher_macs": one}
+    everything = {"teachers_params": 2 * params, "teachers_macs": one + small + one}
+    assert teacher_costs(made, 64) == costs | everything
+    assert all_teachers(made, 64) == "Pyramid (2 views) + Pyramid"
+    assert teacher_costs(alone := task(TargetSettings("fine", tap=0)), 64) == costs
+    assert all_teachers(alone, 64) is None
 
 
 def test_without_further_targets_nothing_is_different() -> None:
