@@ -81,14 +81,14 @@ def costs(rows: Sequence[Row]) -> list[str]:
     lines = []
     for row in sorted(rows, key=lambda row: (row.size, row.seconds.get(ONE_THREAD["fp32"], math.inf), row.macs)):
         cells = [str(row.size), row.name, f"{row.parameters / 1e6:.2f}", number(row.macs / 1e9)]
-        cells += [_number(row.seconds.get(kind), 1e3) for kind in CPU_TIMES]
-        cells.append(row.note or _number(row.peak, 1e-6))
+        cells += [shown(row.seconds.get(kind), 1e3) for kind in CPU_TIMES]
+        cells.append(row.note or shown(row.peak, 1e-6))
         if on_gpu:
-            cells += [_number(row.seconds.get(kind), 1e3) for kind in GPU.values()]
+            cells += [shown(row.seconds.get(kind), 1e3) for kind in GPU.values()]
             rate = 1 / row.seconds[THROUGHPUT] if THROUGHPUT in row.seconds else None
-            cells += [_number(rate), _number(row.gpu_peak, 1e-6)]
+            cells += [shown(rate), shown(row.gpu_peak, 1e-6)]
         lines.append(cells)
-    return _table(head, lines, left=2)
+    return markdown(head, lines, left=2)
 
 
 def linearity(rows: Sequence[Row]) -> list[str]:
@@ -105,10 +105,10 @@ def linearity(rows: Sequence[Row]) -> list[str]:
     for name, by_size in sorted(several.items(), key=lambda item: off_linear(item[1])):
         off = off_linear(by_size)
         goal = ("met" if off <= OFF_LINEAR else "missed") if name.startswith(LINEAR) else ""
-        lines.append([name, *(_number(by_size.get(size)) for size in sizes), f"{off:.0%}", goal])
+        lines.append([name, *(shown(by_size.get(size)) for size in sizes), f"{off:.0%}", goal])
     head = ["model", *(f"ns per pixel, {size} px" for size in sizes), "off linear by", f"goal: {OFF_LINEAR:.0%}"]
     text = "One thread, fp32. Off linear is the largest error of the one cost per pixel that fits all sizes best."
-    return [text, "", *_table(head, lines, left=1)]
+    return [text, "", *markdown(head, lines, left=1)]
 
 
 def off_linear(per_pixel: dict[int, float]) -> float:
@@ -117,10 +117,12 @@ def off_linear(per_pixel: dict[int, float]) -> float:
     return (high - low) / (high + low)
 
 
-def _number(value: float | None, factor: float = 1) -> str:
+def shown(value: float | None, factor: float = 1) -> str:
+    """A number, or nothing where there is none."""
     return "" if value is None else number(factor * value)
 
 
-def _table(head: Sequence[str], lines: Sequence[Sequence[str]], left: int) -> list[str]:
+def markdown(head: Sequence[str], lines: Sequence[Sequence[str]], left: int) -> list[str]:
+    """The lines of a table whose first `left` columns hold names and whose others hold numbers."""
     rule = ["---" if index < left else "---:" for index in range(len(head))]
     return [f"| {' | '.join(cells)} |" for cells in (head, rule, *lines)]

@@ -51,6 +51,7 @@ class RSPrompter(TwoStageHead):
         neck_hidden: Width inside the aggregator.
         neck_two_way: Whether the aggregator visits the maps in both directions.
         neck_path_aggregation: Whether finer levels flow into coarser ones.
+        neck_skip_finest: Whether the finest level is left out.
         fc_channels: Width of the box head.
         anchor_scale: Side of the larger of two anchors, in strides of its level; the other is half of it.
         roi_samples: Regions per image that train the second stage, a quarter of them positive: those get a mask.
@@ -83,6 +84,7 @@ class RSPrompter(TwoStageHead):
         neck_hidden: int = 32,
         neck_two_way: bool = False,
         neck_path_aggregation: bool = False,
+        neck_skip_finest: bool = False,
         fc_channels: int = 1024,
         anchor_scale: int = 8,
         roi_samples: int = 256,
@@ -112,6 +114,7 @@ class RSPrompter(TwoStageHead):
             neck_hidden=neck_hidden,
             neck_two_way=neck_two_way,
             neck_path_aggregation=neck_path_aggregation,
+            neck_skip_finest=neck_skip_finest,
             fc_channels=fc_channels,
             anchor_scale=anchor_scale,
             roi_samples=roi_samples,

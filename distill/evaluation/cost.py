@@ -88,17 +88,24 @@ def count_macs_of_frozen(module: nn.Module, image_size: int | tuple[int, int]) -
     return _count(module, image, lambda image: functional_call(module, tensors, (image,)))
 
 
-def _count(module: nn.Module, image: Tensor, forward: Callable[[Tensor], object]) -> int:
+@contextmanager
+def macs_so_far() -> Iterator[Callable[[], int]]:
+    """Counts the multiply-adds that are executed inside, as `count_macs` does: call what it gives at any time."""
     fast_path = torch.backends.mha.get_fastpath_enabled()
     # Fused attention of some devices, and PyTorch's fused encoder layer, are opaque to the counter. Plain matrix
     # products cost the same multiply-adds and are always counted.
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        with _undisturbed(module), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-            forward(image)
+        with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+            yield lambda: counter.get_total_flops() // 2
     finally:
         torch.backends.mha.set_fastpath_enabled(fast_path)
-    return counter.get_total_flops() // 2
+
+
+def _count(module: nn.Module, image: Tensor, forward: Callable[[Tensor], object]) -> int:
+    with _undisturbed(module), macs_so_far() as macs:
+        forward(image)
+        return macs()
 
 
 def measure_latency(module: nn.Module, image_size: int | tuple[int, int]) -> float:

@@ -8,7 +8,7 @@ within rounds, and only then how long they take.
 import math
 import random
 import statistics
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -73,7 +73,7 @@ def take_turns(passes: Mapping[Name, Callable[[], float]]) -> Turns[Name]:
             rounds.append({name: math.log(statistics.median(each[1:] or each)) for name, each in times.items()})
             for name, each in times.items():
                 spent[name] += sum(each)
-        turns = _estimate(rounds)
+        turns = compared(rounds)
         if turns.error <= _PRECISE or enough >= _MOST:
             return turns
 
@@ -86,7 +86,12 @@ def _turn(run: Callable[[], float]) -> list[float]:
     return seconds
 
 
-def _estimate(rounds: list[dict[Name, float]]) -> Turns[Name]:
+def compared(rounds: Sequence[Mapping[Name, float]]) -> Turns[Name]:
+    """How models compare, and how long they take in a quiet round, as `take_turns` says.
+
+    Args:
+        rounds: One at least: by the name of each model that took part, the logarithm of its seconds.
+    """
     models, slowness = _polished(rounds)
     quiet = sorted(slowness)[len(slowness) // _QUIET]
     errors = []
@@ -101,7 +106,7 @@ def _estimate(rounds: list[dict[Name, float]]) -> Turns[Name]:
     )
 
 
-def _polished(rounds: list[dict[Name, float]]) -> tuple[dict[Name, float], list[float]]:
+def _polished(rounds: Sequence[Mapping[Name, float]]) -> tuple[dict[Name, float], list[float]]:
     """How slow each model and each round is, as summands of the logarithms."""
     models = dict.fromkeys((name for one in rounds for name in one), 0.0)
     slowness: list[float] = []

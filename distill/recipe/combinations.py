@@ -43,6 +43,8 @@ COMBINATIONS: dict[str, tuple[str, ...]] = {
     "finetune/nwpu_mask_rcnn_cpu": ("finetune/mask_rcnn", "data/nwpu", "size/cpu"),
     "finetune/nwpu_cascade": ("finetune/mask_rcnn", "data/nwpu", *_CASCADE),
     "finetune/nwpu_cascade_cpu": ("finetune/mask_rcnn", "data/nwpu", "size/cpu", *_CASCADE),
+    "finetune/nwpu_mask_rcnn_light": ("finetune/mask_rcnn", "data/nwpu", "head/light"),
+    "finetune/nwpu_cascade_light": ("finetune/mask_rcnn", "data/nwpu", "head/light", *_CASCADE),
     "finetune/nwpu_prompt": ("finetune/prompt", "data/nwpu"),
     "finetune/nwpu_prompt_cpu": ("finetune/prompt", "data/nwpu", "size/cpu_prompt"),
     "finetune/ssdd_mask_rcnn": ("finetune/mask_rcnn", "data/ssdd"),

@@ -41,8 +41,10 @@ class TwoStageHead(HeadBase):
         neck_hidden: Width inside the aggregator; 32 is RS4D's, more learns faster.
         neck_two_way: Whether the aggregator visits the student's maps from deep to shallow as well.
         neck_path_aggregation: Whether finer pyramid levels flow into coarser ones.
+        neck_skip_finest: Whether the pyramid leaves out its finest level, which costs as much as three times the others
+            together. Anchors stay as large as they are with it.
         fc_channels: Width of the box head.
-        anchor_scale: Side of an anchor, in strides of its level.
+        anchor_scale: Side of an anchor, in strides of its level; with `neck_skip_finest` in halves of them.
         roi_samples: Regions per image that train the second stage.
         mask_convs: Convolutions of the mask head.
         score_threshold: Lowest score of a predicted instance.
@@ -72,6 +74,7 @@ class TwoStageHead(HeadBase):
         neck_hidden: int = 32,
         neck_two_way: bool = False,
         neck_path_aggregation: bool = False,
+        neck_skip_finest: bool = False,
         fc_channels: int = 1024,
         anchor_scale: int = 8,
         roi_samples: int = 512,
@@ -87,6 +90,7 @@ class TwoStageHead(HeadBase):
         if not class_names:
             raise UserError(f"heads.{name} needs at least one class; the annotation file lists no categories")
         require_at_least(0, dense_weight=dense_weight)
+        require_at_least(1, anchor_scale=anchor_scale)
         self.neck = Neck(
             feature_info,
             neck_channels,
@@ -95,6 +99,7 @@ class TwoStageHead(HeadBase):
             neck_two_way,
             neck_path_aggregation,
             self.image_map,
+            neck_skip_finest,
         )
         self.dense_weight = dense_weight
         self.dense = nn.Conv2d(neck_channels, len(class_names), 1) if dense_weight else None
@@ -103,7 +108,7 @@ class TwoStageHead(HeadBase):
             strides=self.neck.strides,
             channels=neck_channels,
             fc_channels=fc_channels,
-            anchor_scale=anchor_scale,
+            anchor_scale=anchor_scale / 2 if neck_skip_finest else anchor_scale,
             roi_samples=roi_samples,
             mask_convs=mask_convs,
             score_threshold=score_threshold,

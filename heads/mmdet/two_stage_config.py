@@ -33,7 +33,7 @@ class TwoStageSettings:
     strides: list[int]
     channels: int
     fc_channels: int
-    anchor_scale: int
+    anchor_scale: float
     roi_samples: int
     mask_convs: int
     score_threshold: float
@@ -42,7 +42,7 @@ class TwoStageSettings:
 
     def __post_init__(self) -> None:
         """Checks the ranges."""
-        for key in ("fc_channels", "anchor_scale", "roi_samples", "max_detections", "proposals"):
+        for key in ("fc_channels", "roi_samples", "max_detections", "proposals"):
             require_at_least(1, **{key: vars(self)[key]})
         require_at_least(0, mask_convs=self.mask_convs)
         if not 0 <= self.score_threshold <= 1:

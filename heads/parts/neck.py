@@ -15,6 +15,7 @@ from heads.parts.aggregator import FeatureAggregator
 from heads.parts.pyramids import SimpleFPN, top_down_fpn
 from heads.parts.ranges import require_at_least
 
+_LEVELS = 5  # at least
 _IMAGE_STRIDE = 16  # of the image embedding that SAM's mask decoder was trained on
 
 
@@ -38,6 +39,8 @@ class Neck(nn.Module):
         path_aggregation: Whether finer levels flow into coarser ones at the end.
         image_map: Whether a map of the whole image follows the levels: the student's last, which is the distilled one,
             or, where its stride is above 16, the level of the pyramid next to that stride.
+        skip_finest: Whether the levels start one stride later: at half of a columnar student's stride, or at the second
+            map of a hierarchical one, whose first map is not read.
 
     Raises:
         UserError: The student's strides do not make a pyramid, or a setting does not fit it.
@@ -52,20 +55,23 @@ class Neck(nn.Module):
         two_way: bool = False,
         path_aggregation: bool = False,
         image_map: bool = False,
+        skip_finest: bool = False,
     ) -> None:
         super().__init__()
         require_at_least(1, neck_channels=channels, neck_hidden=hidden_channels)
         if channels % 4:
             raise UserError(f"model.head.neck_channels is {channels}; it must be a multiple of 4")
         in_channels, reductions = list(feature_info.channels()), list(feature_info.reduction())
+        self._unread = 0  # of the student's first maps
         if len(set(reductions)) == 1:
             stride = reductions[0]
             if stride % 4:
                 raise UserError(f"the neck needs a student stride that is a multiple of 4 pixels (got {stride})")
-            self.strides = [stride // 4, stride // 2, stride, 2 * stride, 4 * stride]
+            finest = stride // 2 if skip_finest else stride // 4
+            self.strides = [finest * 2**level for level in range(_LEVELS)]
             self.pyramid: nn.Module = nn.Sequential(
                 FeatureAggregator(in_channels, channels, hidden_channels, norm, two_way),
-                SimpleFPN(channels, path_aggregation),
+                SimpleFPN(channels, path_aggregation, skip_finest),
             )
             self.pyramid.apply(_zero_mean_icnr)
         elif all(fine < coarse for fine, coarse in pairwise(reductions)):
@@ -74,9 +80,13 @@ class Neck(nn.Module):
                     f"neck_two_way is for students whose maps share one stride (got strides {reductions}); "
                     "for a bottom-up path over a hierarchical student set neck_path_aggregation"
                 )
-            extra = max(0, 5 - len(reductions))
-            self.strides = reductions + [reductions[-1] * 2**i for i in range(1, extra + 1)]
-            self.pyramid = top_down_fpn(in_channels, channels, len(self.strides), norm, path_aggregation)
+            self._unread = 1 if skip_finest else 0
+            read = reductions[self._unread :]
+            extra = max(0, _LEVELS - len(read))
+            self.strides = read + [read[-1] * 2**i for i in range(1, extra + 1)]
+            self.pyramid = top_down_fpn(
+                in_channels[self._unread :], channels, len(self.strides), norm, path_aggregation
+            )
         else:
             raise UserError(
                 f"the neck cannot order feature maps of strides {reductions}; let the student emit maps of one stride, "
@@ -97,6 +107,7 @@ class Neck(nn.Module):
             "two_way": two_way,
             "path_aggregation": path_aggregation,
             "image_map": image_map,
+            "skip_finest": skip_finest,
         }
 
     def forward(self, features: list[Tensor]) -> list[Tensor]:
@@ -104,7 +115,7 @@ class Neck(nn.Module):
 
         With `image_map`, a map (B, image_channels, H', W') of stride `image_stride` comes last.
         """
-        levels = list(self.pyramid(features))
+        levels = list(self.pyramid(features[self._unread :]))
         if self.image_map:
             levels.append(features[-1] if self._image_level is None else levels[self._image_level])
         return levels

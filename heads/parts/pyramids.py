@@ -13,6 +13,8 @@ from heads.parts.norms import layer_norm, mmcv_norm
 class SimpleFPN(nn.Module):
     """Splits one map of stride s into five of strides s/4, s/2, s, 2s and 4s, without a top-down path.
 
+    With `skip_finest` they are s/2, s, 2s, 4s and 8s: three quarters of the cells of the other five lie at s/4.
+
     With `path_aggregation` every level but the finest adds the finer one, halved, and passes its last convolution
     once more: o_i <- P_i(o_i + halve(o_{i-1})).
 
@@ -23,11 +25,14 @@ class SimpleFPN(nn.Module):
     Args:
         channels: Channels of the input and of every level; a multiple of 4.
         path_aggregation: Whether finer levels flow into coarser ones.
+        skip_finest: Whether the levels start at s/2.
     """
 
-    def __init__(self, channels: int = 256, path_aggregation: bool = False) -> None:
+    def __init__(self, channels: int = 256, path_aggregation: bool = False, skip_finest: bool = False) -> None:
         super().__init__()
         self.path_aggregation = path_aggregation
+        self._pooled = 2 if skip_finest else 1  # levels that are subsampled from the one before
+        first = 1 if skip_finest else 0
         half, quarter = channels // 2, channels // 4
         up = nn.ConvTranspose2d
         self.resample = nn.ModuleList(
@@ -36,7 +41,7 @@ class SimpleFPN(nn.Module):
                 up(channels, half, 2, 2),
                 nn.Identity(),
                 nn.MaxPool2d(2, ceil_mode=True),
-            ]
+            ][first:]
         )
         self.project = nn.ModuleList(
             nn.Sequential(
@@ -45,7 +50,7 @@ class SimpleFPN(nn.Module):
                 nn.Conv2d(channels, channels, 3, padding=1),
                 layer_norm(channels),
             )
-            for width in (quarter, half, channels, channels)
+            for width in (quarter, half, channels, channels)[first:]
         )
 
     def forward(self, feature: Tensor) -> list[Tensor]:
@@ -55,7 +60,9 @@ class SimpleFPN(nn.Module):
             for i in range(1, len(levels)):
                 halved = F.interpolate(levels[i - 1], levels[i].shape[2:], mode="bilinear", align_corners=False)
                 levels[i] = self.project[i][2:](levels[i] + halved)  # type: ignore[index]
-        return [*levels, F.max_pool2d(levels[-1], kernel_size=1, stride=2)]
+        for _ in range(self._pooled):
+            levels.append(F.max_pool2d(levels[-1], kernel_size=1, stride=2))
+        return levels
 
 
 def top_down_fpn(

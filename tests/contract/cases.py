@@ -19,6 +19,7 @@ import heads
 import students
 import teachers
 from distill.contracts import Component, DecoderBase, FeatureInfo, HeadBase, StudentBase, TeacherBase
+from distill.recipe.compose import compose
 from students import efficientvit
 
 CLASSES = ("ship", "plane", "tank")
@@ -99,7 +100,25 @@ TEACHERS = with_smoke_args(
         ),
     },
 )
-HEADS = with_smoke_args(heads, {"DenseMasks": Case("DenseMasks", {}, reads=1), "SegHead": Case("SegHead", {}, reads=3)})
+
+
+def light(head: type[HeadBase]) -> Case:
+    """What `recipes/head/light.yaml` makes of a head, its widths aside."""
+    recipe = compose(["finetune/mask_rcnn", "head/light"]).content
+    return Case(head.__name__, recipe["model"]["init_args"]["head"]["init_args"] | head.smoke_args())
+
+
+HEADS = with_smoke_args(
+    heads,
+    {
+        "DenseMasks": Case("DenseMasks", {}, reads=1),
+        "SegHead": Case("SegHead", {}, reads=3),
+        "MaskRCNN": Case("MaskRCNN", heads.MaskRCNN.smoke_args()),
+        "MaskRCNN, light": light(heads.MaskRCNN),
+        "CascadeMaskRCNN": Case("CascadeMaskRCNN", heads.CascadeMaskRCNN.smoke_args()),
+        "CascadeMaskRCNN, light": light(heads.CascadeMaskRCNN),
+    },
+)
 
 
 def overriding(method: str) -> list[str]:

@@ -76,6 +76,7 @@ class DistillNeck(BaseModule):
         two_way: Whether the aggregator visits the maps from deep to shallow as well.
         path_aggregation: Whether finer levels flow into coarser ones at the end.
         image_map: Whether a map of the whole image follows the levels.
+        skip_finest: Whether the levels start one stride later.
     """
 
     def __init__(
@@ -88,10 +89,11 @@ class DistillNeck(BaseModule):
         two_way: bool = False,
         path_aggregation: bool = False,
         image_map: bool = False,
+        skip_finest: bool = False,
     ) -> None:
         super().__init__()
         maps = _Maps(in_channels, strides)
-        self.neck = Neck(maps, out_channels, norm, hidden_channels, two_way, path_aggregation, image_map)
+        self.neck = Neck(maps, out_channels, norm, hidden_channels, two_way, path_aggregation, image_map, skip_finest)
 
     def forward(self, features: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """Maps the student's maps (B, C_i, H_i, W_i) to levels (B, out_channels, H_l, W_l), finest first.

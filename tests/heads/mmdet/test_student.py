@@ -27,8 +27,14 @@ model = dict(
 
 
 @pytest.fixture
-def head(head_class, maps, small):
+def neck_skip_finest():
+    return False
+
+
+@pytest.fixture
+def head(head_class, maps, small, neck_skip_finest):
     torch.manual_seed(1)
+    small = small | {"neck_skip_finest": neck_skip_finest}
     return head_class(maps([24, 24], [8, 8]), ["ship", "plane"], score_threshold=0.0, **small)
 
 
@@ -87,6 +93,7 @@ def test_detector_trains_and_predicts(detector, target):
     assert found.masks.shape[1:] == (64, 64)
 
 
+@pytest.mark.parametrize("neck_skip_finest", [False, True])
 def test_detector_equals_our_head(detector, head, target):
     """Same weights, same features, same random numbers: the head is MMDetection's detector, number for number."""
     backbone = detector.backbone.student

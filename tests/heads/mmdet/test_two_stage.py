@@ -254,6 +254,15 @@ def test_overrides_reach_the_built_parts(student, head_class, small):
         assert part.loss_bbox.loss_weight == 2.0
 
 
+def test_anchors_stay_when_the_finest_level_goes(student, head_class, small):
+    whole, rest = (
+        head_class(student.feature_info, ["ship"], neck_skip_finest=skip, **small).rpn_head.prior_generator
+        for skip in (False, True)
+    )
+    assert all(torch.equal(one, two) for one, two in zip(rest.base_anchors, whole.base_anchors[:5], strict=True))
+    assert [one[0] for one in rest.strides] == [2 * one[0] for one in whole.strides]
+
+
 def test_building_has_no_side_effects():
     code = """
 import logging, multiprocessing, cv2

@@ -24,6 +24,34 @@ def test_columnar_student_gets_five_levels(maps, norm):
     ]
 
 
+def test_without_its_finest_level_a_columnar_neck_gives_the_others(maps):
+    whole, rest = SimpleFPN(16), SimpleFPN(16, skip_finest=True)
+    rest.resample, rest.project = whole.resample[1:], whole.project[1:]
+    feature = torch.randn(1, 16, 12, 9)
+    *found, last = rest(feature)
+    assert all(torch.equal(one, other) for one, other in zip(found, whole(feature)[1:], strict=True))
+    assert torch.equal(last, found[-1][..., ::2, ::2])
+    neck = Neck(maps([8, 8], [16, 16]), 16, skip_finest=True)
+    assert neck.strides == [8, 16, 32, 64, 128]
+    assert [level.shape[-2:] for level in neck([torch.randn(1, 8, 12, 9)] * 2)] == [
+        (24, 18),
+        (12, 9),
+        (6, 5),
+        (3, 3),
+        (2, 2),
+    ]
+
+
+def test_without_its_finest_level_a_hierarchical_neck_leaves_the_first_map_unread(maps):
+    neck = Neck(maps([4, 8, 12], [4, 8, 16]), 16, skip_finest=True)
+    assert neck.strides == [8, 16, 32, 64, 128]
+    features = [torch.randn(1, channels, side, side) for channels, side in ((4, 32), (8, 16), (12, 8))]
+    found = neck(features)
+    assert [level.shape[-1] for level in found] == [16, 8, 4, 2, 1]
+    other = neck([torch.randn(1, 4, 32, 32), *features[1:]])
+    assert all(torch.equal(one, two) for one, two in zip(found, other, strict=True))
+
+
 @pytest.mark.parametrize("grid", [(1, 1), (7, 5), (3, 8)])
 def test_odd_grids_round_up(maps, grid):
     levels = Neck(maps([8], [8]), channels=16)([torch.randn(1, 8, *grid)])
