@@ -18,16 +18,12 @@ Runs that are there are kept, and an interrupted one is resumed: call it again t
 
 import argparse
 import json
-import os
-import statistics
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import torch
 from measuring import console, make_table
-from scipy.stats import t
+from studying import fit_once, on_one_thread, spread
 
 import distill
 from distill.curate.tile import TileSettings, tile_instances
@@ -110,18 +106,12 @@ class Study:
         if not (tiles / "manifest.json").exists():
             settings = TileSettings(256, 64, empty=0.1)
             tile_instances([nwpu / "annotations/train.json"], nwpu / "images", tiles, settings)
-        teacher = self.work / "teacher"
-        if not (teacher / "summary.json").exists():
-            resume = {"ckpt_path": "last"} if (teacher / "checkpoints/last.ckpt").exists() else {}
-            distill.fit(self._teacher_recipe(), **resume)
+        fit_once(self._teacher_recipe())
 
     def run(self, condition: str, steps: int, seed: int) -> None:
         """Trains one run and scores it."""
         torch.set_num_threads(1)
-        folder = self.folder(condition, steps, seed)
-        if not (folder / "summary.json").exists():
-            resume = {"ckpt_path": "last"} if (folder / "checkpoints/last.ckpt").exists() else {}
-            distill.fit(self._recipe(condition, steps, seed), **resume)
+        folder = fit_once(self._recipe(condition, steps, seed))
         self.score(folder / "probes.json", student_features(distill.load_student(folder / "student.safetensors")))
 
     def score(self, file: Path, features: Features) -> dict[str, float]:
@@ -233,19 +223,8 @@ def main() -> None:
             for seed in arguments.seeds:
                 for condition in arguments.only:
                     if not (study.folder(condition, steps, seed) / "probes.json").exists():
-                        one = [
-                            "--root",
-                            str(study.root),
-                            "--work",
-                            str(study.work),
-                            "--run",
-                            condition,
-                            str(steps),
-                            str(seed),
-                        ]
-                        subprocess.run(
-                            [sys.executable, __file__, *one], check=True, env=os.environ | {"OMP_NUM_THREADS": "1"}
-                        )
+                        places = ["--root", study.root, "--work", study.work]
+                        on_one_thread(__file__, [*places, "--run", condition, steps, seed])
     show(study, arguments)
 
 
@@ -266,14 +245,6 @@ def show(study: Study, arguments: argparse.Namespace) -> None:
                 row = [spread([100 * score[name] for score in scores], 1) for name in SCORES]
                 table.add_row(condition, str(steps), str(len(done)), spread(ratios, 3), *row)
     console.print(table)
-
-
-def spread(values: list[float], digits: int) -> str:
-    mean, count = statistics.fmean(values), len(values)
-    if count < 2:
-        return f"{mean:.{digits}f}"
-    half = float(t.ppf(0.975, count - 1)) * statistics.stdev(values) / count**0.5
-    return f"{mean:.{digits}f} ± {half:.{digits}f}"
 
 
 if __name__ == "__main__":
