@@ -1,4 +1,7 @@
-"""What the tests share: quiet dashboards, one thread a worker, small scenes, a small teacher, small recipes."""
+"""What the tests share: quiet dashboards, one thread a worker, small scenes, a small teacher, small recipes.
+
+Nothing heavy is imported at the top: the process that starts the workers of pytest-xdist reads this file, too.
+"""
 
 import os
 
@@ -10,23 +13,26 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-# As on the command line, before MMDetection: after its imports, typing's cache turns the trainer's `int | float`
-# around, and --trainer.limit_val_batches 1 is read as 1.0, which is all of them.
-import pytorch_lightning  # noqa: F401
-import torch
 import yaml
 
-from distill.synthetic.scenes import write_scenes
-from distill.weights import write_weights
-from students import TimmStudent
 from tests.small_recipes import fine_tuning
 
 VIT = {"name": "vit_tiny_patch16_224", "options": {"img_size": 64, "patch_size": 8, "depth": 2}}
 
 
+def pytest_collection() -> None:
+    """Where tests are collected, which is not in the process that only starts the workers and would import for nothing.
+
+    As on the command line, before MMDetection: after its imports, typing's cache turns the trainer's `int | float`
+    around, and --trainer.limit_val_batches 1 is read as 1.0, which is all of them.
+    """
+    import pytorch_lightning  # noqa: F401
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread_per_worker() -> None:
+    import torch
+
     torch.set_num_threads(1)
 
 
@@ -35,6 +41,14 @@ def _students_are_timed_briefly() -> Iterator[None]:
     """Every fit times its student, for up to a second; what it finds is tested in tests/evaluation/test_cost.py."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("distill.evaluation.cost._MIN_SECONDS", 0.0)
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _figures_have_few_dots() -> Iterator[None]:
+    """Every scored run draws some, whole but small; tests/report/test_predictions.py saves one at full size."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("distill.report.figures._DOTS", 20)
         yield
 
 
@@ -49,6 +63,8 @@ def _nothing_waits_for_the_disk() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small labelled data set: train/ and test/ of 64 px scenes."""
+    from distill.synthetic.scenes import write_scenes
+
     root = tmp_path_factory.mktemp("scenes")
     write_scenes(root, "train", 12, 64, seed=0)
     write_scenes(root, "test", 4, 64, seed=0)
@@ -58,6 +74,11 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def vit_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random ViT as this project saves one."""
+    import torch
+
+    from distill.weights import write_weights
+    from students import TimmStudent
+
     torch.manual_seed(0)
     student = TimmStudent(VIT["name"], out_indices=[0, 1], options=VIT["options"])
     path = tmp_path_factory.mktemp("teacher") / "student.safetensors"

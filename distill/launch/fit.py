@@ -109,7 +109,7 @@ def _callbacks(
     At the end of training the first one has the training state saved, before EMA among those of the recipe puts the
     averaged weights in its place; pictures are made before it puts the training weights back after a validation.
     """
-    folder, resumed = recipe.folder, state is not None and state.own
+    folder, text, resumed = recipe.folder, recipe.text(), state is not None and state.own
     keep = state.step if state is not None and resumed else -1
 
     def open_loggers(trainer: pl.Trainer) -> None:
@@ -122,13 +122,13 @@ def _callbacks(
             logger.write_to(MetricsFile(folder, keep), dashboards)
 
     last = LastCheckpoint(folder, recipe.settings.checkpoint_every)
-    first_step = FirstStep(folder, recipe.text(), resumed, last.save, open_loggers)
+    first_step = FirstStep(folder, text, resumed, last.save, open_loggers)
     given = recipe_callbacks(built.trainer)
     callbacks: list[pl.Callback] = [FinishRun(folder, facts, last.save, first_step.open_folder, timer)]
     if every := recipe.settings.pictures_every:
         callbacks.append(FitPictures(folder, every, logger))
     callbacks += given
-    callbacks.append(FailedBatch(folder, recipe.text()))
+    callbacks.append(FailedBatch(folder, text))
     callbacks.append(first_step)  # before the wait for data is measured, which must not count opening the folder
     callbacks += [wait, progress_display(wait, lambda: smaller_run(recipe.recipe.path, recipe.config.as_dict()))]
     if timer not in given:

@@ -8,21 +8,29 @@ from distill.report.figures import add_legend
 from distill.report.pictures.stored import PREDICTIONS, PictureSet
 
 _CELL = 3.4  # inches
+_GAP, _TITLE = 0.1, 0.3
 
 
 def predictions_figure(shown: PictureSet) -> Figure:
-    """A row for each image: the image, what is true, and what is predicted, with their captions."""
+    """A row for each image: the image, what is true, and what is predicted, with their captions.
+
+    Everything's place follows from the sizes of the images. To have it found from what is drawn takes as long again.
+    """
     rows = [[np.asarray(Image.open(one.parts[part])) for part in PREDICTIONS] for one in shown.pictures]
     heights = [_CELL * row[0].shape[0] / row[0].shape[1] for row in rows]
-    size = _CELL * len(PREDICTIONS), sum(heights) + 0.5 * len(heights) + 0.6
-    figure = Figure(figsize=size, layout="constrained")
-    grid = figure.subplots(len(rows), len(PREDICTIONS), squeeze=False, gridspec_kw={"height_ratios": heights})
-    for axes_of_row, row, one in zip(grid, rows, shown.pictures, strict=True):
+    width = (_CELL + _GAP) * len(PREDICTIONS)
+    height = sum(heights) + _TITLE * len(rows)
+    figure, bottom = Figure(figsize=(width, height)), height
+    for row, tall, one in zip(rows, heights, shown.pictures, strict=True):
+        bottom -= _TITLE + tall
         titles = {"input": one.name, "truth": "ground truth", "prediction": "prediction"}
-        for axes, pixels, part in zip(axes_of_row, row, PREDICTIONS, strict=True):
-            caption = one.captions.get(part)
-            axes.imshow(pixels, interpolation="nearest")
-            axes.set_title(titles[part] + (f": {caption}" if caption else ""), fontsize=9)
+        for column, (pixels, part) in enumerate(zip(row, PREDICTIONS, strict=True)):
+            left = column * (_CELL + _GAP) + _GAP / 2
+            axes = figure.add_axes((left / width, bottom / height, _CELL / width, tall / height))
             axes.set_axis_off()
+            axes.imshow(pixels, interpolation="nearest")
+            caption = one.captions.get(part)
+            title = titles[part] + (f": {caption}" if caption else "")
+            axes.set_title(title, fontsize=9, y=1)  # a place that is given is not sought among ticks
     add_legend(figure, shown.legend)
     return figure

@@ -30,6 +30,7 @@ STOP = [
     "--trainer.callbacks.step=1",
     f"--trainer.callbacks.number={int(signal.SIGINT)}",
 ]
+pytestmark = pytest.mark.xdist_group("cache")  # written once
 
 
 def cache(recipe: Path, out: Path, *extra: str) -> int:

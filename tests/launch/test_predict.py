@@ -29,6 +29,8 @@ from students import LALE
 from tests.scene.engine import Squares, files, write_scene
 from tests.small_recipes import fine_tuning
 
+pytestmark = pytest.mark.xdist_group("predict")  # one run serves all
+
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory, scenes: Path) -> Path:

@@ -21,6 +21,7 @@ from tests.scene.engine import Squares, facts, files, write_scene
 
 ray = pytest.importorskip("ray")
 OPTIONS = PredictOptions(formats=["coco", "gpkg"], overlay=False)
+pytestmark = pytest.mark.xdist_group("ray")  # one cluster serves all
 
 
 class Deadly(Squares):

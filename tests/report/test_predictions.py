@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from distill.report.figures import save
 from distill.report.pictures.drawing import Drawing
@@ -19,7 +20,8 @@ def drawing(name: str, height: int, width: int, exact: tuple[str, ...] = ()) -> 
     return Drawing(name, parts, captions, {"ship": "#ff5a5f"}, exact)
 
 
-def test_the_figure_shows_the_files(tmp_path: Path) -> None:
+def test_the_figure_shows_the_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("distill.report.figures._DOTS", 110)  # as without tests/conftest.py
     exact = ("input", "truth", "prediction")
     shown = write_pictures(tmp_path / "p", "test", 7, [drawing("$a$.png", 10, 20, exact), drawing("b.png", 30, 15)])
     assert {path.suffix for path in shown.pictures[0].parts.values()} == {".png"}
@@ -33,6 +35,8 @@ def test_the_figure_shows_the_files(tmp_path: Path) -> None:
         assert (pixels == grey).all()
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["ship"]
     save(figure, tmp_path / "a.png")
+    with Image.open(tmp_path / "a.png") as written:
+        assert 1100 < written.width < 1200
 
 
 def test_pictures_are_replaced_whole(tmp_path: Path) -> None:

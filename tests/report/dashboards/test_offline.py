@@ -18,6 +18,7 @@ from tests.report.dashboards.stub import Received, Stub, serving
 from tests.run_folders import write_pictures, write_run
 
 offline = pytest.importorskip("distill.report.dashboards.offline")
+pytestmark = pytest.mark.xdist_group("offline")  # sent once
 
 HISTORY = [
     *({"step": step, "lr-AdamW/pg1": 1e-3 / step, "train/loss": 1 / step} for step in range(9, 100, 10)),
