@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from distill.launch.sweep.api import sweep as sweep
     from distill.tasks.distillation import DistillationModule as DistillationModule
     from distill.tasks.instances import FineTuningModule as FineTuningModule
+    from distill.tasks.masked_autoencoding import MaskedAutoencodingModule as MaskedAutoencodingModule
     from distill.tasks.probes.objects import ObjectProbe as ObjectProbe
     from distill.tasks.probes.patches import PatchProbe as PatchProbe
     from distill.tasks.probes.whole_images import ImageProbe as ImageProbe

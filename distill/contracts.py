@@ -136,6 +136,25 @@ class StudentBase(Component):
         """
         raise NotImplementedError(f"{type(self).__name__} has no tokens")
 
+    def forward_visible(self, images: Tensor, visible: Tensor) -> Tensor:
+        """The tokens of some patches of each image, computed without the others.
+
+        Args:
+            images: (B, 3, H, W), normalised.
+            visible: Numbers (B, V) of the patches, row by row; a patch has the stride of the last map.
+
+        Returns:
+            (B, P + V, C) with the channels C of the last map: P tokens that are of no patch, such as a class token,
+            then those of the patches in the order of `visible`.
+
+        Raises:
+            UserError: The student's tokens are no patches that can be left out.
+        """
+        raise UserError(
+            f"student {self.label} cannot leave out patches, as masked autoencoding needs; train a plain vision "
+            "transformer: students.TimmStudent with a name like vit_tiny_patch16_224"
+        )
+
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Turns gradient checkpointing on or off: training recomputes activations instead of keeping them.
 

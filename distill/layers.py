@@ -69,6 +69,22 @@ class StarReLU(nn.Module):
         return F.relu(wide).square().mul(self.scale).add_(self.bias).to(x.dtype)
 
 
+def sin_cos_positions(grid: tuple[int, int], channels: int) -> Tensor:
+    """Positions of the patches of an image as sine and cosine waves, row by row, (h * w, channels) in float32.
+
+    The first half of the channels tells columns, the second rows, each in `channels / 4` wavelengths from 2 pi to
+    20,000 pi patches. As in MAE (https://arxiv.org/abs/2111.06377), whose weights depend on the layout.
+
+    Args:
+        grid: Rows and columns (h, w).
+        channels: A multiple of 4.
+    """
+    rows, columns = (torch.arange(count, dtype=torch.float64) for count in grid)
+    frequencies = 10_000 ** -(torch.arange(channels // 4, dtype=torch.float64) / (channels // 4))
+    along = [torch.outer(axis, frequencies) for axis in (columns.repeat(grid[0]), rows.repeat_interleave(grid[1]))]
+    return torch.cat([wave for angles in along for wave in (angles.sin(), angles.cos())], dim=1).float()
+
+
 def resize(maps: Tensor, size: tuple[int, int] | torch.Size, mode: str, antialias: bool = False) -> Tensor:
     """`torch.nn.functional.interpolate(maps, size, mode=mode, antialias=antialias)` as two small matrix products.
 

@@ -15,7 +15,7 @@ from distill.errors import UserError
 logger = logging.getLogger(__name__)
 
 _TAKEN = ("mean", "std", "init_args")
-_IGNORED = ("forward_corrupted", "rescale_output", "fold_output")
+_IGNORED = ("forward_corrupted", "forward_visible", "rescale_output", "fold_output")
 
 
 class PlainStudent(StudentBase):

@@ -9,10 +9,12 @@ import timm
 import torch
 from timm.models import FeatureInfo
 from timm.models._features import FeatureGetterNet
+from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
 from distill.contracts import StudentBase
 from distill.errors import UserError, unknown_name
+from distill.layers import sin_cos_positions as waves_of_positions
 from distill.weights import load_matching, part_of, read_state_dict
 
 
@@ -35,13 +37,15 @@ class TimmStudent(StudentBase):
         checkpoint: Weights of a `TimmStudent` or of the timm model itself. timm's names are accepted with or without
             prefix, and the parts `features_only` drops are ignored.
         options: Further arguments of `timm.create_model`, for example `{"img_size": 512, "dynamic_img_size": true}`.
+        sin_cos_positions: Whether the position embedding of a vision transformer starts as sine and cosine waves, as in
+            MAE, instead of at random. It is trained either way.
         checkpointing: Whether training computes the inside of blocks or stages, as timm divides the model, again in the
             backward pass instead of keeping it: the same gradients in less memory. Batch norms then see each batch
             twice, so their running statistics follow the data faster.
 
     Raises:
-        UserError: Unknown name, arguments that timm refuses, a checkpoint of another architecture, or checkpointing of
-            a model for which timm has none.
+        UserError: Unknown name, arguments that timm refuses, a checkpoint of another architecture, checkpointing of a
+            model for which timm has none, or positions of one that has none.
     """
 
     feature_info: FeatureInfo
@@ -52,6 +56,7 @@ class TimmStudent(StudentBase):
         out_indices: list[int] | None = None,
         checkpoint: str | None = None,
         options: dict[str, Any] | None = None,
+        sin_cos_positions: bool = False,
         checkpointing: bool = False,
     ) -> None:
         super().__init__()
@@ -72,6 +77,8 @@ class TimmStudent(StudentBase):
         self.mean, self.std = tuple(config["mean"]), tuple(config["std"])
         self.feature_info = self.model.feature_info
         self.weights_prefix = "model.model." if isinstance(self.model, FeatureGetterNet) else "model."
+        if sin_cos_positions:
+            self._start_positions()
         if checkpointing:
             self.set_grad_checkpointing()
         if checkpoint is not None:
@@ -98,9 +105,37 @@ class TimmStudent(StudentBase):
                 f"timm has no gradient checkpointing for {name!r}; set the student's checkpointing to false"
             ) from error
 
+    def forward_visible(self, images: Tensor, visible: Tensor) -> Tensor:
+        """The tokens of some patches alone, of a plain vision transformer; see `StudentBase.forward_visible`."""
+        if (vit := self._plain_transformer()) is None:
+            return super().forward_visible(images, visible)
+        tokens = vit._pos_embed(vit.patch_embed(images))
+        leading, patches = tokens.tensor_split([vit.num_prefix_tokens], dim=1)
+        patches = patches.gather(1, visible.unsqueeze(2).expand(-1, -1, patches.shape[2]))
+        result: Tensor = vit.blocks(vit.norm_pre(torch.cat([leading, patches], dim=1)))
+        return result
+
     def forward(self, images: Tensor) -> list[Tensor]:
         """Maps normalised images (B, 3, H, W) to maps (B, C_i, H_i, W_i), the deepest last."""
         return list(self.model(images))
+
+    def _plain_transformer(self) -> Any:
+        """timm's model, if it is a plain vision transformer."""
+        model = self.model.model if isinstance(self.model, FeatureGetterNet) else None
+        return model if isinstance(model, VisionTransformer) else None
+
+    @torch.no_grad()
+    def _start_positions(self) -> None:
+        """Sine and cosine waves for the patches, zero for a class token."""
+        vit = self._plain_transformer()
+        if vit is None or vit.pos_embed is None:
+            raise UserError(
+                f"timm's {self.init_args['name']!r} has no position embedding; set the student's sin_cos_positions to "
+                "false"
+            )
+        waves = waves_of_positions(vit.patch_embed.grid_size, vit.embed_dim)
+        vit.pos_embed.zero_()
+        vit.pos_embed[:, -len(waves) :] = waves
 
     def _load(self, name: str, path: str) -> None:
         """Loads names of this module, or those of the full timm model without what `features_only` drops."""

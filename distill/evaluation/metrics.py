@@ -68,6 +68,7 @@ METRICS: dict[str, Metric] = {
     "cosine": Metric("mean cosine between the student's and the target's channel vectors", "max"),
     "trivial_l1": Metric("`l1` of the image-independent baseline on the same images"),
     "l1_ratio": Metric("`l1` over `trivial_l1`; 1 for a student that ignores the image", "min"),
+    "mse": Metric("mean squared error of the pixels of masked patches, normalised by patch", "min"),
     **{f"{PROBE}/{name}": _percentage(f"balanced accuracy of {meaning}") for name, meaning in _PROBED.items()},
 }
 _OF_TARGETS = ("l1", "cosine", "trivial_l1", "l1_ratio")  # also `<split>/<target>/<metric>` of a further target

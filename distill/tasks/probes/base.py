@@ -158,7 +158,7 @@ class ProbeBase:
         """
         data = self.load()
         classes, token_classes = len(data.class_names), len(data.token_names)
-        train, val = (self._extract(part, token_classes, features, device) for part in (data.train, data.val))
+        train, val = (self.extract(part, features, device) for part in (data.train, data.val))
         scores = {}
         if classes > 1:
             scores["linear"] = linear_score(train[0], val[0], classes)
@@ -170,10 +170,21 @@ class ProbeBase:
         return scores
 
     @torch.no_grad()
-    def _extract(
-        self, images: ProbeImages, token_count: int, features: Features, device: torch.device | str
+    def extract(
+        self, images: ProbeImages, features: Features, device: torch.device | str = "cpu"
     ) -> tuple[Labelled, Labelled]:
-        """Pooled features of all images, and features of some of their tokens."""
+        """What the classifiers of `score` see of one split, for scores of other numbers of labels.
+
+        Args:
+            images: `train` or `val` of `load`.
+            features: See `score`.
+            device: See `score`.
+
+        Returns:
+            Pooled features of all images, and features of some of their tokens; of the latter none where none are
+            probed.
+        """
+        token_count = len(self.load().token_names)
         pooled: list[Tensor] = []
         tokens: list[Tensor] = []
         token_labels: list[Tensor] = []
