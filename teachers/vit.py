@@ -15,12 +15,13 @@ from distill.weights import load_matching, part_of, read_state_dict
 from teachers.frozen import FrozenTeacher, check_indices, warn_of_random_weights
 from teachers.timm_models import PREFIX, create, hub_weights, options_of_student, require_name, without_prefix
 
-_MODULES = ("vision_transformer", "eva", "deit")  # of timm, whose models share tokens, blocks and norm
+# Of timm, whose models share tokens, blocks and norm.
+_MODULES = ("vision_transformer", "vision_transformer_hybrid", "eva", "deit")
 _HEADS = ("head.", "head_dist.", "fc_norm.", "attn_pool.")
 
 
 class ViT(FrozenTeacher):
-    """Frozen timm ViT with the features "embedding" and "block_i".
+    """Frozen timm ViT, whose patches a ResNet's stem may make, with the features "embedding" and "block_i".
 
     "embedding" holds the patch tokens of the last layer after the final norm, laid out as a map (B, C, h, w); class and
     register tokens are dropped. "block_i" is the output of block i, not normalised. Where a model has no norm on its

@@ -1,11 +1,12 @@
 """`distill demo`: a teacher, its distilled student and the same student from scratch on synthetic scenes, compared."""
 
 import argparse
+import os
 import time
 from pathlib import Path
 
 from distill.cli.compare import print_comparison
-from distill.launch.demo import next_commands, page, run_demo
+from distill.launch.demo import doubt, next_commands, page, run_demo
 from distill.phases import line_console
 
 
@@ -20,6 +21,12 @@ def run(words: list[str]) -> None:
     shown = page(arguments.dir)
     print_comparison(comparison, shown.parent)
     lines = line_console()
-    lines.print(f"Took {time.perf_counter() - start:.0f} s. Open in a browser:\n  {shown}", markup=False)
+    spent = sum(os.times()[:4])  # of this process and of those it waited for
+    lines.print(
+        f"Took {time.perf_counter() - start:.0f} s, {spent:.0f} s of processors. Open in a browser:\n  {shown}",
+        markup=False,
+    )
+    if (said := doubt(comparison)) is not None:
+        lines.print(f"{said}.", markup=False)
     for title, command in next_commands(arguments.dir):
         lines.print(f"{title}:\n  {command}", markup=False)

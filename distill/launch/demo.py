@@ -1,4 +1,4 @@
-"""A teacher, its distilled student and the same student from scratch on synthetic scenes, compared.
+"""A teacher, students distilled from it and from scratch, and bounds below and above, on synthetic scenes, compared.
 
 Every stage is an ordinary recipe under recipes/demo/, run by the functions that a user calls.
 """
@@ -7,22 +7,33 @@ import os
 import shlex
 import subprocess
 import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
+from typing import IO
 
 import torch
 from rich.console import Console
 
 from distill.errors import UserError
+from distill.files import write_json
 from distill.launch import api
 from distill.launch.compare import compare
+from distill.phases import phase
 from distill.report.compare.comparison import FILES, Comparison
 from distill.runs.folder import RunFolder
 from distill.synthetic.scenes import write_scenes
+from distill.tasks.probes.features import student_features
+from distill.tasks.probes.scenes import read_scenes, scene_scores
+from distill.weights import load_student
 
 IMAGE_SIZE = 128
-# Few labels, many images: the situation distillation is for. The teacher alone sees the large labelled set.
-SCENES = {"teacher": 640, "unlabelled": 960, "labelled": 16, "validation": 32, "test": 96}
-RUNS = ("teacher", "distill", "scratch", "distilled")
+# Few labels, many images: the situation distillation is for. The teacher and the upper bound alone see the large
+# labelled set; probes draw their labels from scenes that no model was trained on.
+SCENES = {"teacher": 1200, "unlabelled": 960, "labelled": 16, "probe": 128, "validation": 32, "test": 96}
+PROBED = (4, 16, 64)  # labelled scenes of the probes
+RUNS = ("teacher", "distill", "random", "scratch", "distilled", "all_labels")
+GOOD_TEACHER = 0.45  # box AP50
 
 
 def run_demo(folder: Path, seed: int) -> Comparison:
@@ -34,6 +45,9 @@ def run_demo(folder: Path, seed: int) -> Comparison:
 
     Returns:
         The comparison of the runs, with times that were taken for it, in turns.
+
+    Raises:
+        UserError: A training failed.
     """
     console = Console(soft_wrap=True, highlight=False)
     runs = {name: RunFolder(folder / name) for name in RUNS}
@@ -42,33 +56,68 @@ def run_demo(folder: Path, seed: int) -> Comparison:
     for split, count in SCENES.items():
         write_scenes(data, split, count, IMAGE_SIZE, seed, labelled=split != "unlabelled")
     console.print(f"wrote {sum(SCENES.values())} scenes to {data}")
-
-    def settings(name: str) -> dict[str, object]:
-        place = {"run.dir": runs[name].path, "run.overwrite": True, "run.experiment": folder.name}
-        return {**place, "seed_everything": seed}
-
-    console.rule("distill fit recipes/demo/teacher.yaml")
-    api.fit("demo/teacher", **settings("teacher"), **_labelled(data, "teacher"))
-    for name in FILES:  # of an earlier demo, whose teacher has been replaced
+    for name in FILES:  # of an earlier demo, whose teacher is replaced
         (page(folder).parent / name).unlink(missing_ok=True)
-    console.rule("distill fit recipes/demo/distill.yaml")
-    sources = {"data.root": data / "unlabelled" / "images", "model.teacher.checkpoint": runs["teacher"].student}
-    api.fit("demo/distill", **settings("distill"), **sources)
-    log = folder / "scratch.log"
-    console.rule(f"distill fit recipes/demo/scratch.yaml > {log} & distill fit recipes/demo/distilled.yaml")
+
+    def fit(name: str, **settings: object) -> list[str]:
+        place = {"run.dir": runs[name].path, "run.overwrite": True, "run.experiment": folder.name}
+        return ["fit", f"demo/{name}", *api.as_words({**place, "seed_everything": seed, **settings})]
+
+    def test(name: str) -> list[str]:
+        return ["test", str(runs[name])]
+
+    teacher = {**_labelled(data, "teacher"), "trainer.precision": _precision()}
     few = _labelled(data, "labelled")
-    distilled = {"model.student.checkpoint": runs["distill"].student}
+    unlabelled = {"data.root": data / "unlabelled" / "images", "model.teacher.checkpoint": runs["teacher"].student}
+    log = folder / "scratch.log"
+    console.rule(f"distill fit demo/teacher, demo/distill, demo/distilled; demo/scratch and bounds > {log}")
     _side_by_side(
-        ["demo/scratch", *api.as_words({**settings("scratch"), **few})],
+        [
+            fit("scratch", **few),
+            test("scratch"),
+            fit("random", **few),
+            test("random"),
+            fit("all_labels", **_labelled(data, "teacher")),
+            test("all_labels"),
+        ],
         log,
-        ["demo/distilled", *api.as_words({**settings("distilled"), **few, **distilled})],
+        [
+            fit("teacher", **teacher),
+            fit("distill", **unlabelled),
+            fit("distilled", **few, **{"model.student.checkpoint": runs["distill"].student}),
+            test("teacher"),
+            test("distilled"),
+        ],
     )
-    for name in ("teacher", "scratch", "distilled"):
-        console.rule(f"distill test {runs[name]}")
-        api.test(runs[name])
+    _probe(runs, data)
     # Timed anew: the run folders' own times were taken while two trainings shared the cores.
     console.rule(f"distill compare {' '.join(str(run) for run in runs.values())} --measure")
     return compare([run.path for run in runs.values()], out=page(folder).parent, measure=True)
+
+
+def _probe(runs: dict[str, RunFolder], data: Path) -> None:
+    """Adds scores of probes of the frozen students to what was stored of the runs' test."""
+    known, scored = (
+        read_scenes(data / split / "images", data / split / "annotations.json") for split in ("probe", "test")
+    )
+    # What distillation learned is probed, before any label.
+    weights = {**{name: run.student for name, run in runs.items()}, "distilled": runs["distill"].student}
+    for name, run in runs.items():
+        if name == "distill":
+            continue
+        with phase(f"probing {name}"):
+            found = scene_scores(student_features(load_student(weights[name])), known, scored, PROBED)
+        keys = {count: f"probe/{count} scenes/tokens" for count in found}
+        scores = {f"test/{keys[count]}": score.mean for count, score in found.items()}
+        write_json(run.scores("test"), {**run.read_scores("test"), **scores})
+        spread = {keys[count]: score.sd for count, score in found.items() if score.sd is not None}
+        write_json(run.facts("test"), {**run.read_facts("test"), "spread": spread})
+
+
+def _precision() -> str:
+    """How the teacher is trained: in bfloat16 on processors that multiply it faster."""
+    # torch.cpu.get_capabilities says the same and is public, but younger than the oldest PyTorch we run on.
+    return "bf16-mixed" if torch.cpu._is_avx512_bf16_supported() else "32-true"
 
 
 def page(folder: Path) -> Path:
@@ -78,6 +127,22 @@ def page(folder: Path) -> Path:
         folder: Where the demo was written.
     """
     return folder / "compare" / "compare.html"
+
+
+def doubt(comparison: Comparison) -> str | None:
+    """What to say of a demo whose teacher is too weak to be worth copying; None of any other.
+
+    Args:
+        comparison: Of a demo's runs.
+    """
+    rows = [row for section in comparison.sections for row in section["rows"] if row["role"] == "teacher"]
+    found = [value["mean"] for row in rows if "mean" in (value := row["values"].get("box/AP50", {}))]
+    if not found or max(found) >= GOOD_TEACHER:
+        return None
+    return (
+        f"The teacher reaches {100 * max(found):.1f} box AP50, less than {100 * GOOD_TEACHER:.0f}: it is too weak for "
+        "this to show what distillation is worth"
+    )
 
 
 def next_commands(folder: Path) -> list[tuple[str, str]]:
@@ -127,22 +192,31 @@ def _labelled(data: Path, split: str) -> dict[str, Path]:
     }
 
 
-def _side_by_side(hidden: list[str], log: Path, shown: list[str]) -> None:
-    """Fits two recipes at once, the output of the first in a file.
+def _side_by_side(hidden: Sequence[list[str]], log: Path, shown: Sequence[list[str]]) -> None:
+    """Runs two lists of commands of `distill` at once, in each one after the other, the output of the first in a file.
 
-    Each on half the cores: steps of a small model leave most of a second core idle, so two trainings at once take much
-    less than twice the time of one.
+    Each on half the cores: a second core helps a step of a small model little, so this takes much less time than one
+    list.
+
+    Raises:
+        UserError: A command failed; the other list is stopped.
     """
     environment = os.environ | {"OMP_NUM_THREADS": str(max(1, torch.get_num_threads() // 2))}
-    fit = [sys.executable, "-m", "distill", "fit"]
-    with log.open("w", encoding="utf-8") as file:
-        other = subprocess.Popen([*fit, *hidden], stdout=file, stderr=subprocess.STDOUT, env=environment)
+    running: list[subprocess.Popen[bytes]] = []
+
+    def run(commands: Sequence[list[str]], out: IO[str] | None) -> None:
+        for command in commands:
+            words = [sys.executable, "-m", "distill", *command]
+            process = subprocess.Popen(words, stdout=out, stderr=out and subprocess.STDOUT, env=environment)
+            running.append(process)
+            if code := process.wait():
+                said = f"distill {' '.join(command[:2])}"
+                raise UserError(f"`{said}` ended with exit code {code}; {log} and the lines above say why")
+
+    with log.open("w", encoding="utf-8") as file, ThreadPoolExecutor(2) as pool:
         try:
-            code = subprocess.run([*fit, *shown], env=environment).returncode
-            if code == 0:
-                code = other.wait()
+            for lane in as_completed([pool.submit(run, hidden, file), pool.submit(run, shown, None)]):
+                lane.result()
         finally:
-            other.kill()
-            other.wait()
-    if code != 0:
-        raise UserError(f"fine-tuning a student ended with exit code {code}; {log} and the lines above say why")
+            for process in running:
+                process.kill()

@@ -4,6 +4,7 @@ Axes: S side of the square scene in pixels, P corners of a polygon. A point (x, 
 corner of the image, so that the centre of the first pixel is (0.5, 0.5). Angles are in radians, from x towards y.
 """
 
+import math
 from dataclasses import dataclass
 
 import cv2
@@ -53,18 +54,17 @@ class Canvas:
 
     def cover(self, polygon: Floats) -> Patch | None:
         """How a polygon (P, 2) covers the canvas; None where it misses it."""
-        low = np.floor(polygon.min(axis=0)).astype(int).clip(0, self.size)
-        high = np.ceil(polygon.max(axis=0)).astype(int).clip(0, self.size)
-        width, height = (high - low).tolist()
+        (left, top), (right, bottom) = polygon.min(axis=0).tolist(), polygon.max(axis=0).tolist()
+        left, top = max(0, math.floor(left)), max(0, math.floor(top))
+        width, height = min(self.size, math.ceil(right)) - left, min(self.size, math.ceil(bottom)) - top
         if width <= 0 or height <= 0:
             return None
         fine = np.zeros((height * _SUPERSAMPLING, width * _SUPERSAMPLING), np.uint8)
-        corners = (polygon - low) * _SUPERSAMPLING - 0.5
+        corners = (polygon - np.array([left, top], np.float32)) * _SUPERSAMPLING - 0.5
         cv2.fillPoly(fine, [np.round(corners * 2**_SHIFT).astype(np.int32)], 255, shift=_SHIFT)
         coverage = cv2.resize(fine, (width, height), interpolation=cv2.INTER_AREA)
         if not coverage.any():
             return None
-        left, top = low.tolist()
         scaled = coverage.astype(np.float32) / np.float32(255)
         return Patch(slice(top, top + height), slice(left, left + width), scaled)
 
@@ -93,10 +93,6 @@ class Canvas:
         """Multiplies the patch by a factor, by coverage."""
         part = self.pixels[patch.area]
         part *= 1 + patch.coverage[:, :, None] * (np.asarray(factor, np.float32) - 1)
-
-    def hide(self, patch: Patch) -> None:
-        """What lies below the patch is no longer seen."""
-        self.owner[patch.area][patch.coverage >= 0.5] = 0
 
     def own(self, patches: list[Patch], category: str) -> None:
         """The patches' pixels, covered by half or more, show a new object of this category."""

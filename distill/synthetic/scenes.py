@@ -1,9 +1,8 @@
 """Synthetic scenes, drawn from a seed and written as an ordinary COCO data set.
 
-Half of the scenes are radar images of ships, half are aerial photographs of buildings and vehicles. Masks are exact:
-the pixels that an object covers by half or more and that nothing hides. Scenes hold objects of many scales, weak
-contrast, speckle and noise, clutter, occlusion, and look-alikes that are no objects. They need no download and no
-licence, so every recipe can be tried anywhere.
+Aerial photographs at several ground resolutions, some in grey levels, of six classes that differ in their outlines.
+Objects are 24 to 64 pixels long (in scenes of 128 pixels and more) and stand apart. Their masks are exact: the pixels
+that an object covers by half or more. They need no download and no licence, so every recipe can be tried anywhere.
 """
 
 import json
@@ -20,12 +19,11 @@ from distill.data.checks import at_least
 from distill.data.masks import mask_fields
 from distill.files import write_atomically
 from distill.synthetic.canvas import Canvas
-from distill.synthetic.optical import draw_optical_scene
-from distill.synthetic.sar import draw_sar_scene
+from distill.synthetic.drawing import CLASS_NAMES, draw
 
-CLASS_NAMES = ("ship", "building", "vehicle")
+__all__ = ["CLASS_NAMES", "draw_scene", "visible_objects", "write_scenes"]
 
-_VERSION = 4  # raised whenever the scenes change, so that stored sets are written again
+_VERSION = 5  # raised whenever the scenes change, so that stored sets are written again
 _SMALLEST_SIZE = 64
 _SMALLEST_OBJECT = 8  # visible pixels; less is not labelled
 
@@ -41,8 +39,8 @@ def write_scenes(
     Args:
         root: Folder of the data set.
         split: Name of the split; different names give different scenes.
-        count: Number of scenes; the even ones are radar images.
-        image_size: Side in pixels, 64 or more. Objects keep their size in pixels, larger scenes hold more of them.
+        count: Number of scenes.
+        image_size: Side in pixels, 64 or more. Scenes above 128 pixels hold more objects, those below smaller ones.
         seed: Seed of all randomness.
         labelled: Whether the annotations are written; without them the list of annotations is empty.
 
@@ -79,9 +77,8 @@ def write_scenes(
 
 
 def draw_scene(split: str, index: int, image_size: int, seed: int) -> Canvas:
-    """Draws scene `index` of a split: radar if it is even, optical if it is odd."""
-    rng = np.random.default_rng([seed, zlib.crc32(split.encode()), index])
-    return (draw_optical_scene if index % 2 else draw_sar_scene)(rng, image_size)
+    """Draws scene `index` of a split."""
+    return draw(np.random.default_rng([seed, zlib.crc32(split.encode()), index]), image_size)
 
 
 def _write(folder: Path, info: dict[str, Any]) -> None:
@@ -90,7 +87,7 @@ def _write(folder: Path, info: dict[str, Any]) -> None:
     annotations: list[dict[str, Any]] = []
     for index in range(info["count"]):
         canvas = draw_scene(info["split"], index, info["image_size"], info["seed"])
-        name = f"{index:05d}_{'optical' if index % 2 else 'sar'}.png"
+        name = f"{index:05d}.png"
         pixels = np.round(canvas.pixels * 255).astype(np.uint8)
         Image.fromarray(pixels).save(folder / "images" / name, compress_level=1)
         images.append({"id": index + 1, "file_name": name, "height": canvas.size, "width": canvas.size, "license": 1})

@@ -16,16 +16,18 @@ from tests.run_folders import write_run
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A demo whose runs are there already."""
     place = tmp_path / "the demo"
-    scores = {"test/mask/AP": 0.1, "test/box/AP": 0.2}
+    scores = {"test/mask/AP": 0.1, "test/box/AP": 0.2, "test/box/AP50": 0.3}
     write_run(place / "teacher", scores=scores)
     weights = str(place / "distill" / "student.safetensors")
     arguments = {"model.init_args.target": "embedding"}
     write_run(place / "distill", "distillation", weights=str(place / "teacher/student.safetensors"), recipe=arguments)
     write_run(place / "scratch", scores=scores, recipe={"model.init_args.optim.lr": 0.002})
+    write_run(place / "random", scores=scores, recipe={"model.init_args.student.init_args.frozen_layers": 6})
+    write_run(place / "all_labels", scores=scores, recipe={"trainer.max_steps": 1000})
     write_run(place / "distilled", init="distilled", weights=weights, scores=scores)
     monkeypatch.setattr(demo, "SCENES", {"test": 1})
+    monkeypatch.setattr(demo, "_probe", lambda runs, data: None)
     monkeypatch.setattr(demo, "_side_by_side", lambda *words: None)
-    monkeypatch.setattr("distill.launch.api.fit", lambda *recipe, **overrides: None)
     monkeypatch.setattr("distill.launch.api.test", lambda run: None)
     for setting in ("_SECONDS", "_MOST"):
         monkeypatch.setattr(f"distill.evaluation.turns.{setting}", 0.01)
@@ -45,13 +47,33 @@ def test_it_ends_with_the_comparison(folder: Path, capsys: pytest.CaptureFixture
     assert f"  {demo.next_commands(folder)[0][1]}" in lines
 
 
+def test_a_weak_teacher_is_named(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert main(["demo", "--dir", str(folder)]) == 0
+    assert "The teacher reaches 30.0 box AP50, less than 45: it is too weak" in capsys.readouterr().out
+    monkeypatch.setattr(demo, "GOOD_TEACHER", 0.3)
+    assert main(["demo", "--dir", str(folder)]) == 0
+    assert "too weak" not in capsys.readouterr().out
+
+
 def test_a_page_does_not_outlive_its_teacher(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert main(["demo", "--dir", str(folder)]) == 0
 
-    def fit(recipe: str, **overrides: Any) -> None:
-        if recipe == "demo/distill":
-            raise UserError("stopped")
+    def stopped(*words: Any) -> None:
+        raise UserError("stopped")
 
-    monkeypatch.setattr("distill.launch.api.fit", fit)
+    monkeypatch.setattr(demo, "_side_by_side", stopped)
     assert main(["demo", "--dir", str(folder)]) == 2
     assert list((folder / "compare").iterdir()) == []
+
+
+def test_a_command_that_fails_beside_others_is_named(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    hidden, log = [["recipes"], ["compare", "nowhere"], ["recipes"]], tmp_path / "log"
+    with pytest.raises(UserError, match=r"`distill compare nowhere` ended with exit code 2; .*log and the lines above"):
+        demo._side_by_side(hidden, log, [["recipes"]])
+    shown, hidden_lines = capfd.readouterr().out.splitlines(), log.read_text().splitlines()
+    assert len(shown) > 10
+    assert hidden_lines[: len(shown)] == shown
+    assert "nowhere" in hidden_lines[len(shown)]
+    assert len(hidden_lines) == len(shown) + 1  # what comes after a failure is not run

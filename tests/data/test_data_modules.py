@@ -15,6 +15,7 @@ from distill.data import CocoInstances, ImageFolder, SemanticFolder
 from distill.data.base import ImageData
 from distill.errors import UserError
 from distill.recipe.signatures import parameters
+from distill.synthetic.scenes import CLASS_NAMES
 from tests.data.landcover import folder, write
 from tests.data.modules import instances
 from tests.data.published import save, scene
@@ -83,7 +84,7 @@ def test_every_module_keeps_the_contract(tmp_path: Path, scenes: Path) -> None:
     unlabelled = ImageFolder(str(scenes / "train/images"), image_size=64, num_workers=0)
     modules: list[tuple[ImageData, list[str], bool]] = [
         (unlabelled, [], False),
-        (instances(scenes, "test"), ["ship", "building", "vehicle"], True),
+        (instances(scenes, "test"), list(CLASS_NAMES), True),
         (folder(write(tmp_path, False)), ["red", "green", "blue"], True),
     ]
     for data, names, selects_on_test in modules:

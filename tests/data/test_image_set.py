@@ -32,7 +32,7 @@ def test_instances_are_told_apart_by_names_and_annotations(scenes: Path, tmp_pat
     assert not same(digest, of(first, 3))
     assert same(digest, of(first, 4))
     assert not same(digest, of(instances(moved, "train")))
-    assert not same(digest, of(instances(moved, "test", classes=["ship", "vehicle", "building"])))
+    assert not same(digest, of(instances(moved, "test", classes=["ship", "aircraft", "building"])))
     path = moved / "test/annotations.json"
     content = json.loads(path.read_text())
     for record in content["annotations"]:

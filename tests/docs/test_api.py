@@ -23,7 +23,7 @@ def test_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: 
                 above = "\n" * text.count("\n", 0, block.start(2))  # so that tracebacks name lines of the page
                 exec(compile(above + block[2], PAGE, "exec"), session)
     printed = capsys.readouterr().out
-    assert "['ship', 'building', 'vehicle']" in printed
+    assert "['aircraft', 'ship', 'storage tank', 'building', 'court', 'diamond']" in printed
     assert "[(192, 8, 8), (192, 8, 8), (192, 8, 8)]" in printed
     assert "run 'runs/no_such_run' does not exist; pass the folder that `distill fit` wrote" in printed
     (script,) = [block[2] for block in BLOCK.finditer(text) if block[1] == "script"]

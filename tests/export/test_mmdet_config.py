@@ -219,7 +219,7 @@ def test_the_config_reads_images_as_fit_does(finetune_recipe: Path, tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    "changed", ["train_limit=3", "filter_empty=true", "val_fraction=0.25", 'classes=["vehicle", "building", "ship"]']
+    "changed", ["train_limit=3", "filter_empty=true", "val_fraction=0.25", 'classes=["aircraft", "building", "ship"]']
 )
 def test_splits_that_no_file_holds_are_written_beside_it(changed: str, finetune_recipe: Path, tmp_path: Path) -> None:
     from mmdet.registry import DATASETS
@@ -241,12 +241,12 @@ def test_splits_that_no_file_holds_are_written_beside_it(changed: str, finetune_
     if changed.startswith("train_limit"):
         assert (len(ids["train"]), written) == (3, ["config_train.json"])
     elif changed.startswith("filter_empty"):
-        assert (len(ids["train"]), written) == (10, ["config_train.json"])
+        assert (len(ids["train"]), written) == (11, ["config_train.json"])
     elif changed.startswith("val_fraction"):
         assert (len(ids["train"]), len(ids["val"]), ids["train"] & ids["val"]) == (9, 3, set())
         assert written == ["config_train.json", "config_val.json"]
     else:
-        assert names["train"] == ["vehicle", "building", "ship"]
+        assert names["train"] == ["aircraft", "building", "ship"]
         assert written == ["config_test.json", "config_train.json", "config_val.json"]
 
 

@@ -32,8 +32,8 @@ SHORT = [
     "--trainer.accelerator=cpu",
 ]
 GOLDEN = {
-    "demo/distill": [1.047210931777954, 0.7679573893547058, 0.8719573020935059],
-    "demo/scratch": [11.327561378479004, 10.908744812011719, 10.747775077819824],
+    "demo/distill": [1.0777168273925781, 1.245119333267212, 0.9685587286949158],
+    "demo/scratch": [2.570840358734131, 2.6182358264923096, 2.7253403663635254],
     "landcover/aras400k_lale": [0.8595640063285828, 0.8749013543128967, 0.8521029353141785],
 }
 
@@ -65,6 +65,7 @@ def test_distillation(scenes: Path, vit_weights: Path, tmp_path: Path) -> None:
         "demo/distill",
         tmp_path / "run",
         f"--data.root={scenes / 'train/images'}",
+        "--model.teacher.name=vit_tiny_patch16_224",
         f"--model.teacher.checkpoint={vit_weights}",
         "--model.student.image_size=64",
         "--model.calibration_images=4",

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -12,7 +13,7 @@ from distill.data import CocoInstances, ImageFolder
 from distill.data.annotations import CocoAnnotations
 from distill.data.masks import decode_mask
 from distill.errors import UserError
-from distill.synthetic.canvas import Canvas, blob, offset, rectangle
+from distill.synthetic.canvas import Canvas, offset, rectangle
 from distill.synthetic.scenes import CLASS_NAMES, draw_scene, visible_objects, write_scenes
 
 
@@ -40,7 +41,7 @@ def test_count_only_extends(tmp_path: Path) -> None:
 
 def test_a_complete_data_set_is_reused_and_a_damaged_one_replaced(tmp_path: Path) -> None:
     folder = write_scenes(tmp_path, "train", 2, image_size=64)
-    image = folder / "images" / "00001_optical.png"
+    image = folder / "images" / "00001.png"
     before = image.stat().st_mtime_ns, image.read_bytes()
     write_scenes(tmp_path, "train", 2, image_size=64)
     assert (image.stat().st_mtime_ns, image.read_bytes()) == before
@@ -73,37 +74,37 @@ def test_annotations_are_exact(tmp_path: Path) -> None:
 
 def test_scenes_hold_what_they_promise() -> None:
     lengths: dict[str, list[int]] = {name: [] for name in CLASS_NAMES}
-    for index in range(40):
+    panchromatic = 0
+    for index in range(60):
         canvas = draw_scene("train", index, 128, 0)
         assert canvas.pixels.shape == (128, 128, 3)
         assert 0 <= canvas.pixels.min() < canvas.pixels.max() <= 1
-        is_grey = bool((canvas.pixels == canvas.pixels[:, :, :1]).all())
-        assert is_grey == (index % 2 == 0)
+        panchromatic += bool((canvas.pixels == canvas.pixels[:, :, :1]).all())
         total = np.zeros((128, 128), int)
         for name, mask in visible_objects(canvas):
-            assert (name == "ship") == is_grey
             rows, columns = np.nonzero(mask)
             lengths[name].append(max(np.ptp(rows), np.ptp(columns)) + 1)
-            total += mask
-        assert total.max() <= 1
-    for name, longest in {"ship": 82, "building": 96, "vehicle": 48}.items():
-        assert len(lengths[name]) > 25
-        assert 5 < np.median(lengths[name]) < max(lengths[name]) <= longest
+            total += cv2.dilate(mask.astype(np.uint8), np.ones((5, 5), np.uint8))
+        assert total.max() <= 1  # objects stand apart, so that connected regions tell them apart
+    assert 4 < panchromatic < 24
+    for name, found in lengths.items():
+        assert len(found) > 10, name
+        assert 16 < min(found) < np.median(found) < max(found) <= 80, name
 
 
-def test_contrast_is_neither_absent_nor_trivial() -> None:
-    """Ships are brighter than their surroundings on the whole, but brightness alone does not find them."""
-    differences, false_alarms = [], 0
-    for index in range(0, 60, 2):
+def test_neither_colour_nor_size_tells_the_classes_apart() -> None:
+    """A nearest-mean classifier of colour, brightness and area is right for less than three in five objects."""
+    features, labels = [], []
+    for index in range(80):
         canvas = draw_scene("train", index, 128, 0)
-        grey, sea = canvas.pixels[:, :, 0], canvas.owner == 0
-        for _, ship in visible_objects(canvas):
-            differences.append(grey[ship].mean() - grey[sea].mean())
-        if not sea.all():
-            false_alarms += int((grey[sea] > np.median(grey[~sea])).sum())
-    assert np.mean(differences) > 0.1
-    assert np.min(differences) < 0.1
-    assert false_alarms > 2000
+        for name, mask in visible_objects(canvas):
+            features.append([*canvas.pixels[mask].mean(axis=0), *canvas.pixels[mask].std(axis=0), mask.sum() / 1000])
+            labels.append(CLASS_NAMES.index(name))
+    known, classes = np.array(features), np.array(labels)
+    known = (known - known.mean(axis=0)) / known.std(axis=0)
+    means = np.stack([known[classes == label].mean(axis=0) for label in range(len(CLASS_NAMES))])
+    found = np.square(known[:, None] - means).sum(axis=2).argmin(axis=1)
+    assert np.mean([(found == label)[classes == label].mean() for label in range(len(CLASS_NAMES))]) < 0.6
 
 
 def test_larger_scenes_hold_more_objects() -> None:
@@ -132,7 +133,7 @@ def test_images_are_rgb_and_loadable(tmp_path: Path) -> None:
     paths |= {f"{split}_annotations": str(folder / "annotations.json") for split in ("train", "val")}
     data = CocoInstances(**paths, image_size=64, batch_size=4, num_workers=0)
     (batch,) = data.val_dataloader()
-    image = torch.from_numpy(np.array(Image.open(folder / "images" / "00001_optical.png"))).permute(2, 0, 1)
+    image = torch.from_numpy(np.array(Image.open(folder / "images" / "00001.png"))).permute(2, 0, 1)
     assert torch.equal((batch["image"][1] * 255).round().byte(), image)
 
 
@@ -157,7 +158,7 @@ def test_coverage_is_the_share_of_a_pixel() -> None:
     assert turned.coverage.sum() == pytest.approx(32, rel=0.15)
 
 
-def test_canvas_hides_and_keeps_distance() -> None:
+def test_canvas_keeps_distance() -> None:
     canvas = Canvas(16)
     body = canvas.cover(rectangle((8, 8), 8, 8, 0))
     assert body is not None
@@ -168,8 +169,4 @@ def test_canvas_hides_and_keeps_distance() -> None:
     assert far is not None
     assert not canvas.is_free(near)
     assert canvas.is_free(far)
-    crown = canvas.cover(blob(np.random.default_rng(0), (12, 8), 3))
-    assert crown is not None
-    canvas.hide(crown)
-    assert not (canvas.owner[crown.area] * (crown.coverage >= 0.5)).any()
     assert offset((1, 2), np.pi / 2, 3, 0) == pytest.approx((1, 5))

@@ -80,5 +80,5 @@ def test_a_checkpoint_of_other_classes_is_refused(
     finetune_recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["fit", str(finetune_recipe), "--trainer.max_steps=1"]) == 0
-    assert main(["test", str(tmp_path / "run"), '--data.classes=["ship", "vehicle", "building"]']) == 2
+    assert main(["test", str(tmp_path / "run"), '--data.classes=["ship", "aircraft", "building"]']) == 2
     assert "declare data.init_args.classes" in capsys.readouterr().err

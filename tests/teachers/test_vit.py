@@ -130,7 +130,8 @@ def test_reads_the_official_dinov3_layout(
 
 
 @pytest.mark.parametrize(
-    "name", [NAME, "vit_small_patch14_dinov2", "vit_small_patch16_dinov3", "eva02_tiny_patch14_224"]
+    "name",
+    [NAME, "vit_small_patch14_dinov2", "vit_small_patch16_dinov3", "eva02_tiny_patch14_224", "vit_tiny_r_s16_p8_224"],
 )
 @pytest.mark.parametrize("out_indices", [[0, 1, 2], [0, 1]])
 def test_reads_a_vit_that_was_trained_as_a_student(

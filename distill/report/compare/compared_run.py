@@ -15,7 +15,7 @@ from distill.runs.moved import is_path
 
 _WEIGHTS = ("student", "teacher")  # components of `model` with a file of weights
 _ORIGINS = ("checkpoint", "pretrained")  # their arguments that say where the weights come from
-_NO_SETTINGS = ("step", "images", "image_set")  # facts of a scoring that are not its settings
+_NO_SETTINGS = ("step", "images", "image_set", "spread")  # facts of a scoring that are not its settings
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,11 @@ class ComparedRun:
     def settings(self) -> dict[str, Any]:
         """What its scores depend on beside the recipe and the images, as far as it is known."""
         return {key: value for key, value in self.facts.items() if key not in _NO_SETTINGS}
+
+    def spread(self, key: str) -> float | None:
+        """The standard deviation of a score over draws of the labels within the run, where there is one."""
+        found = self.facts.get("spread", {}).get(key)
+        return None if found is None else float(found)
 
     @cached_property
     def recipe(self) -> dict[str, Any]:

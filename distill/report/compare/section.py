@@ -135,7 +135,10 @@ def _quality(row: Row, column: Column) -> Value:
     if not row.runs:
         return missing("the teacher is what its students are measured by")
     if each := row.scores(column.key):
-        return fold(list(each.items()))
+        value = fold(list(each.items()))
+        if len(each) == 1:  # then there is no spread over seeds
+            value["sd"] = next((spread for run in row.runs if (spread := run.spread(column.key)) is not None), None)
+        return value
     unscored = [run for run in row.runs if not run.scores]
     if len(unscored) == len(row.runs):
         return missing(unscored[0].way_to_scores)

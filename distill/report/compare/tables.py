@@ -15,7 +15,8 @@ from distill.report.compare.spread import known
 _NONE = "-"
 _FLAG = "(!)"
 _LEGEND = (
-    "± is the sample standard deviation over seeds; brackets hold the 95 % interval of a paired difference. "
+    "± is the sample standard deviation over seeds, of a probe of one seed over draws of its labels; "
+    "brackets hold the 95 % interval of a paired difference. "
     f"{_FLAG}: cannot be compared with the others of its column, a note says why."
 )
 _ROW_KEYS = ("name", "student", "init", "head", "teacher", "role", "image_size")

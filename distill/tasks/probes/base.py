@@ -198,7 +198,7 @@ class ProbeBase:
                 last = maps[-1]
                 grid = (last.shape[-2], last.shape[-1])
                 classes = token_classes(batch.pixel_labels, token_count, grid)
-                places = _some_tokens(classes, token_count)
+                places = some_tokens(classes, token_count)
                 tokens.append(last.flatten(2).transpose(1, 2).flatten(0, 1)[places.to(device)].cpu())
                 token_labels.append(classes.flatten()[places])
         empty = Labelled(torch.empty(0, 0), torch.empty(0, dtype=torch.int64))
@@ -237,7 +237,7 @@ class ProbeBase:
         return self
 
 
-def _some_tokens(classes: Tensor, count: int) -> Tensor:
+def some_tokens(classes: Tensor, count: int) -> Tensor:
     """Numbers, in the flattened batch, of at most `_TOKENS` tokens of each class in each image, spread over it.
 
     Args:

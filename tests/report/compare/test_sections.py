@@ -44,7 +44,7 @@ def test_columns_come_in_order(mixture: list[dict[str, Any]]) -> None:
     assert keys[1] == ["mIoU", "macro_F1", "accuracy", "gain", *costs]
     assert keys[2] == ["l1_ratio", "cosine", "l1", "trivial_l1", *costs]
     shown = {column["key"]: column["shown"] for column in mixture[0]["columns"]}
-    assert [key for key, is_shown in shown.items() if is_shown] == [*quality[:3], "gain", *costs]
+    assert [key for key, is_shown in shown.items() if is_shown] == [*quality[:4], "gain", *costs]
 
 
 def test_a_task_of_the_users_own(tmp_path: Path) -> None:
@@ -91,6 +91,18 @@ def test_several_teachers_of_a_distillation_have_a_row_together(tmp_path: Path) 
     found = {row["student"]: row["values"]["macs"]["mean"] for row in section["rows"]}
     assert found == {"ViT vit_tiny": 9e9, costs["teachers"]: 3e10, "RS4D tiny": 1e9}
     assert section["sentence"].endswith("; its teacher is ViT vit_tiny with 9 times the multiply-adds.")
+
+
+def test_the_spread_of_a_probe_over_its_labels(tmp_path: Path) -> None:
+    scores = {"test/mask/AP": 0.2, "test/probe/16 scenes/tokens": 0.6}
+    spread = {"spread": {"probe/16 scenes/tokens": 0.02}}
+    (section,) = compared(write_run(tmp_path / "a", scores=scores, scored=spread)).sections
+    (row,) = section["rows"]
+    assert row["values"]["probe/16 scenes/tokens"]["sd"] == 0.02
+    assert row["values"]["mask/AP"]["sd"] is None
+    second = write_run(tmp_path / "b", scores={**scores, "test/probe/16 scenes/tokens": 0.8}, scored=spread, seed=1)
+    (row,) = compared(RunFolder(tmp_path / "a"), second).sections[0]["rows"]
+    assert row["values"]["probe/16 scenes/tokens"]["sd"] == pytest.approx(0.141421)  # over seeds where there are some
 
 
 def test_the_teacher_is_known_by_its_file_also_in_a_copy(tmp_path: Path) -> None:

@@ -45,11 +45,11 @@ def test_objects_of_scenes_are_scored(build: Callable[..., ObjectProbe]) -> None
     scores = probe.score(colours)
     assert torch.equal(torch.get_rng_state(), before)
     assert scores.keys() == {"linear", "few_shot", "knn", "tokens"}
-    assert scores["linear"] > 0.45  # a third by chance; ships are on radar images, which are grey
+    assert scores["linear"] > 0.3  # a sixth by chance; ships are on water
     assert scores == probe.score(lambda images: [torch.zeros_like(images), colours(images)])  # the last map counts
     assert scores == build(batch_size=3).score(colours)
     blind = probe.score(lambda images: torch.ones_like(colours(images)))
-    assert blind["linear"] == blind["few_shot"] == blind["knn"] == pytest.approx(1 / 3)
+    assert blind["linear"] == blind["few_shot"] == blind["knn"] == pytest.approx(1 / 6)
 
 
 def test_windows_hold_the_object_and_its_class(build: Callable[..., ObjectProbe]) -> None:
@@ -64,8 +64,8 @@ def test_windows_hold_the_object_and_its_class(build: Callable[..., ObjectProbe]
 
 def test_limits_keep_the_same_objects(build: Callable[..., ObjectProbe]) -> None:
     data, again = (build(per_class=4, val_per_class=2).load() for _ in range(2))
-    assert torch.bincount(data.train.labels).tolist() == [4, 4, 4]
-    assert torch.bincount(data.val.labels).tolist() == [2, 2, 2]
+    assert torch.bincount(data.train.labels).tolist() == [4] * 6
+    assert torch.bincount(data.val.labels).tolist() == [2] * 6
     assert torch.equal(data.train.pixels, again.train.pixels)
 
 
@@ -87,7 +87,7 @@ def test_one_class_is_told_from_background(build: Callable[..., ObjectProbe]) ->
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"shots": 1000}, r"probes\[objects\].shots is 1000, but class 'building' has fewer training objects, \d+;"),
+        ({"shots": 1000}, r"probes\[objects\].shots is 1000, but class '[a-z ]+' has fewer training objects, \d+;"),
         ({"classes": ["boat"]}, "unknown class in .*'boat'"),
         ({"classes": ["ship"], "tokens": False}, "nothing to tell 'ship' from"),
         ({"train_images": "nowhere"}, r"probes\[objects\].train_images 'nowhere' does not exist"),
@@ -108,11 +108,11 @@ def test_what_cannot_be_probed_is_one_line(
 
 def test_an_empty_class_and_a_missing_image(build: Callable[..., ObjectProbe], scenes: Path, tmp_path: Path) -> None:
     content = json.loads((scenes / "test" / "annotations.json").read_text())
-    vehicle = next(category["id"] for category in content["categories"] if category["name"] == "vehicle")
-    content["annotations"] = [record for record in content["annotations"] if record["category_id"] != vehicle]
+    court = next(category["id"] for category in content["categories"] if category["name"] == "court")
+    content["annotations"] = [record for record in content["annotations"] if record["category_id"] != court]
     without = tmp_path / "without.json"
     without.write_text(json.dumps(content))
-    with pytest.raises(UserError, match="class 'vehicle' has no validation object; leave it out of `classes`"):
+    with pytest.raises(UserError, match="class 'court' has no validation object; leave it out of `classes`"):
         build(val_annotations=str(without)).load()
     with pytest.raises(UserError, match=r"probe 'objects': image .* does not exist"):
         build(val_images=str(tmp_path)).load()

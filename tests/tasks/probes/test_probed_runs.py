@@ -35,7 +35,7 @@ def arguments(scenes: Path) -> dict[str, Any]:
         "train_annotations": str(scenes / "train" / "annotations.json"),
         "val_images": str(scenes / "test" / "images"),
         "val_annotations": str(scenes / "test" / "annotations.json"),
-        "classes": ["ship", "vehicle"],
+        "classes": ["ship", "aircraft"],
         "image_size": 32,
         "shots": None,
     }
