@@ -1,7 +1,7 @@
 """The detectors that `detector_costs.py` compares, by name: every student under every head of the recipes."""
 
 from functools import cache, partial
-from importlib import import_module
+from pkgutil import resolve_name
 from typing import Any
 
 import timm
@@ -75,9 +75,8 @@ def detector(name: str, found: Found) -> Detector:
     student, head = DETECTORS[name]
     backbone = _student(student, found.size)
     given = compose(HEADS[head]).content["model"]["init_args"]["head"]
-    module, _, kind = given["class_path"].rpartition(".")
     torch.manual_seed(0)
-    built = getattr(import_module(module), kind)(backbone.feature_info, CLASSES, **given["init_args"])
+    built = resolve_name(given["class_path"])(backbone.feature_info, CLASSES, **given["init_args"])
     return Detector(backbone, built, found).eval()
 
 

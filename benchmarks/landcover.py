@@ -21,7 +21,8 @@ Where students start:
     vit        a ViT; FILE is the `student.safetensors` of a run that trained it
 
 Runs that are there are kept, and an interrupted one is resumed: call it again to go on. One thread for each run. Beside
-them stand classifiers that look at the colour of one pixel at most, on the same labels and the same test pixels:
+them stand classifiers that look at the colour of one pixel at most, on the labels of the first seed and the same test
+pixels:
 
     majority class       the most frequent class everywhere
     colour histogram     the most frequent class among training pixels of the same colour, in bins of 8 x 8 x 8 levels
@@ -81,7 +82,10 @@ def parse() -> argparse.Namespace:
         "--run", nargs=4, metavar=("STUDENT", "START", "SHARE", "SEED"), help="one run, in this process"
     )
     arguments = parser.parse_args()
-    arguments.starts = arguments.starts or [SCRATCH, LABELS, *dict(arguments.teachers)]
+    known = [SCRATCH, LABELS, *dict(arguments.teachers)]
+    arguments.starts = arguments.starts or known
+    if not arguments.table and (lacking := [start for start in arguments.starts if start not in known]):
+        parser.error(f"--starts has {', '.join(lacking)}, of which --teachers names no file")
     return arguments
 
 

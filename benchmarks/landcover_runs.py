@@ -1,16 +1,16 @@
 """The runs of benchmarks/landcover.py: their data, their teachers and their recipes."""
 
 import json
+from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from PIL import Image
-from studying import fit_once
+from studying import distil_once, fit_once
 
 import distill
-from distill.cli import main as command
 from distill.data import DubaiLandCover
 from distill.data.image_list import list_images
 from distill.weights import read_metadata
@@ -159,15 +159,7 @@ class Study:
     def distilled(self, run: Run) -> Path:
         """The student that a run starts from, which is distilled where it is not there."""
         source, teacher = self._teacher(run)
-        recipe = self._distillation(run, source, teacher)
-        folder = Path(recipe["run"]["dir"])
-        if not (folder / "summary.json").exists():
-            cache = self.work / "caches" / source
-            file = write(self.work / f"caches/{source}.yaml", json.dumps(recipe))
-            if code := command(["cache", str(file), "--out", str(cache)]):
-                raise SystemExit(code)
-            recipe["model"]["init_args"]["cache"] = {"root": str(cache)}
-            fit_once(recipe)
+        folder = distil_once(self._distillation(run, source, teacher), self.work / "caches" / source)
         return folder / "student.safetensors"
 
     def labelled(self, share: float, seed: int) -> list[str]:
@@ -197,7 +189,7 @@ class Study:
         return {"root": str(self.work / "half"), "classes": classes, "ignore": [255], "masks": "labels", **files}
 
     def _recipe(self, run: Run) -> dict[str, Any]:
-        student, head = (json.loads(json.dumps(part)) for part in STUDENTS[run.student])
+        student, head = deepcopy(STUDENTS[run.student])
         if run.start != SCRATCH:
             student["init_args"]["checkpoint"] = str(self.distilled(run))
         return self._on_labels(run, student, head, f"{self.part}/{run.name}", run.steps, run.lr)
@@ -226,7 +218,7 @@ class Study:
 
     def _teacher(self, run: Run) -> tuple[str, dict[str, Any]]:
         """What a run's teacher is called, and how a recipe builds it; the one of the labels is trained on the run's."""
-        build = json.loads(json.dumps(TEACHERS[run.start].build))
+        build = deepcopy(TEACHERS[run.start].build)
         if run.start == LABELS:
             name = f"{LABELS}-{self.part}-{100 * run.share:g}-seed{run.seed}"
             recipe = self._on_labels(run, BACKBONE, BACKBONE_HEAD, f"teachers/{name}", TEACHER_STEPS, 1.0e-3)

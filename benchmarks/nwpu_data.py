@@ -18,7 +18,7 @@ from distill.data.tiling import TilePlan
 
 SIDE, OVERLAP = 256, 64  # of tiles, in pixels
 SCALES = (1, 2)  # pixels of the file for one of an unlabelled tile
-SELECTED = 0.15  # share of the labelled images that recipes were selected on
+SELECTED = 0.15  # share of the labelled images that recipes can be selected on
 
 
 class StudyData:

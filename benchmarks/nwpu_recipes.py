@@ -6,6 +6,8 @@ from typing import Any
 
 from nwpu_data import SIDE, StudyData
 
+from distill.recipe.compose import compose
+
 PATCH = 8
 IMAGE = 128  # side of what networks see, in pixels
 PRETRAINING = "pretrain/masked_autoencoder"  # a recipe of the package
@@ -29,12 +31,10 @@ RESNET = {"name": "resnet18", "out_indices": [2]}
 TEACHERS: dict[str, tuple[dict[str, Any], float, float]] = {
     "teacher": ({"class_path": "students.TimmStudent", "init_args": VIT}, 1.0e-3, 0.9),
     "vit_scratch": ({"class_path": "students.TimmStudent", "init_args": VIT}, 1.0e-3, 1.0),
-    "resnet18": (
-        {"class_path": "students.TimmStudent", "init_args": RESNET},
-        1.0e-3,
-        1.0,
-    ),
+    "resnet18": ({"class_path": "students.TimmStudent", "init_args": RESNET}, 1.0e-3, 1.0),
 }
+# Other heads than `heads.DenseMasks`, by the recipes that have them: does the light one cost precision?
+HEADS = {"mask_rcnn": ["finetune/mask_rcnn"], "light": ["finetune/mask_rcnn", "head/light"]}
 
 
 @dataclass(frozen=True)
@@ -49,9 +49,12 @@ class Recipes:
     data: StudyData
     quick: bool = False
 
-    def of(self, name: str) -> list[str | dict[str, Any]]:
-        """The recipe of a run: `pretrained`, `<teacher>`, `distilled/<student>-<images>-<steps>/<seed>`, or
-        `finetuned/<student>-<start>-<percent>/<seed>`.
+    def of(self, name: str) -> dict[str, Any]:
+        """The recipe of a run, of `pretrained` what goes over `PRETRAINING`.
+
+        Args:
+            name: `pretrained`, `<teacher>`, `distilled/<student>-<images>-<steps>/<seed>`, or
+                `finetuned/<student>-<start>-<percent>/<seed>`, where one of `HEADS` may follow the percentage.
         """
         kind, *rest = name.split("/")
         if kind == "pretrained":
@@ -60,15 +63,17 @@ class Recipes:
             student, images, steps = rest[0].split("-")
             recipe = self._distillation(student, int(images), int(steps), int(rest[1]))
         elif kind == "finetuned":
-            student, start, percent = rest[0].split("-")
+            student, start, percent, *head = rest[0].split("-")
             recipe = self._fine_tuning(student, start, int(percent), int(rest[1]))
+            if head:
+                under(HEADS[head[0]], recipe)
         else:
             recipe = self._teacher(kind)
         recipe["run"] = {"dir": str(self.folder(name)), "pictures_every": 0, "loggers": [], "checkpoint_every": 100}
         if self.quick:
             recipe["trainer"] |= {"max_steps": 2}
             recipe["data"]["init_args"] |= {"batch_size": 2}
-        return [PRETRAINING, recipe] if kind == "pretrained" else [recipe]
+        return recipe
 
     def folder(self, name: str) -> Path:
         """The run folder of a name."""
@@ -78,9 +83,9 @@ class Recipes:
         """The file of the student that a run exported."""
         return str(self.folder(name) / "student.safetensors")
 
-    def cached(self, name: str) -> str:
+    def cached(self, name: str) -> Path:
         """The folder of the targets of a distillation: three students and all seeds and steps share it."""
-        return str(self.data.work / f"caches/{name.split('-')[1]}")
+        return self.data.work / f"caches/{name.split('-')[1]}"
 
     def _pretraining(self) -> dict[str, Any]:
         """What is not in the shipped recipe."""
@@ -156,3 +161,14 @@ class Recipes:
             "class_path": "distill.data.ImageFolder",
             "init_args": images | {"crop_area": [0.15, 1.0], "val_limit": 256},
         }
+
+
+def under(recipes: list[str], recipe: dict[str, Any]) -> None:
+    """Puts the head of recipes of the package into a recipe, with what `size/cpu` sets for a short schedule and views
+    as small as these; the widths and the numbers of proposals stay, in which the heads differ.
+    """
+    head = compose(recipes).content["model"]["init_args"]["head"]
+    head["init_args"] |= {"anchor_scale": 4, "roi_samples": 64, "dense_weight": 1.0}
+    optim = {"lr": 1.0e-3, "betas": [0.9, 0.95], "student_lr_factor": 0.5, "warmup_steps": 50}
+    recipe["model"]["init_args"] |= {"head": head, "optim": optim}
+    recipe["data"]["init_args"]["batch_size"] = 4

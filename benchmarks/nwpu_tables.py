@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from measuring import console, make_table
-from nwpu_recipes import IMAGES, STEPS, STUDENTS, TEACHERS
-from scipy.stats import t
+from nwpu_recipes import HEADS, IMAGES, STEPS, STUDENTS, TEACHERS
+from nwpu_scores import SHOTS, SPLITS
+from studying import spread
 
-LABELS = ("5", "20", "all")
-SPLITS = ("val", "untied")
+LABELS = (*map(str, SHOTS), "all")
 SCORES = ("mask/AP", "mask/AP50", "box/AP")
 
 
@@ -69,22 +69,24 @@ def show_probes(runs: Runs) -> None:
 
 
 def show_precision(runs: Runs) -> None:
-    """Fine-tuned models, and the gain of each pair of runs with the same labels."""
+    """Fine-tuned models, and the gain of distilled weights, or of the light head, on the same labels."""
     columns = [f"{score}{' untied' if split == 'untied' else ''}" for split in SPLITS for score in SCORES]
     table = make_table("Fine-tuned: average precision in percent", "", "labels", "seeds", *columns)
     for teacher in TEACHERS:
         if found := runs.of(teacher):
             table.add_row(teacher, "100 %", "1", *(spread(v) for v in precisions(list(found.values()))))
-    for percent in (10, 25, 100):
-        starts = {start: runs.of(f"finetuned/rs4d_tiny-{start}-{percent}") for start in ("scratch", "distilled")}
-        for start, found in starts.items():
+    two = [(f"{percent} %", [f"scratch-{percent}", f"distilled-{percent}"]) for percent in (10, 25, 100)]
+    for labels, names in [*two, ("100 %", [f"distilled-100-{head}" for head in HEADS])]:
+        pair = [runs.of(f"finetuned/rs4d_tiny-{name}") for name in names]
+        for name, found in zip(names, pair, strict=True):
             if found:
-                values = precisions(list(found.values()))
-                table.add_row(f"rs4d_tiny {start}", f"{percent} %", str(len(found)), *map(spread, values))
-        if pairs := sorted(starts["scratch"].keys() & starts["distilled"].keys()):
-            two = [precisions([starts[start][seed] for seed in pairs]) for start in ("distilled", "scratch")]
-            gains = [[a - b for a, b in zip(*both, strict=True)] for both in zip(*two, strict=True)]
-            table.add_row("  gain", f"{percent} %", str(len(pairs)), *map(spread, gains))
+                start, _, *head = name.split("-")
+                label = " ".join(["rs4d_tiny", start, *head])
+                table.add_row(label, labels, str(len(found)), *map(spread, precisions(list(found.values()))))
+        if seeds := sorted(pair[0].keys() & pair[1].keys()):
+            before, after = (precisions([found[seed] for seed in seeds]) for found in pair)
+            gains = [[b - a for a, b in zip(*both, strict=True)] for both in zip(before, after, strict=True)]
+            table.add_row("  gain", labels, str(len(seeds)), *map(spread, gains))
     if table.row_count:
         console.print(table)
 
@@ -107,12 +109,3 @@ def show_curve(runs: Runs) -> None:
             table.add_row(f"{images:,}", f"{steps:,}", str(len(found)), *map(spread, values))
     if table.row_count:
         console.print(table)
-
-
-def spread(values: Sequence[float]) -> str:
-    """The mean, and half the width of its 95 % t-interval where there are several."""
-    mean, count = statistics.fmean(values), len(values)
-    if count < 2:
-        return f"{mean:.1f}"
-    half = float(t.ppf(0.975, count - 1)) * statistics.stdev(values) / count**0.5
-    return f"{mean:.1f} ± {half:.1f}"

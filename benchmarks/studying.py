@@ -1,5 +1,6 @@
-"""What the studies share: runs that are kept and resumed, processes of one thread, and means with their intervals."""
+"""What the studies share: runs and targets that are kept, processes of one thread, and means with their intervals."""
 
+import json
 import os
 import statistics
 import subprocess
@@ -11,13 +12,15 @@ from typing import Any
 from scipy.stats import t
 
 import distill
+from distill.cli import main as command
 
 
-def fit_once(recipe: dict[str, Any]) -> Path:
+def fit_once(recipe: dict[str, Any], *before: str) -> Path:
     """Fits what a recipe describes, unless that is done; goes on where it was interrupted.
 
     Args:
         recipe: With `run.dir`.
+        before: Recipes of the package that it goes over.
 
     Returns:
         The run folder.
@@ -25,8 +28,28 @@ def fit_once(recipe: dict[str, Any]) -> Path:
     folder = Path(recipe["run"]["dir"])
     if not (folder / "summary.json").exists():
         resume = {"ckpt_path": "last"} if (folder / "checkpoints/last.ckpt").exists() else {}
-        distill.fit(recipe, **resume)
+        distill.fit([*before, recipe], **resume)
     return folder
+
+
+def distil_once(recipe: dict[str, Any], cache: Path) -> Path:
+    """The same for a distillation on stored targets, which are computed where they are not there.
+
+    Args:
+        recipe: With `run.dir` and a pool of views.
+        cache: The folder of the targets, for all recipes of one teacher and the same views.
+
+    Raises:
+        SystemExit: The targets cannot be made.
+    """
+    if not (Path(recipe["run"]["dir"]) / "summary.json").exists():
+        written = cache.with_name(f"{cache.name}.yaml")
+        written.parent.mkdir(parents=True, exist_ok=True)
+        written.write_text(json.dumps(recipe), encoding="utf-8")
+        if code := command(["cache", str(written), "--out", str(cache)]):
+            raise SystemExit(code)
+        recipe["model"]["init_args"]["cache"] = {"root": str(cache)}
+    return fit_once(recipe)
 
 
 def on_one_thread(script: str, words: Sequence[object]) -> None:
@@ -39,7 +62,7 @@ def on_one_thread(script: str, words: Sequence[object]) -> None:
     subprocess.run(command, check=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
 
 
-def spread(values: Sequence[float], digits: int) -> str:
+def spread(values: Sequence[float], digits: int = 1) -> str:
     """Mean and 95 % t-interval over seeds; of one seed, its value."""
     mean, count = statistics.fmean(values), len(values)
     if count < 2:

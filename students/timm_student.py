@@ -7,7 +7,7 @@ from typing import Any
 
 import timm
 import torch
-from timm.models import FeatureInfo
+from timm.models import FeatureInfo, checkpoint_seq
 from timm.models._features import FeatureGetterNet
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
@@ -112,7 +112,8 @@ class TimmStudent(StudentBase):
         tokens = vit._pos_embed(vit.patch_embed(images))
         leading, patches = tokens.tensor_split([vit.num_prefix_tokens], dim=1)
         patches = patches.gather(1, visible.unsqueeze(2).expand(-1, -1, patches.shape[2]))
-        result: Tensor = vit.blocks(vit.norm_pre(torch.cat([leading, patches], dim=1)))
+        tokens = vit.norm_pre(torch.cat([leading, patches], dim=1))
+        result: Tensor = checkpoint_seq(vit.blocks, tokens) if vit.grad_checkpointing else vit.blocks(tokens)
         return result
 
     def forward(self, images: Tensor) -> list[Tensor]:

@@ -117,8 +117,17 @@ class MaskedAutoencodingModule(TaskBase):
         return last
 
     def order(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """A random order (B, N) of the patches of each image, of which the first ones are visible."""
+        """A random order (B, N) of the patches of each image, of which the first ones are visible.
+
+        Raises:
+            UserError: The images cannot be divided into patches.
+        """
         height, width = images.shape[-2:]
+        if height % self.patch or width % self.patch:
+            raise UserError(
+                f"images of {height} x {width} pixels cannot be divided into patches of {self.patch}; set "
+                "data.image_size to a multiple of that"
+            )
         count = (height // self.patch) * (width // self.patch)
         device = images.device if generator is None else generator.device
         return torch.rand(len(images), count, generator=generator, device=device).argsort(dim=1).to(images.device)
@@ -188,7 +197,7 @@ class PatchDecoder(nn.Module):
             The pixels of the masked patches, (B, M, 3 * patch²), as `to_patches` lays them out.
         """
         tokens = self.embed(self.norm(tokens))
-        positions = sin_cos_positions(grid, tokens.shape[2]).to(tokens)
+        positions = sin_cos_positions(grid, tokens.shape[2]).to(tokens, non_blocking=True)
         leading = tokens.shape[1] - shown.shape[1]
         visible = tokens[:, leading:] + positions[shown]
         masked = self.mask_token + positions[hidden]

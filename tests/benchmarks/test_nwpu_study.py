@@ -12,8 +12,9 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 RUNS = (
     "pretrained",
     "teacher",
-    "distilled/rs4d_tiny-64-300/0",
+    "distilled/rs4d_tiny-4096-2400/0",
     "random/rs4d_tiny/0",
+    "finetuned/rs4d_tiny-distilled-100-light/0",
     "finetuned/rs4d_tiny-scratch-25/0",
 )
 
@@ -63,13 +64,14 @@ def test_stages_follow_each_other_and_tables_show_them(
     shown = capsys.readouterr().out
     assert "rs4d_tiny random" in shown
     assert "rs4d_tiny scratch" in shown
+    assert "rs4d_tiny distilled light" in shown
 
 
 def test_every_run_comes_after_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     import nwpu_study
 
-    names = list(nwpu_study.names([0, 1]))
+    names = [*nwpu_study.names([0, 1]), *nwpu_study.names_of_heads([0, 1])]
     assert len(names) == len(set(names))
     for place, name in enumerate(names):
         assert set(nwpu_study.needed(name)) <= set(names[:place])

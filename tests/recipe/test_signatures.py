@@ -41,7 +41,7 @@ def test_recipes_of_the_package_pass(name: str) -> None:
     recipe = compose([name])
     assert recipe.content.keys() <= {"seed_everything", "model", "data", "trainer", "run"}
     whole = {"model", "data"} <= recipe.content.keys() and "class_path" in recipe.content["model"]
-    assert whole or name.startswith(("data/", "size/", "method/", "finetune/", "landcover/"))
+    assert whole or name.startswith(("data/", "head/", "size/", "method/", "finetune/", "landcover/"))
     check("fit", recipe, [], complete=whole)
 
 

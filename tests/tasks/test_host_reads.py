@@ -29,12 +29,13 @@ from distill.tasks.losses.features import TERMS as distillation_terms
 from distill.tasks.losses.features import LossSettings
 from distill.tasks.losses.schedule import Schedule
 from distill.tasks.losses.segmentation import TERMS, SegmentationLossSettings
+from distill.tasks.masked_autoencoding import DecoderSettings, MaskedAutoencodingModule
 from distill.tasks.matching.baseline import TargetStatistics
 from distill.tasks.matching.settings import TargetSettings
 from distill.tasks.segmentation import SegmentationModule
 from heads.mmdet.mmcv_ops import ensure_mmcv_ops
 from heads.mmdet.records import proposal_record, region_record
-from students import LALE, RS4D, EfficientViT
+from students import LALE, RS4D, EfficientViT, TimmStudent
 from teachers import ViT
 from tests.targets.cache.caching import info
 
@@ -136,6 +137,14 @@ def test_distillation_on_stored_targets_of_which_some_are_missed(
     stored = {"embedding": {"values": torch.rand(2, 192, 8, 8, device="meta")}}
     teacher.to("meta")
     step(task, batch | {"target": stored, MISSED: missed})
+
+
+def test_masked_autoencoding(batch: dict[str, Any]) -> None:
+    options = {"img_size": SIDE, "patch_size": 8, "depth": 1, "dynamic_img_size": True}
+    student = TimmStudent("vit_tiny_patch16_224", out_indices=[0], options=options)
+    task = MaskedAutoencodingModule(student, decoder=DecoderSettings(channels=16, depth=1, heads=2))
+    step(task, batch)
+    assert all(p.grad is not None for p in task.parameters() if p.requires_grad)
 
 
 def test_dense_masks(batch: dict[str, Any]) -> None:

@@ -113,6 +113,21 @@ def test_some_patches_get_the_tokens_that_they_would_have_alone() -> None:
         torch.testing.assert_close(row[1:], expected[numbers])
 
 
+def test_checkpointing_computes_visible_patches_again() -> None:
+    module = build()
+    images = torch.rand(2, 3, SIDE, SIDE)
+    order, gradients, calls = module.order(images), [], []
+    vit: Any = module.student.model.model
+    vit.blocks[0].register_forward_pre_hook(lambda *_: calls.append(1))
+    for enabled in (False, True):
+        module.student.set_grad_checkpointing(enabled)
+        module.zero_grad()
+        module.loss(images, order).backward()
+        gradients.append(vit.patch_embed.proj.weight.grad.clone())
+    assert len(calls) == 1 + 2
+    torch.testing.assert_close(*gradients)
+
+
 def test_positions_are_waves_of_columns_then_rows() -> None:
     waves = sin_cos_positions((2, 3), 8)
     assert waves.shape == (6, 8)
@@ -165,6 +180,8 @@ def test_what_cannot_be_masked_is_refused() -> None:
         build(mask=1.0)
     with pytest.raises(UserError, match="a multiple of 4"):
         DecoderSettings(channels=18, heads=2)
+    with pytest.raises(UserError, match="32 x 30 pixels cannot be divided into patches of 8"):
+        build().order(torch.rand(1, 3, SIDE, 30))
     module = MaskedAutoencodingModule(RS4D("tiny", image_size=SIDE, patch_size=8))
     images = torch.rand(1, 3, SIDE, SIDE)
     with pytest.raises(UserError, match="RS4D tiny cannot leave out patches"):
