@@ -19,7 +19,7 @@ from distill.recipe.find import RUN_RECIPE, find
 from distill.recipe.renamed import COMPONENT, current
 from distill.recipe.signatures import parameters
 
-_OWN = ("dir", "experiment")  # keys of `run` that belong to one run alone
+_OWN = ("dir", "experiment", "reference")  # keys of `run` that belong to one run alone
 
 
 @dataclass(frozen=True)

@@ -98,6 +98,11 @@ class RunRecord:
         return str(self.facts.get("data") or _class_name(self.recipe["data"]))
 
     @property
+    def reference(self) -> str | None:
+        """What the run is, where it is a bound and not a student to choose (`run.reference`)."""
+        return (self.recipe.get("run") or {}).get("reference")
+
+    @property
     def init(self) -> str:
         """Where the student's weights came from: "scratch", "pretrained" or "distilled"."""
         if "init" in self.facts:

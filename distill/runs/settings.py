@@ -11,6 +11,8 @@ class RunSettings:
         dir: The run folder; by default runs/ and the recipe's name.
         overwrite: Start over in a folder that already holds a run.
         experiment: Name that groups runs for comparison; by default the recipe's name.
+        reference: What the run is, in a few words, where it is a bound and not a student to choose, such as
+            "all-labels". Comparisons name its row so, and do not rank it.
         checkpoint_every: Optimizer steps between two writes of checkpoints/last.ckpt.
         loggers: Dashboards that metrics go to beside metrics.csv, of "wandb", "tensorboard" and "mlflow"; by default
             W&B where it is installed and not switched off.
@@ -23,6 +25,7 @@ class RunSettings:
     dir: str | None = None
     overwrite: bool = False
     experiment: str | None = None
+    reference: str | None = None
     checkpoint_every: int = 200
     loggers: list[str] | None = None
     pictures_every: int = 5

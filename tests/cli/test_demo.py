@@ -22,8 +22,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     arguments = {"model.init_args.target": "embedding"}
     write_run(place / "distill", "distillation", weights=str(place / "teacher/student.safetensors"), recipe=arguments)
     write_run(place / "scratch", scores=scores, recipe={"model.init_args.optim.lr": 0.002})
-    write_run(place / "random", scores=scores, recipe={"model.init_args.student.init_args.frozen_layers": 6})
-    write_run(place / "all_labels", scores=scores, recipe={"trainer.max_steps": 1000})
+    write_run(place / "random", scores=scores, recipe={"run.reference": "random"})
+    write_run(place / "all_labels", scores=scores, recipe={"run.reference": "all-labels"})
     write_run(place / "distilled", init="distilled", weights=weights, scores=scores)
     monkeypatch.setattr(demo, "SCENES", {"test": 1})
     monkeypatch.setattr(demo, "_probe", lambda runs, data: None)

@@ -83,7 +83,9 @@ class ComparedRun:
     @property
     def kind(self) -> str:
         """What runs that differ only in their seed have in common."""
-        return json.dumps([self.record.task, self.record.init, self.recipe, self._origins], sort_keys=True, default=str)
+        record = self.record
+        own = [record.task, record.reference, record.init, self.recipe, self._origins]
+        return json.dumps(own, sort_keys=True, default=str)
 
     @property
     def architecture(self) -> str:

@@ -17,7 +17,7 @@ def name_rows(rows: Sequence[Row], distillation: bool) -> None:
         distillation: Whether they are distillations, of which the initial weights are seldom other than random.
     """
     for row in rows:
-        told = row.role if row.role == "teacher" else row.init
+        told = {"teacher": "teacher", "bound": row.reference}.get(row.role) or row.init
         row.name = row.student if distillation and told == "scratch" else f"{row.student} · {told}"
     steps: list[Callable[[list[Row]], list[str]]] = [
         lambda alike: [row.head or "" for row in alike],

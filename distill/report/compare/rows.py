@@ -21,8 +21,9 @@ class Row:
         runs: Its runs by seed; none for a teacher of which only a distillation tells.
         student: Label of the student.
         init: Where its initial weights came from.
-        role: "student", or "teacher" for a reference.
+        role: "student"; "teacher" or "bound" for a reference, which is shown beside students but not ranked.
         teacher: Label of the teacher that it is distilled from.
+        reference: What a bound is, in the words of its recipe (`run.reference`).
         id: Its name in compare.json.
         name: What people read.
         told_costs: What the runs of its students tell of the costs of a teacher without runs of its own.
@@ -37,6 +38,7 @@ class Row:
     init: str
     role: str = "student"
     teacher: str | None = None
+    reference: str | None = None
     id: str = ""
     name: str = ""
     told_costs: dict[str, float] = field(default_factory=dict)
@@ -113,8 +115,10 @@ def settings_difference(own: dict[str, Any], other: dict[str, Any]) -> str:
 def _row(runs: list[ComparedRun], teachers: set[Path]) -> Row:
     runs = sorted(runs, key=lambda run: run.seed)
     told = next((run.record for run in runs if run.record.finished), runs[0].record)
-    role = "teacher" if any(run.record.folder.path in teachers for run in runs) else "student"
-    return Row(runs, told.student, told.init, role, told.teacher)
+    role = "student" if told.reference is None else "bound"
+    if any(run.record.folder.path in teachers for run in runs):
+        role = "teacher"
+    return Row(runs, told.student, told.init, role, told.teacher, told.reference)
 
 
 def _by_settings(runs: Iterable[ComparedRun]) -> list[list[ComparedRun]]:

@@ -23,8 +23,8 @@ def baseline_of(row: Row, rows: Sequence[Row]) -> Row | None:
 
 def add_gain(row: Row, rows: Sequence[Row], main: Column) -> Row | None:
     """Gives a row its gain over its scratch baseline, or why there is none; returns the baseline of a gain."""
-    if row.role == "teacher":
-        row.values[GAIN] = missing("a teacher is a reference")
+    if row.role != "student":
+        row.values[GAIN] = missing(f"a {row.role} is a reference")
     elif row.init == "scratch":
         row.values[GAIN] = missing("it starts from random weights itself")
     elif (baseline := baseline_of(row, rows)) is None:

@@ -126,7 +126,7 @@ def _rich_table(section: Json, columns: Sequence[Json], title: str | None = None
         table.add_column(Text(_heading(column)), justify="right", overflow="fold")
     for row in section["rows"]:
         cells = [Text(cell(row, column), style=_style(row, column)) for column in columns]
-        dim = "dim" if row["dominated_by"] or row["role"] == "teacher" else ""
+        dim = "dim" if row["dominated_by"] or row["role"] != "student" else ""
         table.add_row(Text(row["name"]), seeds(row, section), *cells, style=dim)
     return table
 

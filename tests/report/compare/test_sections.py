@@ -93,6 +93,21 @@ def test_several_teachers_of_a_distillation_have_a_row_together(tmp_path: Path) 
     assert section["sentence"].endswith("; its teacher is ViT vit_tiny with 9 times the multiply-adds.")
 
 
+def test_bounds_are_shown_and_not_ranked(tmp_path: Path) -> None:
+    scratch = write_run(tmp_path / "scratch", scores={"test/mask/AP": 0.2}, costs={"params": 1e6})
+    bound = {"run.reference": "all-labels", "trainer.max_steps": 9}
+    most = write_run(tmp_path / "most", scores={"test/mask/AP": 0.9}, costs={"params": 1e6}, recipe=bound)
+    distilled = write_run(tmp_path / "d", init="distilled", scores={"test/mask/AP": 0.5}, costs={"params": 1e6})
+    (section,) = compared(scratch, most, distilled).sections
+    rows = {row["name"]: row for row in section["rows"]}
+    assert list(rows) == ["RS4D tiny · all-labels", "RS4D tiny · distilled", "RS4D tiny · scratch"]
+    assert rows["RS4D tiny · all-labels"]["role"] == "bound"
+    assert rows["RS4D tiny · all-labels"]["best"] == rows["RS4D tiny · distilled"]["dominated_by"] == []
+    assert rows["RS4D tiny · distilled"]["values"]["gain"]["mean"] == pytest.approx(0.3)  # over scratch
+    assert "mask/AP" in rows["RS4D tiny · distilled"]["best"]
+    assert section["sentence"].startswith("RS4D tiny · distilled has the highest mask AP")
+
+
 def test_the_spread_of_a_probe_over_its_labels(tmp_path: Path) -> None:
     scores = {"test/mask/AP": 0.2, "test/probe/16 scenes/tokens": 0.6}
     spread = {"spread": {"probe/16 scenes/tokens": 0.02}}

@@ -6,7 +6,7 @@ const INITS = { scratch: "from scratch", distilled: "distilled", pretrained: "pr
 /** What the views of one section share. `changed` are called when the shown models change. */
 function models(section) {
   const rows = new Map(section.rows.map((row) => [row.id, row]));
-  const students = section.rows.filter((row) => row.role !== "teacher");
+  const students = section.rows.filter((row) => row.role === "student");
   const state = {
     section,
     mixed: new Set(students.map((row) => row.init)).size > 1, // else markers and dashes need not tell them apart
@@ -16,8 +16,8 @@ function models(section) {
     colours: coloursOf(section.rows),
     visible: new Set(rows.keys()),
     changed: [],
-    students: () => section.rows.filter((row) => row.role !== "teacher" && state.visible.has(row.id)),
-    teachers: () => section.rows.filter((row) => row.role === "teacher" && state.visible.has(row.id)),
+    students: () => section.rows.filter((row) => row.role === "student" && state.visible.has(row.id)),
+    teachers: () => section.rows.filter((row) => row.role !== "student" && state.visible.has(row.id)),
     mean: (row, key) => row.values[key]?.mean ?? null,
     show(visible) {
       state.visible = visible;
@@ -34,7 +34,7 @@ function coloursOf(rows) {
   const taken = new Set();
   let next = 0;
   for (const row of rows) {
-    if (row.role === "teacher") {
+    if (row.role !== "student") {
       colours.set(row.id, "var(--teacher)");
       continue;
     }
@@ -54,7 +54,7 @@ function coloursOf(rows) {
 /** Marker of a model around (0, 0): hollow from scratch, filled distilled, a square pretrained, a diamond a teacher. */
 function marker(state, row, size = 6) {
   const colour = { "--c": state.colours.get(row.id) };
-  if (row.role === "teacher") {
+  if (row.role !== "student") {
     const tip = size * 1.25;
     return svg("path", { class: "marker full", style: colour, d: `M0 ${-tip}L${tip} 0L0 ${tip}L${-tip} 0Z` });
   }
@@ -78,18 +78,18 @@ function glyph(state, row) {
 
 /** The dashes of a model's lines, which tell the initialisation without colour. */
 function dashes(state, row) {
-  if (row.role === "teacher") return "2 4";
+  if (row.role !== "student") return "2 4";
   if (!state.mixed) return null;
   return { scratch: "5 4", pretrained: "9 3 2 3" }[row.init] ?? null;
 }
 
 /** How the markers of a section are read, for the kinds that it has. */
 function markerLegend(state) {
-  if (!state.mixed && !state.section.rows.some((row) => row.role === "teacher")) return [];
+  if (!state.mixed && !state.section.rows.some((row) => row.role !== "student")) return [];
   const kinds = new Map();
   for (const row of state.section.rows) {
     const start = state.mixed ? (INITS[row.init] ?? row.init) : "student";
-    const kind = row.role === "teacher" ? "teacher, for reference" : start;
+    const kind = row.role === "student" ? start : `${row.role}, for reference`;
     if (!kinds.has(kind)) kinds.set(kind, row);
   }
   const grey = { ...state, colours: new Map([...state.rows.keys()].map((id) => [id, "var(--muted)"])) };

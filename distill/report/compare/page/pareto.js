@@ -29,7 +29,7 @@ function paretoPart(state) {
   function points() {
     return state.section.rows.filter(
       (row) =>
-        (row.role !== "teacher" || withTeacher) &&
+        (row.role === "student" || withTeacher) &&
         state.visible.has(row.id) &&
         known(row) &&
         isNumber(state.mean(row, cost.key)),
@@ -39,7 +39,7 @@ function paretoPart(state) {
   function draw(root, width) {
     const rows = points();
     teacher.hidden = !state.section.rows.some(
-      (row) => row.role === "teacher" && isNumber(state.mean(row, cost.key)) && known(row),
+      (row) => row.role !== "student" && isNumber(state.mean(row, cost.key)) && known(row),
     );
     if (!rows.length) {
       root.replaceChildren();

@@ -73,7 +73,7 @@ function modelTable(state) {
     const seeds = row.seeds.length > 1 ? `${of}${plural(row.seeds.length, "seed")}` : null;
     const red = row.notes.filter((note) => note.level === "red");
     return [
-      row.role === "teacher" ? html("span", { class: "chip" }, "reference") : null,
+      row.role !== "student" ? html("span", { class: "chip" }, "reference") : null,
       row.dominated_by.length
         ? explained(html("span", { class: "chip" }, "dominated"), () => [
             `Dominated by ${row.dominated_by.map((id) => nameOf(state, id)).join(", ")}:`,
