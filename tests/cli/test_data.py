@@ -17,6 +17,13 @@ def lines(capsys: pytest.CaptureFixture[str]) -> list[str]:
     return capsys.readouterr().out.splitlines()
 
 
+@pytest.fixture
+def _full_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sheets whose pixels are looked at are not as small as other figures of the tests."""
+    monkeypatch.setattr("distill.report.figures._DOTS", 110)
+
+
+@pytest.mark.usefixtures("_full_size")
 def test_prepare_twice_verify_preview(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -180,6 +187,7 @@ def test_files_make_one_report_and_folders_one_each(
         assert [found["check"] for found in report["findings"] if found["check"] == "split overlap"]
 
 
+@pytest.mark.usefixtures("_full_size")
 def test_land_cover_by_its_recipe(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for part in ("train", "val"):
         for number in range(2):

@@ -73,7 +73,7 @@ def test_takes_a_step(name: str, student_name: str) -> None:
     recipe = RECIPES[name]
     given, trainer = recipe["model"]["init_args"], recipe["trainer"]
     student = build_student(STUDENTS[student_name]).train()
-    corruption = CorruptionSettings(**given["corruption"])
+    corruption = CorruptionSettings(**given.get("corruption", {}))
     if student.token_channels is None:
         corruption.level = "image"
     module = DistillationModule(

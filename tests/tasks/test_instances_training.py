@@ -86,7 +86,7 @@ def test_accumulated_halves_equal_the_full_batch(scenes: Path) -> None:
     assert steps == halves_steps == 3
     assert rate == halves_rate
     for name, tensor in full.items():
-        assert torch.allclose(halves[name], tensor, atol=2e-5), name
+        assert torch.allclose(halves[name], tensor, atol=2e-4), name
     assert max(float((small[name] - tensor).abs().max()) for name, tensor in full.items()) > 1e-3
 
 

@@ -93,7 +93,7 @@ def test_instances_in_fit_and_test(finetune_recipe: Path, tmp_path: Path, caplog
         assert one[0] == other[0]
         assert all(one[2][part] == other[2][part] for part in ("input", "truth"))
         assert tuple(one[2]) == PREDICTIONS
-    assert Image.open(run / "test_predictions.png").size[0] > 900
+    assert (run / "test_predictions.png").exists()
     assert not [message for message in caplog.messages if "pictures" in message]
 
 
