@@ -55,9 +55,8 @@ def contained() -> Iterator[None]:
 def denormals_flushed() -> Iterator[None]:
     """Inside, a CPU takes numbers nearer to 0 than 1.2e-38 for 0, with which it computes many times slower.
 
-    Gradients of a student that has learned something have many of them. A step of RS4D-tiny under `heads.DenseMasks`
-    took 0.2 s at first and 0.7 s after 200 steps, and takes 0.2 s throughout with this. It holds in the calling thread
-    and in those that are started inside.
+    Gradients of a student that has learned something have many of them, so that its steps would become slower as
+    training goes on. It holds in the calling thread and in those that are started inside.
     """
     before = torch.tensor(1e-40).item() == 0
     torch.set_flush_denormal(True)
