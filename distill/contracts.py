@@ -5,14 +5,16 @@ exclusive at the far edge, so that a box that covers the whole image is (0, 0, W
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
 from types import MappingProxyType
-from typing import Any, ClassVar, Protocol, Self
+from typing import Any, ClassVar, Literal, Protocol, Self
 
 import torch
 from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor, nn
+from torch._ops import OpOverload
 
 from distill.discovery import public_path
 from distill.errors import UserError
@@ -37,9 +39,12 @@ class Component(nn.Module):
 
     Attributes:
         required_attributes: Names of attributes that have no default.
+        operator_modules: Modules of `students`, `teachers` or `heads` that register its own operators in PyTorch.
+            Whoever runs an exported program imports them first.
     """
 
     required_attributes: ClassVar[tuple[str, ...]] = ()
+    operator_modules: ClassVar[tuple[str, ...]] = ()
 
     @classmethod
     def smoke_args(cls) -> dict[str, Any]:
@@ -58,6 +63,14 @@ class Component(nn.Module):
     def class_path(self) -> str:
         """How a recipe names the class, for example "students.RS4D"."""
         return public_path(type(self))
+
+    def onnx_operators(self) -> Mapping[OpOverload, Callable[..., Any]]:
+        """How its own operators are written in ONNX, for the `custom_translation_table` of `torch.onnx.export`.
+
+        Keys are overloads such as `torch.ops.distill_heads.padded_nms.default`, values functions of onnxscript, opset
+        18. A component without operators of its own has none.
+        """
+        return {}
 
     def require_attributes(self) -> None:
         """Checks that the attributes without a default are there; who reads them calls it.
@@ -202,6 +215,11 @@ class TeacherBase(Component):
         """The class and the name."""
         return f"{super().label} {self.name}".strip()
 
+    @classmethod
+    def licence(cls, arguments: Mapping[str, Any]) -> str | None:
+        """The licence of the published weights that these constructor arguments ask for; None if it is not known."""
+        return None
+
     @property
     def precision(self) -> str:
         """In which number format it multiplies, "float32" or "bfloat16"; the digest does not depend on it.
@@ -285,6 +303,27 @@ class Prediction:
     masks: Tensor | InstanceMasks  # (N, H, W) bool
 
 
+@dataclass(frozen=True)
+class ExportForm:
+    """A head as a graph for one image, whose outputs have shapes that depend on the image's size alone.
+
+    Attributes:
+        kind: What `module` returns for maps (1, C_i, H_i, W_i) of an image (1, 3, H, W) and `size` (2,) int64, the
+            height and width of the real image inside the padding.
+
+            - "regions": `boxes` (N, 4) float32 in pixels of the input, clipped to `size`, `scores` (N,) descending,
+              `labels` (N,) int64, `count` () int64 of how many are instances, the rest being padding, and `masks`
+              (N, m, m) float32, the probabilities inside each box.
+            - "planes": `probabilities` (1, K, H, W); the connected regions are found outside.
+        module: `forward(features, size)`; shares the head's weights.
+        settings: What whoever runs the graph must know: "mask_threshold" of both kinds, "min_area" in pixels of planes.
+    """
+
+    kind: Literal["regions", "planes"]
+    module: nn.Module
+    settings: Mapping[str, float]
+
+
 class HeadBase(Component):
     """Instance segmentation, neck included: built from a student's `feature_info` and the data's class names.
 
@@ -306,6 +345,28 @@ class HeadBase(Component):
     def predict(self, features: list[Tensor], targets: list[Target]) -> list[Prediction]:
         """Instances of each image. Of `targets` only `image_id`, `size` and `original_size` are read."""
         raise NotImplementedError
+
+    def export_form(self) -> ExportForm:
+        """The head as a graph that `distill export` can write.
+
+        Raises:
+            UserError: The head, or a setting of it, has none.
+        """
+        raise UserError(f"{self.class_path} cannot be exported; heads.MaskRCNN and heads.DenseMasks can")
+
+    def cost_parts(self) -> Mapping[str, Callable[..., Any]]:
+        """Parts of `predict` whose costs are told apart: by name a method of a module that computes it.
+
+        They follow one another. A head without parts is one part.
+        """
+        return {}
+
+    def full_work(self) -> AbstractContextManager[None]:
+        """Inside, `predict` finds as many instances as it ever may, whatever its weights and the image, for its cost.
+
+        By default nothing changes: the work of the head does not depend on what it finds.
+        """
+        return nullcontext()
 
     def mmdet_config(self) -> dict[str, Any]:
         """The head as the parts of an MMDetection detector.

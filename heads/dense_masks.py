@@ -14,9 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from distill.contracts import FeatureInfo, HeadBase, Prediction, Target
+from distill.contracts import ExportForm, FeatureInfo, HeadBase, Prediction, Target
 from distill.errors import UserError
-from distill.instance_masks import InstanceMasks, Patch
+from distill.instance_masks import InstanceMasks
+from distill.patch import Patch
 
 
 def dense_mask_losses(logits: Tensor, targets: list[Target], stride: int) -> dict[str, Tensor]:
@@ -96,6 +97,10 @@ class DenseMasks(HeadBase):
         """Cross-entropy and Dice of the masks; crowd regions are left out."""
         return dense_mask_losses(self(features), targets, stride=1)
 
+    def export_form(self) -> ExportForm:
+        """Kind "planes": a probability for every class and pixel."""
+        return ExportForm("planes", _Planes(self), {"mask_threshold": self.threshold, "min_area": float(self.min_area)})
+
     @torch.no_grad()
     def predict(self, features: list[Tensor], targets: list[Target]) -> list[Prediction]:
         """Connected regions of every class as instances, scored by their mean probability."""
@@ -129,3 +134,15 @@ class DenseMasks(HeadBase):
             torch.tensor([labels[i] for i in order], dtype=torch.int64),
             masks,
         )
+
+
+class _Planes(nn.Module):
+    """`DenseMasks` without its regions."""
+
+    def __init__(self, head: DenseMasks) -> None:
+        super().__init__()
+        self.head = head
+
+    def forward(self, features: list[Tensor], size: Tensor) -> tuple[Tensor]:
+        """Probabilities (1, K, h * stride, w * stride); `size` is for who looks for the regions."""
+        return (self.head(features).float().sigmoid(),)

@@ -4,20 +4,26 @@ Axes: B batch, C channels, H W the grid of a map or pixels.
 """
 
 import copy
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch._ops import OpOverload
 
-from distill.contracts import FeatureInfo, HeadBase, Prediction, Target
+from distill.contracts import ExportForm, FeatureInfo, HeadBase, Prediction, Target
 from distill.errors import UserError
 from distill.instance_masks import InstanceMasks
 from heads.dense_masks import dense_mask_losses
 from heads.mmdet.building import build
 from heads.mmdet.compact_masks import answer_with_compact_masks
+from heads.mmdet.exportable import require_exportable
 from heads.mmdet.float32 import answer_in_float32, steps
+from heads.mmdet.full_work import full_work
 from heads.mmdet.overrides import apply_overrides
 from heads.mmdet.records import image_record, proposal_record, region_record
+from heads.mmdet.regions_form import RegionsForm
 from heads.mmdet.two_stage_config import TwoStageSettings, require_nms_types
 from heads.parts.neck import Neck
 from heads.parts.ranges import require_at_least
@@ -62,6 +68,7 @@ class TwoStageHead(HeadBase):
     """
 
     float32_only = True
+    operator_modules = ("heads.mmdet.padded",)
     detector: ClassVar[str]
     image_map: ClassVar[bool] = False
 
@@ -183,6 +190,35 @@ class TwoStageHead(HeadBase):
                 "set it to 0 (--model.head.dense_weight 0)"
             )
         return {"type": self.detector, "neck": copy.deepcopy(self.neck.mmdet_config), **copy.deepcopy(self._sections)}
+
+    def export_form(self) -> ExportForm:
+        """Kind "regions": boxes, scores, labels, their count, and a mask for each; see `heads.mmdet.regions_form`.
+
+        Raises:
+            UserError: Overrides chose a part or a setting that the graph does not know.
+        """
+        require_exportable(type(self).__name__, self.rpn_head, self.roi_head)
+        module = RegionsForm(self.neck, self.rpn_head, self.roi_head)
+        return ExportForm("regions", module, {"mask_threshold": float(self.roi_head.test_cfg.mask_thr_binary)})
+
+    def cost_parts(self) -> Mapping[str, Callable[..., Any]]:
+        """Neck, proposals, regions and masks."""
+        return {
+            "neck": self.neck.forward,
+            "proposals": self.rpn_head.predict,
+            "regions": self.roi_head.predict_bbox,
+            "masks": self.roi_head.predict_mask,
+        }
+
+    def full_work(self) -> AbstractContextManager[None]:
+        """See `heads.mmdet.full_work`."""
+        return full_work(self.rpn_head, self.roi_head)
+
+    def onnx_operators(self) -> Mapping[OpOverload, Callable[..., Any]]:
+        """Of padded ranking and suppression, and of RoIAlign."""
+        from heads.mmdet.onnx import detector_translations  # needs onnxscript, an extra
+
+        return detector_translations()
 
     def loss(self, features: list[Tensor], targets: list[Target]) -> dict[str, Tensor]:
         """Losses of both stages.

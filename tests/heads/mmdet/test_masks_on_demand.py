@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from distill.instance_masks import InstanceMasks, Patch
+from distill.instance_masks import InstanceMasks
+from distill.patch import Patch
 from heads.mmdet.mmcv_ops import ensure_mmcv_ops
 
 
