@@ -14,6 +14,7 @@ Axes: B batch, C embedding channels, E inner channels, N states, R rank of Δ, L
 """
 
 import math
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +23,7 @@ import torch
 from timm.layers import trunc_normal_
 from timm.models import FeatureInfo
 from torch import Tensor, nn
+from torch._ops import OpOverload
 from torch.fx.experimental.symbolic_shapes import statically_known_true
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint as recompute_in_backward
@@ -137,6 +139,8 @@ class RS4D(AffineOutputScale):
         UserError: Unknown variant or scan backend, indices or sizes out of range, or a checkpoint that does not fit.
     """
 
+    operator_modules = ("students.scan",)
+
     def __init__(
         self,
         variant: str = "small",
@@ -241,6 +245,12 @@ class RS4D(AffineOutputScale):
         """Names of the parameters that weight decay would harm: the position embedding, A_log, D and the bias of Δ."""
         mixers = (f"layers.{index}.{name}" for index in range(len(self.layers)) for name in _UNDECAYED)
         return {"pos_embed", *mixers}
+
+    def onnx_operators(self) -> Mapping[OpOverload, Callable[..., Any]]:
+        """The scan and the convolution before it."""
+        from students.scan.onnx import scan_translations  # needs the packages of the extra `onnx`
+
+        return scan_translations()
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Of every trained layer."""

@@ -213,7 +213,12 @@ _ARGUMENTS = "Tensor x, Tensor weight, Tensor bias, bool silu, SymInt[] offsets,
 
 @torch.library.custom_op("distill::convolve", mutates_args=(), device_types="cpu", schema=f"({_ARGUMENTS}) -> Tensor")
 def convolve(x: Tensor, weight: Tensor, bias: Tensor, silu: bool, offsets: list[int], strides: list[int]) -> Tensor:
-    """`_convolve` for float32 on CPUs, by the compiled kernels."""
+    """`_convolve` for float32 on CPUs, by the compiled kernels.
+
+    An exported program calls it on machines without them, too.
+    """
+    if not _kernels_load():
+        return torch.stack([_plain(x, weight, bias, silu, *tap) for tap in zip(offsets, strides, strict=True)], dim=1)
     return cpu.convolve(x, weight, bias, silu, offsets, strides)
 
 

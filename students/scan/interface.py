@@ -9,7 +9,7 @@ from typing import Literal, overload
 import torch
 from torch import Tensor
 
-from students.scan.backends import REFERENCE, choose_backend
+from students.scan.backends import AUTO, REFERENCE, choose_backend
 from students.scan.checks import check_sequences
 from students.scan.layout import from_channel_first
 from students.scan.operator import scan_forward
@@ -123,5 +123,7 @@ def run_scan(scan: Scan, backend: str) -> tuple[Tensor, Tensor]:
     arguments = [getattr(scan, field.name) for field in fields(scan)]
     tensors = [x for x in arguments if isinstance(x, Tensor)]
     training = torch.is_grad_enabled() and any(x.requires_grad for x in tensors)
+    if torch.compiler.is_compiling() and backend == AUTO and not training:
+        name = AUTO  # each call chooses: an exported program may run on another machine
     out, last, _, _ = scan_forward(*arguments, training, name)
     return out, last

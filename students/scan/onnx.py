@@ -4,11 +4,13 @@
         model, (images,), dynamo=True, opset_version=18, custom_translation_table=scan_translations()
     )
 
-Right everywhere, but slow: runtimes run the body of `Scan` once per token. The sizes of batch, image and sequence
-may be dynamic. A must be real: the exporter refuses complex tensors before it looks for a translation.
+Runtimes run the body of `Scan` once per token. Its channels are last and its rows few, so that every operation of it
+runs along whole vectors, and the sum over the states is a matrix product. `benchmarks/scan_export.py` compares it with
+forms that take several tokens at once. The sizes of batch, image and sequence may be dynamic. A must be real: the
+exporter refuses complex tensors before it looks for a translation.
 
-Axes: B batch, K directions, T tokens along a direction, P tokens of the image, D channels, G groups, N states, R rank,
-L tokens of a convolution, W taps.
+Axes: B batch, K directions, T tokens along a direction, P tokens of the image, D channels, G groups, M = D / G channels
+of a group, N states, Q = B K G rows that are scanned side by side, L tokens of a convolution, W taps.
 """
 
 from collections.abc import Callable
@@ -19,6 +21,7 @@ import torch
 from onnxscript import graph, opset18, script
 from onnxscript.onnx_types import TensorType
 from onnxscript.values import Opset
+from torch._ops import OpOverload
 
 import students.scan  # noqa: F401  registers the operators
 
@@ -27,7 +30,7 @@ _Real = TypeVar("_Real", bound=TensorType)  # float32 or float64, one for all
 _Value = Any  # an `ir.Value`, a type that the exporter cannot read from signatures
 
 
-def scan_translations() -> dict[Callable[..., Any], Callable[..., Any]]:
+def scan_translations() -> dict[OpOverload, Callable[..., Any]]:
     """The `custom_translation_table` with which `torch.onnx.export(dynamo=True)` exports models that scan.
 
     Needs the packages onnx and onnxscript, and opset 18 or later. Exported models do not check order tables that they
@@ -41,22 +44,42 @@ def scan_translations() -> dict[Callable[..., Any], Callable[..., Any]]:
     }
 
 
-@script(Opset("distill.scan", 1), default_opset=opset18)
+_OWN = Opset("distill.scan", 1)  # of functions, which the exporter writes out where they are called
+
+
+@script(_OWN, default_opset=opset18)
 def _recurrence(
-    state: _Real, A: _Real, B_constant: _Real, C_constant: _Real, delta: _Real, x: _Real, B: _Real, C: _Real
-) -> tuple[_Real, _Real]:
+    A: _Real, state: _Real, delta: _Real, x: _Real, B: _Real, C: _Real
+) -> tuple[_Real, _Real]:  # fmt: skip
     """h_t = exp(Δ_t A) h_{t-1} + x_t B_t and y_t = C_t h_t.
 
-    Time is the first axis of delta, x, B and C; the others are those of the state, (B, K, G, D / G, N), or 1.
+    A and the state are (Q, N, M), delta and x (T, Q, 1, M), B (T, Q, N, 1) or (T, Q, N, M), C (T, Q, 1, N).
     """
 
     @graph()
-    def step(before, delta_t, x_t, B_t, C_t):  # type: ignore[no-untyped-def]
-        after = op.Exp(delta_t * A) * before + x_t * (B_t * B_constant)
-        y_t = op.ReduceSum(after * (C_t * C_constant), op.Constant(value_ints=[-1]), keepdims=0)
-        return after, y_t
+    def step(decay, before, delta_t, x_t, B_t, C_t):  # type: ignore[no-untyped-def]
+        after = op.Exp(delta_t * decay) * before + x_t * B_t
+        # OpenVINO reads no body that refers to values outside, and onnxruntime 1.31 computes wrong states where a body
+        # returns what it is given.
+        return op.Identity(decay), after, op.MatMul(C_t, after)
 
-    last, y = op.Scan(state, delta, x, B, C, body=step, num_scan_inputs=4)
+    _, last, y = op.Scan(A, state, delta, x, B, C, body=step, num_scan_inputs=4)
+    return last, y
+
+
+@script(_OWN, default_opset=opset18)
+def _weighted_recurrence(
+    A: _Real, state: _Real, delta: _Real, x: _Real, B: _Real, C: _Real
+) -> tuple[_Real, _Real]:  # fmt: skip
+    """As `_recurrence` where C differs from channel to channel, (T, Q, N, M)."""
+
+    @graph()
+    def step(decay, before, delta_t, x_t, B_t, C_t):  # type: ignore[no-untyped-def]
+        after = op.Exp(delta_t * decay) * before + x_t * B_t
+        y_t = op.ReduceSum(after * C_t, op.Constant(value_ints=[-2]), keepdims=1)
+        return op.Identity(decay), after, y_t
+
+    _, last, y = op.Scan(A, state, delta, x, B, C, body=step, num_scan_inputs=4)
     return last, y
 
 
@@ -81,8 +104,7 @@ def _selective_scan(
     dtype = ir.DataType.DOUBLE if u.dtype == ir.DataType.DOUBLE else ir.DataType.FLOAT
     directions, channels, states = _sizes(A)
     groups = next((_sizes(weights)[2] for weights in (B, C) if len(_sizes(weights)) == 5), 1)
-    per_channel = [directions, 1, channels]
-    per_state = [1, directions, groups, channels // groups, states]
+    per_channel, width = [directions, 1, channels], channels // groups
 
     def cast(x: ir.Value) -> ir.Value:
         return op.Cast(x, to=dtype)
@@ -91,17 +113,21 @@ def _selective_scan(
         return op.Constant(value=ir.tensor(value, dtype=dtype))
 
     def split(x: ir.Value) -> ir.Value:
-        """(B, K, T, D) to (T, B, K, G, D / G, 1)."""
-        return op.Reshape(op.Transpose(x, perm=[2, 0, 1, 3]), _ints(0, 0, 0, groups, channels // groups, 1))
+        """(B, K, T, D) to (T, Q, 1, M)."""
+        return op.Reshape(op.Transpose(x, perm=[2, 0, 1, 3]), _ints(0, -1, 1, width))
 
-    def weigh(weights: ir.Value) -> tuple[ir.Value, ir.Value]:
-        """B or C as what varies in time, (T, B, K, G, 1, N), and what does not; each is 1 in place of the other."""
+    def rows(x: ir.Value) -> ir.Value:
+        """(B, K, D, N), or with B = 1 for all of them, to (Q, N, M)."""
+        x = op.Transpose(op.Reshape(x, _ints(0, 0, groups, width, states)), perm=[0, 1, 2, 4, 3])
+        shape = op.Concat(op.Shape(u, start=0, end=1), _ints(1, 1, 1, 1), axis=0)
+        return op.Reshape(op.Expand(x, shape), _ints(-1, states, width))
+
+    def weigh(weights: ir.Value, axis: int) -> ir.Value:
+        """B or C as (T, Q, N, M) where they are constant in time, else (T, Q, N, 1), or (T, Q, 1, N) for axis 2."""
         if len(_sizes(weights)) == 3:
-            varying = op.Expand(number(1.0), op.Concat(steps, _ints(1, 1, 1, 1, 1), axis=0))
-            return varying, op.Reshape(cast(weights), _ints(*per_state))
+            return op.Expand(rows(op.Unsqueeze(cast(weights), _ints(0))), op.Concat(steps, _ints(1, 1, 1), axis=0))
         flat = op.Reshape(op.Transpose(cast(weights), perm=[0, 1, 3, 2, 4]), _ints(0, 0, 0, groups * states))
-        flat = op.Transpose(along(flat), perm=[2, 0, 1, 3])
-        return op.Reshape(flat, _ints(0, 0, 0, groups, 1, states)), number(1.0)
+        return op.Unsqueeze(op.Reshape(op.Transpose(along(flat), perm=[2, 0, 1, 3]), _ints(0, -1, states)), _ints(axis))
 
     tokens = op.Shape(u, start=2, end=3)
     if order is None:
@@ -124,24 +150,21 @@ def _selective_scan(
     if visit is not None:  # Δ = 0 beyond the end of a short direction leaves the state as it is
         step, inputs = op.Where(visit.inside, step, number(0.0)), op.Where(visit.inside, inputs, number(0.0))
 
+    first = number(0.0) if initial_state is None else cast(initial_state)
     if initial_state is None:
-        shape = op.Concat(op.Shape(u, start=0, end=1), _ints(*per_state[1:]), axis=0)
-        state = op.Expand(number(0.0), shape)
-    else:
-        state = op.Reshape(cast(initial_state), _ints(0, *per_state[1:]))
-    (B_varying, B_constant), (C_varying, C_constant) = weigh(B), weigh(C)
-    last, y = _recurrence(
-        state,
-        op.Reshape(cast(A), _ints(*per_state)),
-        B_constant,
-        C_constant,
+        first = op.Expand(first, _ints(1, directions, channels, states))
+    recur = _weighted_recurrence if len(_sizes(C)) == 3 else _recurrence
+    last, y = recur(
+        rows(op.Unsqueeze(cast(A), _ints(0))),
+        rows(first),
         split(step),
         split(op.Mul(step, inputs)),
-        B_varying,
-        C_varying,
+        weigh(B, 3),
+        weigh(C, 2),
     )
 
-    y = op.Transpose(op.Reshape(y, _ints(0, 0, 0, channels)), perm=[1, 2, 0, 3])
+    y = op.Reshape(y, op.Concat(steps, op.Shape(u, start=0, end=1), _ints(directions, channels), axis=0))
+    y = op.Transpose(y, perm=[1, 2, 0, 3])
     if D is not None:
         y = op.Add(y, op.Mul(inputs, op.Reshape(cast(D), _ints(*per_channel))))
     if visit is not None:
@@ -151,7 +174,8 @@ def _selective_scan(
         gate = cast(z)
         y = op.Mul(y, op.Mul(gate, op.Sigmoid(gate)))
     empty = op.Constant(value=ir.tensor([], dtype=dtype))
-    last = op.Reshape(last, _ints(0, directions, channels, states))
+    last = op.Transpose(op.Reshape(last, _ints(-1, directions, groups, states, width)), perm=[0, 1, 2, 4, 3])
+    last = op.Reshape(last, _ints(0, 0, channels, states))
     return op.Cast(y, to=u.dtype), last, empty, op.Identity(empty)
 
 

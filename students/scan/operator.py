@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
-from students.scan.backends import BACKENDS
-from students.scan.problem import Gradients, Scan
+from students.scan.backends import AUTO, BACKENDS, REFERENCE, choose_backend
+from students.scan.problem import Gradients, Result, Scan
+from students.scan.reference import scan_reference
 
 # Multiply-adds per state update. Forward: input, state, output. Backward, as executed: the first two again, then the
 # gradients of the state (2), of B, C and Δu (3), of ΔA (1), of A and Δ (2).
@@ -42,12 +43,22 @@ def scan_forward(
     training: bool,
     backend: str,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The tensors of a `Result`, computed by a backend from the checked arguments of a `Scan`."""
+    """The tensors of a `Result`, computed by a backend from the checked arguments of a `Scan`.
+
+    Outside training the backend may be "auto", the fastest of the machine that this runs on.
+    """
     scan = Scan(u, delta, delta_weight, A, B, C, D, z, delta_bias, initial_state, order, delta_softplus, scale)
     with torch.autocast(u.device.type, enabled=False):
-        result = BACKENDS[backend].forward(scan, training)
+        result = _compute(scan, training, choose_backend(AUTO, scan.traits) if backend == AUTO else backend)
     # In one axis: where sizes vary, PyTorch would ask whether each axis has length 1 and pin the answer.
     return result.out, result.last_state, result.ungated, result.starts.flatten()
+
+
+def _compute(scan: Scan, training: bool, backend: str) -> Result:
+    if backend != REFERENCE:
+        return BACKENDS[backend].forward(scan, training)
+    empty = scan.u.new_empty(0, dtype=scan.dtype)
+    return Result(*scan_reference(scan), empty, empty.clone())
 
 
 @torch.library.custom_op(

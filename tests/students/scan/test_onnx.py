@@ -8,6 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from distill.exporters.feature_graph import FeatureGraph
+from distill.exporters.onnx_file import onnx_model
 from students import RS4D
 from students.scan import bidirectional_conv1d, causal_conv1d, selective_scan, selective_scan_2d
 from students.scan.interface import run_scan
@@ -109,7 +111,8 @@ def test_batch_and_length_may_be_dynamic() -> None:
         B, C = (torch.randn(batch, 2, 3, length, generator=random) for _ in range(2))
         return u, delta, B, C, z
 
-    A, D = -torch.rand(4, 3, generator=torch.Generator().manual_seed(0)), torch.ones(4)
+    # A state that is forgotten at once, one that is kept for ever, and one in between.
+    A, D = torch.tensor([-1e4, 0.0, -0.5]).expand(4, 3), torch.ones(4)
 
     def compute(u: Tensor, delta: Tensor, B: Tensor, C: Tensor, z: Tensor, backend: str = "chunked") -> Any:
         return selective_scan(u, delta, A, B, C, D, z, None, True, True, backend=backend)
@@ -179,11 +182,29 @@ def test_convolutions(activation: str | None) -> None:
         torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
 
 
-def test_student() -> None:
+@pytest.mark.slow
+@pytest.mark.parametrize("variant", ["tiny", "base"])  # small and large differ in depth and width alone
+def test_students_at_any_size(variant: str) -> None:
+    """One file of two layers, whose position embedding is kept, stretched and shrunk, in both runtimes."""
+    openvino = pytest.importorskip("openvino")
     torch.manual_seed(0)
-    model = RS4D("tiny", image_size=64)
-    images = torch.randn(1, 3, 80, 48)
-    with torch.no_grad():
-        expected = model.eval()(images)
-    for found, wanted in zip(run(export(model, (images,)), (images,)), expected, strict=True):
-        torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
+    student = RS4D(variant, image_size=64, patch_size=8, out_indices=[0])
+    student.layers, student._taps = student.layers[:2], [0, 1]
+    for layer in student.modules():
+        if isinstance(layer, nn.Linear):  # at initialisation the scan has little effect
+            nn.init.normal_(layer.weight, std=layer.in_features**-0.5)
+    nn.init.normal_(student.pos_embed)
+    graph = FeatureGraph(student)
+    model = onnx_model(graph).SerializeToString()
+    session = ort.InferenceSession(model, providers=["CPUExecutionProvider"])
+    core = openvino.Core()
+    compiled = core.compile_model(core.read_model(model), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    for size in ((64, 64), (128, 96), (40, 24), (16, 136)):
+        image = torch.rand(1, 3, *size)
+        with torch.no_grad():
+            expected = graph(image)
+        feeds = {"image": image.numpy()}
+        for found in (session.run(None, feeds), compiled(feeds).values()):
+            for one, wanted in zip(found, expected, strict=True):
+                difference = (torch.from_numpy(one) - wanted).abs().max() / wanted.abs().max()
+                assert difference < 1e-4, size
