@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from distill.instance_masks import Patch
+from distill.patch import Patch
 from distill.scene.detections import Pixels, TileInstances
 from distill.scene.job import SceneJob
 from distill.scene.model_facts import INSTANCES, LAND_COVER, ModelFacts

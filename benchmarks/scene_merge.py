@@ -25,7 +25,7 @@ from scene_oracle import detect, make_objects, uncut
 from scene_verdict import Verdict, judge
 
 from distill.data.tiling import TilePlan
-from distill.instance_masks import Patch
+from distill.patch import Patch
 from distill.scene.merge import CrossTileMerge
 
 OURS = "this project"

@@ -20,7 +20,7 @@ from scene_verdict import frames, shared, touching
 from torchvision.ops import nms
 
 from distill.data.tiling import Tile, TilePlan
-from distill.instance_masks import Patch
+from distill.patch import Patch
 from distill.scene.detections import TileInstances
 
 Found = dict[Tile, TileInstances]

@@ -14,7 +14,7 @@ import numpy as np
 import shapely
 from rasterio import features
 
-from distill.instance_masks import Patch
+from distill.patch import Patch
 from distill.scene.outlines import Polygons, outlines
 from distill.scene.polygons import LEAST_IOU, simplify
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from distill.instance_masks import Patch
+from distill.patch import Patch
 
 LEAST = 0.3  # IoU with the truth, below which an object is lost: an object of 8 px, off by 1 px all around, has 0.56
 MOST = 0.5  # share of an object that another one covers: more is the same object

@@ -4,28 +4,13 @@ Axes: N instances, H W pixels of the image, K chosen instances.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-
-class Patch(NamedTuple):
-    """The rectangle of an image that a mask fills."""
-
-    top: int
-    left: int
-    pixels: NDArray[np.uint8]  # (h, w), 0 and 1
-
-    def trimmed(self) -> "Patch":
-        """Without empty rows and columns at its edges; of shape (0, 0) if it is empty."""
-        rows, columns = (np.flatnonzero(self.pixels.any(axis=axis)) for axis in (1, 0))
-        if not len(rows):
-            return Patch(self.top, self.left, self.pixels[:0, :0])
-        inner = self.pixels[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-        return Patch(self.top + int(rows[0]), self.left + int(columns[0]), inner)
+from distill.patch import Patch
 
 
 class InstanceMasks:

@@ -7,7 +7,8 @@ import pytest
 import torch
 from pytorch_lightning.utilities import move_data_to_device
 
-from distill.instance_masks import InstanceMasks, Patch
+from distill.instance_masks import InstanceMasks
+from distill.patch import Patch
 
 
 @pytest.fixture

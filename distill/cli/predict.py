@@ -32,7 +32,7 @@ def parser() -> argparse.ArgumentParser:
     whole = argparse.ArgumentParser(
         "distill predict", description=__doc__, epilog=_MORE, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    whole.add_argument("run", metavar="RUN", help="run folder of instances or land cover")
+    whole.add_argument("run", metavar="RUN", help="run folder, a file of `distill export`, or hf://owner/name")
     whole.add_argument("sources", metavar="SOURCE", nargs="+", help="files, folders, or patterns in quotes")
     whole.add_argument("--out", metavar="DIR", required=True, help="output folder")
     add = whole.add_argument

@@ -12,10 +12,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from distill.data.ignore import IGNORE as IGNORE
 from distill.data.images import read_mask
 from distill.errors import UserError
 
-IGNORE = 255  # label of pixels that neither train nor count
 _UNKNOWN = 254
 _TABLE = 1 << 24  # values, and colours, that are looked up in a table
 

@@ -9,16 +9,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.ExifTags import Base
 from PIL.ImageFile import ImageFile
 from rasterio.enums import ColorInterp
-from torch import Tensor
 
 from distill.data.checks import existing_folder
 from distill.data.levels import apply_palette, stretch
@@ -26,6 +24,9 @@ from distill.data.packed import PackedFile, Source
 from distill.data.rasters import BrokenImage as BrokenImage
 from distill.data.rasters import Stored, choose_bands, read_raster, turn_upright
 from distill.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SUFFIXES = (".bmp", ".img", ".jp2", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 _LEFTOVERS = ("__macosx", "desktop.ini", "readme.txt", "thumbs.db")
@@ -51,7 +52,7 @@ class Decoded:
         without_data: Whether not a single pixel is data.
     """
 
-    pixels: Tensor
+    pixels: "Tensor"
     turned: bool
     left_out: str
     without_data: bool
@@ -59,6 +60,8 @@ class Decoded:
 
 def decode_image(path: str | Source, bands: Sequence[int] | None = None) -> Decoded:
     """`read_image`, with what there is to tell about the image."""
+    import torch  # here, because the rest of the file serves exported models, which run without it
+
     stored = read_stored(path if isinstance(path, PackedFile) else Path(path), bands)
     values = apply_palette(stored.values, stored.palette)
     levels = values if values.dtype == np.uint8 else stretch(values, stored.valid)
@@ -69,7 +72,7 @@ def decode_image(path: str | Source, bands: Sequence[int] | None = None) -> Deco
     return Decoded(pixels, stored.turned, stored.left_out, without_data)
 
 
-def read_image(path: str | Path, bands: Sequence[int] | None = None) -> Tensor:
+def read_image(path: str | Path, bands: Sequence[int] | None = None) -> "Tensor":
     """Decodes an image file, the first page or frame of several.
 
     Pixels of 8 bits (uint8) stay as they are stored; a transparency is dropped, a palette applied. Those of every other

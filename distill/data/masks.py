@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
-from distill.instance_masks import Patch
+from distill.patch import Patch
 
 
 def to_rle(segmentation: Any, height: int, width: int) -> dict[str, Any]:

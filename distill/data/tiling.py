@@ -79,3 +79,16 @@ def spread(length: int, tile: int, overlap: int) -> tuple[int, ...]:
         return (0,)
     steps = -(-(length - tile) // (tile - overlap))
     return tuple(round(step * (length - tile) / steps) for step in range(steps + 1))
+
+
+def window_spans(side: int, window: int, stride: int) -> Iterator[slice]:
+    """Windows along one side, `stride` pixels from one to the next, the last one flush with the end.
+
+    Args:
+        side: Of the image.
+        window: Of a window; a shorter side has one window of its own length.
+        stride: At most `window`.
+    """
+    last = max(0, side - window)
+    for start in [*range(0, last, stride), last]:
+        yield slice(start, min(start + window, side))

@@ -22,7 +22,7 @@ from distill.data.masks import decode_patch, encode_patch
 from distill.data.rasters import BrokenImage, opened
 from distill.data.records import Problem
 from distill.errors import UserError
-from distill.instance_masks import Patch
+from distill.patch import Patch
 
 Ring = NDArray[np.float64]  # (N, 2)
 _WGS84 = CRS.from_epsg(4326)

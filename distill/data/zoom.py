@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from distill.instance_masks import Patch
+from distill.patch import Patch
 
 _HALF = 128  # of 255: a pixel belongs to an object that covers half of it or more
 _BITS = 22  # fractional bits of a weight

@@ -3,11 +3,13 @@
 Axes: B batch, K classes, H W pixels.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from distill.data.tiling import window_spans
 
 
 def resize_logits(logits: Tensor, size: tuple[int, int]) -> Tensor:
@@ -32,8 +34,8 @@ def predict_by_windows(predict: Callable[[Tensor], Tensor], images: Tensor, wind
     """
     height, width = images.shape[-2:]
     total, seen = torch.zeros(()), torch.zeros(())
-    for rows in _spans(height, window, stride):
-        for columns in _spans(width, window, stride):
+    for rows in window_spans(height, window, stride):
+        for columns in window_spans(width, window, stride):
             crop = images[..., rows, columns]
             logits = resize_logits(predict(crop), (crop.shape[-2], crop.shape[-1]))
             if total.ndim == 0:
@@ -42,10 +44,3 @@ def predict_by_windows(predict: Callable[[Tensor], Tensor], images: Tensor, wind
             total[..., rows, columns] += logits
             seen[rows, columns] += 1
     return total / seen
-
-
-def _spans(side: int, window: int, stride: int) -> Iterator[slice]:
-    """Windows along one side, the last one flush with the end."""
-    last = max(0, side - window)
-    for start in [*range(0, last, stride), last]:
-        yield slice(start, min(start + window, side))

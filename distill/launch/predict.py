@@ -5,11 +5,10 @@ from dataclasses import dataclass, fields
 from functools import partial
 from os import PathLike
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from distill.errors import Stopped, UserError, unknown_name
+from distill.launch.hub import HubModel
 from distill.launch.predict_progress import predict_progress
 from distill.launch.predict_ray import RayWork, predict_with_ray
 from distill.launch.predict_sources import find_sources
@@ -18,6 +17,9 @@ from distill.launch.scene_model import network_of, scene_model
 from distill.scene.joined import refuse_foreign_files
 from distill.scene.options import PredictOptions
 from distill.scene.summary import SceneSummary
+
+if TYPE_CHECKING:
+    import torch
 
 Paths = str | PathLike[str] | Iterable[str | PathLike[str]]
 
@@ -55,7 +57,7 @@ def predict(
     *,
     out: str | PathLike[str],
     checkpoint: str | PathLike[str] | None = None,
-    device: torch.device | str | None = None,
+    device: "torch.device | str | None" = None,
     shard: tuple[int, int] | None = None,
     ray: str | None = None,
     workers: int | None = None,
@@ -67,11 +69,12 @@ def predict(
     A prediction that was interrupted goes on where it was; scenes that are finished are passed over.
 
     Args:
-        run: A run folder of instances or land cover.
+        run: A run folder of instances or land cover, a shared model of them (see `load`), or a file that
+            `distill export` wrote of one.
         sources: Files, folders, or patterns such as "scenes/*.tif"; one or many.
         out: The output folder.
-        checkpoint: See `load`.
-        device: See `load`.
+        checkpoint: See `load`; not of a file.
+        device: See `load`; files run on the CPU.
         shard: (I, N): this is process I, from 1, of N that share the work.
         ray: "local", or the address of a Ray cluster, whose actors do the work; see `distill.launch.predict_ray`.
         workers: How many actors; by default one for each GPU, or for each four CPU cores.
@@ -105,7 +108,8 @@ def predict(
     folder.mkdir(parents=True, exist_ok=True)
     try:
         if ray is not None:
-            network = partial(network_of, Path(run).absolute(), chosen, checkpoint, device)
+            place = str(run) if HubModel.of(run) else Path(run).absolute()
+            network = partial(network_of, place, chosen, checkpoint, device)
             spread = RayWork(network, every, folder.absolute(), chosen, facts, overwrite, model.batch_size)
             done = predict_with_ray(spread, ray, workers)
         else:

@@ -25,7 +25,7 @@ from distill.launch.predict_progress import PredictProgress
 from distill.launch.predict_sources import Source
 from distill.launch.predict_work import Done, PredictWork, Share, Told
 from distill.phases import phase
-from distill.scene.job import Model
+from distill.scene.detections import Model
 from distill.scene.model_facts import ModelFacts
 from distill.scene.options import PredictOptions
 

@@ -11,7 +11,8 @@ from distill.errors import UserError, first_line
 from distill.evaluation.units import counted
 from distill.launch.predict_progress import PredictProgress
 from distill.launch.predict_sources import Source
-from distill.scene.job import Model, SceneJob
+from distill.scene.detections import Model
+from distill.scene.job import SceneJob
 from distill.scene.joined import finished_scenes, join, settings_of
 from distill.scene.model_facts import ModelFacts
 from distill.scene.options import COCO, PredictOptions

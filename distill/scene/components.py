@@ -6,7 +6,7 @@ from functools import reduce
 import numpy as np
 
 from distill.data.tiling import Tile
-from distill.instance_masks import Patch
+from distill.patch import Patch
 from distill.scene.detections import Detection
 from distill.scene.merge_rules import MergeRules
 from distill.scene.sightings import Sighting, around

@@ -10,7 +10,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from distill.instance_masks import Patch
+from distill.patch import Patch
 
 Pixels = NDArray[np.uint8]  # RGB (3, h, w)
 
@@ -77,3 +77,6 @@ class ClassModel(Protocol):
 
     def tile_logits(self, tiles: Sequence[Pixels]) -> list[NDArray[np.float32]]:
         """Logits (K, h, w) of each tile, uint8 RGB (3, h, w) of any sizes."""
+
+
+Model = InstanceModel | ClassModel

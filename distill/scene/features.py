@@ -11,7 +11,7 @@ import shapely
 from numpy.typing import NDArray
 
 from distill.errors import UserError
-from distill.instance_masks import Patch
+from distill.patch import Patch
 from distill.scene.detections import Detection
 from distill.scene.georeference import Georeference
 from distill.scene.oriented_box import oriented_boxes

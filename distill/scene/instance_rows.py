@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from distill.data.tiling import Tile
 from distill.files import write_atomically
-from distill.instance_masks import Patch
+from distill.patch import Patch
 from distill.scene.detections import TileInstances
 
 

@@ -14,7 +14,7 @@ from distill.data.tiling import TilePlan
 from distill.errors import UserError, first_line
 from distill.evaluation.units import counted
 from distill.files import move_into_place, read_json
-from distill.scene.detections import ClassModel, InstanceModel
+from distill.scene.detections import ClassModel, InstanceModel, Model
 from distill.scene.journal import Journal
 from distill.scene.model_facts import LAND_COVER, ModelFacts
 from distill.scene.options import COCO, GEOJSON, PredictOptions
@@ -26,7 +26,6 @@ from distill.scene.strips import SeenTile, read_tiles
 from distill.scene.summary import SceneSummary
 
 Advance = Callable[[int, int], None]
-Model = InstanceModel | ClassModel
 
 _OTHER_GSD = 1.5  # times larger or smaller than in training
 # Options that the header has in another form, and the batch size, which changes the last digits at most.

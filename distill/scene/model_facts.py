@@ -1,7 +1,9 @@
-"""What a prediction needs to know of a trained run, beside the model itself."""
+"""A trained run, or a file of one, as the engine of scenes uses it: what it calls, and what it knows of it."""
 
 from dataclasses import dataclass
 
+from distill.scene.detections import Model
+from distill.scene.options import PredictOptions
 from distill.scene.tile_size import TileSize
 
 INSTANCES, LAND_COVER = "instances", "segmentation"
@@ -9,13 +11,13 @@ INSTANCES, LAND_COVER = "instances", "segmentation"
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """A trained run, as its folder tells it.
+    """A trained run, as its folder or an exported file tells it.
 
     Attributes:
-        run: The run folder.
+        run: The run folder, or the file.
         task: "instances" or "segmentation".
         class_names: In label order.
-        digest: SHA-256 of the checkpoint.
+        digest: SHA-256 of the checkpoint, or of the file.
         version: Of this project.
         size: Its tiles.
         gsd: Metres of a pixel of the training images; None if they have no coordinates.
@@ -32,3 +34,20 @@ class ModelFacts:
     gsd: float | None = None
     cap: int | None = None
     notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class SceneModel:
+    """What is ready to predict scenes.
+
+    Attributes:
+        network: What the engine calls.
+        facts: Of the run.
+        options: Those of the user, with the bands of the run where the user names none.
+        batch_size: Tiles that the model sees together.
+    """
+
+    network: Model
+    facts: ModelFacts
+    options: PredictOptions
+    batch_size: int

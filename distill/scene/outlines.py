@@ -12,7 +12,7 @@ import shapely
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from distill.instance_masks import Patch
+from distill.patch import Patch
 
 Polygons = NDArray[np.object_]  # (N,) of shapely's Polygon and MultiPolygon
 

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from distill.colours import class_colour, class_rgb
-from distill.data.class_table import IGNORE
+from distill.data.ignore import IGNORE
 from distill.data.zoom import Zoom
-from distill.instance_masks import Patch
+from distill.patch import Patch
 from distill.scene.detections import Detection
 from distill.scene.legend import with_legend
 

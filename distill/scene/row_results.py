@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distill.data.tiling import Tile, TilePlan
-from distill.instance_masks import Patch
+from distill.patch import Patch
 from distill.scene.detections import ClassModel, InstanceModel, Pixels, TileInstances
 from distill.scene.instance_rows import write_row
 from distill.scene.mosaic import RowBlender

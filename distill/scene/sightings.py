@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distill.data.tiling import Tile, TilePlan
-from distill.instance_masks import Patch
+from distill.patch import Patch
 from distill.scene.detections import Detection, TileInstances
 
 Rectangle = tuple[int, int, int, int]

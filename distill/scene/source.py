@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from distill.data.fitting import PADDING
 from distill.data.images import read_stored
 from distill.data.levels import apply_palette, to_levels
 from distill.data.rasters import BrokenImage, Raster, Stored, open_raster
 from distill.data.records import LARGEST_IMAGE
-from distill.data.views.window import PADDING
 from distill.errors import UserError
 from distill.scene.chunks import piece_shape, pieces
 from distill.scene.georeference import PIXELS_ONLY, Georeference, read_georeference

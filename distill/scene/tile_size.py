@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from distill.data.tiling import TilePlan
 
+_OBJECTS = 1.5  # overlaps are that many times the side of a large object, so that most are whole in some tile
+
 
 @dataclass(frozen=True)
 class TileSize:
@@ -21,6 +23,25 @@ class TileSize:
     tile: int
     overlap: int
     whole: int = 0
+
+    @classmethod
+    def chosen(
+        cls, trained: int, whole: int, object_side: float | None, tile: int | None, overlap: int | None
+    ) -> "TileSize":
+        """As a model was trained, unless the user says otherwise.
+
+        Args:
+            trained: Side of a tile of the training.
+            whole: Longer side of the largest image of the training; 0 if it is not known.
+            object_side: Side of a large object of the training; None if it is not known.
+            tile: Side that the user gives.
+            overlap: Overlap that the user gives.
+        """
+        side = trained if tile is None else tile
+        if overlap is None:
+            least, most = side / 8, side / 2
+            overlap = side // 4 if object_side is None else round(min(max(_OBJECTS * object_side, least), most))
+        return cls(side, overlap, whole if tile is None else 0)
 
     def plan(self, height: int, width: int) -> TilePlan:
         """The tiles of a scene."""

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from distill.instance_masks import Patch
+from distill.patch import Patch
 from distill.scene.detections import ClassModel, InstanceModel, Pixels, TileInstances
 
 IOU = 0.5  # from which on masks of two orientations are one object

@@ -26,7 +26,7 @@ from distill.data.masks import (
 from distill.data.views.instances import view
 from distill.data.views.window import Window
 from distill.data.zoom import Zoom
-from distill.instance_masks import Patch
+from distill.patch import Patch
 from tests.data.published import shared
 
 

@@ -9,7 +9,7 @@ import rasterio
 from affine import Affine
 from numpy.typing import NDArray
 
-from distill.instance_masks import Patch
+from distill.patch import Patch
 from distill.scene.detections import Pixels, TileInstances
 from distill.scene.model_facts import INSTANCES, ModelFacts
 from distill.scene.tile_size import TileSize

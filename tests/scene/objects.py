@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from pyproj import CRS
 from scipy import ndimage
 
-from distill.instance_masks import Patch
+from distill.patch import Patch
 from distill.scene.detections import Detection
 from distill.scene.feature_writer import FeatureWriter
 from distill.scene.features import Feature, PolygonSettings, make_features

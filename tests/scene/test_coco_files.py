@@ -13,7 +13,7 @@ from pycocotools.cocoeval import COCOeval
 from distill.data.coco import CocoAnnotations
 from distill.data.masks import decode_mask
 from distill.errors import UserError
-from distill.instance_masks import Patch
+from distill.patch import Patch
 from distill.scene.coco_files import CocoPart, CocoWriter, join_coco
 from distill.scene.features import Feature
 from tests.scene.objects import CLASS_NAMES, UTM, Stopped, features_of, full_disk, pasted, random_masks, stop_after

@@ -6,7 +6,7 @@ import shapely
 from pyproj import CRS
 
 from distill.errors import UserError
-from distill.instance_masks import Patch
+from distill.patch import Patch
 from distill.scene.features import PolygonSettings, make_features
 from distill.scene.georeference import Georeference
 from tests.scene.objects import CLASS_NAMES, DEGREES, TURNED, UTM, detection, features_of, random_masks

@@ -9,7 +9,7 @@ import shapely
 from pyproj import CRS
 
 from distill.errors import UserError
-from distill.instance_masks import Patch
+from distill.patch import Patch
 from distill.scene.features import Feature, PolygonSettings
 from distill.scene.geojson import GeoJsonWriter
 from distill.scene.georeference import Georeference

@@ -10,7 +10,7 @@ import shapely
 from pyproj import CRS
 
 from distill.errors import UserError
-from distill.instance_masks import Patch
+from distill.patch import Patch
 from distill.scene import geopackage
 from distill.scene.features import Feature, PolygonSettings
 from distill.scene.geopackage import GeoPackageWriter

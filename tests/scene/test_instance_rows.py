@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from distill.data.tiling import TilePlan
-from distill.instance_masks import Patch
+from distill.patch import Patch
 from distill.scene.detections import TileInstances
 from distill.scene.instance_rows import read_row, write_row
 

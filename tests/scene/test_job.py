@@ -95,7 +95,7 @@ class Twice(Squares):
 
     @staticmethod
     def patch(left: int) -> object:
-        from distill.instance_masks import Patch
+        from distill.patch import Patch
 
         return Patch(2, left, np.ones((12, 12), np.uint8))
 

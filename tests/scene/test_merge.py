@@ -9,7 +9,7 @@ import pytest
 from benchmarks.scene_oracle import detect, make_objects, uncut
 from benchmarks.scene_verdict import Verdict, judge
 from distill.data.tiling import Tile, TilePlan
-from distill.instance_masks import Patch
+from distill.patch import Patch
 from distill.scene import components
 from distill.scene.detections import Detection, TileInstances
 from distill.scene.merge import CrossTileMerge, MergeRules

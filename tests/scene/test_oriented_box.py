@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import shapely
 
-from distill.instance_masks import Patch
+from distill.patch import Patch
 from distill.scene.oriented_box import oriented_boxes
 from distill.scene.outlines import outlines
 from tests.scene.objects import random_masks

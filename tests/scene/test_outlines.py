@@ -6,7 +6,7 @@ import shapely
 from rasterio import features
 from scipy import ndimage
 
-from distill.instance_masks import Patch
+from distill.patch import Patch
 from distill.scene.outlines import outlines
 from tests.scene.objects import random_masks
 

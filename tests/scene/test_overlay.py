@@ -9,7 +9,7 @@ from PIL import Image
 
 from distill.colours import class_colour
 from distill.data.zoom import Zoom
-from distill.instance_masks import Patch
+from distill.patch import Patch
 from distill.scene.detections import Detection
 from distill.scene.overlay import Overlay, _Shrunk
 

@@ -5,7 +5,7 @@ import pytest
 import shapely
 from scipy import ndimage
 
-from distill.instance_masks import Patch
+from distill.patch import Patch
 from distill.scene.outlines import Polygons, outlines
 from distill.scene.polygons import LEAST_IOU, moved_area, only_polygons, simplify, valid_polygons
 from tests.scene.objects import random_masks

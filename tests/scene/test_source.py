@@ -11,8 +11,8 @@ import rasterio.shutil
 from PIL import Image
 from rasterio.enums import Resampling
 
+from distill.data.fitting import PADDING
 from distill.data.images import BrokenImage, decode_image, read_image
-from distill.data.views.window import PADDING
 from distill.errors import UserError
 from distill.scene import chunks
 from distill.scene.source import SourceOptions, open_scene

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from distill.instance_masks import Patch
+from distill.patch import Patch
 from distill.scene.detections import Pixels, TileInstances
 from distill.scene.tta import ORIENTATIONS, Orientation, with_tta
 

@@ -15,11 +15,10 @@ from PIL import Image
 from distill.data.rasters import open_raster
 from distill.data.strangers import inspect
 from distill.errors import UserError
-from distill.instance_masks import Patch
 from distill.launch.predictors import InstancePredictor, SemanticPredictor
-from distill.launch.scene_model import SceneModel
+from distill.patch import Patch
 from distill.scene.detections import TileInstances
-from distill.scene.model_facts import ModelFacts
+from distill.scene.model_facts import ModelFacts, SceneModel
 from distill.scene.options import PredictOptions
 from distill.scene.tile_size import TileSize
 from distill.serve import loaded

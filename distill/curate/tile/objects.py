@@ -10,7 +10,7 @@ import numpy as np
 
 from distill.data.masks import decode_patch, patch_fields
 from distill.data.tiling import Tile
-from distill.instance_masks import Patch
+from distill.patch import Patch
 
 
 class PlacedObjects:

@@ -21,7 +21,8 @@ from distill.data.views.augmentation import Augmentation
 from distill.data.views.base import Views
 from distill.data.views.window import Window, fitting_window, jittered_window, show
 from distill.data.zoom import Zoom
-from distill.instance_masks import InstanceMasks, Patch
+from distill.instance_masks import InstanceMasks
+from distill.patch import Patch
 
 _SMALLEST_SIDE = 1e-5  # pixels; a box below it has left the view
 

@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
-# The mean colour of ImageNet, which most students subtract: padding then enters the network as about zero.
-PADDING = (0.485, 0.456, 0.406)
+from distill.data.fitting import PADDING, fitted_size
 
 
 @dataclass(frozen=True)
@@ -39,9 +38,8 @@ class Window:
 
 
 def fitting_window(height: int, width: int, size: int) -> Window:
-    """The whole image, its long side resized to `size`; halves are rounded up, as by `mmcv.rescale_size`."""
-    zoom = size / max(height, width)
-    return Window(0, 0, height, width, max(1, int(height * zoom + 0.5)), max(1, int(width * zoom + 0.5)))
+    """The whole image, its long side resized to `size`."""
+    return Window(0, 0, height, width, *fitted_size(height, width, size))
 
 
 def jittered_window(

@@ -15,7 +15,7 @@ from distill.data.class_table import IGNORE
 from distill.data.images import size_fault
 from distill.data.masks import decode_patch
 from distill.errors import UserError, unknown_name
-from distill.instance_masks import Patch
+from distill.patch import Patch
 from distill.tasks.probes.base import ProbeBase, ProbeData, ProbeImages
 from distill.tasks.probes.choice import choose
 from distill.tasks.probes.windows import Square, paint

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
-from distill.data.views.window import PADDING
+from distill.data.fitting import PADDING
 from distill.data.zoom import Zoom
-from distill.instance_masks import Patch
+from distill.patch import Patch
 
 
 class Square(NamedTuple):

@@ -8,8 +8,9 @@ import pytest
 import torch
 from pycocotools import mask as coco_mask
 
+from distill.data.fitting import PADDING
 from distill.data.views.instances import view
-from distill.data.views.window import PADDING, Window, fitting_window, jittered_window
+from distill.data.views.window import Window, fitting_window, jittered_window
 
 
 def scene(height: int, width: int, boxes: list[tuple[int, int, int, int]]) -> tuple[torch.Tensor, list[dict[str, Any]]]:

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from distill.data.views.window import PADDING
-from distill.instance_masks import Patch
+from distill.data.fitting import PADDING
+from distill.patch import Patch
 from distill.tasks.probes.windows import Square, paint
 
 

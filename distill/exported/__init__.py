@@ -1,0 +1,1 @@
+"""Runs exported files without PyTorch."""

@@ -1,0 +1,60 @@
+"""Files that cannot be opened or run are one line that names them."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from distill.errors import UserError
+from distill.exported.models import open_model
+from distill.exported.session import open_session
+from tests.exported.small_files import write_planes
+
+
+def test_outputs_have_their_names(tmp_path: Path) -> None:
+    session = open_session(write_planes(tmp_path / "a.onnx"), threads=1)
+    image = np.random.default_rng(0).random((1, 3, 16, 24), np.float32)
+    assert np.array_equal(session.run(image, (16, 24))["probabilities"], image[:, :2])
+    with pytest.raises(UserError, match=r"a.onnx fails on an image of 24x16: "):
+        session.run(image[0], (16, 24))
+
+
+def test_a_missing_file_and_another_kind_of_file(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"there is no file .*a\.onnx"):
+        open_session(tmp_path / "a.onnx")
+    with pytest.raises(UserError, match=r"a\.txt is no exported file; their names end in .onnx, .xml, .pt2"):
+        open_session(tmp_path / "a.txt")
+
+
+@pytest.mark.parametrize("suffix", [".onnx", ".pt2"])
+def test_a_broken_file(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a{suffix}"
+    path.write_bytes(b"broken" * 30)
+    with pytest.raises(
+        UserError, match=r"a\.(onnx cannot be opened|pt2 is no `.pt2` file or is damaged).*; export it again"
+    ):
+        open_session(path)
+
+
+def test_a_foreign_file(tmp_path: Path) -> None:
+    path = write_planes(tmp_path / "a.onnx")
+    model = onnx.load(path)
+    del model.metadata_props[:]
+    onnx.save(model, path)
+    with pytest.raises(UserError, match=r"a\.onnx is no file of `distill export`"):
+        open_session(path)
+
+
+def test_a_library_that_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_planes(tmp_path / "a.onnx")
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(UserError, match=r"needs onnxruntime, which is not installed: pip install 'distill-rs\[onnx\]'"):
+        open_session(path)
+
+
+def test_a_student_finds_nothing(tmp_path: Path) -> None:
+    path = write_planes(tmp_path / "a.onnx", kind="features", task="features")
+    with pytest.raises(UserError, match="gives the feature maps of a student and no classes"):
+        open_model(path)
