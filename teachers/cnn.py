@@ -5,7 +5,7 @@ Axes: B batch, C channels, H W pixels, h w grid.
 
 import math
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from teachers.timm_models import (
     create,
     hub_weights,
     options_of_student,
+    published_licence,
     require_name,
     trained_arguments,
     without_prefix,
@@ -97,6 +98,11 @@ class CNN(FrozenTeacher):
     def smoke_args(cls) -> dict[str, Any]:
         """timm's test model with random weights, two of its maps."""
         return {"name": "test_convnext", "stages": [1, 3], "pretrained": False}
+
+    @classmethod
+    def licence(cls, arguments: Mapping[str, Any]) -> str | None:
+        """See `distill.contracts.TeacherBase.licence`."""
+        return published_licence(str(arguments["name"]))
 
     def features(self, images: Tensor) -> dict[str, Tensor]:
         """The selected stages, each (B, C, h, w)."""

@@ -5,7 +5,7 @@ Axes: B batch, C channels, H W pixels, h w patches, T relative positions.
 Source: Kirillov et al., "Segment Anything", 2023 (arXiv 2304.02643), and the project facebookresearch/segment-anything.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Self
 
@@ -19,6 +19,7 @@ from teachers.frozen import FrozenTeacher, check_indices, warn_of_random_weights
 from teachers.hub import fetch
 from teachers.precision import require_precision_name, resolve_precision
 from teachers.sam_encoder import Encoder
+from teachers.timm_models import published_licence
 
 _PATCH = 16
 _PAGE = "https://github.com/facebookresearch/segment-anything#model-checkpoints"
@@ -121,6 +122,11 @@ class SAM(FrozenTeacher):
     def smoke_args(cls) -> dict[str, Any]:
         """The base model with random weights, for small images."""
         return {"image_size": 64, "blocks": [0], "pretrained": False}
+
+    @classmethod
+    def licence(cls, arguments: Mapping[str, Any]) -> str | None:
+        """See `distill.contracts.TeacherBase.licence`."""
+        return published_licence(_VARIANTS[_canonical(str(arguments.get("name", "sam_vit_b")))][0])
 
     def features(self, images: Tensor) -> dict[str, Tensor]:
         """The neck (B, 256, h, w) and the selected blocks (B, C, h, w)."""

@@ -78,6 +78,14 @@ def hub_weights(name: str, encoder: Any) -> Path:
     )
 
 
+def published_licence(name: str) -> str | None:
+    """The licence of the weights that timm publishes for a model, as timm states it; None if it states none."""
+    import timm
+
+    config = timm.get_pretrained_cfg(name) if timm.is_model(name) else None
+    return None if config is None else config.license
+
+
 def trained_arguments(checkpoint: str) -> dict[str, Any]:
     """The constructor arguments of the student that a file of this project holds; empty for any other file."""
     if not Path(checkpoint).is_file():

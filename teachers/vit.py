@@ -5,6 +5,7 @@ Axes: B batch, N tokens, C channels, H W pixels, h w patches.
 
 import contextlib
 import io
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,15 @@ from torch import Tensor
 from distill.errors import UserError
 from distill.weights import load_matching, part_of, read_state_dict
 from teachers.frozen import FrozenTeacher, check_indices, warn_of_random_weights
-from teachers.timm_models import PREFIX, create, hub_weights, options_of_student, require_name, without_prefix
+from teachers.timm_models import (
+    PREFIX,
+    create,
+    hub_weights,
+    options_of_student,
+    published_licence,
+    require_name,
+    without_prefix,
+)
 
 # Of timm, whose models share tokens, blocks and norm.
 _MODULES = ("vision_transformer", "vision_transformer_hybrid", "eva", "deit")
@@ -74,6 +83,11 @@ class ViT(FrozenTeacher):
         """Two narrow blocks with random weights."""
         narrow = {"img_size": 64, "patch_size": 16, "embed_dim": 32, "depth": 2, "num_heads": 2}
         return {"name": "vit_tiny_patch16_224", "blocks": [1], "options": narrow, "pretrained": False}
+
+    @classmethod
+    def licence(cls, arguments: Mapping[str, Any]) -> str | None:
+        """See `distill.contracts.TeacherBase.licence`."""
+        return published_licence(str(arguments["name"]))
 
     def features(self, images: Tensor) -> dict[str, Tensor]:
         """The embedding and the selected blocks, each (B, C, h, w)."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 from jsonargparse import ArgumentError, ArgumentParser
-from torch import nn
+from torch import Tensor, nn
 
 from distill.contracts import StudentBase, TeacherBase
 from distill.errors import UserError
@@ -43,12 +43,25 @@ class StoredRun:
             raise UserError(f"run {str(folder)!r} {seen}; pass the folder that `distill fit` wrote, or a {name}")
         if seeds := sorted(path.parent.name for path in folder.glob(f"seed*/{recipe.name}")):
             raise UserError(f"{folder} holds the runs of several seeds; load one, for example {folder / seeds[0]}")
-        self.recipe = self.folder.read_recipe()
-        self._model = self._component(self.recipe, "model")
+        self._read(self.folder.read_recipe())
+
+    def _read(self, recipe: dict[str, Any]) -> None:
+        self.recipe = recipe
+        self._model = self._component(recipe, "model")
         try:
             self.task_class: Any = resolve_name(self._model["class_path"])
         except (ImportError, AttributeError, ValueError) as error:
-            raise UserError(f"model of {recipe}: {error}; put its package on PYTHONPATH") from error
+            raise UserError(f"model of {self.folder.recipe}: {error}; put its package on PYTHONPATH") from error
+
+    @property
+    def name(self) -> str:
+        """How it was named: its folder."""
+        return str(self.folder)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What its summary knows of it; nothing before it is finished."""
+        return self.folder.read_summary()[0] if self.folder.summary.is_file() else {}
 
     @property
     def data(self) -> dict[str, Any]:
@@ -91,6 +104,26 @@ class StoredRun:
             UserError: The recipe does not fit the classes that are installed.
         """
         return self._built("model", pl.LightningModule, self._model, self.task_class.training_only)
+
+    def trained(self, checkpoint: str | PathLike[str] | None) -> Any:
+        """The task with its head for the classes of the training, and the weights of a checkpoint, by default "last".
+
+        Raises:
+            UserError: There is no such file, or it does not fit; see `task`.
+        """
+        path = self.checkpoint(checkpoint or "last")
+        class_names, state = self._weights(path)
+        task = self.task()
+        task.build(class_names)
+        load_matching(task, state, path)
+        return task
+
+    def _weights(self, path: Path) -> tuple[list[str], Mapping[str, Tensor]]:
+        """Class names, and weights by name."""
+        content = read_training_checkpoint(path)
+        if "class_names" not in content:
+            raise UserError(f"checkpoint {str(path)!r} is not one of a fine-tuning run; pass one of the run's own")
+        return content["class_names"], content["state_dict"]
 
     def student(self, checkpoint: str | PathLike[str] | None) -> StudentBase:
         """The backbone with its weights, from a training checkpoint; by default from the exported file if there is one.

@@ -51,25 +51,30 @@ def card(folder: RunFolder, use: str) -> str:
     facts, metrics = folder.read_summary()
     steps = facts.pop("steps")
     recipe = folder.read_recipe()
-    rows = {_NAMES.get(key, key): _readable(key, value) for key, value in facts.items()}
+    rows = fact_rows(facts)
     rows |= origins(recipe) | {"optimizer steps": f"{steps:,}"}
     validated = {key: value for key, value in metrics.items() if key.startswith("val/")}
     switched_off = recipe["trainer"].get("limit_val_batches") == 0
     none = "none was run: `trainer.limit_val_batches` is 0" if switched_off else "none was run"
     sections = [
-        f"# {folder.path.resolve().name}\n\n{_table(('', ''), {key: [value] for key, value in rows.items()})}",
-        f"## Last validation\n\n{_scores(validated) if validated else none}",
+        f"# {folder.path.resolve().name}\n\n{table(('', ''), {key: [value] for key, value in rows.items()})}",
+        f"## Last validation\n\n{score_tables(validated) if validated else none}",
     ]
     if folder.scores("test").is_file():
         what = scored(folder.read_facts("test"))
         picture = folder.figure("test", "predictions")
         pictured = f"\n\n![Labels and predictions]({picture.name})" if picture.is_file() else ""
-        sections.append(f"## Test\n\n{what}\n\n{_scores(folder.read_scores('test'))}{pictured}")
+        sections.append(f"## Test\n\n{what}\n\n{score_tables(folder.read_scores('test'))}{pictured}")
     sections.append(f"## Use\n\n```python\n{use}\n```")
     sections.append(
         "Everything that determined the run is in `recipe.yaml`; versions and hardware are in `environment.json`."
     )
     return "\n\n".join(sections) + "\n"
+
+
+def fact_rows(facts: Mapping[str, Any]) -> dict[str, str]:
+    """The facts of a summary by what the card calls them, with their units."""
+    return {_NAMES.get(key, key): _readable(key, value) for key, value in facts.items()}
 
 
 def scored(facts: Mapping[str, Any]) -> str:
@@ -101,7 +106,7 @@ def origins(recipe: Mapping[str, Any]) -> dict[str, str]:
     return found
 
 
-def _scores(scores: Mapping[str, float | None]) -> str:
+def score_tables(scores: Mapping[str, float | None]) -> str:
     """Scores as tables: those of no class, those of each kind of average precision, and those of each class."""
     single: dict[str, list[str]] = {}
     kinds: dict[str, dict[str, str]] = {}
@@ -115,15 +120,16 @@ def _scores(scores: Mapping[str, float | None]) -> str:
             kinds.setdefault(name.kind, {})[name.measure] = percent(value)
         else:
             single[name.measure] = [shown(key, value)]
-    tables = [_table(["metric", "value"], single)] if single else []
+    tables = [table(["metric", "value"], single)] if single else []
     for heading, rows in (("%", kinds), ("class, %", classes)):
         if rows:
             columns = list(next(iter(rows.values())))
-            tables.append(_table([heading, *columns], {key: list(row.values()) for key, row in rows.items()}))
+            tables.append(table([heading, *columns], {key: list(row.values()) for key, row in rows.items()}))
     return "\n\n".join(tables)
 
 
-def _table(header: Sequence[str], rows: Mapping[str, Sequence[str]]) -> str:
+def table(header: Sequence[str], rows: Mapping[str, Sequence[str]]) -> str:
+    """Rows by what stands in their first column, as Markdown."""
     lines = [header, ["---"] * len(header), *([key, *row] for key, row in rows.items())]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
