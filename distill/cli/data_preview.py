@@ -33,7 +33,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Writes the contact sheet."""
     from distill.data.checks import at_least, band_numbers
     from distill.data.semantic import SemanticImages
-    from distill.launch.recipe_data import data_module, is_recipe
+    from distill.launch.recipe_data import is_recipe, labelled_data
     from distill.report.figures import save
 
     at_least("--count", arguments.count, 1)
@@ -42,7 +42,7 @@ def run(arguments: argparse.Namespace) -> None:
         raise UserError(f"--output {str(arguments.output)!r} must end in .png")
     logging.basicConfig(format="%(message)s")
     bands = band_numbers("--bands", arguments.bands)
-    module = data_module(arguments.root, arguments.data_root) if is_recipe(arguments.root) else None
+    module = labelled_data(arguments.root, arguments.data_root) if is_recipe(arguments.root) else None
     refuse_root(arguments.data_root, [arguments.root] if module is not None else [])
     if isinstance(module, SemanticImages):
         figure = _classes(arguments, module, bands)

@@ -53,7 +53,7 @@ def _reports(arguments: argparse.Namespace) -> "list[Report]":
     from distill.data.checks import band_numbers
     from distill.data.images import is_file
     from distill.data.semantic import SemanticImages
-    from distill.launch.recipe_data import data_module, is_recipe
+    from distill.launch.recipe_data import is_recipe, labelled_data
 
     recipes = [name for name in arguments.roots if is_recipe(name)]
     refuse_root(arguments.root, recipes)
@@ -61,7 +61,7 @@ def _reports(arguments: argparse.Namespace) -> "list[Report]":
     bands, overlaps = band_numbers("--bands", arguments.bands), arguments.overlaps
     reports: list[Report] = []
     for name in recipes:
-        module = data_module(name, arguments.root)
+        module = labelled_data(name, arguments.root)
         if isinstance(module, SemanticImages):
             reports.append(verify_landcover(name, module, overlaps, show_progress, bands))
         else:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from pytorch_lightning import LightningDataModule
 
+from distill.data.base import ImageData
 from distill.data.coco import CocoInstances
 from distill.data.semantic import SemanticImages
 from distill.errors import UserError
@@ -20,7 +21,19 @@ def is_recipe(name: str) -> bool:
     return path.suffix in (".yaml", ".yml") or comes_with_the_package(name)
 
 
-def data_module(recipe: str, root: Path | None) -> CocoInstances | SemanticImages:
+def labelled_data(recipe: str, root: Path | None) -> CocoInstances | SemanticImages:
+    """Builds the data module of a recipe; see `data_module`.
+
+    Raises:
+        UserError: See `data_module`; or the data has no labels.
+    """
+    module = data_module(recipe, root)
+    if not isinstance(module, CocoInstances | SemanticImages):
+        raise UserError(f"the data of {recipe} has no labels to look at ({type(module).__name__})")
+    return module
+
+
+def data_module(recipe: str, root: Path | None = None) -> ImageData:
     """Builds the data module of a recipe. Paths of a run are found from other folders than the one it was started in.
 
     Args:
@@ -28,8 +41,7 @@ def data_module(recipe: str, root: Path | None) -> CocoInstances | SemanticImage
         root: The data set's folder, in place of the one that the recipe names.
 
     Raises:
-        UserError: There is no such recipe, it has no usable `data`, the data has no labels, or the data module refuses
-            its arguments.
+        UserError: There is no such recipe, it has no usable `data`, or the data module refuses its arguments.
     """
     from jsonargparse import ArgumentError, ArgumentParser
 
@@ -50,6 +62,6 @@ def data_module(recipe: str, root: Path | None) -> CocoInstances | SemanticImage
     except ArgumentError as error:
         raise UserError(f"`data` of {path} cannot be used: {' '.join(str(error).split())}") from error
     module: LightningDataModule = parser.instantiate_classes(parsed).data
-    if not isinstance(module, CocoInstances | SemanticImages):
-        raise UserError(f"the data of {recipe} has no labels to look at ({type(module).__name__})")
+    if not isinstance(module, ImageData):
+        raise UserError(f"the data of {recipe} is {type(module).__name__}, which is no data module of this project")
     return module

@@ -1,0 +1,66 @@
+"""What every graph that is written into a file says of itself.
+
+Axes: H W pixels of the network's input.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch._ops import OpOverload
+
+from distill.contracts import Component, StudentBase
+from distill.layers import Normalize
+
+_EXAMPLE = (6, 10)  # strides of an example's height and width: not equal, and no axis of any map has length 1
+
+
+class ExportGraph(nn.Module):
+    """Normalisation, student and what follows, from an image to tensors of known names.
+
+    Attributes:
+        inputs: Names of what `forward` takes; the first is `image`, (1, 3, H, W) RGB in [0, 1].
+        outputs: Names of what it returns, in order.
+        kind: What they mean, see `distill.exported.facts.ExportedFacts`.
+        stride: H and W are multiples of it, in pixels, and not once it: OpenVINO 2026.4 then fails to compute.
+
+    Args:
+        student: The backbone.
+        others: What follows it, whose operators are in the graph, too.
+    """
+
+    inputs: ClassVar[tuple[str, ...]] = ("image",)
+    outputs: tuple[str, ...]
+    kind: str
+
+    def __init__(self, student: StudentBase, *others: Component) -> None:
+        super().__init__()
+        self.student, self.normalize = student, Normalize.of(student)
+        self.stride = max(student.feature_info.reduction())
+        self._parts = (student, *others)  # in a tuple, of which nn.Module registers nothing
+
+    def features(self, image: Tensor) -> list[Tensor]:
+        """The student's maps of an image (1, 3, H, W) in [0, 1]."""
+        return list(self.student(self.normalize(image)))
+
+    def onnx_operators(self) -> Mapping[OpOverload, Callable[..., Any]]:
+        """Those of its parts, see `Component.onnx_operators`."""
+        return {operator: write for part in self._parts for operator, write in part.onnx_operators().items()}
+
+    def operator_modules(self) -> tuple[str, ...]:
+        """Those of its parts, see `Component`."""
+        return tuple(sorted({module for part in self._parts for module in part.operator_modules}))
+
+    def dynamic_shapes(self) -> dict[str, Any]:
+        """For `torch.export`: height and width vary, as multiples of the stride, from two strides on.
+
+        `torch.export` treats an axis of length 1, such as a map's at one stride, as one that never has another.
+        """
+        height, width = (self.stride * torch.export.Dim(name, min=2, max=2**12) for name in ("rows", "columns"))
+        return {name: {2: height, 3: width} if name == "image" else None for name in self.inputs}
+
+    def example(self) -> tuple[Tensor, ...]:
+        """Inputs of a size at which no axis is special."""
+        height, width = (strides * self.stride for strides in _EXAMPLE)
+        return (torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(0)),)

@@ -1,0 +1,145 @@
+"""Converts an exported ONNX file for OpenVINO.
+
+Axes: R regions, C channels, H W grid of a map.
+"""
+
+import shutil
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from distill.errors import UserError
+from distill.exported.facts import METADATA_KEY, ExportedFacts
+from distill.files import move_into_place
+
+if TYPE_CHECKING:
+    from openvino import Model
+
+
+def write_openvino(onnx_path: Path, facts: ExportedFacts, path: Path) -> None:
+    """Writes `path`, an .xml, and the .bin of its weights beside it, in float32.
+
+    Args:
+        onnx_path: What `distill.exporters.onnx_file` wrote, and verified.
+        facts: Of the model; goes into rt_info.
+        path: The .xml.
+
+    Raises:
+        UserError: OpenVINO lacks an operator of the model, or the place cannot be written.
+    """
+    model = read_graph(onnx_path)
+    _pool_from_areas_alone(model.get_ops())
+    model.validate_nodes_and_infer_types()
+    save(model, facts, path)
+
+
+def read_graph(path: Path) -> "Model":
+    """A file, .onnx or .xml, as a graph of OpenVINO whose weights are constants right before their layers.
+
+    It is not `openvino.convert_model` that reads it, which reports its use over the network.
+
+    Raises:
+        UserError: OpenVINO is not installed, or lacks an operator of the model.
+    """
+    try:
+        import openvino
+        from openvino.passes import ConstantFolding, Manager
+    except ImportError as error:
+        raise UserError(
+            f"{error.name} is not installed, which writes .xml: pip install 'distill-rs[openvino]'"
+        ) from error
+    try:
+        model = openvino.Core().read_model(path)
+        passes = Manager()
+        passes.register_pass(ConstantFolding())
+        passes.run_passes(model)
+    except RuntimeError as error:
+        version = openvino.__version__.partition("-")[0]
+        raise UserError(
+            f"OpenVINO {version} cannot convert the model: {_reason(error)}; export it with --format onnx"
+        ) from error
+    return model
+
+
+def save(model: "Model", facts: ExportedFacts, path: Path) -> None:
+    """Writes a model of OpenVINO with its facts; both files get their names when both are complete.
+
+    Raises:
+        UserError: The place cannot be written.
+    """
+    import openvino
+
+    model.set_rt_info(facts.to_json(), [METADATA_KEY])
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        place = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.stem}."))
+    except OSError as error:
+        raise UserError(f"{path} cannot be written ({error.strerror}); permit writing there") from error
+    try:
+        openvino.save_model(model, place / path.name, compress_to_fp16=False)  # which is its default
+        for suffix in (".bin", ".xml"):  # the .xml last: it is what names the model
+            move_into_place((place / path.name).with_suffix(suffix), path.with_suffix(suffix))
+    except RuntimeError as error:
+        raise UserError(f"{path} cannot be written ({_reason(error)}); free space there") from error
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def _pool_from_areas_alone(nodes: Iterable[Any]) -> None:
+    """Leaves out boxes without extent where features are pooled from R boxes, and fills in zeros for them.
+
+    Such boxes stand for what another level of the pyramid pools, and where fewer than K instances were found. ONNX
+    Runtime and torchvision pool zeros from them in no time. OpenVINO's ROIAlign takes as long as for any other box, so
+    that four levels take four times as long as one; and it divides by the number of samples, which with a sampling
+    ratio of 0 is 0.
+    """
+    from openvino import opset13 as ops
+
+    for node in nodes:
+        if node.get_type_name() != "ROIAlign" or node.get_attributes()["sampling_ratio"] != 0:
+            continue
+        features, boxes, images = (node.input_value(index) for index in range(3))
+        rows, columns = ops.constant(0), ops.constant(1)
+        near, far = ops.split(boxes, columns, 2).outputs()
+        has_area = ops.reduce_logical_and(ops.greater(far, near), columns, False)
+        kept = ops.squeeze(ops.non_zero(has_area, "i32"), rows)
+        settings = node.get_attributes()
+        pooled = ops.roi_align(
+            features,
+            ops.gather(boxes, kept, rows),
+            ops.gather(images, kept, rows),
+            settings["pooled_h"],
+            settings["pooled_w"],
+            settings["sampling_ratio"],
+            settings["spatial_scale"],
+            settings["mode"],
+            settings["aligned_mode"],
+        )
+        zeros = ops.broadcast(
+            ops.constant(0.0, features.get_element_type()),
+            ops.concat(
+                [
+                    ops.constant(np.array([1])),
+                    ops.gather(ops.shape_of(features), ops.constant([1]), rows),
+                    ops.constant(np.array([settings["pooled_h"], settings["pooled_w"]])),
+                ],
+                0,
+            ),
+        )
+        ones = ops.convert(has_area, "i32")
+        place = ops.subtract(ops.cumsum(ones, rows), ops.constant(1, ones.get_element_type()))
+        last = ops.reduce_sum(ones, rows, False)  # the row of zeros
+        filled = ops.gather(ops.concat([pooled, zeros], 0), ops.select(has_area, place, last), rows)
+        filled.set_friendly_name(node.get_friendly_name())
+        for user in list(node.output(0).get_target_inputs()):
+            user.replace_source_output(filled.output(0))
+
+
+def _reason(error: Exception) -> str:
+    """The last line that is not a place in OpenVINO's sources."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    said = [line for line in lines if line and not line.startswith(("Check ", "Exception from ", "While "))]
+    return (said or lines or [type(error).__name__])[-1].rstrip(".")

@@ -1,0 +1,131 @@
+"""Compares the instances of an exported file with those of its run.
+
+Axes: N instances.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from distill.scene.detections import TileInstances
+
+BOX = 0.05  # pixels
+SCORE = 1e-4
+MASK = 1e-3  # 1 - IoU; or a single pixel
+_SAME = 0.5  # IoU from which two boxes may be of one object
+
+
+@dataclass(frozen=True)
+class InstanceDifference:
+    """How far two sets of instances lie apart.
+
+    Attributes:
+        matched: Instances that both have.
+        box: Largest difference of a coordinate, in pixels.
+        score: Largest difference of a score.
+        mask: Largest 1 - IoU of the masks, where more than one pixel differs.
+        borderline: Instances that one of them lacks, whose score is that of an edge: the threshold, or the last kept.
+        unmatched: Other instances that one of them lacks.
+    """
+
+    matched: int
+    box: float
+    score: float
+    mask: float
+    borderline: int
+    unmatched: int
+
+    @property
+    def row(self) -> dict[str, str]:
+        """For a table."""
+        return {
+            "instances": str(self.matched),
+            "of one alone": str(self.unmatched) + (f" + {self.borderline} at an edge" if self.borderline else ""),
+            "boxes, px": f"{self.box:.1e}",
+            "scores": f"{self.score:.1e}",
+            "masks, 1 - IoU": f"{self.mask:.1e}",
+        }
+
+    @property
+    def failed(self) -> str | None:
+        """The first output that differs by more than is allowed, in words; None if there is none."""
+        if self.unmatched:
+            return f"{self.unmatched} instances are found by one and not by the other"
+        for output, value, allowed in (
+            ("boxes", self.box, BOX),
+            ("scores", self.score, SCORE),
+            ("masks", self.mask, MASK),
+        ):
+            if not value <= allowed:  # not a number, too
+                return f"{output} differ by {value:.3g}, allowed are {allowed:g}"
+        return None
+
+
+def compare_instances(
+    expected: TileInstances, found: TileInstances, threshold: float, limit: int | None
+) -> InstanceDifference:
+    """Matches the instances of two models one to one, by class and overlap, and compares the pairs.
+
+    Args:
+        expected: Of the run.
+        found: Of the file.
+        threshold: Lowest score of an instance.
+        limit: Most instances; None if there is no limit.
+    """
+    pairs = _pairs(expected, found)
+    mine, others = [first for first, _ in pairs], [second for _, second in pairs]
+    box = np.abs(expected.boxes[mine] - found.boxes[others])
+    score = np.abs(expected.scores[mine] - found.scores[others])
+    mask = [_mask_difference(expected, first, found, second) for first, second in pairs]
+    borderline = unmatched = 0
+    for whose, taken in ((expected, {mine for mine, _ in pairs}), (found, {other for _, other in pairs})):
+        edges = [threshold] + ([float(whose.scores.min())] if limit is not None and len(whose) >= limit else [])
+        for index in set(range(len(whose))) - taken:
+            at_edge = any(abs(float(whose.scores[index]) - edge) <= SCORE for edge in edges)
+            borderline, unmatched = borderline + at_edge, unmatched + (not at_edge)
+    return InstanceDifference(len(pairs), _largest(box), _largest(score), _largest(mask), borderline, unmatched)
+
+
+def _largest(values: ArrayLike) -> float:
+    """Not a number if one of them is none; 0 if there are none."""
+    return float(np.max(values, initial=0))
+
+
+def _pairs(expected: TileInstances, found: TileInstances) -> list[tuple[int, int]]:
+    """The pairs of one class with the largest overlaps, those of nearly equal boxes by their scores."""
+    overlaps = _overlaps(expected.boxes, found.boxes)
+    overlaps[expected.labels[:, None] != found.labels[None, :]] = 0
+    # Doubles have overlaps near 1 with each other: of those the scores tell which is which.
+    distance = np.abs(expected.scores[:, None] - found.scores[None, :])
+    order = np.lexsort((distance.ravel(), -np.round(overlaps, 3).ravel()))
+    partner: dict[int, int] = {}
+    for flat in order:
+        first, second = divmod(int(flat), len(found))
+        if overlaps[first, second] < _SAME:
+            break
+        if first not in partner and second not in partner.values():
+            partner[first] = second
+    return list(partner.items())
+
+
+def _overlaps(first: NDArray[np.float32], second: NDArray[np.float32]) -> NDArray[np.float64]:
+    """IoU of boxes (N, 4) and (M, 4)."""
+    a, b = first[:, None].astype(np.float64), second[None].astype(np.float64)
+    inner = np.clip(np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2]), 0, None).prod(-1)
+    areas = [np.clip(boxes[..., 2:] - boxes[..., :2], 0, None).prod(-1) for boxes in (a, b)]
+    return np.asarray(inner / np.maximum(areas[0] + areas[1] - inner, 1e-12))
+
+
+def _mask_difference(expected: TileInstances, mine: int, found: TileInstances, other: int) -> float:
+    """1 - IoU of two masks; 0 where a single pixel differs, which is all that rounding can do to a small object."""
+    one, two = expected.masks[mine], found.masks[other]
+    top, left = min(one.top, two.top), min(one.left, two.left)
+    bottom = max(one.top + one.pixels.shape[0], two.top + two.pixels.shape[0])
+    right = max(one.left + one.pixels.shape[1], two.left + two.pixels.shape[1])
+    canvases = np.zeros((2, bottom - top, right - left), bool)
+    for canvas, patch in zip(canvases, (one, two), strict=True):
+        height, width = patch.pixels.shape
+        canvas[patch.top - top :, patch.left - left :][:height, :width] = patch.pixels
+    differ = int((canvases[0] != canvases[1]).sum())
+    return 0.0 if differ <= 1 else differ / int((canvases[0] | canvases[1]).sum())

@@ -1,0 +1,83 @@
+"""Compares the logits and feature maps of an exported file with those of its run.
+
+Axes: K classes, H W pixels, C channels.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+LOGIT = 1e-3
+PIXELS = 1e-4  # share of pixels that may have another class
+FEATURE = 1e-3  # of the root mean square of a map
+
+
+@dataclass(frozen=True)
+class LogitDifference:
+    """How far two maps of logits lie apart.
+
+    Attributes:
+        logit: Largest difference.
+        pixels: Share of pixels whose class differs.
+    """
+
+    logit: float
+    pixels: float
+
+    @property
+    def row(self) -> dict[str, str]:
+        """For a table."""
+        return {"logits": f"{self.logit:.1e}", "pixels of another class": f"{self.pixels:.3%}"}
+
+    @property
+    def failed(self) -> str | None:
+        """What differs by more than is allowed, in words; None if nothing does."""
+        if not self.logit <= LOGIT:
+            return f"logits differ by {self.logit:.3g}, allowed are {LOGIT:g}"
+        if not self.pixels <= PIXELS:
+            return f"the class of {self.pixels:.3%} of the pixels differs, allowed are {PIXELS:.2%}"
+        return None
+
+
+@dataclass(frozen=True)
+class FeatureDifference:
+    """How far the maps of two students lie apart.
+
+    Attributes:
+        name: Of the map that differs most.
+        value: Its largest difference, as a share of its root mean square.
+    """
+
+    name: str
+    value: float
+
+    @property
+    def row(self) -> dict[str, str]:
+        """For a table."""
+        return {"map that differs most": self.name, "of its root mean square": f"{self.value:.1e}"}
+
+    @property
+    def failed(self) -> str | None:
+        """What differs by more than is allowed, in words; None if nothing does."""
+        if not self.value <= FEATURE:
+            return f"{self.name} differs by {self.value:.3g} of its root mean square, allowed are {FEATURE:g}"
+        return None
+
+
+def compare_logits(expected: NDArray[np.float32], found: NDArray[np.float32]) -> LogitDifference:
+    """Compares logits (K, H, W)."""
+    classes = (each.argmax(axis=0) for each in (expected, found))
+    return LogitDifference(float(np.abs(expected - found).max()), float(np.not_equal(*classes).mean()))
+
+
+def compare_features(
+    expected: dict[str, NDArray[np.float32]], found: dict[str, NDArray[np.float32]]
+) -> FeatureDifference:
+    """Compares maps (C, H, W) by name."""
+    shares = {
+        name: float(np.abs(values - found[name]).max() / max(float(np.sqrt(np.square(values).mean())), 1e-12))
+        for name, values in expected.items()
+    }
+    worst = max(shares, key=lambda name: np.nan_to_num(shares[name], nan=np.inf))
+    return FeatureDifference(worst, shares[worst])

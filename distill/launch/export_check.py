@@ -1,0 +1,113 @@
+"""Runs an exported file in its own runtime beside the run that it comes from.
+
+Axes: B batch, C channels, H W pixels, S side of a view.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from distill.errors import UserError
+from distill.evaluation.sliding_window import resize_logits
+from distill.evaluation.units import counted
+from distill.exported.models import ExportedClasses, ExportedInstances
+from distill.exported.session import Session, open_session
+from distill.exporters.deepness import open_deepness
+from distill.exporters.verify.images import CheckImage, Pixels, crop
+from distill.exporters.verify.instances import InstanceDifference, compare_instances
+from distill.exporters.verify.maps import FeatureDifference, LogitDifference, compare_features, compare_logits
+from distill.launch.predictors import InstancePredictor, Predictor, SemanticPredictor, StudentPredictor
+
+Difference = InstanceDifference | LogitDifference | FeatureDifference
+
+
+@dataclass(frozen=True)
+class Check:
+    """One image, seen by the file and by the run.
+
+    Attributes:
+        image: What it is.
+        difference: How far their results lie apart.
+    """
+
+    image: str
+    difference: Difference
+
+
+def check_file(path: Path, reference: Predictor, images: Sequence[CheckImage], exact: bool = True) -> list[Check]:
+    """Compares a file with its run on images.
+
+    Args:
+        path: The file.
+        reference: The run, in float32.
+        images: See `distill.exporters.verify.images`.
+        exact: Whether the runtime has to compute in float32; else in what it prefers on this processor.
+    """
+    session = open_session(path, exact=exact)
+    return [Check(image.name, _difference(session, reference, image)) for image in images]
+
+
+def check_deepness(path: Path, reference: SemanticPredictor, photographs: Sequence[Pixels]) -> list[Check]:
+    """Compares the probabilities of a file of one size with those of the run, on parts of images.
+
+    Args:
+        path: The file, which needs no facts.
+        reference: The run, in float32; its `zoom` and `window` are left to the program that cuts the tiles.
+        photographs: Real images of any sizes.
+    """
+    side, probabilities = open_deepness(path)
+    checks = []
+    for number, pixels in enumerate(photographs, 1):
+        view = crop(pixels, side, side)[None].astype(np.float32) / np.float32(255)
+        with torch.no_grad():
+            logits = resize_logits(reference.network(torch.from_numpy(view)), (side, side))
+        difference = compare_logits(logits.softmax(1)[0].numpy(), probabilities(view)[0])
+        checks.append(Check(f"{side} px, image {number}", difference))
+    return checks
+
+
+def require_equal(checks: Sequence[Check], name: str) -> None:
+    """Checks that nothing differs by more than is allowed.
+
+    Raises:
+        UserError: It does; the message names the image and the first output that differs.
+    """
+    for check in checks:
+        if failed := check.difference.failed:
+            raise UserError(
+                f"{name} does not do what the run does, and is not kept: on the image of {check.image}, {failed}"
+            )
+
+
+def fullest(checks: Sequence[Check], limit: int | None) -> str | None:
+    """A note where no image had as many instances as the file can find; None if one had, or there is no limit."""
+    counts = [check.difference.matched for check in checks if isinstance(check.difference, InstanceDifference)]
+    if limit is None or not counts or max(counts) >= limit:
+        return None
+    return f"no image of the check had more than {counted(max(counts), 'instance')} of the {limit} that fit into it"
+
+
+def _difference(session: Session, reference: Predictor, image: CheckImage) -> Difference:
+    facts = session.facts
+    if isinstance(reference, StudentPredictor):
+        missing = ((0, -side % facts.stride) for side in image.pixels.shape[1:])
+        pixels = np.pad(image.pixels, ((0, 0), *missing))  # of 8 bits, to which the run would round other padding
+        found = session.run(pixels[None].astype(np.float32) / np.float32(255), (pixels.shape[1], pixels.shape[2]))
+        expected = reference.predict(torch.from_numpy(pixels))
+        names = dict(zip(found, (values.numpy() for values in expected), strict=True))
+        return compare_features(names, {name: values[0] for name, values in found.items()})
+    if isinstance(reference, SemanticPredictor):
+        return compare_logits(
+            reference.tile_logits([image.pixels])[0], ExportedClasses(session).tile_logits([image.pixels])[0]
+        )
+    assert isinstance(reference, InstancePredictor)
+    reference.size = image.side
+    return compare_instances(
+        reference.tile_instances([image.pixels])[0],
+        ExportedInstances(session, image.side).tile_instances([image.pixels])[0],
+        facts.score_threshold,
+        facts.max_detections,
+    )

@@ -1,0 +1,88 @@
+"""`.pt2` files: the student's own operators, at any size, on whatever machine reads them."""
+
+import json
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+
+from distill.errors import UserError
+from distill.exported.facts import FEATURES, ExportedFacts
+from distill.exported.pt2_program import OPERATORS_FILE, read_pt2, read_pt2_facts
+from distill.exporters.feature_graph import FeatureGraph
+from distill.exporters.pt2_file import write_pt2
+from distill.scene.tile_size import TileSize
+from students import RS4D
+
+FACTS = ExportedFacts(
+    kind=FEATURES,
+    task="features",
+    class_names=(),
+    stride=8,
+    mean=(0.5,) * 3,
+    std=(0.2,) * 3,
+    size=TileSize(64, 0),
+    run="run",
+    student="students.RS4D",
+    head="",
+    digest="",
+    version="0",
+)
+
+
+@pytest.fixture(scope="module")
+def graph() -> FeatureGraph:
+    """Of one layer: what sizes that vary have to pass is there, and tracing is quick."""
+    torch.manual_seed(0)
+    student = RS4D("tiny", image_size=64, patch_size=8, out_indices=[])
+    student.layers, student._taps = student.layers[:1], [0]
+    return FeatureGraph(student)
+
+
+@pytest.fixture(scope="module")
+def file(graph: FeatureGraph, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("pt2") / "model.pt2"
+    write_pt2(graph, FACTS, path)
+    return path
+
+
+def test_equals_the_graph_at_any_size(graph: FeatureGraph, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert read_pt2_facts(file) == FACTS
+    assert [each.name for each in file.parent.iterdir()] == ["model.pt2"]
+    program = read_pt2(file)
+    with torch.inference_mode():
+        for size in ((64, 64), (128, 96), (40, 24), (16, 136)):
+            image = torch.rand(1, 3, *size)
+            assert torch.equal(program(image)[0], graph(image)[0])
+        for backend in ("chunked", "reference"):  # chosen where the file runs, not where it was written
+            monkeypatch.setenv("DISTILL_SCAN_BACKEND", backend)
+            torch.testing.assert_close(program(image)[0], graph(image)[0], rtol=1e-4, atol=1e-5)
+        monkeypatch.setattr("students.scan.convolution._kernels_load", lambda: False)
+        torch.testing.assert_close(program(image)[0], graph(image)[0], rtol=1e-4, atol=1e-5)
+
+
+def test_only_modules_of_this_project_are_imported(file: Path, tmp_path: Path) -> None:
+    for module, message in (("antigravity", "only modules of students"), ("students.absent", "cannot be imported")):
+        other = tmp_path / f"{module}.pt2"
+        with zipfile.ZipFile(file) as source, zipfile.ZipFile(other, "w") as copy:
+            for entry in source.namelist():
+                own = entry.endswith(f"/{OPERATORS_FILE}")
+                copy.writestr(entry, json.dumps([module]) if own else source.read(entry))
+        with pytest.raises(UserError, match=message):
+            read_pt2(other)
+
+
+def test_other_files_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "model.pt2"
+    with pytest.raises(UserError, match=r"cannot be read \(No such file"):
+        read_pt2_facts(path)
+    path.write_bytes(b"text")
+    with pytest.raises(UserError, match="is damaged"):
+        read_pt2(path)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("other", "")
+    with pytest.raises(UserError, match="no file of `distill export`"):
+        read_pt2_facts(path)
+    with pytest.raises(UserError, match="cannot be read by PyTorch"):
+        read_pt2(path)
