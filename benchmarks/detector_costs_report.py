@@ -1,7 +1,6 @@
 """The tables and the goal of `detector_costs.py`."""
 
 import math
-import statistics
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +9,7 @@ from detector_costs_parts import PARTS
 from measuring import Bar, number
 from student_costs_report import markdown
 
+from distill.evaluation.parts import shared_out
 from distill.evaluation.turns import compared
 
 TIMES_FASTER = 10  # than SAM ViT-B with the usual head
@@ -66,9 +66,7 @@ def seconds_by_part(kept: dict[str, Any]) -> dict[str, dict[str, float]]:
     quiet = compared([{name: math.log(total) for name, total in one.items()} for one in rounds]).seconds
     found = {}
     for name, total in quiet.items():
-        own = [one[name] for one in kept["rounds"] if name in one]
-        shares = {part: statistics.median(parts[part] / sum(parts.values()) for parts in own) for part in PARTS}
-        found[name] = {part: total * share / sum(shares.values()) for part, share in shares.items()}
+        found[name] = shared_out(total, [one[name] for one in kept["rounds"] if name in one])
     return found
 
 

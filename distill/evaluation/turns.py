@@ -15,7 +15,7 @@ from typing import Generic, TypeVar
 _SECONDS = 1.5  # of passes for each model, at once; more are added until the times are precise
 _MOST = 6.0  # seconds of passes for each model
 _PRECISE = 0.02
-_LEAST = 5  # turns of each model, however long they take
+_LEAST = 5  # turns of each model by default, however long they take
 _TURN = 0.02  # seconds of passes in one turn, of which there is at least one
 _QUIET = 10  # a tenth of the rounds counts as quiet
 _SWEEPS = 10  # of the alternation, which two or three end
@@ -46,7 +46,7 @@ def estimated_seconds(passes: Mapping[Name, float]) -> float:
     return sum(max(_SECONDS, _LEAST * seconds) for seconds in passes.values())
 
 
-def take_turns(passes: Mapping[Name, Callable[[], float]]) -> Turns[Name]:
+def take_turns(passes: Mapping[Name, Callable[[], float]], least: int = _LEAST) -> Turns[Name]:
     """Times models in turns.
 
     In each round every model that has not had enough time runs for a moment, in an order that varies. The time of a
@@ -54,12 +54,13 @@ def take_turns(passes: Mapping[Name, Callable[[], float]]) -> Turns[Name]:
     slow the machine was in that round; both are found in turn as medians over the rounds and over the models (Tukey's
     median polish, of the logarithms). The time of a model is that product for a quiet round, the lowest tenth of them.
 
-    A model has passes for 1.5 seconds and 5 rounds at least. Where the times are not precise to 2 % after that, all get
-    more, up to 6 seconds.
+    A model has passes for 1.5 seconds and `least` rounds at least. Where the times are not precise to 2 % after that,
+    all get more, up to 6 seconds.
 
     Args:
         passes: By the name of the model, one at least, a function that runs one pass and returns its seconds. First
             passes of a process are slow, so call it before.
+        least: Rounds of each model, however long they take.
     """
     rounds: list[dict[Name, float]] = []  # logarithms of seconds
     spent = dict.fromkeys(passes, 0.0)
@@ -67,7 +68,7 @@ def take_turns(passes: Mapping[Name, Callable[[], float]]) -> Turns[Name]:
     enough = 0.0
     while True:
         enough += _SECONDS
-        while due := [name for name in passes if len(rounds) < _LEAST or spent[name] < enough]:
+        while due := [name for name in passes if len(rounds) < least or spent[name] < enough]:
             order.shuffle(due)
             times = {name: _turn(passes[name]) for name in due}
             rounds.append({name: math.log(statistics.median(each[1:] or each)) for name, each in times.items()})
