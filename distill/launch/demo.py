@@ -3,12 +3,14 @@
 Every stage is an ordinary recipe under recipes/demo/, run by the functions that a user calls.
 """
 
+import json
 import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -66,7 +68,7 @@ def run_demo(folder: Path, seed: int) -> Comparison:
     def test(name: str) -> list[str]:
         return ["test", str(runs[name])]
 
-    teacher = {**_labelled(data, "teacher"), "trainer.precision": _precision()}
+    precision = {"trainer.precision": _precision()}
     few = _labelled(data, "labelled")
     unlabelled = {"data.root": data / "unlabelled" / "images", "model.teacher.checkpoint": runs["teacher"].student}
     log = folder / "scratch.log"
@@ -82,8 +84,8 @@ def run_demo(folder: Path, seed: int) -> Comparison:
         ],
         log,
         [
-            fit("teacher", **teacher),
-            fit("distill", **unlabelled),
+            fit("teacher", **_labelled(data, "teacher"), **precision),
+            fit("distill", **unlabelled, **precision),
             fit("distilled", **few, **{"model.student.checkpoint": runs["distill"].student}),
             test("teacher"),
             test("distilled"),
@@ -105,7 +107,7 @@ def _probe(runs: dict[str, RunFolder], data: Path) -> None:
     for name, run in runs.items():
         if name == "distill":
             continue
-        with phase(f"probing {name}"):
+        with phase(f"probing {name}"), _one_thread():
             found = scene_scores(student_features(load_student(weights[name])), known, scored, PROBED)
         keys = {count: f"probe/{count} scenes/tokens" for count in found}
         scores = {f"test/{keys[count]}": score.mean for count, score in found.items()}
@@ -114,8 +116,19 @@ def _probe(runs: dict[str, RunFolder], data: Path) -> None:
         write_json(run.facts("test"), {**run.read_facts("test"), "spread": spread})
 
 
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Inside, PyTorch uses one thread: over matrices as small as a probe's, several wait longer than they compute."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
 def _precision() -> str:
-    """How the teacher is trained: in bfloat16 on processors that multiply it faster."""
+    """How the teacher is trained and copied: in bfloat16 on processors that multiply it faster."""
     # torch.cpu.get_capabilities says the same and is public, but younger than the oldest PyTorch we run on.
     return "bf16-mixed" if torch.cpu._is_avx512_bf16_supported() else "32-true"
 
@@ -159,7 +172,7 @@ def next_commands(folder: Path) -> list[tuple[str, str]]:
     teacher = quoted(RunFolder(folder / "teacher").student)
     sam = "--model.teacher.checkpoint sam_vit_b_01ec64.pth"
     recipe = "rs4d_small" if torch.cuda.is_available() else "rs4d_small size/cpu_rs4d"
-    longer = f"--run.dir {quoted(folder / 'longer')} --trainer.max_steps 1600"
+    longer = f"--run.dir {quoted(folder / 'longer')} --trainer.max_steps 600"
     again = f"distill compare {quoted(folder)}/* --out {quoted(page(folder).parent)} --measure"
     return [
         ("Next, score the distilled student again", f"distill test {quoted(distilled.path)}"),
@@ -193,7 +206,7 @@ def _labelled(data: Path, split: str) -> dict[str, Path]:
 
 
 def _side_by_side(hidden: Sequence[list[str]], log: Path, shown: Sequence[list[str]]) -> None:
-    """Runs two lists of commands of `distill` at once, in each one after the other, the output of the first in a file.
+    """Runs two lists of commands of `distill` at once, each in one process, the output of the first in a file.
 
     Each on half the cores: a second core helps a step of a small model little, so this takes much less time than one
     list.
@@ -204,18 +217,17 @@ def _side_by_side(hidden: Sequence[list[str]], log: Path, shown: Sequence[list[s
     environment = os.environ | {"OMP_NUM_THREADS": str(max(1, torch.get_num_threads() // 2))}
     running: list[subprocess.Popen[bytes]] = []
 
-    def run(commands: Sequence[list[str]], out: IO[str] | None) -> None:
-        for command in commands:
-            words = [sys.executable, "-m", "distill", *command]
-            process = subprocess.Popen(words, stdout=out, stderr=out and subprocess.STDOUT, env=environment)
-            running.append(process)
-            if code := process.wait():
-                said = f"distill {' '.join(command[:2])}"
-                raise UserError(f"`{said}` ended with exit code {code}; {log} and the lines above say why")
+    def run(commands: Sequence[list[str]], out: IO[str] | None, where: str) -> None:
+        words = [sys.executable, "-u", "-m", "distill.cli.several", json.dumps(commands)]
+        process = subprocess.Popen(words, stdout=out, stderr=out and subprocess.STDOUT, env=environment)
+        running.append(process)
+        if code := process.wait():
+            raise UserError(f"a training or a test ended with exit code {code}; {where} say which and why")
 
     with log.open("w", encoding="utf-8") as file, ThreadPoolExecutor(2) as pool:
         try:
-            for lane in as_completed([pool.submit(run, hidden, file), pool.submit(run, shown, None)]):
+            hidden_lane = pool.submit(run, hidden, file, f"the last lines of {log}")
+            for lane in as_completed([hidden_lane, pool.submit(run, shown, None, "the lines above")]):
                 lane.result()
         finally:
             for process in running:
