@@ -12,9 +12,13 @@ if TYPE_CHECKING:
     from distill.launch.api import fit as fit
     from distill.launch.api import test as test
     from distill.launch.api import validate as validate
+    from distill.launch.bench import bench as bench
     from distill.launch.compare import compare as compare
+    from distill.launch.export import export as export
     from distill.launch.load import load as load
     from distill.launch.predict import predict as predict
+    from distill.launch.share import pull as pull
+    from distill.launch.share import push as push
     from distill.launch.sweep.api import sweep as sweep
     from distill.tasks.distillation import DistillationModule as DistillationModule
     from distill.tasks.instances import FineTuningModule as FineTuningModule

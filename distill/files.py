@@ -1,6 +1,7 @@
 """Files, written in one step: a crash or a full disk leaves the previous content. What cannot be read is an error."""
 
 import csv
+import hashlib
 import json
 import math
 import os
@@ -114,6 +115,12 @@ def read_csv(path: Path) -> list[list[str]]:
             return list(csv.reader(file))
     except (ValueError, csv.Error) as error:
         raise UserError(f"{path} is no valid CSV: {error}; remove it, then fit or score the run again") from error
+
+
+def digest_of(path: Path) -> str:
+    """SHA-256 of a file's content, in hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _move(finished: Path, path: Path) -> None:

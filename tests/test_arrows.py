@@ -25,7 +25,7 @@ SCORING = LEAVES | {"data"}
 TASKS = SCORING | {"targets", "evaluation", "training", "scene"}
 RUNS = TASKS | {"tasks", "recipe"}
 REPORT = RUNS | {"runs"}
-LAUNCH = REPORT | {"report", "curate", "synthetic", "export"}
+LAUNCH = REPORT | {"report", "curate", "synthetic", "exporters", "exported"}
 MAY_IMPORT = {
     "leaves": LEAVES,
     "recipe": LEAVES,
@@ -39,7 +39,8 @@ MAY_IMPORT = {
     "curate": SCORING,
     "synthetic": SCORING,
     "scene": SCORING | {"evaluation"},
-    "export": REPORT,
+    "exported": SCORING | {"scene", "evaluation"},
+    "exporters": REPORT | {"exported"},
     "launch": LAUNCH,
     "serve": LAUNCH | {"launch"},
     "cli": LAUNCH | {"launch", "serve"},
@@ -57,6 +58,9 @@ HOMES: dict[str | tuple[str, ...], tuple[str, ...]] = {
     "distill/scene/": ("shapely", "pyproj", "pyogrio"),
     "distill/serve/": ("fastapi", "uvicorn", "starlette"),
     "distill/launch/": ("ray",),
+    ("distill/exported/", "distill/exporters/"): ("onnxruntime", "openvino"),
+    "distill/exporters/": ("nncf",),
+    ("distill/launch/hub.py", "teachers/hub.py"): ("huggingface_hub",),
     "distill/launch/sweep/": ("optuna",),
     "students/scan/": ("triton", "mamba_ssm", "causal_conv1d"),
 }

@@ -8,7 +8,7 @@ import argparse
 from pathlib import Path
 
 from distill.errors import UserError
-from distill.export.mmdet_config import export_mmdet_config
+from distill.exporters.mmdet_config import export_mmdet_config
 from distill.launch.parse import ParsedRecipe
 from distill.launch.quiet import quiet
 from distill.recipe.check import check

@@ -1,5 +1,6 @@
 """Which files of weights a command needs: none of those that its checkpoint replaces."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +13,16 @@ _TEACHERS = ("teacher", "targets")  # in no checkpoint
 
 
 def without_initial_weights(config: Namespace) -> Namespace:
-    """The `model` group, to be built for a training checkpoint that holds the weights of everything but the teachers.
+    """A component, to be built for a training checkpoint that holds the weights of everything but the teachers.
 
     Args:
-        config: The parsed group.
+        config: The parsed `model` group, or a part of it.
 
     Returns:
         A copy that names no file of initial weights, because those may have been deleted.
     """
     copy = config.clone()
-    for name, value in vars(copy.get("init_args", Namespace())).items():
-        if name not in _TEACHERS:
-            _forget(value)
+    _forget(copy.get("init_args"), _TEACHERS)
     return copy
 
 
@@ -50,12 +49,12 @@ def require_teachers(config: Namespace, purpose: str) -> None:
             )
 
 
-def _forget(node: Any) -> None:
-    """Sets every `checkpoint` below a node to None, `decoder_checkpoint` and the like included."""
+def _forget(node: Any, kept: Sequence[str] = ()) -> None:
+    """Sets every `checkpoint` below a node to None, `decoder_checkpoint` and the like included, but not in `kept`."""
     if isinstance(node, Namespace | dict):
         items = vars(node) if isinstance(node, Namespace) else node
         for key, value in list(items.items()):
             if key.endswith("checkpoint") and isinstance(value, str):
                 node[key] = None
-            else:
+            elif key not in kept:
                 _forget(value)

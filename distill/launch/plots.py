@@ -13,7 +13,7 @@ from torch import Tensor
 
 from distill.colours import class_colour
 from distill.evaluation.units import counted
-from distill.instance_masks import Patch
+from distill.patch import Patch
 from distill.report.pictures.pca import pca_colours
 from distill.scene.detections import Detection
 from distill.scene.overlay import Overlay

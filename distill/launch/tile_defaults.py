@@ -10,8 +10,6 @@ from distill.launch.stored_run import StoredRun
 from distill.scene.options import PredictOptions
 from distill.scene.tile_size import TileSize
 
-_OBJECTS = 1.5  # overlaps are that many times the side of a large object, so that most are whole in some tile
-
 
 def tile_size(run: StoredRun, facts: Mapping[str, Any], options: PredictOptions) -> tuple[TileSize, list[str]]:
     """The tiles of a run, and what there is to tell about them.
@@ -21,20 +19,15 @@ def tile_size(run: StoredRun, facts: Mapping[str, Any], options: PredictOptions)
         facts: Of its summary; `image_side`, `largest_side` and `object_side` are those of its training images.
         options: Tile and overlap of the user.
     """
+    trained = _trained_side(run, facts) if options.tile is None else options.tile
+    whole = int(facts.get("largest_side") or 0)
     notes = []
-    tile, whole = options.tile, 0
-    if tile is None:
-        tile, whole = _trained_side(run, facts), int(facts.get("largest_side") or 0)
-        if not whole:
-            notes.append(
-                f"the run does not tell how large its training images are, so what is larger than {tile} px is cut "
-                "into tiles of that side; --tile gives another"
-            )
-    overlap = options.overlap
-    if overlap is None:
-        side = facts.get("object_side")
-        overlap = tile // 4 if side is None else round(min(max(_OBJECTS * side, tile / 8), tile / 2))
-    return TileSize(tile, overlap, whole), notes
+    if options.tile is None and not whole:
+        notes.append(
+            f"the run does not tell how large its training images are, so what is larger than {trained} px is cut "
+            "into tiles of that side; --tile gives another"
+        )
+    return TileSize.chosen(trained, whole, facts.get("object_side"), options.tile, options.overlap), notes
 
 
 def _trained_side(run: StoredRun, facts: Mapping[str, Any]) -> int:

@@ -15,7 +15,10 @@ import torch
 
 from distill.cli import VERBS, main
 from distill.cli.data import parser as data_parser
+from distill.cli.export import parser as export_parser
 from distill.cli.predict import parser as predict_parser
+from distill.cli.pull import parser as pull_parser
+from distill.cli.push import parser as push_parser
 from distill.recipe.check import check
 from distill.recipe.command_line import split
 from distill.weights import write_weights
@@ -34,6 +37,10 @@ NOT_RUN = {
     "distill cache": "needs images and the weights of a teacher; tests/launch/test_cache.py has small ones",
     "distill sweep": "as `distill fit`; its script for SLURM is written, before which all recipes are checked",
     "distill predict": "needs a trained run; tests/launch/test_predict.py has one",
+    "distill export": "needs a trained run; tests/launch/test_export.py has one",
+    "distill bench": "needs a trained run; tests/launch/test_bench.py times one",
+    "distill push": "needs a trained run; tests/launch/test_share.py has one",
+    "distill pull": "needs a shared model, or a network; tests/launch/test_share.py has both",
     "distill data": "needs a data set; tests/cli/test_data.py runs each action on a small one",
     "distill demo": "takes minutes; `make study` runs it",
     "distill mmdet-config": "imports MMDetection; tests/heads/mmdet runs it",
@@ -48,6 +55,10 @@ PYTHON_NOT_RUN = {
     "SegHead(": "needs released weights",
     "selective_scan_2d(": "`u` stands for sequences and for images; tests/students/scan runs both functions",
     "distill.predict(": "needs a trained run; tests/launch/test_predict.py has one",
+    "distill.export(": "needs a trained run; tests/launch/test_export.py has one",
+    "open_session(": "needs an exported file; tests/exported opens small ones",
+    "open_model(": "needs an exported file; tests/launch/test_export.py opens those of a run",
+    "distill.push(": "needs a trained run; tests/launch/test_share.py has one",
     "probe.score(": "needs NWPU; tests/tasks/probes scores these functions on scenes",
     "distill.sweep(": "as `distill fit`; tests/launch/sweep/test_sweep.py calls it",
     "torch.load(": "needs a run that diverged; tests/tasks/test_instances_training.py reads the file of one",
@@ -148,6 +159,12 @@ def check_not_run(command: Command, fitted: dict[str, list[str]]) -> None:
         data_parser().parse_args(words[1:])
     elif program == "distill" and words[0] == "predict":
         predict_parser().parse_args([word.replace("$SLURM_ARRAY_TASK_ID", "1") for word in words[1:]])
+    elif program == "distill" and words[0] == "export":
+        export_parser().parse_args(words[1:])
+    elif program == "distill" and words[0] == "push":
+        push_parser().parse_args(words[1:])
+    elif program == "distill" and words[0] == "pull":
+        pull_parser().parse_args(words[1:])
     elif program == "distill" and words[0] == "mmdet-config":
         place = words.index("--output")
         check_recipe_verb("fit", [*words[1:place], *words[place + 2 :]], fitted)

@@ -128,7 +128,7 @@ def test_what_follows_the_demo(
     found = predict_parser().parse_args(shlex.split(predict)[2:])
     assert (found.run, found.sources) == (str(demo / "distilled"), [str(demo / "data" / "test" / "images")])
     assert found.out == str(demo / "predicted")
-    assert parsed(longer).config.trainer.max_steps == 1600
+    assert parsed(longer).config.trainer.max_steps == 600
     assert parsed(longer).config.run.dir == str(demo / "longer")
     assert shlex.split(again) == ["distill", "compare", f"{demo}/*", "--out", str(demo / "compare"), "--measure"]
     mine += " --model.teacher.name vit_tiny_patch16_224"  # what the weights of the tests are of

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from distill.colours import class_colour
 from distill.errors import UserError
-from distill.instance_masks import InstanceMasks, Patch
+from distill.instance_masks import InstanceMasks
 from distill.launch.predictors import (
     ClassMap,
     InstancePredictor,
@@ -20,6 +20,7 @@ from distill.launch.predictors import (
     SemanticPredictor,
     StudentPredictor,
 )
+from distill.patch import Patch
 
 NAMES = ["ship", "costs $1 to $2", "vehicle"]
 IMAGE = torch.full((3, 60, 80), 100, dtype=torch.uint8)

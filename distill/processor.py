@@ -1,0 +1,25 @@
+"""What the processor can do."""
+
+import platform
+from pathlib import Path
+
+_VNNI = {"avx512_vnni", "avx_vnni", "amx_int8", "asimddp"}
+_BFLOAT16 = {"avx512_bf16", "amx_bf16", "bf16"}
+
+
+def has_vnni() -> bool:
+    """Whether sums of products of 8-bit numbers do not saturate; False where the system does not tell."""
+    return platform.system() == "Darwin" or not _VNNI.isdisjoint(_flags())
+
+
+def has_bfloat16() -> bool:
+    """Whether it multiplies in bfloat16; False where the system does not tell."""
+    return not _BFLOAT16.isdisjoint(_flags())
+
+
+def _flags() -> list[str]:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return []
+    return next((line for line in lines if line.startswith(("flags", "Features"))), "").split()
