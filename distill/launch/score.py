@@ -39,6 +39,7 @@ def score_one(recipe: ParsedRecipe) -> Scores:
         recover(recipe.folder)
         if recipe.stage not in recipe.task_class.stages:
             raise UserError(f"a distillation run has no {recipe.stage} split; use `distill validate`")
+        _require_batches(recipe)
         state = stored_state(recipe.folder, recipe.config.ckpt_path or "last", str(recipe.recipe))
         changed = overrides(recipe.folder, recipe.text(), recipe.task_class.training_only)
         for argument in recipe.task_class.training_only:
@@ -84,6 +85,13 @@ def _image_set(stage: str, trainer: Any) -> str:
     if stage == "test":
         split, loaders, batches = stage, trainer.test_dataloaders, trainer.num_test_batches
     return str(trainer.datamodule.image_set(split, images_to_score(trainer, loaders, batches)))
+
+
+def _require_batches(recipe: ParsedRecipe) -> None:
+    """Refuses a recipe that leaves no images to score, as one that trains without validation does."""
+    key = {"validate": "limit_val_batches", "test": "limit_test_batches"}[recipe.stage]
+    if recipe.config.trainer[key] == 0:
+        raise UserError(f"trainer.{key} is 0, so there is nothing to score; give --trainer.{key} 1.0 for all images")
 
 
 def _require_other_images(recipe: ParsedRecipe, built: Built, state: StoredState) -> None:

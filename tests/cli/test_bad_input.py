@@ -328,6 +328,13 @@ def test_testing_before_fitting(finetune_recipe: Path, capsys: pytest.CaptureFix
     assert "distill fit" in refused(["test", str(finetune_recipe)], capsys)
 
 
+def test_a_run_without_validation_is_not_validated(finetune_recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["validate", str(finetune_recipe), "--trainer.limit_val_batches=0"]) == 2
+    said = capsys.readouterr().err
+    assert "trainer.limit_val_batches is 0" in said
+    assert said.count("\n") == 1
+
+
 def test_a_config_of_a_distillation_asks_for_no_weights(
     distill_recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -55,6 +55,7 @@ PYTHON_NOT_RUN = {
     "SegHead(": "needs released weights",
     "selective_scan_2d(": "`u` stands for sequences and for images; tests/students/scan runs both functions",
     "distill.predict(": "needs a trained run; tests/launch/test_predict.py has one",
+    "mosaic.save(": "needs the scenes of the demo",
     "distill.export(": "needs a trained run; tests/launch/test_export.py has one",
     "open_session(": "needs an exported file; tests/exported opens small ones",
     "open_model(": "needs an exported file; tests/launch/test_export.py opens those of a run",
