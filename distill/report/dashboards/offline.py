@@ -4,6 +4,7 @@ They are complete and say nothing of a run that went before, so that a run of th
 sent.
 """
 
+import logging
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
@@ -77,12 +78,27 @@ def write_all(
                 for record in shown(list(runs.values())):
                     _write(record, partial[id_of(record)])
             finally:
-                wandb.teardown()  # until then the end of a file may not be on the disk
+                _end_runs()
             return [_put(partial[identity], place, identity) for identity in runs]
     except OSError as error:
         raise UserError(
             f"{place} cannot be written ({error.strerror}); free space or permit writing there, or name another place"
         ) from error
+
+
+def _end_runs() -> None:
+    """Ends the runs that this process has open, also one that an error interrupted, and lets go of their files.
+
+    W&B goes on to log into the file of the last run. That file lies in a folder that is about to go, and a log that
+    cannot be opened would end whatever this process does next.
+    """
+    if wandb.run is not None:
+        wandb.run.finish(exit_code=1)
+    wandb.teardown()  # until then the end of a file may not be on the disk
+    logger = logging.getLogger("wandb")
+    for handler in [handler for handler in logger.handlers if isinstance(handler, logging.FileHandler)]:
+        logger.removeHandler(handler)
+        handler.close()
 
 
 def _write(record: RunRecord, partial: Path) -> None:

@@ -2,9 +2,11 @@
 
 import hashlib
 import json
+import logging
 import shutil
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from tests.report.dashboards.stub import Received, Stub, serving
 from tests.run_folders import write_pictures, write_run
 
 offline = pytest.importorskip("distill.report.dashboards.offline")
+wandb = pytest.importorskip("wandb")
 pytestmark = pytest.mark.xdist_group("offline")  # sent once
 
 HISTORY = [
@@ -162,6 +165,20 @@ def test_an_older_run_stays_until_the_new_one_is_complete(tmp_path: Path) -> Non
         offline.write_offline(RunRecord.read(folder), tmp_path / "out")
     assert list((tmp_path / "out").iterdir()) == [first]
     assert digest(first) == before
+
+
+@pytest.mark.parametrize("classes", [b"class,objects\n", b"\xff\xfe"])
+def test_the_process_goes_on_without_the_log_of_a_run_that_went(tmp_path: Path, classes: bytes) -> None:
+    """Whether the run was written or not: a closed log is opened again, and `logging.config` closes all there are."""
+    folder = write_run(tmp_path / "run", history=HISTORY, classes={"ship": (1, 0.5)}, scores={"test/mask/AP": 0.5})
+    folder.class_scores("test").write_bytes(classes)
+    with suppress(UserError):
+        offline.write_offline(RunRecord.read(folder), tmp_path / "out")
+    assert wandb.run is None
+    logger = logging.getLogger("wandb")
+    for handler in logger.handlers:
+        handler.close()
+    logger.error("said after the run")
 
 
 def test_what_cannot_be_written_is_said_in_one_line(tmp_path: Path) -> None:
