@@ -1,4 +1,4 @@
-"""What an exported file tells of itself: all that is needed to run it, as one JSON object inside the file."""
+"""The facts in an exported file: all that is needed to run it, as one JSON object."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -41,6 +41,7 @@ class ExportedFacts:
         task: "instances", "segmentation" or "features".
         class_names: In label order; none of features.
         stride: Of H and W, in pixels.
+        least: Of H and W, in pixels; smaller images are padded. None, as in older files: two strides.
         mean: Of the normalisation inside the file, for its documentation.
         std: As `mean`.
         size: Tiles of the run.
@@ -76,6 +77,7 @@ class ExportedFacts:
     head: str
     digest: str
     version: str
+    least: int | None = None
     image_size: int | None = None
     zoom: float = 1.0
     window: int | None = None
@@ -90,13 +92,18 @@ class ExportedFacts:
     precision: str = FLOAT32
     format_version: int = FORMAT_VERSION
 
+    @property
+    def smallest(self) -> int:
+        """The least height and width of an input, in pixels."""
+        return self.least or 2 * self.stride
+
     def to_json(self) -> str:
         """The facts as one JSON object."""
         return json.dumps(asdict(self))
 
     @classmethod
     def from_json(cls, text: str | None, path: object) -> "ExportedFacts":
-        """The facts that a file holds.
+        """Reads the facts of a file.
 
         Args:
             text: What it holds under `METADATA_KEY`; None if there is nothing.

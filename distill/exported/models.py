@@ -76,10 +76,14 @@ class ExportedClasses:
     def _whole(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
         """What the file says of an image (1, 3, h, w): (K, h, w), or on the coarser grid of the decoder."""
         height, width = image.shape[-2:]
-        padded = padded_to(image, self.session.facts.stride)
+        facts = self.session.facts
+        padded = padded_to(image, facts.stride, facts.smallest)
         logits: NDArray[np.float32] = self.session.run(padded, (height, width))["logits"][0]
-        # On a grid the padding stays: a student of patches pads its images, too, before it resizes to their size.
-        return logits[:, :height, :width] if logits.shape[-2:] == padded.shape[-2:] else logits
+        if facts.stride > 1 and logits.shape[-2:] != padded.shape[-2:]:
+            return logits  # a student of patches pads its images, too, before it resizes to their size
+        if padded.shape != image.shape:
+            logits = resize_maps(logits, (padded.shape[-2], padded.shape[-1]))
+        return logits[:, :height, :width]
 
     def _by_windows(self, image: NDArray[np.float32], window: int, stride: int) -> NDArray[np.float32]:
         """The mean (K, h, w) of all windows that contain a pixel, as `distill.evaluation.sliding_window`."""

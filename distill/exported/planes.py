@@ -1,4 +1,4 @@
-"""Instances from planes of probabilities: the twin, without PyTorch, of `heads.DenseMasks`.
+"""Instances from planes of class probabilities, as `heads.DenseMasks` computes them, without PyTorch.
 
 Axes: K classes, H W pixels of an image.
 """

@@ -18,7 +18,7 @@ _COMPONENTS = ("students", "teachers", "heads")
 
 
 def read_pt2_facts(path: Path) -> ExportedFacts:
-    """What a `.pt2` tells of itself.
+    """Reads the facts of a `.pt2`.
 
     Raises:
         UserError: It is damaged, or no file of `distill export`.

@@ -1,4 +1,4 @@
-"""Instances from boxes and small masks: the twin, in numpy, of what two-stage heads do after their network.
+"""Instances from boxes and small masks, as two-stage heads compute them, in NumPy.
 
 Axes: N instances, m cells along a side of a region's mask, H W pixels of an image.
 """

@@ -1,4 +1,4 @@
-"""What an exported file sees of an image: the twins, in numpy and Pillow, of the views of evaluation.
+"""Views of images for exported files, as the evaluation makes them, in NumPy and Pillow.
 
 Pillow's filter differs from torchvision's by one level in less than a hundredth of the values, and in none where the
 size stays.
@@ -34,13 +34,13 @@ def zoomed(pixels: Pixels, zoom: float) -> NDArray[np.float32]:
     return _resized(pixels, height, width)[None]
 
 
-def padded_to(image: NDArray[np.float32], stride: int) -> NDArray[np.float32]:
+def padded_to(image: NDArray[np.float32], stride: int, least: int) -> NDArray[np.float32]:
     """An image (1, 3, h, w) with padding at the bottom and right, so that its sides are multiples of `stride`.
 
-    They are two of them at least: at a side of one, programs of `torch.export` fail, and OpenVINO 2026.4 gives what it
-    gave for the image before.
+    They are `least` at least: where a map has one row or column, programs of `torch.export` fail, and OpenVINO 2026.4
+    gives what it gave for the image before.
     """
-    height, width = (max(side + -side % stride, 2 * stride) for side in image.shape[-2:])
+    height, width = (max(side + -side % stride, least) for side in image.shape[-2:])
     return _padded(image[0], height, width)
 
 

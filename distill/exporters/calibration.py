@@ -27,4 +27,4 @@ def calibration_inputs(images: Sequence[Pixels], facts: ExportedFacts) -> Iterat
         else:
             image = zoomed(cut, facts.zoom)
             size = (image.shape[-2], image.shape[-1])
-        yield {"image": padded_to(image, facts.stride), "size": np.array(size, np.int64)}
+        yield {"image": padded_to(image, facts.stride, facts.smallest), "size": np.array(size, np.int64)}

@@ -23,7 +23,7 @@ Image = NDArray[np.float32]
 
 
 def deepness_metadata(facts: ExportedFacts) -> dict[str, str]:
-    """What Deepness reads, each value as JSON.
+    """The metadata that Deepness reads, each value as JSON.
 
     Args:
         facts: Of a land-cover file.

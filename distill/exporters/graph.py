@@ -1,4 +1,4 @@
-"""What every graph that is written into a file says of itself.
+"""Base of the graphs that are written into files.
 
 Axes: H W pixels of the network's input.
 """
@@ -23,7 +23,9 @@ class ExportGraph(nn.Module):
         inputs: Names of what `forward` takes; the first is `image`, (1, 3, H, W) RGB in [0, 1].
         outputs: Names of what it returns, in order.
         kind: What they mean, see `distill.exported.facts.ExportedFacts`.
-        stride: H and W are multiples of it, in pixels, and not once it: OpenVINO 2026.4 then fails to compute.
+        stride: H and W are multiples of it, in pixels.
+        least: They have at least as many pixels, more than the stride of the coarsest map. `torch.export` treats an
+            axis of length 1 as one that never has another, and OpenVINO 2026.4 fails to compute with it.
 
     Args:
         student: The backbone.
@@ -38,6 +40,7 @@ class ExportGraph(nn.Module):
         super().__init__()
         self.student, self.normalize = student, Normalize.of(student)
         self.stride = max(student.feature_info.reduction())
+        self.least = 2 * self.stride
         self._parts = (student, *others)  # in a tuple, of which nn.Module registers nothing
 
     def features(self, image: Tensor) -> list[Tensor]:
@@ -45,22 +48,20 @@ class ExportGraph(nn.Module):
         return list(self.student(self.normalize(image)))
 
     def onnx_operators(self) -> Mapping[OpOverload, Callable[..., Any]]:
-        """Those of its parts, see `Component.onnx_operators`."""
+        """The translations of all its parts, see `Component.onnx_operators`."""
         return {operator: write for part in self._parts for operator, write in part.onnx_operators().items()}
 
     def operator_modules(self) -> tuple[str, ...]:
-        """Those of its parts, see `Component`."""
+        """The modules of all its parts, see `Component`."""
         return tuple(sorted({module for part in self._parts for module in part.operator_modules}))
 
     def dynamic_shapes(self) -> dict[str, Any]:
-        """For `torch.export`: height and width vary, as multiples of the stride, from two strides on.
-
-        `torch.export` treats an axis of length 1, such as a map's at one stride, as one that never has another.
-        """
-        height, width = (self.stride * torch.export.Dim(name, min=2, max=2**12) for name in ("rows", "columns"))
+        """For `torch.export`: height and width vary, as multiples of the stride, from `least` on."""
+        least = self.least // self.stride
+        height, width = (self.stride * torch.export.Dim(name, min=least, max=2**12) for name in ("rows", "columns"))
         return {name: {2: height, 3: width} if name == "image" else None for name in self.inputs}
 
     def example(self) -> tuple[Tensor, ...]:
-        """Inputs of a size at which no axis is special."""
+        """Example inputs at a size at which no axis is special."""
         height, width = (strides * self.stride for strides in _EXAMPLE)
         return (torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(0)),)

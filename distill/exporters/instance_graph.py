@@ -42,6 +42,6 @@ class InstanceGraph(ExportGraph):
         return found
 
     def example(self) -> tuple[Tensor, ...]:
-        """Inputs of a size at which no axis is special, a part of it padding."""
+        """Example inputs at a size at which no axis is special, partly padding."""
         (image,) = super().example()
         return image, torch.tensor(image.shape[-2:]) - 1

@@ -44,7 +44,9 @@ class LandCoverGraph(ExportGraph):
         of_patches = len(set(task.student.feature_info.reduction())) == 1
         self.decoder = with_computed_bins(task.head)
         self.resized = not of_patches if resized is None else resized
-        self._coarsest, self.stride = self.stride, self.stride if of_patches else 1
+        self._coarsest = self.stride
+        if not of_patches:
+            self.stride, self.least = 1, self._coarsest + 1
         self.eval()
 
     def example(self) -> tuple[Tensor, ...]:

@@ -23,6 +23,12 @@ def write_pt2(graph: ExportGraph, facts: ExportedFacts, path: Path) -> None:
         UserError: The place cannot be written.
     """
     with torch.no_grad():  # operators keep nothing for a backward pass
-        program = torch.export.export(graph, graph.example(), dynamic_shapes=graph.dynamic_shapes(), strict=False)
+        program = torch.export.export(
+            graph,
+            graph.example(),
+            dynamic_shapes=graph.dynamic_shapes(),
+            strict=False,
+            prefer_deferred_runtime_asserts_over_guards=True,
+        )
     extra = {EXTRA_FILE: facts.to_json(), OPERATORS_FILE: json.dumps(graph.operator_modules())}
     write_atomically(path, lambda temporary: torch.export.save(program, temporary, extra_files=extra))

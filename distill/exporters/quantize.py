@@ -40,7 +40,7 @@ class Quantized:
     half_range: bool
 
     def notes(self) -> list[str]:
-        """What there is to tell about it."""
+        """Notes for the user."""
         notes = [
             f"{counted(self.layers, 'layer')} in int8, {self.in_float} in float; calibrated on "
             f"{counted(self.tiles, 'training tile')}"

@@ -1,4 +1,4 @@
-"""What an exported file tells of the run that it comes from."""
+"""The facts that an exported file stores about its run."""
 
 from dataclasses import replace
 from importlib.metadata import version
@@ -34,6 +34,7 @@ def facts_of(run: StoredRun, model: Predictor, graph: ExportGraph, checkpoint: s
         task=STUDENT,
         class_names=tuple(model.class_names),
         stride=graph.stride,
+        least=graph.least,
         mean=tuple(graph.student.mean),
         std=tuple(graph.student.std),
         size=tile_size(run, summary, PredictOptions())[0],

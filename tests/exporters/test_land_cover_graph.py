@@ -21,6 +21,7 @@ from distill.exported.models import ExportedClasses, open_model
 from distill.exporters.deepness import write_deepness
 from distill.exporters.land_cover_graph import LandCoverGraph, MeanOfBins
 from distill.exporters.onnx_file import write_onnx
+from distill.exporters.pt2_file import write_pt2
 from distill.launch.predictors import SemanticPredictor
 from distill.scene.tile_size import TileSize
 from distill.tasks.segmentation import SegmentationModule
@@ -81,6 +82,7 @@ def facts(graph: LandCoverGraph, gsd: float | None = 0.3) -> ExportedFacts:
         task="segmentation",
         class_names=NAMES,
         stride=graph.stride,
+        least=graph.least,
         mean=(0.0, 0.0, 0.0),
         std=(1.0, 1.0, 1.0),
         size=TileSize(64, 16),
@@ -95,6 +97,16 @@ def facts(graph: LandCoverGraph, gsd: float | None = 0.3) -> ExportedFacts:
 
 def test_logits_of_any_size_are_those_of_the_run(task: SegmentationModule, file: Path) -> None:
     same_logits(task, file)
+
+
+def test_a_program_takes_any_size_too(task: SegmentationModule, tmp_path: Path) -> None:
+    """Where a map would have one row, the image is padded, with no more than the edges to tell it by."""
+    graph = LandCoverGraph(task)
+    write_pt2(graph, facts(graph), tmp_path / "model.pt2")
+    same_logits(task, tmp_path / "model.pt2")
+    (logits,) = open_model(tmp_path / "model.pt2").tile_logits([np.full((3, 5, 64), 90, np.uint8)])
+    assert logits.shape == (3, 5, 64)
+    assert np.isfinite(logits).all()
 
 
 @pytest.mark.slow

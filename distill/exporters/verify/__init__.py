@@ -1,1 +1,1 @@
-"""Does an exported file find what the run finds? On which images that is asked, and what may differ."""
+"""Checks an exported file against its run: the images that are compared, and the tolerances."""

@@ -18,7 +18,7 @@ _SAME = 0.5  # IoU from which two boxes may be of one object
 
 @dataclass(frozen=True)
 class InstanceDifference:
-    """How far two sets of instances lie apart.
+    """The largest differences between two sets of instances.
 
     Attributes:
         matched: Instances that both have.
@@ -38,7 +38,7 @@ class InstanceDifference:
 
     @property
     def row(self) -> dict[str, str]:
-        """For a table."""
+        """The row of a table."""
         return {
             "instances": str(self.matched),
             "of one alone": str(self.unmatched) + (f" + {self.borderline} at an edge" if self.borderline else ""),
@@ -49,7 +49,7 @@ class InstanceDifference:
 
     @property
     def failed(self) -> str | None:
-        """The first output that differs by more than is allowed, in words; None if there is none."""
+        """The first difference above its tolerance, in words; None if there is none."""
         if self.unmatched:
             return f"{self.unmatched} instances are found by one and not by the other"
         for output, value, allowed in (

@@ -15,7 +15,7 @@ FEATURE = 1e-3  # of the root mean square of a map
 
 @dataclass(frozen=True)
 class LogitDifference:
-    """How far two maps of logits lie apart.
+    """The largest differences between two maps of logits.
 
     Attributes:
         logit: Largest difference.
@@ -27,12 +27,12 @@ class LogitDifference:
 
     @property
     def row(self) -> dict[str, str]:
-        """For a table."""
+        """The row of a table."""
         return {"logits": f"{self.logit:.1e}", "pixels of another class": f"{self.pixels:.3%}"}
 
     @property
     def failed(self) -> str | None:
-        """What differs by more than is allowed, in words; None if nothing does."""
+        """The first difference above its tolerance, in words; None if there is none."""
         if not self.logit <= LOGIT:
             return f"logits differ by {self.logit:.3g}, allowed are {LOGIT:g}"
         if not self.pixels <= PIXELS:
@@ -42,7 +42,7 @@ class LogitDifference:
 
 @dataclass(frozen=True)
 class FeatureDifference:
-    """How far the maps of two students lie apart.
+    """The largest differences between the maps of two students.
 
     Attributes:
         name: Of the map that differs most.
@@ -54,12 +54,12 @@ class FeatureDifference:
 
     @property
     def row(self) -> dict[str, str]:
-        """For a table."""
+        """The row of a table."""
         return {"map that differs most": self.name, "of its root mean square": f"{self.value:.1e}"}
 
     @property
     def failed(self) -> str | None:
-        """What differs by more than is allowed, in words; None if nothing does."""
+        """The first difference above its tolerance, in words; None if there is none."""
         if not self.value <= FEATURE:
             return f"{self.name} differs by {self.value:.3g} of its root mean square, allowed are {FEATURE:g}"
         return None
