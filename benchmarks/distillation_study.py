@@ -49,7 +49,7 @@ def terms(standardize: str = "channel", **weights: float) -> dict[str, Any]:
 
 def taps(*indices: int, weight: float = 0.5, feature: str = "stage_2") -> dict[str, Any]:
     """The same target, or a shallower one, for maps in the middle of the student (layers 1, 3 and 5)."""
-    return {"targets": [{"feature": feature, "tap": index, "weight": weight} for index in indices]}
+    return {"targets": [{"feature": feature, "name": f"tap_{tap}", "tap": tap, "weight": weight} for tap in indices]}
 
 
 EMA = {"callbacks": [{"class_path": "distill.EMA", "init_args": {"decay": 0.99}}]}
