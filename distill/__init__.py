@@ -6,7 +6,7 @@ Names are imported on first use, so that `import distill` costs milliseconds and
 from typing import TYPE_CHECKING
 
 from distill.discovery import lazy
-from distill.shadowing import warn_of_hidden_packages
+from distill.shadowing import require_packages
 
 if TYPE_CHECKING:
     from distill.launch.api import fit as fit
@@ -33,4 +33,4 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __getattr__, __dir__ = lazy(__name__)
 
-warn_of_hidden_packages()
+require_packages()

@@ -1,11 +1,11 @@
-"""Folders that hide packages of this project, whose names are short: `heads`, `recipes`, `students`, `teachers`.
+"""Conflicts over this project's packages, whose names are short: `heads`, `recipes`, `students`, `teachers`.
 
 Python looks for a package in the folder of the script, in that of a notebook, or with `python -m` in the current one,
-before it looks at what is installed.
+before it looks at what is installed; and of two distributions with a package of one name, the one that is installed
+last overwrites the files of the other.
 """
 
 import sys
-import warnings
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
 
@@ -26,27 +26,79 @@ def hidden_packages() -> dict[str, Path]:
     return found
 
 
-def warn_of_hidden_packages() -> None:
-    """Warns of every folder or file that hides a package, in one line."""
-    if sys.argv[:1] == ["-m"]:  # `python -m distill` is being located: the command brings its own packages along
-        return
-    if hidden := hidden_packages():
-        *others, last = (f"{place} hides distill's package `{name}`" for name, place in hidden.items())
-        warnings.warn(
-            f"{', '.join(others)}{' and ' if others else ''}{last}, because `import` looks there first; rename it, or "
-            "start Python in another folder (the `distill` command is not affected)",
-            stacklevel=3,
-        )
+def replaced_packages(root: Path = _ROOT) -> list[str]:
+    """Packages beside `distill` that are not those that were installed, because something overwrote or deleted them.
+
+    Args:
+        root: The folder that holds `distill`. A checkout, which has no list of installed files, is not looked through.
+    """
+    records = list(root.glob("distill_rs-*.dist-info/RECORD"))
+    if len(records) != 1:
+        return []
+    rows = (line.rsplit(",", 2) for line in records[0].read_text(encoding="utf-8").splitlines())
+    sizes = {name: int(size) for name, _, size in rows if size}
+    openings = {name: f"{name}/__init__.py" for name in PACKAGES}
+    return [name for name, file in openings.items() if file in sizes and _size(root / file) != sizes[file]]
+
+
+def conflict() -> str | None:
+    """One line about packages that cannot be imported, with the file in the way and the way out; None if all can."""
+    if replaced := replaced_packages():
+        return _explain_replaced(replaced)
+    if not (hidden := hidden_packages()):
+        return None
+    *others, last = (f"{place} hides distill's package `{name}`" for name, place in hidden.items())
+    return (
+        f"{', '.join(others)}{' and ' if others else ''}{last}, because `import` looks there first; rename it, or "
+        "start Python in another folder (the `distill` command is not affected)"
+    )
+
+
+def require_packages() -> None:
+    """Checks that `import` finds this project's packages; the command, which finds them itself, is left to do so.
+
+    Raises:
+        ImportError: It does not find them; the message is that of `conflict`.
+    """
+    if not _is_command() and (line := conflict()):
+        raise ImportError(line)
 
 
 def claim_packages() -> None:
     """Makes `import` find this project's packages in this process, whatever hides them.
 
-    Packages that were imported from elsewhere before are left alone.
+    Packages that were imported from elsewhere before are left alone, and so is everything if files were replaced.
     """
+    if replaced_packages():
+        return
     for name in hidden_packages().keys() - sys.modules.keys():
         spec = spec_from_file_location(name, _ROOT / name / "__init__.py")
         assert spec is not None
         assert spec.loader is not None
         module = sys.modules[name] = module_from_spec(spec)
         spec.loader.exec_module(module)
+
+
+def _is_command() -> bool:
+    """Whether this process is the `distill` command, or `python -m distill`, or a worker of either."""
+    program = Path(next(iter(sys.argv), ""))
+    # Python has not found out yet what to run while it imports the package of `python -m distill`.
+    return program in (Path("-m"), _ROOT / "distill" / "__main__.py") or program.stem == "distill"
+
+
+def _explain_replaced(names: list[str]) -> str:
+    from importlib.metadata import packages_distributions  # here, because it is slow
+
+    owners = packages_distributions()
+    others = sorted({owner for name in names for owner in owners.get(name, ())} - {"distill-rs"})
+    files = " and ".join(str(_ROOT / name / "__init__.py") for name in names)
+    remove = f"pip uninstall {' '.join(others)}, then " if others else ""
+    owner = f", but installed by {' and '.join(others)}" if others else ""
+    return (
+        f"{files} {'is' if len(names) == 1 else 'are'} not distill's{owner}; {remove}"
+        "pip install --force-reinstall --no-deps distill-rs (an environment of its own keeps both)"
+    )
+
+
+def _size(file: Path) -> int | None:
+    return file.stat().st_size if file.is_file() else None

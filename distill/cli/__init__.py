@@ -7,10 +7,12 @@ from importlib import import_module
 from distill.cli.encoding import escape_what_cannot_be_shown, restart_in_utf8_mode
 from distill.errors import Stopped, UserError, unknown_name
 from distill.rank import is_rank_zero
-from distill.shadowing import claim_packages
+from distill.shadowing import claim_packages, conflict
 
 claim_packages()  # here, not in `main`, because worker processes that are started by spawn only import
 
+# The extra `mmdet` brings the other build of OpenCV, which needs graphics libraries of the system.
+HEADLESS_OPENCV = "pip uninstall -y opencv-python && pip install --force-reinstall --no-deps opencv-python-headless"
 VERBS = {
     "fit": ("recipe_verbs", "train what RECIPE describes: distil a student, or fine-tune it under a head"),
     "validate": ("recipe_verbs", "score a run on its validation images"),
@@ -63,12 +65,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(__version__)
         return 0
     try:
+        if line := conflict():
+            raise UserError(line)
         if words[0] not in VERBS:
             raise unknown_name("command", words[0], VERBS)
         verb = import_module(f"distill.cli.{VERBS[words[0]][0]}")
         return verb.run(words) or 0
     except UserError as error:
         print(f"distill: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except ImportError as error:
+        if error.name != "cv2":
+            raise
+        print(f"distill: error: OpenCV cannot be loaded ({error}): {HEADLESS_OPENCV}", file=sys.stderr)
         return 2
     except UnicodeError as error:
         if isinstance(error, UnicodeEncodeError | UnicodeDecodeError) and error.encoding != "utf-8":

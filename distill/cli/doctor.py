@@ -9,8 +9,24 @@ import torch
 from rich.markup import escape
 from rich.table import Table
 
+from distill.cli import HEADLESS_OPENCV
 from distill.cli.console import table_console
 from distill.runs.metadata import environment
+
+# What each extra needs to be importable, and what it is for. Distributions that only an extra brings are not missed.
+_EXTRAS = {
+    "mmdet": (("mmdet", "mmengine", "mmcv"), "heads.MaskRCNN, CascadeMaskRCNN and RSPrompter"),
+    "smp": (("segmentation_models_pytorch",), "heads.UPerNet and FPNDecoder"),
+    "onnx": (("onnx", "onnxscript", "onnxruntime"), "`distill export --format onnx`, and running such files"),
+    "openvino": (("openvino", "nncf"), "`distill export --format openvino`, and running such files"),
+    "wandb": (("wandb", "wandb_workspaces"), "W&B; offline unless WANDB_API_KEY is set"),
+    "tensorboard": (("tensorboard",), "`--run.loggers '[tensorboard]'`"),
+    "mlflow": (("mlflow", "sqlalchemy", "alembic"), "`--run.loggers '[mlflow]'`"),
+    "search": (("optuna",), "`distill sweep --search`"),
+    "serve": (("fastapi", "uvicorn"), "`distill serve`"),
+    "ray": (("ray",), "`distill predict --ray`"),
+}
+_OF_EXTRAS = ("mmdet", "mmengine", "mmcv-lite")
 
 
 def diagnose() -> list[tuple[str, str, str]]:
@@ -24,26 +40,25 @@ def diagnose() -> list[tuple[str, str, str]]:
     else:
         rows.append(("gpu", "none", "everything runs on the CPU; with a GPU, install a CUDA build of torch"))
     for package, number in facts["versions"].items():
-        missing = number == "not installed"
-        rows.append((package, f"problem: {number}" if missing else number, f"pip install {package}" if missing else ""))
+        if number != "not installed":
+            rows.append((package, number, ""))
+        elif package not in _OF_EXTRAS:
+            rows.append((package, f"problem: {number}", f"pip install {package}"))
     rows += _opencv()
     rows += _kernels()
     return [*rows, *_extras()]
 
 
 def _extras() -> list[tuple[str, str, str]]:
-    """What is only needed for some verbs and options; nothing of it missing is a problem."""
-    extras = {
-        "wandb": (("wandb",), "offline unless WANDB_API_KEY is set"),
-        "ray": (("ray",), "for `distill predict --ray`"),
-        "search": (("optuna",), "for `distill sweep --search`"),
-        "serve": (("fastapi", "uvicorn"), "for `distill serve`"),
-    }
+    """What is only needed for some verbs and options; nothing of it missing is a problem, unless a part is."""
     rows = []
-    for extra, (packages, what) in extras.items():
-        there = all(find_spec(package) is not None for package in packages)
-        install = "" if there else f"; pip install 'distill-rs[{extra}]'"
-        rows.append((extra, "installed" if there else "not installed", what + install))
+    for extra, (packages, what) in _EXTRAS.items():
+        absent = [package for package in packages if find_spec(package) is None]
+        state = "installed" if not absent else "not installed" if len(absent) == len(packages) else "in part"
+        lacks = f" (no {', '.join(absent)})" if state == "in part" else ""
+        rows.append(
+            (extra, f"{state}{lacks}", f"for {what}" + (f"; pip install 'distill-rs[{extra}]'" if absent else ""))
+        )
     return rows
 
 
@@ -52,18 +67,19 @@ def _kernels() -> list[tuple[str, str, str]]:
     try:
         scans = import_module("students.scan").explain_backend("cuda" if torch.cuda.is_available() else "cpu")
         rows = [("selective scan", f"{s.name}: {'active' if s.active else 'not active'}", s.reason) for s in scans]
-        name, active, why = import_module("heads.mmdet.mmcv_ops").explain_mmcv_ops()[-1]
+        if any(find_spec(package) is not None for package in _EXTRAS["mmdet"][0]):
+            name, active, why = import_module("heads.mmdet.mmcv_ops").explain_mmcv_ops()[-1]
+            rows.append(("mmcv", name if active else f"problem: no {name}", why))
     except ImportError as error:
         return [("components", "problem: cannot be imported", f"{error}; make install, or pip install distill-rs")]
-    return [*rows, ("mmcv", name if active else f"problem: no {name}", why)]
+    return rows
 
 
 def _opencv() -> list[tuple[str, str, str]]:
     try:
         return [("opencv", import_module("cv2").__version__, "")]
     except ImportError as error:
-        line = "pip uninstall -y opencv-python && pip install --force-reinstall --no-deps opencv-python-headless"
-        return [("opencv", "problem: cannot be imported", f"{error}; {line}")]
+        return [("opencv", "problem: cannot be imported", f"{error}; {HEADLESS_OPENCV}")]
 
 
 def run(words: list[str]) -> None:

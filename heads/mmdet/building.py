@@ -6,7 +6,7 @@ from heads.mmdet.mmcv_ops import ensure_mmcv_ops
 
 
 def build(config: dict[str, Any]) -> Any:
-    """Builds a part of a detector and draws its weights as its `init_cfg` says.
+    """Builds a part of a detector and initialises its weights by its `init_cfg`.
 
     MMEngine's scope, logging and process settings are left as they were.
 

@@ -1,4 +1,4 @@
-"""Masks of regions pasted into the image where they are, without N images of zeros around them.
+"""Pastes the masks of regions into the image as `InstanceMasks`.
 
 Axes: N instances, K classes, h w cells of a region's mask, H W pixels of the image file.
 """

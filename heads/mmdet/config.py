@@ -7,7 +7,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Backbone:
-    """The student.
+    """The student in a configuration.
 
     Args:
         class_path: Dotted path of its class.
@@ -49,7 +49,7 @@ class Data:
 
 @dataclass(frozen=True)
 class Schedule:
-    """AdamW, its learning rate over time, and when to validate. Steps are batches.
+    """AdamW, its learning-rate schedule, and the validation interval. Steps are batches.
 
     Args:
         steps: Of the whole run.

@@ -1,4 +1,4 @@
-"""Heads of a detector whose outputs are float32 under autocast.
+"""Makes the heads of a detector return float32 under autocast.
 
 bfloat16 has 8 bits: at 1024 px it rounds the coordinates of a box to several pixels.
 """

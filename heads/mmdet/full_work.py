@@ -25,7 +25,7 @@ _LOGIT = 10.0  # of the class of a region
 
 @contextmanager
 def full_work(rpn_head: Any, roi_head: Any) -> Iterator[None]:
-    """Inside, the stages find as much as they may.
+    """Makes the stages find as many instances as they can inside the block.
 
     Args:
         rpn_head: MMDetection's proposal head.

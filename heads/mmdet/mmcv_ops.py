@@ -29,7 +29,8 @@ from torch import Tensor
 from distill.errors import UserError
 
 _EXTENSION = "mmcv._ext"
-_INSTALL = "pip install 'mmdet==3.3.0' 'mmengine<0.11' 'mmcv-lite<2.2'"
+_STACK = ("mmdet", "mmengine", "mmcv")
+_INSTALL = "pip install 'distill-rs[mmdet]'"
 _YAPF_ATTEMPTS = 25  # five seconds
 _logger = logging.getLogger(__name__)
 
@@ -59,23 +60,24 @@ class _StandIn(ModuleType):
         return missing
 
 
-def ensure_mmcv_ops() -> str:
+def ensure_mmcv_ops(user: str = "heads.mmdet") -> str:
     """Makes `import mmcv.ops` work. Call it before anything that imports MMDetection, mmcv or MMEngine.
+
+    Args:
+        user: Who needs it, for the message; for example "heads.MaskRCNN".
 
     Returns:
         "compiled" where mmcv brings its own operators, which are then used; else "torchvision stand-in".
 
     Raises:
-        UserError: mmcv is absent, its compiled operators do not load, or yapf does not.
+        UserError: A package of the extra `mmdet` is absent, mmcv's compiled operators do not load, or yapf does not.
     """
     if isinstance(sys.modules.get(_EXTENSION), _StandIn):
         return "torchvision stand-in"
+    if absent := [package for package in _STACK if importlib.util.find_spec(package) is None]:
+        raise UserError(f"{user} needs MMDetection ({', '.join(absent)} not installed): {_INSTALL}")
     _import_yapf()
-    try:
-        compiled = importlib.util.find_spec(_EXTENSION) is not None
-    except ModuleNotFoundError as error:
-        raise UserError(f"heads built on MMDetection need mmcv, which is not installed; {_INSTALL}") from error
-    if not compiled:
+    if importlib.util.find_spec(_EXTENSION) is None:
         sys.modules[_EXTENSION] = _StandIn()
         _logger.info("mmcv has no compiled operators: NMS and RoIAlign come from torchvision")
         return "torchvision stand-in"
@@ -101,7 +103,7 @@ def _import_yapf() -> None:
             importlib.import_module("yapf")
             return
         except ModuleNotFoundError:
-            return  # nor is MMEngine there, as the caller will find
+            return  # as importing MMEngine will say
         except (EOFError, pickle.UnpicklingError):
             time.sleep(0.2)
     raise UserError("MMEngine needs yapf, whose cached grammar is damaged; delete YAPF in the user's cache (~/.cache)")
@@ -111,7 +113,7 @@ def explain_mmcv_ops() -> list[tuple[str, bool, str]]:
     """Rows for `distill doctor`: a part of the MMDetection stack, whether it is active, and why or how to fix it."""
     providers = packages_distributions()
     rows = []
-    for package in ("mmdet", "mmengine", "mmcv"):
+    for package in _STACK:
         distribution = next(iter(providers.get(package, [])), package)
         try:
             rows.append((f"{package} {version(distribution)}", True, f"installed as {distribution}"))

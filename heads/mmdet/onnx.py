@@ -1,4 +1,4 @@
-"""ONNX export: padded ranking, padded suppression and RoIAlign in standard operators of opset 18.
+"""ONNX translations of padded top-k, padded NMS and RoIAlign into standard operators of opset 18.
 
 Axes: N candidates, K results, R regions.
 """

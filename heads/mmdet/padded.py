@@ -1,4 +1,4 @@
-"""Two operators whose results have a fixed length: `distill::padded_top_k` and `distill::padded_nms`.
+"""Two operators with results of fixed length: `distill::padded_top_k` and `distill::padded_nms`.
 
 A ranking of N scores and non-maximum suppression return as many values as there are, which an exported graph with
 dynamic sizes cannot hold. These pad, and say how many values count. They order ties as MMDetection does on a CPU: the
@@ -38,7 +38,7 @@ def _(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
 def padded_nms(
     boxes: Tensor, scores: Tensor, classes: Tensor, iou_threshold: float, score_threshold: float, limit: int
 ) -> tuple[Tensor, Tensor]:
-    """Greedy suppression within each class.
+    """Greedy non-maximum suppression within each class.
 
     Args:
         boxes: (N, 4), no coordinate below zero.

@@ -1,4 +1,4 @@
-"""Base of the two-stage heads: MMDetection's proposals and regions as a head of this project.
+"""Base of the two-stage heads, on MMDetection's proposals and regions.
 
 Axes: B batch, C channels, H W the grid of a map or pixels.
 """
@@ -21,6 +21,7 @@ from heads.mmdet.compact_masks import answer_with_compact_masks
 from heads.mmdet.exportable import require_exportable
 from heads.mmdet.float32 import answer_in_float32, steps
 from heads.mmdet.full_work import full_work
+from heads.mmdet.mmcv_ops import ensure_mmcv_ops
 from heads.mmdet.overrides import apply_overrides
 from heads.mmdet.records import image_record, proposal_record, region_record
 from heads.mmdet.regions_form import RegionsForm
@@ -63,8 +64,8 @@ class TwoStageHead(HeadBase):
             `heads.mmdet.overrides`). Every setting of MMDetection's can be reached but those of the neck.
 
     Raises:
-        UserError: No class names, a student without a pyramid, a number out of range, or an override that MMDetection
-            or the data refuses.
+        UserError: MMDetection is not installed, no class names, a student without a pyramid, a number out of range, or
+            an override that MMDetection or the data refuses.
     """
 
     float32_only = True
@@ -94,6 +95,7 @@ class TwoStageHead(HeadBase):
     ) -> None:
         super().__init__()
         name = type(self).__name__
+        ensure_mmcv_ops(f"heads.{name}")
         if not class_names:
             raise UserError(f"heads.{name} needs at least one class; the annotation file lists no categories")
         require_at_least(0, dense_weight=dense_weight)
@@ -145,7 +147,7 @@ class TwoStageHead(HeadBase):
 
     @property
     def max_detections(self) -> int:
-        """Most instances in one image. A higher limit adds instances and changes none of those there."""
+        """Most instances in one image. Raising it adds instances and keeps the others."""
         return int(self.roi_head.test_cfg.max_per_img)
 
     @max_detections.setter
@@ -192,7 +194,7 @@ class TwoStageHead(HeadBase):
         return {"type": self.detector, "neck": copy.deepcopy(self.neck.mmdet_config), **copy.deepcopy(self._sections)}
 
     def export_form(self) -> ExportForm:
-        """Kind "regions": boxes, scores, labels, their count, and a mask for each; see `heads.mmdet.regions_form`.
+        """The kind "regions": boxes, scores, labels, their count, and masks; see `heads.mmdet.regions_form`.
 
         Raises:
             UserError: Overrides chose a part or a setting that the graph does not know.
@@ -215,7 +217,7 @@ class TwoStageHead(HeadBase):
         return full_work(self.rpn_head, self.roi_head)
 
     def onnx_operators(self) -> Mapping[OpOverload, Callable[..., Any]]:
-        """Of padded ranking and suppression, and of RoIAlign."""
+        """Translations of padded top-k, padded NMS and RoIAlign."""
         from heads.mmdet.onnx import detector_translations  # needs onnxscript, an extra
 
         return detector_translations()

@@ -121,7 +121,7 @@ def mask_head(settings: TwoStageSettings) -> dict[str, Any]:
 
 
 def assigner_cfg(overlap: float, settings: TwoStageSettings, low_quality: bool) -> dict[str, Any]:
-    """Which regions train a second stage, and as what.
+    """The assigner of a second stage: which regions it trains on, and their labels.
 
     Args:
         overlap: IoU with an object from which a region is positive.

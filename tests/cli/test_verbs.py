@@ -1,5 +1,7 @@
 import json
 import re
+import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -55,10 +57,47 @@ def test_doctor_says_which_kernels_are_active_and_why(capsys: pytest.CaptureFixt
     for row in rows:
         by_subject.setdefault(row["subject"], []).append(row)
     assert any("active" in row["state"] and "not" not in row["state"] for row in by_subject["selective scan"])
-    assert "torchvision" in by_subject["mmcv"][0]["state"]
+    if find_spec("mmdet") is not None:
+        assert "torchvision" in by_subject["mmcv"][0]["state"]
     assert "torch" in by_subject
     assert {"ray", "serve"} <= by_subject.keys()
     assert not [row for row in rows if row["state"].startswith("problem")]
+
+
+def test_an_extra_that_is_missing_is_no_problem_and_one_that_is_torn_is(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("mmdet")
+
+    def row_of(subject: str) -> dict[str, str]:
+        assert main(["doctor", "--json"]) == 0
+        return {row["subject"]: row for row in json.loads(capsys.readouterr().out)}.get(subject, {})
+
+    monkeypatch.setitem(sys.modules, "mmengine", None)
+    monkeypatch.delitem(sys.modules, "mmcv._ext", raising=False)
+    assert row_of("mmdet")["state"] == "in part (no mmengine)"
+    assert row_of("mmcv")["state"].startswith("problem")
+    for name in ("mmdet", "mmcv"):
+        monkeypatch.setitem(sys.modules, name, None)
+    assert row_of("mmdet") == {
+        "subject": "mmdet",
+        "state": "not installed",
+        "note": "for heads.MaskRCNN, CascadeMaskRCNN and RSPrompter; pip install 'distill-rs[mmdet]'",
+    }
+    assert not row_of("mmcv")
+
+
+def test_opencv_that_does_not_load_is_one_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cannot_open(words: list[str]) -> None:
+        raise ImportError("libGL.so.1: cannot open shared object file", name="cv2")
+
+    monkeypatch.setattr(doctor, "run", cannot_open)
+    assert main(["doctor"]) == 2
+    line = capsys.readouterr().err
+    assert line.startswith("distill: error: OpenCV cannot be loaded (libGL.so.1: cannot open shared object file): pip ")
+    assert line.count("\n") == 1
 
 
 def test_recipes_list_show_copy(

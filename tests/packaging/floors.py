@@ -27,10 +27,11 @@ def floor(line: str) -> str:
 
 
 def floors(content: str) -> list[str]:
-    """The floors of all dependencies and of the test tools, from the text of pyproject.toml."""
+    """The floors of all dependencies, of MMDetection and of the test tools, from the text of pyproject.toml."""
     project = tomllib.loads(content)["project"]
-    tools = [line for line in project["optional-dependencies"]["dev"] if Requirement(line).name in TOOLS]
-    return [floor(line) for line in (*project["dependencies"], *tools)]
+    extras = project["optional-dependencies"]
+    tools = [line for line in extras["dev"] if Requirement(line).name in TOOLS]
+    return [floor(line) for line in (*project["dependencies"], *extras["mmdet"], *tools)]
 
 
 if __name__ == "__main__":

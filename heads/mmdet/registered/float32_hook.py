@@ -23,6 +23,6 @@ class Float32Hook(Hook):
     """
 
     def before_run(self, runner: Any) -> None:
-        """Before the first step."""
+        """Installs the hooks before the first step."""
         detector = runner.model.module if is_model_wrapper(runner.model) else runner.model
         answer_in_float32(detector.rpn_head, detector.roi_head)

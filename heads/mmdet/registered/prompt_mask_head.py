@@ -25,7 +25,7 @@ _RESIZED = 2**24  # pixels resized at once in a prediction, 64 MiB
 
 
 class PromptEmbedding(nn.Sequential):
-    """Features of a region (R, C, 2 s, 2 s) to its prompts (R, K, D).
+    """Maps the features of a region (R, C, 2 s, 2 s) to its prompts (R, K, D).
 
     Source: RSPrompter-anchor. Deviation: a layer norm after the convolution, where the original has a batch norm over
     regions, which a batch without any cannot have.

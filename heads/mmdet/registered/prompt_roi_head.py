@@ -20,7 +20,7 @@ __all__ = ["PromptMaskHead", "PromptRoIHead", "PyramidRPNHead"]
 
 @MODELS.register_module(name="DistillRPNHead")
 class PyramidRPNHead(RPNHead):
-    """MMDetection's `RPNHead` on the levels it has anchors for, whatever follows them."""
+    """MMDetection's `RPNHead` on the levels that have anchors; ignores further maps."""
 
     def forward(self, x: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         """Scores and boxes of each level."""

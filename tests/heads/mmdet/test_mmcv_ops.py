@@ -11,6 +11,7 @@ import pytest
 import torch
 import torchvision
 
+import heads
 from distill.errors import UserError
 from heads.mmdet import mmcv_ops
 
@@ -217,6 +218,15 @@ def test_explanation_of_a_missing_package(monkeypatch):
     name, active, how = mmcv_ops.explain_mmcv_ops()[0]
     assert (name, active) == ("mmdet", False)
     assert how.startswith("pip install")
+
+
+@pytest.mark.parametrize("head", [heads.MaskRCNN, heads.CascadeMaskRCNN, heads.RSPrompter])
+def test_a_head_without_mmdetection_names_the_extra(monkeypatch, head):
+    monkeypatch.delitem(sys.modules, "mmcv._ext", raising=False)
+    monkeypatch.setitem(sys.modules, "mmengine", None)
+    needs = rf"^heads\.{head.__name__} needs MMDetection \(mmengine not installed\): pip install 'distill-rs\[mmdet\]'$"
+    with pytest.raises(UserError, match=needs):
+        head(feature_info=None, class_names=["ship"])
 
 
 def test_importing_heads_imports_no_framework():
