@@ -49,6 +49,7 @@ def main() -> None:
     parser.add_argument("--larger", action="store_true", help="also the larger variants of every student")
     parser.add_argument("--sam-large", action="store_true", help="also SAM ViT-L and ViT-H")
     parser.add_argument("--limit", type=float, default=60, help="seconds that one pass may take")
+    parser.add_argument("--gpu-only", action="store_true", help="no times of the CPU")
     parser.add_argument("--write", type=Path, metavar="FILE", help="where the tables go as Markdown")
     arguments = parser.parse_args()
 
@@ -58,6 +59,8 @@ def main() -> None:
     chosen = smallest() | (larger() if arguments.larger else {}) | (sam_large() if arguments.sam_large else {})
     if arguments.models:
         chosen = {name: known[name] for name in arguments.models}
+    if arguments.gpu_only and not torch.cuda.is_available():
+        raise SystemExit("--gpu-only, and PyTorch finds no GPU here")
     notes = [] if torch.cuda.is_available() else ["no GPU at hand"]
 
     torch.manual_seed(0)
@@ -66,7 +69,8 @@ def main() -> None:
     slowdown = dict.fromkeys(chosen, 1.0)
     for size in sizes:
         measured = [row for row in rows if row.size == size]
-        time_on_cpu(measured, chosen, slowdown, arguments.limit)
+        if not arguments.gpu_only:
+            time_on_cpu(measured, chosen, slowdown, arguments.limit)
         if torch.cuda.is_available():
             for row in measured:
                 time_on_gpu(row, chosen[row.name])
@@ -74,7 +78,7 @@ def main() -> None:
     print(text)
     if arguments.write:
         arguments.write.write_text(text, encoding="utf-8")
-    if UPERNET in chosen and SMALL_LALE in chosen:
+    if UPERNET in chosen and SMALL_LALE in chosen and not arguments.gpu_only:
         compare_throughput(chosen[SMALL_LALE](256), chosen[UPERNET](256))
 
 
