@@ -192,7 +192,7 @@ def test_commands(
 
 
 def batch(folder: Path) -> dict[str, Any]:
-    """What the block of README.md finds: a distilled student and images."""
+    """What the block of docs/students.md finds: a distilled student and images."""
     write_student(folder / "runs/rs4d_small/student.safetensors")
     return {"images": torch.zeros(1, 3, 64, 64)}
 
