@@ -1,4 +1,4 @@
-"""`python -m distill` is `distill`."""
+"""Runs `distill` as `python -m distill`."""
 
 import sys
 

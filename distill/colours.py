@@ -1,4 +1,4 @@
-"""Colours of classes: the same in every picture."""
+"""Colours of classes, the same in every picture."""
 
 import matplotlib as mpl
 import numpy as np

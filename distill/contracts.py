@@ -1,4 +1,4 @@
-"""What the framework asks of students, teachers, heads and decoders, with defaults; and what heads and data exchange.
+"""Base classes of students, teachers, heads and decoders, and the types that heads and data exchange.
 
 Axes: B batch, C channels, H W grid or pixels, K classes, N instances or tokens. Boxes are (x1, y1, x2, y2) in pixels,
 exclusive at the far edge, so that a box that covers the whole image is (0, 0, W, H).
@@ -25,7 +25,7 @@ Corrupt = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
 class FeatureInfo(Protocol):
-    """What a backbone emits, in timm's convention (`timm.models.FeatureInfo` satisfies it)."""
+    """Channels and strides of a backbone's maps, in timm's convention (`timm.models.FeatureInfo` satisfies it)."""
 
     def channels(self) -> Sequence[int]:
         """Channels C_i of each map."""
@@ -35,7 +35,7 @@ class FeatureInfo(Protocol):
 
 
 class Component(nn.Module):
-    """What the framework asks of every student, teacher, head and decoder.
+    """Base of every student, teacher, head and decoder.
 
     Attributes:
         required_attributes: Names of attributes that have no default.
@@ -65,7 +65,7 @@ class Component(nn.Module):
         return public_path(type(self))
 
     def onnx_operators(self) -> Mapping[OpOverload, Callable[..., Any]]:
-        """How its own operators are written in ONNX, for the `custom_translation_table` of `torch.onnx.export`.
+        """Translations of its own operators, for the `custom_translation_table` of `torch.onnx.export`.
 
         Keys are overloads such as `torch.ops.distill_heads.padded_nms.default`, values functions of onnxscript, opset
         18. A component without operators of its own has none.
@@ -73,7 +73,7 @@ class Component(nn.Module):
         return {}
 
     def require_attributes(self) -> None:
-        """Checks that the attributes without a default are there; who reads them calls it.
+        """Checks that the attributes without a default exist; callers that read them call it first.
 
         Raises:
             UserError: One is missing.
@@ -98,7 +98,7 @@ class Component(nn.Module):
 
 
 class StudentBase(Component):
-    """The trained backbone.
+    """Base of students, the backbones that are trained.
 
     Whoever calls a student normalises the images with its `mean` and `std`. `distill.plain_student` gives these
     defaults to a model that is no `StudentBase`, such as a `features_only` model of timm.
@@ -127,7 +127,7 @@ class StudentBase(Component):
 
     @property
     def is_project_student(self) -> bool:
-        """Whether it comes from the package `students`, so that `distill.load_student` needs its file alone."""
+        """Whether the class is one of `students`, so that `distill.load_student` needs only its file."""
         return self.class_path.startswith("students.")
 
     def forward(self, images: Tensor) -> list[Tensor]:
@@ -169,7 +169,7 @@ class StudentBase(Component):
         )
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Turns gradient checkpointing on or off: training recomputes activations instead of keeping them.
+        """Turns gradient checkpointing on or off.
 
         Raises:
             UserError: The student has none.
@@ -195,7 +195,7 @@ class StudentBase(Component):
 
 
 class TeacherBase(Component):
-    """The frozen source of targets: eval mode, no gradients, in no checkpoint and in no optimizer.
+    """Base of teachers: frozen, in eval mode, and excluded from checkpoints and optimizers.
 
     Attributes:
         channels: Channels C of each feature by name.
@@ -217,12 +217,12 @@ class TeacherBase(Component):
 
     @classmethod
     def licence(cls, arguments: Mapping[str, Any]) -> str | None:
-        """The licence of the published weights that these constructor arguments ask for; None if it is not known."""
+        """The licence of the published weights that these constructor arguments name; None if it is unknown."""
         return None
 
     @property
     def precision(self) -> str:
-        """In which number format it multiplies, "float32" or "bfloat16"; the digest does not depend on it.
+        """The number format of its matrix products, "float32" or "bfloat16"; the digest does not depend on it.
 
         "float32" stands for whatever `trainer.precision` says. A teacher that decides for itself, such as
         `teachers.SAM`, says what it uses on the device that it is on.
@@ -242,11 +242,11 @@ class TeacherBase(Component):
         return digest(self)
 
     def freeze(self) -> Self:
-        """Takes all parameters out of training; a task calls it."""
+        """Sets `requires_grad` to False for all parameters; a task calls it."""
         return self.requires_grad_(False).eval()
 
     def train(self, mode: bool = True) -> Self:
-        """Stays in eval mode, whatever `mode` the module around it enters."""
+        """Stays in eval mode, whatever the mode of the module around it."""
         return super().train(False)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
@@ -267,7 +267,7 @@ class Target:
     original_size: tuple[int, int]  # (h, w) of the image file
 
     def to(self, device: torch.device | str) -> Self:
-        """Boxes and labels on a device.
+        """Moves boxes and labels to a device.
 
         Masks and `crowd` stay in host memory: MMDetection crops masks there, and to index by flags of the host, nothing
         waits for the device.
@@ -279,7 +279,7 @@ class Target:
         )
 
     def pin_memory(self) -> Self:
-        """Tensors in page-locked memory, from which copies to a GPU need not be waited for; the loader calls it."""
+        """Copies the tensors into page-locked memory, for copies to a GPU that do not block; the loader calls it."""
         return replace(
             self,
             boxes=self.boxes.pin_memory(),
@@ -305,7 +305,7 @@ class Prediction:
 
 @dataclass(frozen=True)
 class ExportForm:
-    """A head as a graph for one image, whose outputs have shapes that depend on the image's size alone.
+    """A head as a graph for one image; the shapes of its outputs depend on the image's size alone.
 
     Attributes:
         kind: What `module` returns for maps (1, C_i, H_i, W_i) of an image (1, 3, H, W) and `size` (2,) int64, the
@@ -325,7 +325,7 @@ class ExportForm:
 
 
 class HeadBase(Component):
-    """Instance segmentation, neck included: built from a student's `feature_info` and the data's class names.
+    """Base of heads for instance segmentation, with neck: built from `feature_info` and the class names.
 
     Attributes:
         float32_only: Whether parts of it compute in float32 and take no weights of another precision.
@@ -355,14 +355,14 @@ class HeadBase(Component):
         raise UserError(f"{self.class_path} cannot be exported; heads.MaskRCNN and heads.DenseMasks can")
 
     def cost_parts(self) -> Mapping[str, Callable[..., Any]]:
-        """Parts of `predict` whose costs are told apart: by name a method of a module that computes it.
+        """Parts of `predict` whose costs are measured separately: the method that computes each, by name.
 
         They follow one another. A head without parts is one part.
         """
         return {}
 
     def full_work(self) -> AbstractContextManager[None]:
-        """Inside, `predict` finds as many instances as it ever may, whatever its weights and the image, for its cost.
+        """Makes `predict` find as many instances as it can, whatever the weights and the image, to measure its cost.
 
         By default nothing changes: the work of the head does not depend on what it finds.
         """
@@ -378,7 +378,7 @@ class HeadBase(Component):
 
 
 class DecoderBase(Component):
-    """Semantic segmentation: built from a student's `feature_info` and the data's class names.
+    """Base of decoders for semantic segmentation: built from `feature_info` and the class names.
 
     Attributes:
         stride: Of the logits against the image, in pixels.

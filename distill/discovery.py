@@ -1,4 +1,4 @@
-"""Components found by looking into a package's files, and public names that are imported on first use.
+"""Finds components by reading a package's files, and imports public names on first use.
 
 Sources are read, not imported, so that `import students` needs no PyTorch.
 """

@@ -1,4 +1,4 @@
-"""The one error a user sees as a single line: what was given, what is allowed, where, and how to fix it."""
+"""The error that users see as one line: what was given, what is allowed, where, and how to fix it."""
 
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
@@ -44,7 +44,7 @@ class Stopped(Exception):
 
 
 class Preempted(Stopped):
-    """SIGTERM ended a run, as job queues do before they kill; started again, it goes on.
+    """SIGTERM ended a run, as job queues do before they kill; started again, it resumes.
 
     The exit code is EX_TEMPFAIL of sysexits.h, "try again later", which job scripts start the run again on.
     """

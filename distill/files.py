@@ -1,4 +1,4 @@
-"""Files, written in one step: a crash or a full disk leaves the previous content. What cannot be read is an error."""
+"""Reads files with clear errors, and writes them in one step: a crash or a full disk leaves the previous content."""
 
 import csv
 import hashlib
@@ -49,7 +49,7 @@ def write_atomically(path: str | Path, write: Callable[[Path], object]) -> None:
 
 
 def move_into_place(finished: Path, path: Path) -> None:
-    """Gives a finished file its name, in place of what had it; the content is on the disk before.
+    """Syncs a finished file, then renames it, replacing what had that name.
 
     Args:
         finished: The file, on the same disk.
@@ -93,7 +93,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def parse_yaml(text: str) -> Any:
-    """What YAML of standard types says, read by libyaml, which is ten times as fast as PyYAML's own reader.
+    """Parses YAML of standard types with libyaml, ten times as fast as PyYAML's own reader.
 
     Raises:
         yaml.YAMLError: The text is no YAML; in the words of PyYAML's reader, which quotes the place.

@@ -14,7 +14,7 @@ from distill.patch import Patch
 
 
 class InstanceMasks:
-    """Masks (N, H, W) that take the memory of their objects and not of N images.
+    """Masks (N, H, W) stored as one small rectangle for each instance.
 
     2,000 vehicles in a view of 1024 px are 2 GiB as a bool tensor, and a few MiB here. Reads like that tensor: `len`,
     `shape`, `masks[index]`, iteration; what is read is dense.
@@ -60,12 +60,12 @@ class InstanceMasks:
 
     @property
     def dtype(self) -> torch.dtype:
-        """That of the pixels."""
+        """The dtype of the pixels."""
         return self.pixels.dtype
 
     @property
     def device(self) -> torch.device:
-        """Where the pixels lie."""
+        """The device of the pixels."""
         return self.pixels.device
 
     def __len__(self) -> int:
@@ -83,7 +83,7 @@ class InstanceMasks:
         return (self[number] for number in range(len(self)))
 
     def dense(self) -> Tensor:
-        """Bool (N, H, W)."""
+        """The masks as one bool tensor (N, H, W)."""
         return self._dense(range(len(self)))
 
     def patches(self) -> list[Patch]:
@@ -96,11 +96,11 @@ class InstanceMasks:
         ]
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> "InstanceMasks":
-        """On a device."""
+        """Moves the masks to a device."""
         return InstanceMasks(self.pixels.to(device, non_blocking=non_blocking), self.frames, self.size)
 
     def pin_memory(self) -> "InstanceMasks":
-        """In page-locked memory, for copies that do not block."""
+        """Copies the masks into page-locked memory, for copies that do not block."""
         return InstanceMasks(self.pixels.pin_memory(), self.frames, self.size)
 
     def _dense(self, numbers: Sequence[int]) -> Tensor:

@@ -37,7 +37,7 @@ class Normalize(nn.Module):
 
     @classmethod
     def of(cls, student: Any) -> Self:
-        """With the statistics of a `distill.contracts.StudentBase`."""
+        """Makes one with the statistics of a `distill.contracts.StudentBase`."""
         return cls(student.mean, student.std)
 
     def forward(self, images: Tensor) -> Tensor:

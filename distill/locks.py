@@ -1,4 +1,4 @@
-"""Locks that a process holds on parts of a file, and that end with it, however it ends."""
+"""Locks on parts of a file; they end with their process."""
 
 import errno
 import sys
@@ -16,7 +16,7 @@ _TAKEN = (errno.EACCES, errno.EAGAIN, errno.EDEADLK)
 
 @contextmanager
 def locked(path: Path, first: int, count: int, wait: bool = False) -> Iterator[bool]:
-    """Whether this process has got the lock on `count` bytes from `first`, which need not exist.
+    """Whether this process holds the lock on `count` bytes from `first`; the bytes need not exist.
 
     The operating system keeps the lock and ends it with the process, so that a killed process leaves none behind. It
     is one between processes: another lock of the same process is granted, and the first lock that a process gives back

@@ -1,4 +1,4 @@
-"""Which parameters weight decay leaves alone, and how deep each lies in its backbone."""
+"""Groups parameters by weight decay and by their depth in the backbone."""
 
 import re
 from collections.abc import Iterator

@@ -35,13 +35,13 @@ def shows_bars(console: Console) -> bool:
 
 
 def seconds_left(elapsed: float, done: int, total: int) -> float:
-    """What is left of a phase that goes on as it has begun."""
+    """The estimated seconds left of a phase, at its pace so far."""
     return elapsed / done * (total - done)
 
 
 @contextmanager
 def phase(what: str, total: int | None = None) -> Iterator[Advance]:
-    """Announces what happens inside; the function it gives counts what is done.
+    """Announces the phase inside the block; the function that it gives counts finished items.
 
     Args:
         what: For example "calibrating on 64 training images".
@@ -57,7 +57,7 @@ def phase(what: str, total: int | None = None) -> Iterator[Advance]:
 
 
 def tracked(what: str, items: Iterable[T], total: int) -> Iterator[T]:
-    """The items, up to the one that completes `total`, announced as a phase.
+    """Iterates over the items up to `total`, and announces them as a phase.
 
     Args:
         what: As in `phase`.

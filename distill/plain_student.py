@@ -1,4 +1,4 @@
-"""Any backbone as a student: what a model leaves unsaid gets the defaults of the contract.
+"""Adapts any backbone as a student, with the defaults of the contract.
 
 Axes: B batch, C channels, H W pixels.
 """
@@ -58,7 +58,7 @@ class PlainStudent(StudentBase):
 
     @property
     def class_path(self) -> str:
-        """That of the model."""
+        """The class path of the model."""
         return public_path(type(self.model))
 
     def forward(self, images: Tensor) -> list[Tensor]:

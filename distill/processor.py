@@ -1,4 +1,4 @@
-"""What the processor can do."""
+"""Features of the processor."""
 
 import platform
 from pathlib import Path
@@ -8,12 +8,12 @@ _BFLOAT16 = {"avx512_bf16", "amx_bf16", "bf16"}
 
 
 def has_vnni() -> bool:
-    """Whether sums of products of 8-bit numbers do not saturate; False where the system does not tell."""
+    """Whether sums of products of 8-bit numbers do not saturate; False if unknown."""
     return platform.system() == "Darwin" or not _VNNI.isdisjoint(_flags())
 
 
 def has_bfloat16() -> bool:
-    """Whether it multiplies in bfloat16; False where the system does not tell."""
+    """Whether the processor multiplies in bfloat16; False if unknown."""
     return not _BFLOAT16.isdisjoint(_flags())
 
 

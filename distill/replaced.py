@@ -1,4 +1,4 @@
-"""Replaces a method of one object for a while."""
+"""Replaces a method of one object inside a block."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -7,7 +7,7 @@ from typing import Any
 
 @contextmanager
 def replaced(method: Callable[..., Any], by: Callable[..., Any]) -> Iterator[None]:
-    """Inside, an object has another function for one of its methods.
+    """Replaces a method of an object inside the block.
 
     Args:
         method: As the object has it, such as `module.forward`.

@@ -1,4 +1,4 @@
-"""Per-pixel class masks whose connected regions are the instances: the cheapest head, which learns fastest.
+"""Per-pixel class masks whose connected regions are instances: the cheapest head.
 
 It trains a backbone from random weights within minutes, where a two-stage detector needs hours, because every pixel of
 every image is a label. Touching objects of one class become one instance.
@@ -98,7 +98,7 @@ class DenseMasks(HeadBase):
         return dense_mask_losses(self(features), targets, stride=1)
 
     def export_form(self) -> ExportForm:
-        """Kind "planes": a probability for every class and pixel."""
+        """The kind "planes": a probability for every class and pixel."""
         return ExportForm("planes", _Planes(self), {"mask_threshold": self.threshold, "min_area": float(self.min_area)})
 
     @torch.no_grad()

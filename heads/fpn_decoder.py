@@ -22,7 +22,7 @@ _GROUPS = 32  # of the group norms in SMP's FPN
 
 
 class FPNDecoder(DecoderBase):
-    """SMP's FPN without its encoder: a top-down FPN, each level convolved up to the finest, and their sum.
+    """SMP's FPN without its encoder: a top-down FPN whose levels are convolved to the finest grid and summed.
 
     Four maps are read, as by `UPerNet`; of fewer the finest is read again. SMP doubles a level to reach the next, which
     takes sides that are multiples of the coarsest stride. Here it is resized to the grid of the next: the same on such

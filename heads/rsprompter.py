@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import Any
 
 from distill.contracts import FeatureInfo
+from heads.mmdet.mmcv_ops import ensure_mmcv_ops
 from heads.mmdet.two_stage import TwoStageHead
 from heads.mmdet.two_stage_config import (
     TwoStageSettings,
@@ -95,6 +96,7 @@ class RSPrompter(TwoStageHead):
         overrides: dict[str, Any] | None = None,
     ) -> None:
         require_at_least(2, mask_points=mask_points)
+        ensure_mmcv_ops("heads.RSPrompter")
         import_module("heads.mmdet.registered")  # here and not above, because it imports MMDetection
         keys = {
             "prompts": prompts,

@@ -1,4 +1,4 @@
-"""Backbones to distil into: every class of this folder that derives from `StudentBase`.
+"""Student backbones: every class of this folder that derives from `StudentBase`.
 
 In a recipe: `class_path: students.RS4D`.
 """

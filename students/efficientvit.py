@@ -194,7 +194,7 @@ class EfficientViT(StudentBase):
         return {"variant": "b0"}
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Of every block."""
+        """Turns gradient checkpointing of every block on or off."""
         self.checkpointing = enable
 
     def forward(self, images: Tensor) -> list[Tensor]:
@@ -224,7 +224,7 @@ class EfficientViT(StudentBase):
 
 
 def run_blocks(blocks: nn.Module, x: Tensor, checkpointing: bool) -> Tensor:
-    """Applies the children of a module in turn; with `checkpointing`, training keeps their inputs alone."""
+    """Applies the children of a module in turn; with `checkpointing`, training keeps only their inputs."""
     for block in blocks.children():
         if checkpointing and torch.is_grad_enabled():
             # A block draws nothing at random, so there is no state of generators to restore.

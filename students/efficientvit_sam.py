@@ -1,4 +1,4 @@
-"""The image encoder of EfficientViT-SAM: the student that takes the place of SAM's ViT.
+"""The image encoder of EfficientViT-SAM, in place of SAM's ViT.
 
 Source: Z. Zhang et al., EfficientViT-SAM, 2024 (https://arxiv.org/abs/2402.05008), figure 2, and
 github.com/mit-han-lab/efficientvit. The released encoder resamples its maps to 64 x 64 whatever the image; here they
@@ -142,7 +142,7 @@ class EfficientViTSAM(AffineOutputScale):
         return {"variant": "l0", "half_resolution": True}
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Of every block of backbone and neck."""
+        """Turns gradient checkpointing of every block of backbone and neck on or off."""
         self.backbone.set_grad_checkpointing(enable)
         self.neck.checkpointing = enable
 
@@ -153,7 +153,7 @@ class EfficientViTSAM(AffineOutputScale):
         return [self.norm(self.neck(self.backbone(images)))]
 
     def output_norm(self) -> _ChannelNorm:
-        """The norm that the map leaves."""
+        """The norm after the last map."""
         return self.norm
 
     def _load(self, path: str) -> None:

@@ -120,11 +120,11 @@ class LALE(OutputScale):
         return (list(_Together.apply(*maps)) if self.training else maps), touched
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Of the stem and every stage."""
+        """Turns gradient checkpointing of the stem and every stage on or off."""
         self.checkpointing = enable
 
     def output_norm(self) -> RMSNorm2d:
-        """The norm that the last map leaves."""
+        """The norm after the last map."""
         norm: RMSNorm2d = self.norms[-1]  # type: ignore[assignment]
         return norm
 

@@ -1,4 +1,4 @@
-"""The scale of a student's last map: where it starts, and what is folded into it at the end.
+"""The scale of a student's last map: its initial value, and the affine map folded into it at the end.
 
 Axes: C channels.
 """
@@ -13,7 +13,7 @@ from distill.contracts import StudentBase
 
 
 class OutputScale(StudentBase, ABC):
-    """Base of students whose last map leaves a norm with a gain for each channel.
+    """Base of students whose last map is the output of a norm with a gain for each channel.
 
     Such a student records whether its scale was loaded. This depends on the norm's gain: a file that holds it keeps
     its scale, whatever else it lacks, and a file without it leaves the student free to start at any scale.
@@ -22,7 +22,7 @@ class OutputScale(StudentBase, ABC):
     _scale_loaded = False
 
     def output_norm(self) -> Any:
-        """The norm that the last map leaves: it has a `weight` (C,)."""
+        """The norm after the last map, with a `weight` (C,)."""
         raise NotImplementedError
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any) -> None:
@@ -49,7 +49,7 @@ class OutputScale(StudentBase, ABC):
 
 
 class AffineOutputScale(OutputScale, ABC):
-    """Base of students whose last norm has a bias (C,), too."""
+    """Base of students whose last norm also has a bias (C,)."""
 
     @torch.no_grad()
     def fold_output(self, scale: Tensor, shift: Tensor) -> bool:

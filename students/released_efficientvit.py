@@ -1,4 +1,4 @@
-"""Reading the released EfficientViT weights: one table of names for classification, segmentation and SAM.
+"""Reads released EfficientViT weights: one table of names for classification, segmentation and SAM.
 
 Source: the module trees of github.com/mit-han-lab/efficientvit, and timm's port, whose names the backbone bears here.
 """

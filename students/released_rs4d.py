@@ -1,4 +1,4 @@
-"""Reading RS4D weights: the names in the released state dicts, and the metadata of this project's own files."""
+"""Reads RS4D weights: the names in the released state dicts, and the metadata of this project's own files."""
 
 import json
 import math
@@ -40,7 +40,7 @@ def convert_released_state_dict(state: Mapping[str, Tensor]) -> dict[str, Tensor
 
 
 def check_metadata(path: str, metadata: Mapping[str, str], init_args: Mapping[str, object]) -> None:
-    """Compares what a file of this project says about itself with the student that is to read it.
+    """Checks that a file of this project matches the student that is to load it.
 
     Args:
         path: The file, for the message.

@@ -120,7 +120,7 @@ class BidirectionalMixer(nn.Module):
 
 
 class RS4D(AffineOutputScale):
-    """RS4D's backbone: maps of stride `patch_size`, the last of which is normalised and is the one that is distilled.
+    """RS4D's backbone: maps of stride `patch_size`; the last one is normalised and is distilled.
 
     Args:
         variant: "tiny" (of this project), "small", "base", "large" or "huge".
@@ -200,7 +200,7 @@ class RS4D(AffineOutputScale):
 
     @classmethod
     def smoke_args(cls) -> dict[str, Any]:
-        """A tiny one on small images."""
+        """A tiny variant for small images."""
         return {"variant": "tiny", "image_size": 64, "patch_size": 8}
 
     def forward(self, images: Tensor) -> list[Tensor]:
@@ -247,17 +247,17 @@ class RS4D(AffineOutputScale):
         return {"pos_embed", *mixers}
 
     def onnx_operators(self) -> Mapping[OpOverload, Callable[..., Any]]:
-        """The scan and the convolution before it."""
+        """Translations of the scan and of the convolution before it."""
         from students.scan.onnx import scan_translations  # needs the packages of the extra `onnx`
 
         return scan_translations()
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Of every trained layer."""
+        """Turns gradient checkpointing of every trained layer on or off."""
         self.checkpointing = enable
 
     def output_norm(self) -> nn.LayerNorm:
-        """The norm that the last map leaves."""
+        """The norm after the last map."""
         return self.norm
 
     def _layer(self, index: int, x: Tensor) -> Tensor:

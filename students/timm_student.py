@@ -1,4 +1,4 @@
-"""Every timm model as a student.
+"""timm models as students.
 
 Axes: B batch, C channels, H W pixels or grid.
 """
@@ -90,7 +90,7 @@ class TimmStudent(StudentBase):
         return {"name": "resnet10t", "out_indices": [1, 2, 3, 4], "options": {"zero_init_last": False}}
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Of the blocks or stages that timm divides the model into.
+        """Turns gradient checkpointing of timm's blocks or stages on or off.
 
         Raises:
             UserError: timm has none for this model.

@@ -1,4 +1,4 @@
-"""Frozen models whose features or logits students learn: every class of this folder that derives from `TeacherBase`.
+"""Frozen teachers: every class of this folder that derives from `TeacherBase`.
 
 In a recipe: `class_path: teachers.ViT`.
 """

@@ -1,4 +1,4 @@
-"""Base of frozen teachers: no training, and normalisation with their own statistics.
+"""Base of frozen teachers, with normalisation by their own statistics.
 
 Axes: B batch, C channels, H W pixels, h w patches.
 """
@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 
 class FrozenTeacher(TeacherBase, ABC):
-    """Base of the teachers: a frozen encoder between normalisation and named features.
+    """Base of teachers with a frozen encoder between normalisation and named features.
 
     Parameters need no gradient, `train()` keeps eval mode, and `forward` records no graph, while its features may still
     enter one as constants (`no_grad`, not `inference_mode`).
@@ -67,7 +67,7 @@ class FrozenTeacher(TeacherBase, ABC):
         self.freeze()
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """Extracts features.
+        """Computes the named features of RGB images (B, 3, H, W) in [0, 1].
 
         Args:
             images: RGB in [0, 1], of shape (B, 3, H, W) and any size. Where H or W is no multiple of `multiple`, zeros
@@ -100,7 +100,7 @@ class FrozenTeacher(TeacherBase, ABC):
 
 
 def warn_of_random_weights(name: str) -> None:
-    """Says that a teacher was asked for without weights (`pretrained: false`)."""
+    """Warns that a teacher has random weights (`pretrained: false`)."""
     logger.warning("teacher %s has random weights: good for timing a run, not for training a student", name)
 
 

@@ -1,4 +1,4 @@
-"""Fetching published weights from the Hugging Face hub, without keeping an offline user waiting."""
+"""Fetches published weights from the Hugging Face hub; fails fast without a network."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""In which number format a teacher computes."""
+"""The number format of a teacher."""
 
 import torch
 
@@ -8,7 +8,7 @@ PRECISIONS = ("auto", "float32", "bfloat16")
 
 
 def require_precision_name(precision: str) -> str:
-    """Returns a known name.
+    """Checks the name of a precision and returns it.
 
     Raises:
         UserError: The name is unknown.
@@ -19,7 +19,7 @@ def require_precision_name(precision: str) -> str:
 
 
 def resolve_precision(precision: str, device: torch.device) -> str:
-    """The number format that a recipe's name stands for on a device: "auto" is bfloat16 where that is faster."""
+    """The number format of a recipe's `precision` on a device: "auto" is bfloat16 where that is faster."""
     if precision != "auto":
         return precision
     return "bfloat16" if multiplies_bfloat16(device) else "float32"

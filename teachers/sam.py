@@ -115,7 +115,7 @@ class SAM(FrozenTeacher):
 
     @property
     def precision(self) -> str:
-        """ "float32" or "bfloat16": what the recipe's precision stands for on this device."""
+        """ "float32" or "bfloat16": the resolved precision on this device."""
         return resolve_precision(self._chosen_precision, self.offset.device)
 
     @classmethod

@@ -23,7 +23,7 @@ _FLEX_TOKENS = 1024  # below, a compiled kernel gains nothing over one call of P
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """Attention within each group, by the function that is fast on this device.
+    """Attention within each group, by the fastest function on this device.
 
     Args:
         q: Queries (G, i, j, c), contiguous: of the whole grid, or of its first rows and columns.
@@ -43,7 +43,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, rows: Tensor, columns: Tensor) -> Te
 
 
 def materialised(q: Tensor, k: Tensor, v: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """The definition, which the other functions are tested against: the bias is an attention mask (G, N, N)."""
+    """Reference implementation: the bias is an attention mask (G, N, N)."""
     of_rows, of_columns = _terms(q, rows, columns)
     mask = (of_rows[..., :, None] + of_columns[..., None, :]).flatten(3).flatten(1, 2)
     queries, keys, values = (x.flatten(1, 2) for x in (q, k, v))

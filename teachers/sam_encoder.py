@@ -20,7 +20,7 @@ from teachers.sam_attention import attend
 
 
 class Encoder:
-    """What `forward_intermediates` of timm's `VisionTransformerSAM` computes.
+    """SAM's encoder, equal to `forward_intermediates` of timm's `VisionTransformerSAM`.
 
     Args:
         model: timm's module. Its float32 weights are used where they are; make another encoder when they change.

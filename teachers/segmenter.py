@@ -1,4 +1,4 @@
-"""A segmentation model of this project as the teacher of another one.
+"""A segmentation run of this project as a teacher.
 
 Axes: B batch, C channels, K classes, H W pixels, h w grid.
 """

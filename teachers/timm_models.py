@@ -1,4 +1,4 @@
-"""timm models as encoders of teachers: names, options, and where weights come from. What ViT and CNN share."""
+"""timm models as encoders of teachers: names, options, and sources of weights, for ViT and CNN."""
 
 import json
 from difflib import get_close_matches
@@ -37,7 +37,7 @@ def require_name(name: str, pattern: str) -> None:
 
 
 def create(name: str, options: dict[str, Any], **required: Any) -> Any:
-    """The timm model with random weights.
+    """Creates the timm model with random weights.
 
     Args:
         name: With or without the tag of its weights.
@@ -60,7 +60,7 @@ def create(name: str, options: dict[str, Any], **required: Any) -> Any:
 
 
 def hub_weights(name: str, encoder: Any) -> Path:
-    """timm's copy of the published weights.
+    """The path of timm's copy of the published weights.
 
     Raises:
         UserError: There is none, or it cannot be had.
@@ -95,7 +95,7 @@ def trained_arguments(checkpoint: str) -> dict[str, Any]:
 
 
 def options_of_student(name: str, checkpoint: str, options: dict[str, Any] | None) -> dict[str, Any] | None:
-    """The constructor options that hold for a checkpoint: those given, else those a file of this project names.
+    """The constructor options for a checkpoint: those given, else those stored in a file of this project.
 
     Raises:
         UserError: The file holds another model, or the same with other options.

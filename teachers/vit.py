@@ -30,7 +30,7 @@ _HEADS = ("head.", "head_dist.", "fc_norm.", "attn_pool.")
 
 
 class ViT(FrozenTeacher):
-    """Frozen timm ViT, whose patches a ResNet's stem may make, with the features "embedding" and "block_i".
+    """Frozen timm ViT, also with a ResNet stem, with the features "embedding" and "block_i".
 
     "embedding" holds the patch tokens of the last layer after the final norm, laid out as a map (B, C, h, w); class and
     register tokens are dropped. "block_i" is the output of block i, not normalised. Where a model has no norm on its

@@ -53,7 +53,7 @@ def run(words: list[str]) -> None:
 
 
 def print_comparison(comparison: Comparison, out: Path | None) -> None:
-    """Prints the tables, what is to be known of them, and what was written.
+    """Prints the tables, their notes, and the files that were written.
 
     Args:
         comparison: What to print.

@@ -1,4 +1,4 @@
-"""Where verbs print their tables."""
+"""The console that verbs print their tables on."""
 
 from rich.console import Console
 

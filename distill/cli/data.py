@@ -12,7 +12,7 @@ def run(words: list[str]) -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The parser of all actions; `call` of what it parses runs the action."""
+    """The parser of all actions; `call` of its result runs the action."""
     whole = argparse.ArgumentParser("distill data", description=__doc__)
     actions = whole.add_subparsers(dest="action", required=True)
     for action in (data_prepare, data_tile, data_verify, data_preview):

@@ -1,4 +1,4 @@
-"""What the actions of `distill data` have in common."""
+"""Options and output that the actions of `distill data` share."""
 
 import argparse
 from collections.abc import Iterable, Sequence
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 
 def add_source_options(parser: argparse.ArgumentParser) -> None:
-    """The options that say where the images of a data set lie and how they are read."""
+    """Adds the options that say where the images of a data set are and how they are read."""
     parser.add_argument("--images", type=Path, help="folder of the images, where it is not found by itself")
     parser.add_argument("--bands", type=int, nargs="+", help="which bands are shown, as data.bands of a recipe: 4 3 2")
 
 
 def refuse_root(root: Path | None, recipes: Sequence[str]) -> None:
-    """Refuses `--root` where no recipe is named that it could belong to.
+    """Refuses `--root` if no recipe is named that it could belong to.
 
     Raises:
         UserError: It is given, and there is no recipe.
@@ -38,7 +38,7 @@ def data_set_path(name: str) -> Path:
 
 
 def show_progress(sequence: Sequence[Any], description: str) -> Iterable[Any]:
-    """Progress on the error stream of a terminal, so that the output stays clean."""
+    """Shows progress on the error stream of a terminal, so that the output stays clean."""
     console = Console(stderr=True)
     return track(sequence, description, console=console, transient=True) if console.is_terminal else sequence
 

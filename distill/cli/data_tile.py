@@ -51,7 +51,7 @@ def add_parser(actions: Any) -> argparse.ArgumentParser:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Cuts the tiles and prints what became of them."""
+    """Cuts the tiles and prints their counts."""
     from distill.curate.tile import TileSettings, tile_instances, tile_labels
 
     settings = TileSettings(

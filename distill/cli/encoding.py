@@ -8,7 +8,7 @@ from io import TextIOWrapper
 
 
 def restart_in_utf8_mode() -> None:
-    """Starts the command again in Python's UTF-8 mode where the locale has another encoding.
+    """Restarts the command in Python's UTF-8 mode if the locale has another encoding.
 
     Files of this project are UTF-8 in any case; jsonargparse and Lightning open theirs in the locale's encoding.
     """
@@ -21,7 +21,7 @@ def restart_in_utf8_mode() -> None:
 
 
 def escape_what_cannot_be_shown() -> None:
-    """Lets output hold characters that the terminal's encoding lacks, such as those of class names."""
+    """Escapes characters that the terminal's encoding lacks, such as those of class names."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

@@ -52,7 +52,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def print_exported(one: Exported) -> None:
-    """Prints what was written, how it was checked, and what there is to tell."""
+    """Prints the files that were written, how they were checked, and notes."""
     console = table_console()
     size = sum(path.stat().st_size for path in one.files)
     console.print(Text(f"wrote {', '.join(map(str, one.files))} ({size / 1e6:.1f} MB, {one.facts.precision})"))

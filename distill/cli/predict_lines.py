@@ -1,4 +1,4 @@
-"""What `distill predict` prints at its end."""
+"""The closing lines of `distill predict`."""
 
 import sys
 from collections import Counter
@@ -14,7 +14,7 @@ _FEW = 8  # files that are named one by one
 
 
 def print_prediction(found: Prediction) -> None:
-    """Prints what was found, what was written, and what there is to tell."""
+    """Prints what was found, the files that were written, and notes."""
     console = line_console()
     for line in _lines(found):
         console.print(Text(line))

@@ -1,4 +1,4 @@
-"""A folder that is written whole or not at all, and takes the place of none but its own predecessor."""
+"""Writes a folder whole or not at all, and replaces only its own earlier version."""
 
 import os
 import shutil
@@ -30,7 +30,7 @@ class Written:
 
 @contextmanager
 def fresh_folder(root: Path) -> Iterator[Path]:
-    """A path beside `root` for a new folder, which is `root` after the block; where the block fails, nothing changes.
+    """Gives a path for a new folder, which replaces `root` after the block; if the block fails, nothing changes.
 
     The block makes the folder. An old `root` goes when the new one is there.
     """
@@ -45,7 +45,7 @@ def fresh_folder(root: Path) -> Iterator[Path]:
 
 
 def remove_remains(root: Path) -> None:
-    """Deletes temporary folders of runs that were killed and could not do it."""
+    """Deletes temporary folders of killed runs."""
     for path in root.parent.iterdir() if root.parent.is_dir() else ():
         if path.name.startswith(_remains_prefix(root)) and path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
@@ -53,7 +53,7 @@ def remove_remains(root: Path) -> None:
 
 @contextmanager
 def one_line_of(option: str, target: Path) -> Iterator[None]:
-    """Turns errors of the disk into one line.
+    """Turns disk errors into one line.
 
     Raises:
         UserError: The target, which the user named by `option`, cannot be read or written.
@@ -68,7 +68,7 @@ def one_line_of(option: str, target: Path) -> Iterator[None]:
 
 
 def refuse_overlap(option: str, target: Path, other: str, folder: Path) -> None:
-    """Refuses a target that lies in a folder that is read, or the reverse.
+    """Refuses a target inside a folder that is read, or the reverse.
 
     Raises:
         UserError: They lie in one another; the options name them.

@@ -1,4 +1,4 @@
-"""Images in, batches out: folders for distillation, COCO instances and labelled pixels for fine-tuning.
+"""Data modules: folders of images for distillation, COCO instances and labelled pixels for fine-tuning.
 
 Names are imported on first use, so that `import distill.data` does not load Lightning and torchvision.
 """

@@ -102,21 +102,21 @@ class ImageData(LightningDataModule):
         return None
 
     def blocks(self, data: Any) -> NDArray[np.int32] | None:
-        """The block that each training image lies in, where near draws are to be of few blocks."""
+        """The block of each training image, for shuffles that read few blocks at a time."""
         return None
 
     def collate(self, split: str) -> Callable[[list[Any]], Any] | None:
-        """What makes a batch of samples; None for PyTorch's default."""
+        """The function that makes a batch of samples; None for PyTorch's default."""
         return None
 
     @property
     def class_names(self) -> list[str]:
-        """Names by label; none where nothing is labelled."""
+        """Class names by label; empty if the images have no labels."""
         return []
 
     @property
     def selects_on_test(self) -> bool:
-        """Whether validation looks at the test images, so that what it selects must not be reported on them."""
+        """Whether validation uses the test images, so that a model selected by it must not be reported on them."""
         return False
 
     @property
@@ -141,15 +141,15 @@ class ImageData(LightningDataModule):
         return self._sets[split]
 
     def evaluated(self, split: str) -> Any:
-        """What an evaluation of a split reads; by default its fixed views."""
+        """The views on which a split is evaluated; by default the fixed ones."""
         return self.dataset(split)
 
     def scoring(self) -> dict[str, int]:
-        """What scores depend on beside images, labels and the size of views; nothing by default."""
+        """Settings that scores depend on beside images, labels and the size of views; none by default."""
         return {}
 
     def image_set(self, split: str, count: int | None = None) -> str:
-        """Identifies images and labels that scores are taken on, wherever they lie and whatever the run's seed is.
+        """A digest of the images and labels that are scored, independent of their place and of the run's seed.
 
         Args:
             split: One of `splits`.
@@ -164,7 +164,7 @@ class ImageData(LightningDataModule):
         return hashlib.blake2b("\n".join(lines).encode(), digest_size=6).hexdigest()
 
     def scored(self, data: Any, index: int) -> Any:
-        """What identifies an image and its labels, as values for JSON, without reading pixels; by default the name.
+        """Identifies an image and its labels as values for JSON, without reading pixels; by default by name.
 
         Args:
             data: The views of a split.
@@ -173,7 +173,7 @@ class ImageData(LightningDataModule):
         return data.name(index)
 
     def scale(self, measure: Measure) -> dict[str, float]:
-        """How large the training images, their objects and their pixels are, as far as it is known.
+        """Sizes of the training images, their objects and their pixels, as far as they are known.
 
         Args:
             measure: Tells metres a pixel of an image file.
@@ -186,7 +186,7 @@ class ImageData(LightningDataModule):
         return {}
 
     def reader(self, count: int) -> ImageReader:
-        """A reader of a split's images, which does not repeat what those of other splits have said."""
+        """A reader of a split's images that does not repeat the messages of other splits."""
         return ImageReader(count, self.bands, next((data.reader for data in self._sets.values()), None))
 
     def limited(self, items: Sequence[T]) -> list[T]:
@@ -197,7 +197,7 @@ class ImageData(LightningDataModule):
         return [items[i] for i in order[: self.train_limit].tolist()]
 
     def setup(self, stage: str) -> None:
-        """Finds the files that `stage` needs, so that a mistake in them shows before training starts."""
+        """Finds the files that `stage` needs, so that mistakes show before training starts."""
         for split in _NEEDED.get(stage, ()):
             self.dataset(split)
 
@@ -206,7 +206,7 @@ class ImageData(LightningDataModule):
         return self._train_loader(self.sizes)
 
     def full_size_dataloader(self) -> ResumableLoader:
-        """As `train_dataloader`, with all views of `image_size`: for statistics of what the student is made for."""
+        """As `train_dataloader`, with all views at `image_size`, for statistics."""
         return self._train_loader(None)
 
     def _train_loader(self, sizes: SizeSchedule | None) -> ResumableLoader:
@@ -233,7 +233,7 @@ class ImageData(LightningDataModule):
         return self._evaluation_loader("test")
 
     def teardown(self, stage: str) -> None:
-        """Says how many images were skipped or turned."""
+        """Logs how many images were skipped or turned."""
         for split, data in self._sets.items():
             data.broken.report()
             data.reader.report(split)

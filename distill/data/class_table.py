@@ -1,4 +1,4 @@
-"""What the values of a segmentation mask mean: classes by index or by colour, and what is not labelled.
+"""The classes of a segmentation mask by index or by colour, and the values that are not labelled.
 
 Axes: H W pixels.
 """

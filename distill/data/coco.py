@@ -113,7 +113,7 @@ class CocoInstances(LabelledImages):
 
     @property
     def selects_on_test(self) -> bool:
-        """Whether validation looks at the test images, so that what it selects must not be reported on them."""
+        """Whether validation uses the test images, so that a model selected by it must not be reported on them."""
         if len(self._held_out) == 1:
             return False
         val, test = ([Path(path).resolve() for path in self.sources[split]] for split in ("val", "test"))

@@ -50,7 +50,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Looks:
-    """What images look like.
+    """Grey levels and hashes by which images are compared.
 
     Args:
         thumbnails: Grey levels (N, T, T) float32.

@@ -1,3 +1,3 @@
-"""What labels of land cover say beside classes."""
+"""Values of land-cover labels that are not classes."""
 
 IGNORE = 255  # label of pixels that neither train nor count

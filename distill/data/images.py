@@ -43,7 +43,7 @@ _MEANINGS = {
 
 @dataclass(frozen=True)
 class Decoded:
-    """An image, and what a reader of many wants to tell about it.
+    """An image, and notes for a reader of many.
 
     Args:
         pixels: uint8 RGB (3, H, W).
@@ -59,7 +59,7 @@ class Decoded:
 
 
 def decode_image(path: str | Source, bands: Sequence[int] | None = None) -> Decoded:
-    """`read_image`, with what there is to tell about the image."""
+    """Decodes an image file as `read_image` does, with notes about the image."""
     import torch  # here, because the rest of the file serves exported models, which run without it
 
     stored = read_stored(path if isinstance(path, PackedFile) else Path(path), bands)
@@ -166,7 +166,7 @@ def _whole(path: str | Path, values: NDArray[Any]) -> NDArray[Any]:
 
 
 def size_fault(what: str, size: Sequence[int], other: str, expected: Sequence[int], turned: bool = False) -> str | None:
-    """What to say where two things that cover the same pixels differ in size; None where they do not.
+    """The message for two sizes that should be equal and differ; None if they are equal.
 
     Args:
         what: The one, for example "image 'a.png'".
@@ -182,7 +182,7 @@ def size_fault(what: str, size: Sequence[int], other: str, expected: Sequence[in
 
 
 def is_file(path: Path) -> bool:
-    """Whether a file is there; False too for names that no file can have and for links that end nowhere."""
+    """Whether a file exists; False also for impossible names and broken links."""
     try:
         return path.is_file()
     except OSError:
@@ -190,7 +190,7 @@ def is_file(path: Path) -> bool:
 
 
 def is_leftover(name: str) -> bool:
-    """Whether a file or folder of that name belongs to a system or an editor, or explains the others: no data."""
+    """Whether a file or folder of that name is ignored: of a system or an editor, or a readme."""
     return name.startswith(".") or name.lower() in _LEFTOVERS
 
 
@@ -223,7 +223,7 @@ def photo_size(path: Path) -> tuple[int, int] | None:
 
 
 def read_stored(path: Source, bands: Sequence[int] | None = None, key: str = "data.bands") -> Stored:
-    """What an image file stores, upright; `key` is what an error calls `bands`. For the rest see `read_image`."""
+    """The stored values of an image file, upright; `key` is the name of `bands` in errors. See `read_image`."""
     with _damage_in_one_line(path):
         try:
             with Image.open(path.open("rb") if isinstance(path, PackedFile) else path, formats=_PLAIN_FORMATS) as image:

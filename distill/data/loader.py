@@ -153,7 +153,7 @@ class ResumableLoader(OneLineErrorLoader):
         return None if self._epoch is None else (self._epoch, self._batches - 1)
 
     def keys(self, epoch: int, number: int) -> list[SampleKey]:
-        """What a batch of this process is made of.
+        """The sample keys of a batch of this process.
 
         Args:
             epoch: The epoch.

@@ -41,7 +41,7 @@ class BrokenImage(UserError):
 
 @dataclass(frozen=True)
 class Stored:
-    """What an image file stores.
+    """The stored values of an image file.
 
     Args:
         values: Of the bands wanted (B, H, W), in the file's type; a transparency is no band.

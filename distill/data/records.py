@@ -136,7 +136,7 @@ def with_geometry(record: dict[str, Any], sizes: Sizes) -> dict[str, Any] | Prob
 
 
 def category_problem(record: Mapping[str, Any]) -> Problem | None:
-    """What is wrong with a category, if anything."""
+    """The fault of a category; None if there is none."""
     subject = f"category {record['id']!r}"
     if not _is_id(record["id"]):
         return Problem("category id", subject, "has an id that is no whole number (write it without quotes)")
@@ -146,7 +146,7 @@ def category_problem(record: Mapping[str, Any]) -> Problem | None:
 
 
 def image_problem(record: Mapping[str, Any], largest: int = LARGEST_IMAGE) -> Problem | None:
-    """What is wrong with an image record, if anything; the file itself is not looked at.
+    """The fault of an image record; None if there is none. The file itself is not read.
 
     Args:
         record: As it is in the file, tidied.

@@ -1,4 +1,4 @@
-"""Which view of which sample, and random numbers that depend on that alone."""
+"""Identifies one view of one sample, and seeds random numbers by it."""
 
 import hashlib
 import struct
@@ -28,7 +28,7 @@ class SampleKey:
 
 @contextmanager
 def randomness_of(seed: int, key: SampleKey) -> Iterator[None]:
-    """Inside, torch's CPU random numbers depend on `seed` and `key` alone; afterwards they go on as before.
+    """Seeds torch's CPU random numbers by `seed` and `key` inside the block, and restores them afterwards.
 
     `torch.manual_seed` is avoided on purpose: it would also reseed the accelerator, whose random numbers belong to
     training, when samples are prepared in the main process.

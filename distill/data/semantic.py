@@ -67,7 +67,7 @@ class SemanticImages(LabelledImages):
         raise NotImplementedError
 
     def tile_of(self, pair: Pair) -> str:
-        """What the image is a part of; images of one tile are held out together. By default each is its own."""
+        """The tile that an image is a part of; a tile's images are held out together. By default each is its own."""
         return str(pair.image)
 
     @property
@@ -77,7 +77,7 @@ class SemanticImages(LabelledImages):
 
     @property
     def selects_on_test(self) -> bool:
-        """Whether validation looks at the test images, so that what it selects must not be reported on them."""
+        """Whether validation uses the test images, so that a model selected by it must not be reported on them."""
         return not self.val_fraction and self.find("val") == self.find("test")
 
     def views(self, split: str) -> SemanticViews:

@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 class Header(NamedTuple):
-    """What an image file says of itself.
+    """Facts from the header of an image file.
 
     Args:
         height: Pixels, as stored.

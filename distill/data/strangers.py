@@ -1,4 +1,4 @@
-"""An image file from a stranger: what it is by its first bytes and how large, before its pixels are decoded.
+"""Checks an image file from an unknown sender by its first bytes and its size, before its pixels are decoded.
 
 GDAL reads many formats, and some are no images but lists of other files and addresses, which it would read for whoever
 sent the list. Here only formats that hold their own pixels pass, and `read_as_sent` lets GDAL see nothing else in them.
@@ -49,7 +49,7 @@ _LARGEST_BLOCK = 1 << 30  # bytes that are decoded at once
 
 @dataclass(frozen=True)
 class Stranger:
-    """What an image file says of itself.
+    """Format and size of an image file by its header.
 
     Attributes:
         suffix: Of its format, such as ".tif".
@@ -63,7 +63,7 @@ class Stranger:
 
 
 def inspect(path: Path, most_pixels: int) -> Stranger:
-    """Looks at the head of an image file.
+    """Reads the header of an image file.
 
     Args:
         path: The file, under any name.

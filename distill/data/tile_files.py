@@ -39,7 +39,7 @@ class TileFiles:
     suffix: str
 
     def values(self, tile: Tile) -> NDArray[Any]:
-        """What is stored in a tile: (B, H, W) in the file's type; indices where it has a palette."""
+        """The stored values of a tile: (B, H, W) in the file's type; indices where it has a palette."""
         raise NotImplementedError
 
     def holds_data(self, tile: Tile) -> bool:

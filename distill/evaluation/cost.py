@@ -1,4 +1,4 @@
-"""What a model costs: parameters, multiply-adds, time and memory for one image.
+"""The cost of a model: parameters, multiply-adds, time and memory for one image.
 
 Axes: B batch, H W pixels.
 """

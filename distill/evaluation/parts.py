@@ -1,4 +1,4 @@
-"""What the parts of a model cost in one pass: their time or their multiply-adds."""
+"""The cost of each part of a model in one pass: time or multiply-adds."""
 
 import statistics
 import time
@@ -28,7 +28,7 @@ class Parts:
         self.names = tuple(dict.fromkeys([*methods, rest]))
 
     def measure(self, run: Callable[[], object], meter: Meter = time.perf_counter) -> dict[str, float]:
-        """What each part adds to a meter in one run: seconds, or multiply-adds by `distill.evaluation.cost`.
+        """The amount that each part adds to a meter in one run: seconds, or multiply-adds.
 
         Args:
             run: Calls the model once.

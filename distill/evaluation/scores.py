@@ -1,4 +1,4 @@
-"""What COCO's metric finds, and the averages over it that are reported.
+"""Precision and recall by COCO's metric, and the averages that are reported.
 
 Axes: T = 10 IoU thresholds .50:.95, R = 101 recalls 0:1, K classes in label order, A = 4 sizes of objects.
 """

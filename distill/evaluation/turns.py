@@ -26,7 +26,7 @@ Name = TypeVar("Name")
 
 @dataclass(frozen=True)
 class Turns(Generic[Name]):
-    """What models that took turns needed.
+    """Times of models that took turns.
 
     Attributes:
         seconds: Of one pass of each model, in the quiet rounds.
@@ -88,7 +88,7 @@ def _turn(run: Callable[[], float]) -> list[float]:
 
 
 def compared(rounds: Sequence[Mapping[Name, float]]) -> Turns[Name]:
-    """How models compare, and how long they take in a quiet round, as `take_turns` says.
+    """Relative times of models, and their times in a quiet round, as `take_turns` describes.
 
     Args:
         rounds: One at least: by the name of each model that took part, the logarithm of its seconds.

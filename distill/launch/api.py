@@ -46,7 +46,7 @@ def fit(recipe: RecipeLike, **overrides: Any) -> RunFolder:
         UserError: Bad input, in one line: what was given, what is allowed, and how to fix it.
         Stopped: The user stopped the run; the message says how to resume it.
 
-    Example:
+    Examples:
         >>> run = distill.fit("recipes/rs4d_small.yaml", data={"root": "images"}, run={"dir": "runs/mine"})
         >>> distill.validate(run)["val/l1_ratio"]
         >>> distill.fit(["finetune/mask_rcnn", "data/nwpu"], **{"model.student": run.student})

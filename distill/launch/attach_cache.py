@@ -53,12 +53,12 @@ def attach_cache(recipe: ParsedRecipe, built: Built) -> None:
 
 
 def cache_command(recipe: ParsedRecipe) -> str:
-    """What makes a cache for a recipe."""
+    """The command that makes a cache for a recipe."""
     overrides = shlex.join(without(recipe.words, *_NOT_OF_A_CACHE))
     return f"distill cache {recipe.recipe} {overrides}".strip()
 
 
 def use_command(recipe: ParsedRecipe, folder: CacheFolder) -> str:
-    """What fits a recipe on its cache."""
+    """The command that fits a recipe on its cache."""
     overrides = shlex.join([*without(recipe.words, *_CACHE), "--model.cache.root", str(folder)])
     return f"distill fit {recipe.recipe} {overrides}"

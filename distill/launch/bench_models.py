@@ -34,7 +34,7 @@ Pass = Callable[[], dict[str, float]]  # runs once, and returns the seconds of e
 
 
 class BenchModel(Protocol):
-    """What is timed.
+    """A model that is timed.
 
     Attributes:
         name: As the user named it.
@@ -53,13 +53,13 @@ class BenchModel(Protocol):
     instances: int | None
 
     def precisions(self, wanted: Sequence[str]) -> dict[str, str]:
-        """Which of the precisions it computes in, by what a table calls them."""
+        """The given precisions that it supports, by their name in a table."""
 
     def prepared(self, side: int, threads: int, precision: str) -> Pass:
         """A pass over an image of side S."""
 
     def multiply_adds(self, side: int) -> dict[str, int]:
-        """Those of each part that one pass executes; nothing where they cannot be counted."""
+        """Multiply-adds of each part in one pass; empty if they cannot be counted."""
 
 
 def open_bench_model(path: str | PathLike[str]) -> BenchModel:

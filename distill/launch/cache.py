@@ -48,7 +48,7 @@ class Cached:
 
 
 def make_cache(recipe: ParsedRecipe, out: Path | None = None, check: bool = False) -> Cached:
-    """Writes what is missing of the cache of a recipe for "fit".
+    """Writes the missing files of the cache of a recipe for "fit".
 
     Args:
         recipe: A distillation with a pool of views. Its `model.cache` is left aside, and so are targets of

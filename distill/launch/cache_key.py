@@ -1,4 +1,4 @@
-"""What the targets of a recipe depend on: the key of their cache, in the order in which differences are told."""
+"""The key of a cache: everything that a recipe's targets depend on, in the order of reported differences."""
 
 import hashlib
 from collections.abc import Sequence
@@ -115,7 +115,7 @@ def weights_file(model: Namespace, known: dict[str, Any] | None = None) -> dict[
 
 
 def require_fit(info: CacheInfo, wanted: dict[str, Any], root: str, command: str) -> None:
-    """Refuses a cache of other targets than a recipe's.
+    """Refuses a cache whose targets are not the recipe's.
 
     Args:
         info: Of the cache.

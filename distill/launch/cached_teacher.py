@@ -1,4 +1,4 @@
-"""Puts a stand-in in the place of a teacher whose targets are stored, so that the teacher is not built."""
+"""Replaces a teacher whose targets are stored, so that it is not built."""
 
 from typing import Any
 

@@ -42,7 +42,7 @@ def compare(
     Raises:
         UserError: There is no run folder among `runs`, the stage is none, or `out` cannot be written.
 
-    Example:
+    Examples:
         >>> comparison = distill.compare(["runs/scratch", "runs/distilled"], out="runs/compare")
         >>> comparison.as_json()["sections"][0]["rows"][1]["values"]["gain"]["mean"]
     """

@@ -143,7 +143,7 @@ def page(folder: Path) -> Path:
 
 
 def doubt(comparison: Comparison) -> str | None:
-    """What to say of a demo whose teacher is too weak to be worth copying; None of any other.
+    """A warning for a demo whose teacher is too weak; None for any other.
 
     Args:
         comparison: Of a demo's runs.
@@ -159,7 +159,7 @@ def doubt(comparison: Comparison) -> str | None:
 
 
 def next_commands(folder: Path) -> list[tuple[str, str]]:
-    """What to type after the demo, and what for: first what needs nothing but the demo's own results.
+    """Commands to run after the demo, and their purpose.
 
     Args:
         folder: Where the demo was written.

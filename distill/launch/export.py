@@ -62,7 +62,7 @@ class Exported:
 
     @property
     def runtime(self) -> str:
-        """What runs the file."""
+        """The name of the runtime for the file."""
         return FORMATS[self.format]
 
 

@@ -83,7 +83,7 @@ def require_equal(checks: Sequence[Check], name: str) -> None:
 
 
 def fullest(checks: Sequence[Check], limit: int | None) -> str | None:
-    """A note where no image had as many instances as the file can find; None if one had, or there is no limit."""
+    """A note if no image had as many instances as the file can find; None if one had, or there is no limit."""
     counts = [check.difference.matched for check in checks if isinstance(check.difference, InstanceDifference)]
     if limit is None or not counts or max(counts) >= limit:
         return None

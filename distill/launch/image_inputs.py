@@ -1,4 +1,4 @@
-"""What a loaded model takes for an image: a file, an array, a tensor or a Pillow image.
+"""Inputs of a loaded model: a file, an array, a tensor or a Pillow image.
 
 Axes: B images, H W pixels.
 """

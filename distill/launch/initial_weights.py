@@ -1,4 +1,4 @@
-"""Which files of weights a command needs: none of those that its checkpoint replaces."""
+"""The weight files that a command needs, without those that its checkpoint replaces."""
 
 from collections.abc import Sequence
 from pathlib import Path

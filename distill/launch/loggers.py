@@ -17,7 +17,7 @@ _PACKAGES = {"wandb": ("wandb",), "tensorboard": ("tensorboard",), "mlflow": ("m
 
 
 def require_loggers(names: Sequence[str] | None) -> None:
-    """Refuses dashboards that there are not.
+    """Refuses unknown dashboards.
 
     Args:
         names: `run.loggers`.

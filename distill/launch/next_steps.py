@@ -1,4 +1,4 @@
-"""What to type after a fit, and after the demo."""
+"""Prints the commands to run after a fit."""
 
 import shlex
 
@@ -33,7 +33,7 @@ def print_next_steps(fitted: Fitted) -> None:
 
 
 def next_command(folder: RunFolder, task: str, student: StudentBase, image_size: int) -> str:
-    """What to type after a fit: score it, or fine-tune the student that was distilled.
+    """The command to run after a fit: score it, or fine-tune the distilled student.
 
     Args:
         folder: The run folder.

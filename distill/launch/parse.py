@@ -32,7 +32,7 @@ _BUILT = {"model", "train_dataloaders", "val_dataloaders", "dataloaders", "datam
 
 @dataclass(frozen=True)
 class Built:
-    """What a recipe describes.
+    """The objects that a recipe describes.
 
     Attributes:
         task: The Lightning module.

@@ -1,4 +1,4 @@
-"""What a model finds in an image, drawn in axes of Matplotlib whose units are pixels of the image.
+"""Draws predictions in axes of Matplotlib, in pixels of the image.
 
 Axes: N instances, C channels, H W pixels of the image, h w of a map.
 """

@@ -26,7 +26,7 @@ Paths = str | PathLike[str] | Iterable[str | PathLike[str]]
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a prediction wrote.
+    """The results of a prediction.
 
     Attributes:
         out: The output folder.
@@ -89,7 +89,7 @@ def predict(
             settings, or a tile cannot be predicted. What was done until then is kept.
         Stopped: The user stopped it; the same call goes on.
 
-    Example:
+    Examples:
         >>> found = distill.predict("runs/mine", "scenes/*.tif", out="predicted", score=0.5)
         >>> found.scenes[0].counts
     """

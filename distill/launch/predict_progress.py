@@ -47,7 +47,7 @@ class PredictProgress:
         self._show()
 
     def say(self, line: str) -> None:
-        """Tells something, above the bar."""
+        """Prints a message above the bar."""
         self._console.print(escape(line))
 
     def _show(self) -> None:
@@ -66,7 +66,7 @@ class PredictProgress:
 
 @contextmanager
 def predict_progress(scenes: int) -> Iterator[PredictProgress]:
-    """Tells of a prediction that happens inside.
+    """Shows the progress of a prediction inside the block.
 
     Args:
         scenes: How many scenes there are.

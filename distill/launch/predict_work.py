@@ -21,7 +21,7 @@ from distill.scene.summary import SceneSummary
 
 @dataclass(frozen=True)
 class Share:
-    """What one process predicts of a scene.
+    """The part of a scene that one process predicts.
 
     Attributes:
         source: The scene.
@@ -39,7 +39,7 @@ class Share:
 
 
 def shares(sources: Sequence[Source], shard: tuple[int, int] | None) -> list[Share]:
-    """What process I of N predicts: whole scenes, in turns; of fewer scenes than processes, parts of one scene.
+    """The shares of process I of N: whole scenes in turns; with fewer scenes than processes, parts of one scene.
 
     Args:
         sources: All scenes, sorted.
@@ -56,7 +56,7 @@ def shares(sources: Sequence[Source], shard: tuple[int, int] | None) -> list[Sha
 
 @dataclass(frozen=True)
 class Done:
-    """How far all processes together have come.
+    """The progress of all processes together.
 
     Attributes:
         scenes: Those that are finished, sorted by name.
@@ -71,7 +71,7 @@ class Done:
 
 @dataclass(frozen=True)
 class Told:
-    """What one share told of the whole prediction.
+    """Messages of one share.
 
     Attributes:
         broken: Why its file cannot be read; None if it can.

@@ -20,7 +20,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)  # whose handlers the trainer changes
 
 @contextmanager
 def contained() -> Iterator[None]:
-    """Restores what a run inside changes.
+    """Restores the state of the process that a run inside changes.
 
     Environment, signal handlers, warning filters and the treatment of denormal numbers are restored; random generators
     are not.
@@ -53,7 +53,7 @@ def contained() -> Iterator[None]:
 
 @contextmanager
 def denormals_flushed() -> Iterator[None]:
-    """Inside, a CPU takes numbers nearer to 0 than 1.2e-38 for 0, with which it computes many times slower.
+    """Flushes denormal numbers (below 1.2e-38) to 0 inside the block, because CPUs compute them slowly.
 
     Gradients of a student that has learned something have many of them, so that its steps would become slower as
     training goes on. It holds in the calling thread and in those that are started inside.
@@ -68,7 +68,7 @@ def denormals_flushed() -> Iterator[None]:
 
 @contextmanager
 def memory_kept(trainer: Any) -> Iterator[None]:
-    """Inside, freed memory stays with the process where that makes steps faster, on a CPU.
+    """Keeps freed memory in the process inside the block, where that makes steps on a CPU faster.
 
     Args:
         trainer: The recipe's group.

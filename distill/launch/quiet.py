@@ -25,7 +25,7 @@ _LOGGERS = ("pytorch_lightning", "lightning_fabric")
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Inside, those messages are not shown, and warnings take one line that begins with "warning:"."""
+    """Hides those messages inside the block, and prints warnings as one line that begins with "warning:"."""
     loggers = [logging.getLogger(name) for name in _LOGGERS]
     levels = [logger.level for logger in loggers]
     formatted, last_resort = warnings.formatwarning, logging.lastResort

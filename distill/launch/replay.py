@@ -1,4 +1,4 @@
-"""Takes the step again that a run diverged at: `python -m distill.launch.replay RUN/failed_batch.pt`."""
+"""Repeats the step at which a run diverged: `python -m distill.launch.replay RUN/failed_batch.pt`."""
 
 import sys
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from distill.seeding import step_seed
 
 @dataclass(frozen=True)
 class Replayed:
-    """What a step that diverged looks like.
+    """The results of a diverged step.
 
     Attributes:
         step: The step, from 1.
@@ -36,7 +36,7 @@ class Replayed:
 
 
 def replay(path: str | PathLike[str]) -> Replayed:
-    """Takes the step again, on a CPU in the precision of the weights.
+    """Repeats the step on a CPU in the precision of the weights.
 
     Only open files that you trust: they hold pickled objects.
 

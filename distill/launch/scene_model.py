@@ -1,4 +1,4 @@
-"""What `distill predict` is given becomes what the engine of scenes uses: a run folder, or an exported file.
+"""Loads the model of `distill predict`: a run folder, or an exported file.
 
 PyTorch is imported for run folders only, so that exported files run without it.
 """

@@ -28,7 +28,7 @@ _EXPORTED = tuple(f"*{suffix}" for suffix in EXPORTED)  # patterns of their name
 
 @dataclass(frozen=True)
 class Shared:
-    """What was pushed or pulled.
+    """The result of a push or a pull.
 
     Attributes:
         place: What `distill.load` takes.

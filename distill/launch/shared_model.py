@@ -48,12 +48,12 @@ class SharedModel(StoredRun):
 
     @property
     def name(self) -> str:
-        """How it was named: its folder or its address."""
+        """Its folder or address, as it was given."""
         return str(self._shared)
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What the summary of its run knows of it."""
+        """The facts of its run's summary."""
         return self._facts
 
     def checkpoint(self, given: str | PathLike[str]) -> Path:

@@ -1,4 +1,4 @@
-"""Which combination of recipes for a CPU is nearest to a long run."""
+"""Finds the combination of recipes for a CPU that is nearest to a long run."""
 
 from collections.abc import Mapping
 from pathlib import Path

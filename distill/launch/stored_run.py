@@ -1,4 +1,4 @@
-"""What a run folder holds for loading: the recipe, the components that it names, and the checkpoints."""
+"""Reads a run folder for loading: the recipe, its components, and the checkpoints."""
 
 from collections.abc import Mapping
 from os import PathLike
@@ -55,12 +55,12 @@ class StoredRun:
 
     @property
     def name(self) -> str:
-        """How it was named: its folder."""
+        """The name of the folder, as it was given."""
         return str(self.folder)
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What its summary knows of it; nothing before it is finished."""
+        """The content of its summary; empty until the run is finished."""
         return self.folder.read_summary()[0] if self.folder.summary.is_file() else {}
 
     @property

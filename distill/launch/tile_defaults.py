@@ -1,4 +1,4 @@
-"""How a run's tiles are cut: as it was trained, unless the user says otherwise.
+"""The default tiles of a run: as it was trained, unless the user says otherwise.
 
 Sizes are in pixels of the image file.
 """
@@ -12,7 +12,7 @@ from distill.scene.tile_size import TileSize
 
 
 def tile_size(run: StoredRun, facts: Mapping[str, Any], options: PredictOptions) -> tuple[TileSize, list[str]]:
-    """The tiles of a run, and what there is to tell about them.
+    """The tiles of a run, and notes about them.
 
     Args:
         run: The run.

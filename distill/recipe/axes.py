@@ -1,4 +1,4 @@
-"""What a sweep varies: keys and values, as `distill sweep --over KEY=A,B,C` names them, and the cells they span."""
+"""The axes of a sweep: keys and values, as `distill sweep --over KEY=A,B,C` names them, and the cells they span."""
 
 import itertools
 import math
@@ -68,12 +68,12 @@ class Cell:
 
     @property
     def words(self) -> list[str]:
-        """Its overrides."""
+        """The overrides of the cell."""
         return [f"--{key}={value}" for key, value in self.values.items() if key != RECIPE]
 
 
 def read_axis(key: str, given: str | Sequence[Any]) -> Axis | Range:
-    """The axis that somebody asked for.
+    """Reads an axis from the command line.
 
     Args:
         key: Dotted key of the recipe.

@@ -64,7 +64,7 @@ def merged(recipe: Recipe, words: Sequence[str]) -> dict[str, Any]:
 
 
 def without(words: Sequence[str], *groups: str) -> list[str]:
-    """The overrides but for those of some keys.
+    """The overrides without those of some keys.
 
     Args:
         words: Pairs of key and value.

@@ -1,4 +1,4 @@
-"""Recipes become one: several files and named combinations, later over earlier, old spellings replaced.
+"""Merges recipes: files and named combinations, later over earlier, with old names replaced.
 
 Mappings merge key by key, anything else replaces. Another `class_path` replaces a component and keeps those arguments
 that the new class takes, as overrides on the command line do.
@@ -24,7 +24,7 @@ _OWN = ("dir", "experiment", "reference")  # keys of `run` that belong to one ru
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a run is started from.
+    """The recipe that a run is started from.
 
     Attributes:
         given: As somebody typed it: paths and names; "MAPPING" of what was given as one in Python.
@@ -123,7 +123,7 @@ def as_yaml(content: dict[str, Any]) -> str:
 
 
 def put(tree: dict[str, Any], keys: Sequence[str], value: Any) -> None:
-    """Sets a nested key, through `init_args` where the recipe leaves it out."""
+    """Sets a nested key, adding `init_args` where the recipe leaves it out."""
     name, *rest = keys
     if COMPONENT & tree.keys() and name not in COMPONENT:
         tree = tree.setdefault("init_args", {})

@@ -1,4 +1,4 @@
-"""What `distill fit RECIPE --help` prints: the keys of the classes that the recipe names, read from their sources."""
+"""The text of `distill fit RECIPE --help`: the keys of the recipe's classes, read from their sources."""
 
 import ast
 import re

@@ -1,4 +1,4 @@
-"""What a recipe may set in a class, read from its source: keys, types, defaults and descriptions.
+"""The keys that a recipe may set in a class, read from its source: types, defaults and descriptions.
 
 Nothing is imported, because importing PyTorch and Lightning takes seconds: a misspelt key and `--help` answer at once.
 What cannot be read for certain is left to the parser, which imports everything.
@@ -66,7 +66,7 @@ def class_names(module: str) -> list[str] | None:
 
 @cache
 def parameters(class_path: str) -> dict[str, Parameter] | None:
-    """What the constructor takes, in order, that of its bases included where it hands on `**kwargs`.
+    """The parameters of the constructor, in order, with those of its bases where it passes `**kwargs` on.
 
     Args:
         class_path: Where the class is, for example "students.RS4D".

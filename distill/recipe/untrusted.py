@@ -35,7 +35,7 @@ _TYPES = re.compile(
 
 
 def checked(recipe: Mapping[str, Any], source: str) -> dict[str, Any]:
-    """What loading needs of a recipe, with the names that keys have today.
+    """The parts of a recipe that loading needs, with the current names of keys.
 
     Args:
         recipe: As its file has it; see `distill.recipe.compose.read_raw`.

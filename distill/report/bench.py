@@ -1,4 +1,4 @@
-"""What `distill bench` found: as tables for a terminal and for docs, and as JSON."""
+"""The results of `distill bench`: as tables for a terminal and for docs, and as JSON."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -36,7 +36,7 @@ class Timing:
 
 @dataclass(frozen=True)
 class Count:
-    """What a model holds and executes, however long it takes.
+    """Sizes and multiply-adds of a model.
 
     Attributes:
         model: A run folder or a file.
@@ -53,7 +53,7 @@ class Count:
 
 @dataclass(frozen=True)
 class Bench:
-    """What models cost.
+    """Costs of models.
 
     Attributes:
         cpu: Name of the processor.
@@ -92,7 +92,7 @@ class Bench:
         return "\n\n".join([self.sentence(), *(_markdown(*table) for table in self.tables())]) + "\n"
 
     def sentence(self) -> str:
-        """What the numbers were measured on, and how precise they are."""
+        """A sentence on the machine and on the precision of the numbers."""
         found = sorted({count.instances for count in self.counts if count.instances is not None})
         instances = f", {' or '.join(map(str, found))} instances in every pass" if found else ""
         return (

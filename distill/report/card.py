@@ -78,7 +78,7 @@ def fact_rows(facts: Mapping[str, Any]) -> dict[str, str]:
 
 
 def scored(facts: Mapping[str, Any]) -> str:
-    """What exactly was scored, in a line: checkpoint, step, images, and settings other than those of the run."""
+    """A line on what was scored: checkpoint, step, images, and settings that differ from the run's."""
     said = [str(facts["checkpoint"]), f"step {facts['step']:,}"]
     if "images" in facts:
         said.append(counted(facts["images"], "image"))

@@ -1,4 +1,4 @@
-"""What `distill test` writes beside its averages: scores by class and size, precision over recall, and confusions.
+"""Details of `distill test` for instances: scores by class and size, precision over recall, and confusions.
 
 Axes: K classes; row or column K of a confusion matrix is the background.
 """
@@ -50,7 +50,7 @@ def class_rows(scores: Mapping[str, Scores], objects: Mapping[str, int]) -> list
 
 
 def instance_tables(scores: Mapping[str, Scores], objects: Mapping[str, int]) -> list[Table]:
-    """What the console shows, in percent: the means of each kind, and the AP of every class that has objects."""
+    """The tables of the console, in percent: the means of each kind, and the AP of every class with objects."""
     summaries = {kind: found.summary() for kind, found in scores.items()}
     columns = [key for key in next(iter(summaries.values())) if not MetricName.parse(f"box/{key}").of_class]
     means = {kind: [percent(summary[key]) for key in columns] for kind, summary in summaries.items()}

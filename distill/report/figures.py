@@ -1,4 +1,4 @@
-"""How figures are written, and their legend."""
+"""Writes figures and their legend."""
 
 import logging
 import re

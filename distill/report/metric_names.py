@@ -1,4 +1,4 @@
-"""What the name of a metric says: what is measured, of what kind of overlap, and of which class.
+"""Parses the name of a metric: the quantity, the kind of overlap, and the class.
 
 Names are `split/measure`, such as `val/l1`; `split/kind/measure[/class]` of instances, such as `test/mask/AP/ship`; and
 `split/measure/class` of pixels, such as `test/IoU/water`; `split/probe/name/measure` of probes. Names of classes may

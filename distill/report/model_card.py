@@ -1,4 +1,4 @@
-"""README.md of a shared model, in the form that the Hugging Face Hub shows: what others must know before they use it.
+"""README.md of a shared model, in the form that the Hugging Face Hub shows.
 
 Read off the files of the run folder. What is not known is said to be unknown.
 """

@@ -1,4 +1,4 @@
-"""What is known of a run when it is compared or shown on a dashboard, read off its folder without PyTorch."""
+"""Reads a run folder for comparisons and dashboards, without PyTorch."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ _TASKS = {
 
 @dataclass(frozen=True)
 class RunRecord:
-    """A run folder as it is read once.
+    """The content of a run folder, read once.
 
     Attributes:
         folder: The run folder.
@@ -99,7 +99,7 @@ class RunRecord:
 
     @property
     def reference(self) -> str | None:
-        """What the run is, where it is a bound and not a student to choose (`run.reference`)."""
+        """The name of a run that is a bound (`run.reference`); None for other runs."""
         return (self.recipe.get("run") or {}).get("reference")
 
     @property
@@ -122,7 +122,7 @@ class RunRecord:
 
     @property
     def machine(self) -> dict[str, Any]:
-        """What the run's times depend on: processor, threads and GPUs."""
+        """The machine that the run's times depend on: processor, threads and GPUs."""
         return {key: self.environment[key] for key in ("cpu", "threads", "gpus") if key in self.environment}
 
     @property

@@ -1,4 +1,4 @@
-"""What `distill test` writes for a segmentation beside its averages: scores by class, and the confusion matrix.
+"""Details of `distill test` for land cover: scores by class, and the confusion matrix.
 
 Axes: K classes in label order; rows of the matrix are true classes, columns predicted ones.
 """
@@ -27,7 +27,7 @@ def write_pixel_details(folder: RunFolder, stage: str, confusion: PixelConfusion
 
 
 def pixel_tables(confusion: PixelConfusion) -> list[Table]:
-    """What the console shows, in percent: the means, and the scores of every class."""
+    """The tables of the console, in percent: the means, and the scores of every class."""
     scores = confusion.summary().items()
     means = {key: [percent(value)] for key, value in scores if not MetricName.parse(key).of_class}
     rows = {

@@ -1,4 +1,4 @@
-"""What `distill test` and `distill validate` print and write: scores, what exactly was scored, tables and pictures."""
+"""Prints and writes the results of `distill test` and `distill validate`: scores, facts, tables and pictures."""
 
 from collections.abc import Mapping
 from typing import Any

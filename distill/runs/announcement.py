@@ -13,7 +13,7 @@ logger = logging.getLogger(__name__)
 
 
 def announce(trainer: pl.Trainer, data: Any) -> None:
-    """Prints how much data and how many steps there are; warns of what is longer than the run.
+    """Prints the size of the data and the number of steps; warns of intervals longer than the run.
 
     Args:
         trainer: Not fitting yet; knows the data module.

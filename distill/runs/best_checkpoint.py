@@ -9,7 +9,7 @@ from distill.runs.folder import RunFolder
 
 
 class BestCheckpoint(ModelCheckpoint):
-    """Lightning's callback, which a run that goes on in a folder that was moved resumes as well.
+    """Lightning's `ModelCheckpoint`, which also resumes in a folder that was moved.
 
     Lightning's own forgets the best score where the folder has another path, and the next validation would replace a
     better best.ckpt.

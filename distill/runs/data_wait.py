@@ -16,18 +16,18 @@ class DataWait(pl.Callback):
 
     @property
     def share(self) -> float:
-        """Waiting over all training time so far, 0 to 1."""
+        """Waiting time as a fraction of the training time so far, 0 to 1."""
         return self.waited / max(self.waited + self.worked, 1e-9)
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, index: int) -> None:
-        """The batch is here."""
+        """Ends the waiting time."""
         now = time.perf_counter()
         if self._mark is not None:
             self.waited += now - self._mark
         self._mark = now
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
-        """The step is done."""
+        """Starts the waiting time."""
         now = time.perf_counter()
         assert self._mark is not None
         self.worked += now - self._mark
@@ -35,6 +35,6 @@ class DataWait(pl.Callback):
         pl_module.log("data_wait", self.share)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Validation is not waiting for training data."""
+        """Restarts the waiting time, because validation does not wait for training data."""
         if self._mark is not None:
             self._mark = time.perf_counter()

@@ -98,7 +98,7 @@ class PlainProgress(RunProgress):
         self._say(f"training: {counted(self.total - self.step, 'step')}{after}")
 
     def show_step(self, trainer: pl.Trainer) -> None:
-        """Prints a line where it is time."""
+        """Prints a line when one is due."""
         now = time.perf_counter()
         first = self.step == self._first_step + 1
         due = self.step % math.ceil(self.total / _LINES) == 0 or self.step == self.total
@@ -130,14 +130,14 @@ class PlainProgress(RunProgress):
             self._say(f"scored {what}, {duration(left)} left")
 
     def show_scored(self) -> None:
-        """Nothing."""
+        """Prints nothing."""
 
     def close(self) -> None:
-        """Nothing."""
+        """Prints nothing."""
 
 
 def rate(images_per_second: float) -> str:
-    """With one decimal, or where that says little, two digits."""
+    """A rate with one decimal, or with two digits if it is small."""
     return f"{images_per_second:.1f}" if images_per_second >= 1 else f"{images_per_second:.2g}"
 
 

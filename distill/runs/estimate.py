@@ -30,12 +30,12 @@ class Estimate:
 
     @property
     def total(self) -> float:
-        """Of all steps."""
+        """The time of all steps."""
         return self.step * (self.steps if self.alike is None else self.alike)
 
     @property
     def is_long(self) -> bool:
-        """Whether the user would want to know of a smaller run."""
+        """Whether the run is long enough to suggest a smaller one."""
         on_cpu = self.device.type == "cpu"
         return self.total > _LONG or (on_cpu and (self.total > _LONG_ON_CPU or self.step > _LONG_STEP_ON_CPU))
 

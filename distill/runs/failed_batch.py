@@ -1,4 +1,4 @@
-"""When training diverges, what it diverged on goes into the run folder."""
+"""Stores the batch at which training diverged in the run folder."""
 
 import shlex
 from collections import deque
@@ -16,7 +16,7 @@ from distill.training.gradient_check import Diverged
 
 
 class FailedBatch(pl.Callback):
-    """Stores the batch of a step whose gradients are not finite, and what is needed to take the step again.
+    """Stores the batch of a step whose gradients are not finite, and the state to repeat the step.
 
     On an accelerator such a step is noticed later (see `FiniteGradients`). No batch is held until then: a batch is a
     function of its epoch and number, so it is made again. The weights are those at which the step was noticed; on a CPU

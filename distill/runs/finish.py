@@ -1,4 +1,4 @@
-"""What a finished fit writes beside its checkpoints: the exported student and the summary."""
+"""Writes the exported student and the summary of a finished fit."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -87,7 +87,7 @@ class FinishRun(pl.Callback):
 
 
 def hours(seconds: float) -> float:
-    """Hours to a hundredth of a second."""
+    """Seconds in hours, to a hundredth of a second."""
     return round(seconds / 3600, 6)
 
 

@@ -22,7 +22,7 @@ _RENAMED_FACTS = {"cpu_latency_ms": "cpu_ms"}  # names in summaries of earlier v
 
 
 class RunState(Enum):
-    """How far the run of a folder has come."""
+    """The state of the run in a folder."""
 
     FRESH = "fresh"  # there is nothing to resume from
     INTERRUPTED = "interrupted"  # it can be resumed
@@ -101,7 +101,7 @@ class RunFolder:
 
     @property
     def summary(self) -> Path:
-        """What the run is made of, what its student costs, and its last metrics; a finished run has it."""
+        """The summary: parts of the run, costs of its student, and last metrics; a finished run has it."""
         return self.path / self.SUMMARY
 
     @property
@@ -130,7 +130,7 @@ class RunFolder:
         return self.path / self.MLFLOW
 
     def failed_batch(self, rank: int = 0) -> Path:
-        """What training diverged on, of each of several processes."""
+        """The files of batches at which training diverged, one for each process."""
         return self.path / f"failed_batch{f'_{rank}' if rank else ''}.pt"
 
     def scores(self, stage: str) -> Path:
@@ -138,7 +138,7 @@ class RunFolder:
         return self.path / f"{stage}.json"
 
     def facts(self, stage: str) -> Path:
-        """What exactly was scored: checkpoint, step and settings."""
+        """The facts of a scoring: checkpoint, step and settings."""
         return self.path / f"{stage}_facts.json"
 
     def predictions(self, stage: str) -> Path:
@@ -231,7 +231,7 @@ class RunFolder:
         return read_json(self.scores(stage))
 
     def read_facts(self, stage: str) -> dict[str, Any]:
-        """What exactly was scored; empty for runs of early versions."""
+        """Reads the facts of a scoring; empty for runs of early versions."""
         return read_json(self.facts(stage)) if self.facts(stage).is_file() else {}
 
     def read_environment(self) -> dict[str, Any]:
@@ -239,7 +239,7 @@ class RunFolder:
         return read_json(self.environment) if self.environment.is_file() else {}
 
     def begin(self, recipe: str, environment: Mapping[str, Any]) -> None:
-        """Writes what a run begins with.
+        """Writes the first files of a run.
 
         Args:
             recipe: The resolved recipe as YAML.
@@ -291,7 +291,7 @@ class RunFolder:
             ) from error
 
     def require_there(self) -> None:
-        """Refuses to go on in a folder that is gone: a disk that comes back would hide what is written in its place.
+        """Refuses to continue in a folder that has disappeared.
 
         Raises:
             UserError: The folder of a run that has begun lacks its recipe.

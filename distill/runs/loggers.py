@@ -1,4 +1,4 @@
-"""Where metrics go while a run trains: into metrics.csv, and wherever dashboards are."""
+"""Writes metrics to metrics.csv and to dashboards while a run trains."""
 
 import logging
 from abc import ABC, abstractmethod
@@ -14,7 +14,7 @@ logger = logging.getLogger(__name__)
 
 
 class GuardedLogger:
-    """A logger that never ends a run: where it fails, the run goes on without it, after one warning.
+    """A logger whose failure does not end a run: after one warning, the run goes on without it.
 
     Args:
         name: As `run.loggers` has it.

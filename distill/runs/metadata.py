@@ -1,4 +1,4 @@
-"""What a run is made of and what its student costs, as dashboards and cards compare it."""
+"""Parts of a run and costs of its student, for dashboards and cards."""
 
 import logging
 import platform
@@ -73,7 +73,7 @@ def git_commit(folder: Path) -> dict[str, str]:
 
 
 def components(task: Any, data: pl.LightningDataModule, image_size: int) -> dict[str, Any]:
-    """What a run is made of: task, student, teacher, head, data (labels) and the recipe's image size."""
+    """The parts of a run: task, student, teacher, head, data (labels) and the recipe's image size."""
     facts: dict[str, Any] = {"task": task.name, "student": task.student.label}
     if variant := task.student.init_args.get("variant"):
         facts["variant"] = variant
@@ -86,7 +86,7 @@ def components(task: Any, data: pl.LightningDataModule, image_size: int) -> dict
 
 
 def run_facts(task: Any, data: pl.LightningDataModule, image_size: int, student: Mapping[str, Any]) -> dict[str, Any]:
-    """What a fit knows before its first step: `components`, `initial_weights`, and costs at the recipe's image size.
+    """The facts before the first step: `components`, `initial_weights`, and costs at the recipe's image size.
 
     Args:
         task: The built task, on the CPU.

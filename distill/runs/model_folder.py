@@ -69,7 +69,7 @@ class ModelFolder:
         return self.weights.is_file()
 
     def files(self) -> list[Path]:
-        """What belongs to the model: its own files, then exported ones.
+        """The files of the model: its own, then exported ones.
 
         Raises:
             UserError: One of its own is missing.
@@ -82,7 +82,7 @@ class ModelFolder:
         return own + exported
 
     def read_recipe(self) -> dict[str, Any]:
-        """What loading needs of the recipe.
+        """Reads the parts of the recipe that loading needs.
 
         Raises:
             UserError: See `distill.recipe.untrusted.checked`.

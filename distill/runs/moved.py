@@ -79,7 +79,7 @@ def set_part(content: Any, key: str, value: Any) -> None:
 
 
 def words_for(moved: list[Moved]) -> list[str]:
-    """What to add after the recipe on the command line, so that these paths are found."""
+    """The overrides to add on the command line, so that these paths are found."""
     return [f"--config={json.dumps(dict(one.override for one in moved))}"] if moved else []
 
 

@@ -1,4 +1,4 @@
-"""Places of a machine in what others get to see: folders, accounts and addresses, of which only names of files stay."""
+"""Removes folders, accounts and addresses of a machine from what others see; names of files stay."""
 
 import re
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ _PLACE = re.compile(r"[/\\~]|[A-Za-z]:[/\\]|\.\.[/\\]|\w+://")  # how that of a 
 
 
 def without_places(node: Any, key: str = "") -> Any:
-    """A part of a recipe without places: of a file its name is left, of a folder nothing.
+    """A part of a recipe without places of the machine: names of files stay, folders are removed.
 
     Args:
         node: Mappings, lists and values.

@@ -50,38 +50,38 @@ class RunProgress(pl.Callback):
 
     @property
     def pace(self) -> float:
-        """Seconds a step."""
+        """Seconds per step."""
         return sum(self._durations) / len(self._durations)
 
     @property
     def images_per_second(self) -> float:
-        """Training images of all processes."""
+        """Training images a second, over all processes."""
         return self._images_per_step / self.pace
 
     def seconds_left(self, trainer: pl.Trainer) -> float:
-        """Of the run: its steps at the recent pace, and its validations at the length of the last one."""
+        """Seconds left: the steps at the recent pace, and the validations at the length of the last one."""
         validations = (self._validation_seconds or 0.0) * validations_left(trainer, self.step, self.total)
         return self.pace * self._steps_alike(self.step) + validations
 
     @abstractmethod
     def show_start(self, trainer: pl.Trainer) -> None:
-        """Training begins."""
+        """Called when training begins."""
 
     @abstractmethod
     def show_step(self, trainer: pl.Trainer) -> None:
-        """A step is done."""
+        """Called after each step."""
 
     @abstractmethod
     def show_scoring(self, what: str) -> None:
-        """A validation or a test begins, or goes on."""
+        """Called when a validation or a test begins, and while it runs."""
 
     @abstractmethod
     def show_scored(self) -> None:
-        """It is done."""
+        """Called when a validation or a test ends."""
 
     @abstractmethod
     def close(self) -> None:
-        """Nothing more is shown."""
+        """Called when nothing more is shown."""
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Silences all processes but one."""
@@ -169,15 +169,15 @@ class RunProgress(pl.Callback):
             self._say(f"step {trainer.global_step}  {values}")
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Done."""
+        """Ends the display of the test."""
         self.show_scored()
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Done."""
+        """Closes the display."""
         self.close()
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Leaves the terminal in order."""
+        """Closes the display, so that the terminal stays in order."""
         self.close()
 
     def _start_scoring(self, trainer: pl.Trainer, loaders: Any, batches: list[int | float]) -> None:

@@ -1,4 +1,4 @@
-"""Starting over in a folder that holds a run: the old run stays complete until the new one can replace it."""
+"""Replaces the run in a folder by a new one; the old run stays complete until then."""
 
 import shutil
 from collections.abc import Callable
@@ -47,7 +47,7 @@ def replace(folder: RunFolder, write: Callable[[], None]) -> None:
 
 
 def recover(folder: RunFolder) -> None:
-    """Ends what a killed process began: brings an old run back, or deletes it where the new one has taken its place."""
+    """Completes a replacement that a killed process began: restores the old run, or deletes it."""
     leaving, left, replaced = (folder.path / name for name in (_LEAVING, _LEFT, _REPLACED))
     if left.exists():
         for path in filter(Path.exists, folder.written()):  # the new run's

@@ -1,4 +1,4 @@
-"""In what a scoring differs from the recipe that its run was trained with."""
+"""Differences between a scoring and the recipe that its run was trained with."""
 
 from collections.abc import Mapping
 from typing import Any

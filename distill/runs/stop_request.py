@@ -14,7 +14,7 @@ _SAME = 1.0  # seconds in which a signal is taken for the same one: `timeout`, `
 
 
 class StopRequest:
-    """Whether somebody asked the run to stop; every process of it learns so at the same step.
+    """Whether the run was asked to stop; all processes learn it at the same step.
 
     A handler only notes the signal, and a step asks. Of several processes each has a signal of its own, or none: what
     they noted is reduced on a gloo group beside that of the gradients, and the result of one step is read in the next.

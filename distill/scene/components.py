@@ -33,13 +33,13 @@ class Component:
         self.add(sighting)
 
     def add(self, sighting: Sighting) -> None:
-        """One more detection."""
+        """Adds a detection."""
         self.members.append(sighting)
         self.frame = around(self.frame, sighting.frame)
         self._of.setdefault(sighting.tile, []).append(sighting)
 
     def of(self, tile: Tile) -> list[Sighting]:
-        """The detections of a tile."""
+        """The detections from a tile."""
         return self._of.get(tile, [])
 
 
@@ -60,11 +60,11 @@ class Components:
         self._of: dict[Sighting, Component] = {}
 
     def add(self, sighting: Sighting) -> None:
-        """A detection of its own."""
+        """Adds a detection as a component of its own."""
         self._of[sighting] = Component(sighting)
 
     def unite(self, first: Sighting, second: Sighting) -> None:
-        """Join the components of two detections, if neither a tile nor the size of the result speaks against it."""
+        """Joins the components of two detections, unless a tile or the size of the result forbids it."""
         one, other = self._of[first], self._of[second]
         if len(one.members) < len(other.members):
             one, other = other, one
@@ -86,7 +86,7 @@ class Components:
         return one.shared(other, one.frame) >= self._rules.nested * min(one.area, other.area)
 
     def pop(self, above: int) -> Iterator[Component]:
-        """Remove the components that end above a pixel row, and give them."""
+        """Removes and returns the components that end above a pixel row."""
         closed = {id(component): component for component in self._of.values() if component.frame[2] <= above}
         for component in closed.values():
             for member in component.members:
@@ -95,7 +95,7 @@ class Components:
 
 
 def resolve(component: Component, rules: MergeRules) -> Detection | None:
-    """The detection of a component's object; None where no tile that saw it owns enough of it.
+    """The detection of a component's object; None if no tile that saw it owns enough of it.
 
     The best whole detection, which is the one farthest from the borders of its tile: masks near a border are worse,
     and a union of several masks would be fatter than each. Of an object that is whole in no tile, the union of all

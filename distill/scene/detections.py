@@ -61,7 +61,7 @@ class Detection:
 
 @runtime_checkable
 class InstanceModel(Protocol):
-    """What finds instances in tiles."""
+    """A model that finds instances in tiles."""
 
     class_names: list[str]
 
@@ -71,7 +71,7 @@ class InstanceModel(Protocol):
 
 @runtime_checkable
 class ClassModel(Protocol):
-    """What gives the pixels of tiles their classes."""
+    """A model that classifies the pixels of tiles."""
 
     class_names: list[str]
 

@@ -1,4 +1,4 @@
-"""What all files of features have in common: they are written piece by piece, and whole or not at all."""
+"""Base of files of features: written piece by piece, and whole or not at all."""
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence

@@ -104,7 +104,7 @@ class Georeference:
         return abs(float(self._geod.polygon_area_perimeter(*degrees.T)[0]))
 
     def scaled(self, factor_x: float, factor_y: float) -> "Georeference":
-        """That of a grid whose pixels are `factor_x` as wide and `factor_y` as high, from the same corner."""
+        """The georeference of a grid from the same corner, with pixels `factor_x` as wide and `factor_y` as high."""
         a, b, c, d, e, f = self.transform
         return Georeference((a * factor_x, b * factor_y, c, d * factor_x, e * factor_y, f), self.wkt)
 
@@ -124,7 +124,7 @@ class Georeference:
 
 
 def read_georeference(raster: Raster, assigned: str | None = None) -> tuple[Georeference | None, list[str]]:
-    """That of a raster, and what there is to say about it, each as a sentence that begins after the file's name.
+    """The georeference of a raster, and notes, each as a sentence that begins after the file's name.
 
     Args:
         raster: Opened.

@@ -40,7 +40,7 @@ def write_row(path: Path, found: Sequence[tuple[Tile, TileInstances]]) -> None:
 
 
 def read_row(path: Path, tiles: Sequence[Tile]) -> Iterator[tuple[Tile, TileInstances]]:
-    """What `write_row` wrote, tile by tile.
+    """Reads a file of `write_row`, tile by tile.
 
     Args:
         path: The file.

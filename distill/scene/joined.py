@@ -19,7 +19,7 @@ _OF_A_SCENE = ("source", "plan", "stretch", "formats")  # of a header; the rest 
 
 
 def settings_of(header: Mapping[str, Any]) -> dict[str, Any]:
-    """What of a header is the same for all scenes of a prediction."""
+    """The parts of a header that are the same for all scenes of a prediction."""
     return {key: value for key, value in header.items() if key not in _OF_A_SCENE}
 
 

@@ -1,4 +1,4 @@
-"""What is done of a scene, on the disk: so that a prediction goes on where a killed process left it.
+"""Records on the disk which rows of a scene are done, so that an interrupted prediction resumes.
 
 In the output folder, `.predict/` holds for each scene
 

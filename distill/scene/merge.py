@@ -1,4 +1,4 @@
-"""Objects that several tiles have found, each given once.
+"""Joins objects that several tiles have found.
 
 Source: restricted IoU as in dask-image's labels across blocks (pull request 409); the rules about truncated detections
 are this project's. `benchmarks/scene_merge.py` compares them with those of other libraries.

@@ -1,4 +1,4 @@
-"""A trained run, or a file of one, as the engine of scenes uses it: what it calls, and what it knows of it."""
+"""A trained run, or an exported file, in the form that scenes are predicted with."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ INSTANCES, LAND_COVER = "instances", "segmentation"
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """A trained run, as its folder or an exported file tells it.
+    """Facts of a trained run, from its folder or an exported file.
 
     Attributes:
         run: The run folder, or the file.
@@ -38,7 +38,7 @@ class ModelFacts:
 
 @dataclass(frozen=True)
 class SceneModel:
-    """What is ready to predict scenes.
+    """A model that is ready to predict scenes.
 
     Attributes:
         network: What the engine calls.

@@ -1,4 +1,4 @@
-"""What a row of tiles leaves on the disk for a class mosaic.
+"""The file of a row of tiles for a class mosaic.
 
 A file begins with a header of 512 bytes, JSON padded with spaces, which says what the file belongs to. Blocks of pixel
 columns follow, from left to right: block c holds the columns that no tile after tile c of the row reaches. A block

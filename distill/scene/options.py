@@ -1,4 +1,4 @@
-"""What a prediction can be told: every option of `distill predict` that shapes its results."""
+"""The options of `distill predict` that shape its results."""
 
 import math
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""What a model found, drawn over a picture of the scene as it comes; memory depends on the picture alone.
+"""Draws predictions over a picture of the scene; memory depends only on the size of the picture.
 
 Axes: H W pixels of the scene, h w of the picture.
 """
@@ -71,7 +71,7 @@ class Overlay:
         self._labels[first:end] = labels[np.ix_(self._rows[first:end] - top, self._columns)]
 
     def pixels(self) -> NDArray[np.uint8]:
-        """What is drawn so far, RGB (h, w, 3)."""
+        """The picture so far, RGB (h, w, 3)."""
         if self._labels is None:
             return self._canvas.copy()
         table = class_rgb(IGNORE)[np.minimum(self._labels, IGNORE - 1)] * 255

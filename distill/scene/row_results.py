@@ -1,4 +1,4 @@
-"""What a model finds in the tiles of one row, on its way to the row's file.
+"""The results of the tiles of one row, until they are written to the row's file.
 
 Axes: K classes, h w pixels of a tile.
 """

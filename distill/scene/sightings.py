@@ -1,4 +1,4 @@
-"""What a tile shows of an object, in pixels of the scene: where it lies, which borders cut it, what the tile owns.
+"""Detections of one tile in pixels of the scene: their place, the borders that cut them, and the tile's core.
 
 Every pixel of a scene has one owner: the tile whose border is farthest from it. The pixels that a tile owns are its
 core. Neighbouring cores meet in the middle of the overlap.
@@ -55,7 +55,7 @@ class Sighting:
         return any(self.detection.truncated)
 
     def truncate(self, sides: Sequence[int]) -> None:
-        """Count as truncated on more sides: of top, left, bottom and right, by number."""
+        """Marks as truncated on more sides: top, left, bottom and right, by number."""
         if sides:
             top, left, bottom, right = (side in sides or cut for side, cut in enumerate(self.detection.truncated))
             self.detection = dataclasses.replace(self.detection, truncated=(top, left, bottom, right))
@@ -72,21 +72,21 @@ class Sighting:
         return int(np.count_nonzero(self.within(common))) if common else 0
 
     def shared(self, other: "Sighting", rectangle: Rectangle) -> int:
-        """How many pixels of a rectangle both masks have."""
+        """The number of pixels of a rectangle that are in both masks."""
         common = meet(self.frame, other.frame)
         common = common and meet(common, rectangle)
         return int(np.count_nonzero(self.within(common) & other.within(common))) if common else 0
 
 
 def meet(first: Rectangle, second: Rectangle) -> Rectangle | None:
-    """What two rectangles have in common; None if no pixel."""
+    """The intersection of two rectangles; None if it is empty."""
     top, left = max(first[0], second[0]), max(first[1], second[1])
     bottom, right = min(first[2], second[2]), min(first[3], second[3])
     return (top, left, bottom, right) if top < bottom and left < right else None
 
 
 def around(first: Rectangle, second: Rectangle) -> Rectangle:
-    """The smallest rectangle that holds two."""
+    """The smallest rectangle that holds two rectangles."""
     return min(first[0], second[0]), min(first[1], second[1]), max(first[2], second[2]), max(first[3], second[3])
 
 

@@ -1,4 +1,4 @@
-"""Whether the disk has room for a prediction, asked before it begins."""
+"""Checks that the disk has room for a prediction, before it begins."""
 
 import shutil
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ _TILE = 128 << 10  # of instances: rows, polygons and COCO results of a tile ful
 
 
 def require_space(out: Path, plan: TilePlan, rows: Sequence[int], facts: ModelFacts, confidence: bool) -> None:
-    """Refuses to begin, or to go on with, what the disk cannot hold.
+    """Refuses to begin or resume work that the disk cannot hold.
 
     Args:
         out: The output folder, which exists.

@@ -25,7 +25,7 @@ _ENOUGH = 50_000  # values
 
 
 class Pixels(Protocol):
-    """What is read by windows: a raster, or an image in memory."""
+    """A source that is read by windows: a raster, or an image in memory."""
 
     height: int
     width: int

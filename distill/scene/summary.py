@@ -1,4 +1,4 @@
-"""What there is to tell of a scene that was predicted."""
+"""The summary of a predicted scene."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -51,6 +51,6 @@ class SceneSummary:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> "SceneSummary":
-        """What `as_json` gave."""
+        """Reads the result of `as_json`."""
         fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in content.items()}
         return cls(**fields)

@@ -1,4 +1,4 @@
-"""How large the tiles of a scene are, and which scenes are predicted whole.
+"""The size of a scene's tiles, and which scenes are predicted whole.
 
 Sizes are in pixels of the scene.
 """
@@ -12,7 +12,7 @@ _OBJECTS = 1.5  # overlaps are that many times the side of a large object, so th
 
 @dataclass(frozen=True)
 class TileSize:
-    """What a run sees at once.
+    """The size of the tiles of a run.
 
     Args:
         tile: Side of a tile.
@@ -28,7 +28,7 @@ class TileSize:
     def chosen(
         cls, trained: int, whole: int, object_side: float | None, tile: int | None, overlap: int | None
     ) -> "TileSize":
-        """As a model was trained, unless the user says otherwise.
+        """The tiles of the training, unless the user says otherwise.
 
         Args:
             trained: Side of a tile of the training.

@@ -1,4 +1,4 @@
-"""Test-time augmentation: a model sees each tile in eight orientations, and its answers are put together.
+"""Test-time augmentation: predicts each tile in eight orientations and joins the results.
 
 Axes: V orientations, N instances, K classes, h w pixels of a tile.
 """

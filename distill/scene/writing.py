@@ -1,4 +1,4 @@
-"""What is written piece by piece: complete where all went well, removed where something failed."""
+"""Files written piece by piece: completed on success, removed on failure."""
 
 from abc import ABC, abstractmethod
 from typing import Any, Self

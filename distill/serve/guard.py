@@ -1,4 +1,4 @@
-"""What a request must be before the application sees it: of this server's own page, or of a program on this machine.
+"""Accepts requests only from this server's own page or from programs on this machine.
 
 A page of another site can make a browser send requests to 127.0.0.1, and with a name that it points there (DNS
 rebinding) even read the answers. Both are told by headers that such a page cannot change.

@@ -1,8 +1,8 @@
-"""A request that is answered with one line of what is wrong."""
+"""The error of a request that is answered with one line."""
 
 
 class Refused(Exception):
-    """Becomes an answer with a status of HTTP and the line as JSON."""
+    """An error that becomes an answer with an HTTP status and one line as JSON."""
 
     def __init__(self, status: int, line: str) -> None:
         super().__init__(line)

@@ -1,4 +1,4 @@
-"""What the page draws: outlines of instances, or classes of pixels at the size of a picture.
+"""Data that the page draws: outlines of instances, or classes of pixels at the size of a picture.
 
 Axes: H W pixels of the image, h w of what is shown.
 """

@@ -19,7 +19,7 @@ _LONGEST_NAME = 80  # bytes, of the 255 that a file name has on Linux
 
 
 class Uploads:
-    """Takes images and lets them wait for their turn.
+    """Receives images and adds them to the queue.
 
     Args:
         worker: Predicts them.
@@ -100,7 +100,7 @@ class Uploads:
 
 
 def stem_of(name: str) -> str:
-    """What the files of an image are called: the last part of its name, without its suffix and odd characters."""
+    """The name for the files of an image: the last part of its name, without suffix and odd characters."""
     last = re.split(r"[/\\]", name)[-1]
     stem = re.sub(r"\.[A-Za-z0-9]{1,5}$", "", last)
     plain = re.sub(r"[^\w-]+", "_", stem).strip("_-").encode("utf-8", "ignore")

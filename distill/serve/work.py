@@ -1,4 +1,4 @@
-"""Images that wait, one that is predicted, and results that are kept: one worker for all users, in order of arrival."""
+"""The queue of the server: one worker for all users, in order of arrival, and the results that are kept."""
 
 import logging
 import queue
@@ -35,7 +35,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Result:
-    """What a run finds in an image.
+    """The results of a run for an image.
 
     Attributes:
         shown: The file that the page draws; see `distill.serve.shown`.
@@ -67,7 +67,7 @@ class ServedRun(Protocol):
 
 @dataclass
 class Job:
-    """An image on its way.
+    """An image in the queue.
 
     Attributes:
         id: Known to its sender only.
@@ -128,7 +128,7 @@ class Worker:
         return folder
 
     def submit(self, folder: Path, image: Path, name: str) -> Job:
-        """Lets an image wait for its turn."""
+        """Adds an image to the queue."""
         job = Job(secrets.token_urlsafe(24), folder, image, name)
         with self._lock:
             self._jobs[job.id] = job
@@ -139,11 +139,11 @@ class Worker:
         return job
 
     def job(self, identity: str) -> Job | None:
-        """The image with an id; None if there is none any more."""
+        """The image with an id; None if it is gone."""
         return self._jobs.get(identity)
 
     def ahead(self, job: Job) -> int:
-        """How many images come before one that waits."""
+        """The number of images before a waiting one."""
         with self._lock:
             before = list(self._jobs.values())
         return sum(other.state in ("waiting", "predicting") for other in before[: before.index(job)])

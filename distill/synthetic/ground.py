@@ -1,4 +1,4 @@
-"""What the objects stand on: land and water of many kinds, streets, quays, and small things that are no objects."""
+"""The ground of a scene: land and water of many kinds, streets, quays, and small things that are no objects."""
 
 import numpy as np
 from numpy.typing import NDArray

@@ -13,7 +13,7 @@ _SHADOW = (0.42, 0.45, 0.52)
 
 @dataclass(frozen=True)
 class Setting:
-    """What holds for a whole scene."""
+    """Properties of a whole scene."""
 
     grid: float  # direction of streets and walls, radians
     zoom: float  # size of everything against its size at the middle resolution

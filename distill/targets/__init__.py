@@ -1,1 +1,1 @@
-"""Where a student's targets come from."""
+"""Targets of the student: from a live teacher, or stored."""

@@ -78,7 +78,7 @@ class LiveTargets:
         return rounded(self.unrounded(images, passes), self._dtype)
 
     def unrounded(self, images: Tensor, passes: Passes | None = None) -> Tensor:
-        """The same as the teacher computes them, which is what a cache encodes."""
+        """The target as the teacher computes it, before rounding; a cache encodes it."""
         key = (id(self.teacher), *self.views(images.shape[-2], images.shape[-1]))
         passes = {} if passes is None else passes
         if key not in passes:
@@ -86,7 +86,7 @@ class LiveTargets:
         return passes[key][self.feature]
 
     def of(self, batch: Mapping[str, Any], passes: Passes | None = None) -> Tensor:
-        """Targets (B, C, h, w) of a batch: those that it carries, or what the teacher makes of `batch["image"]`.
+        """Targets (B, C, h, w) of a batch: those stored in it, or the teacher's for `batch["image"]`.
 
         Args:
             batch: As a data module makes it, on the teacher's device.
@@ -104,15 +104,15 @@ class LiveTargets:
 
     @property
     def stored_name(self) -> str:
-        """What a cache calls the target."""
+        """The name of the target in a cache."""
         return self.feature if self._image_size is None else f"{self.feature}@{self._image_size}"
 
     def view_size(self, height: int, width: int) -> tuple[int, int]:
-        """The size (H', W') of what the teacher gets for views of H x W pixels."""
+        """The size (H', W') of the teacher's view of images of H x W pixels."""
         return view_size((height, width), self._stride, self._patch, self._image_size)
 
     def views(self, height: int, width: int) -> tuple[tuple[int, int], tuple[int, int]]:
-        """What decides how the teacher sees views of H x W pixels: the size of its view, and how much that shows."""
+        """Facts that determine the teacher's view of H x W pixels: its size, and the extent that it shows."""
         return self.view_size(height, width), shown_size((height, width), self._stride, self._patch, self._image_size)
 
     def grid(self, height: int, width: int) -> tuple[int, int]:

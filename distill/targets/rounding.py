@@ -1,4 +1,4 @@
-"""To which precision targets are rounded: the same for live and for stored ones, so that both are equal to the bit.
+"""Rounds targets to a precision, in the same way live and stored, so that both are equal to the bit.
 
 Axes: B batch, C channels, h w the teacher's grid.
 """

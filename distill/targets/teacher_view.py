@@ -1,4 +1,4 @@
-"""The view of a teacher, resized so that its cells and the student's divide the same extent.
+"""Resizes the view of a teacher, so that its cells and the student's divide the same extent.
 
 Axes: B batch, H W pixels.
 """
@@ -12,7 +12,7 @@ _RANGE = (0.75, 4 / 3)  # how much smaller or larger than the student's the teac
 
 
 def teacher_view(images: Tensor, stride: int, patch: int, image_size: int | None = None) -> Tensor:
-    """Resizes images for a teacher whose cells would not end where the student's do.
+    """Resizes images for a teacher whose grid would not span the student's extent.
 
     A student of stride 16 divides 512 px into 32 cells. A teacher of patch 14 would pad 512 px to 518 and divide those
     into 37 cells, so that equal places of the two grids lie up to 6 px apart. It gets 448 px instead: 32 cells of the
@@ -51,7 +51,7 @@ def teacher_view(images: Tensor, stride: int, patch: int, image_size: int | None
 
 
 def shown_size(sides: tuple[int, int], stride: int, patch: int, image_size: int | None = None) -> tuple[int, int]:
-    """What of images of size (H, W) the teacher's view shows, with what is padded, in pixels; see `teacher_view`."""
+    """The extent of images of size (H, W) in the teacher's view, padding included, in pixels; see `teacher_view`."""
     return sides if image_size is None and _same_extent(sides, stride, patch) else extents(sides, stride)
 
 
@@ -72,7 +72,7 @@ def _same_extent(sides: tuple[int, int], stride: int, patch: int) -> bool:
 
 
 def extents(sides: tuple[int, int], step: int) -> tuple[int, int]:
-    """What cells of side `step` cover, padding included, in pixels."""
+    """The extent that cells of side `step` cover, padding included, in pixels."""
     return _ceil(sides[0], step), _ceil(sides[1], step)
 
 

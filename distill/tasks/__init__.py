@@ -1,1 +1,1 @@
-"""What is trained: distillation, instances, segmentation."""
+"""Tasks: distillation, instance segmentation, semantic segmentation, masked autoencoding."""

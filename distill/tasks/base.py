@@ -73,23 +73,23 @@ class TaskBase(FiniteGradients):
 
     @property
     def teacher(self) -> TeacherBase | None:
-        """The source of targets. It is no submodule: `state_dict`, checkpoints and the optimizer are without it."""
+        """The teacher. It is no submodule, so `state_dict`, checkpoints and the optimizer exclude it."""
         return next(iter(self._main_teacher), None)
 
     @property
     def teachers(self) -> tuple[TeacherBase, ...]:
-        """All sources of targets, the main one first."""
+        """All teachers, the main one first."""
         return (*self._main_teacher, *self._further_teachers)
 
     def build(self, class_names: list[str]) -> None:
-        """Builds what depends on the data's classes; a distillation has nothing of the kind.
+        """Builds the parts that depend on the data's classes; a distillation has none.
 
         Raises:
             UserError: The head refuses its arguments, the student or the classes.
         """
 
     def scores(self) -> dict[str, float]:
-        """What the last validation or test found, by metric without the name of the split, in full precision.
+        """The scores of the last validation or test, by metric without the split, in full precision.
 
         Empty before the first one. `distill.evaluation.metrics` describes the metrics.
         """
@@ -100,7 +100,7 @@ class TaskBase(FiniteGradients):
         return self.student, {}
 
     def predict_step(self, batch: Any, batch_idx: int) -> Any:
-        """What the model says of a batch: features, instances or classes of pixels."""
+        """The prediction for a batch: features, instances or classes of pixels."""
         raise NotImplementedError
 
     def setup(self, stage: str) -> None:
@@ -112,7 +112,7 @@ class TaskBase(FiniteGradients):
         require_precision(self.trainer, self.float32_only())
 
     def float32_only(self) -> str | None:
-        """The part that needs weights in float32, if any. A teacher does: its weights are not cast."""
+        """The part that needs weights in float32, or None. Teachers do: their weights are not cast."""
         if self.teachers:
             return f"the teacher, {type(self.teachers[0]).__name__},"
         parts = (type(part).__name__ for part in self.modules() if isinstance(part, HeadBase) and part.float32_only)
@@ -132,11 +132,11 @@ class TaskBase(FiniteGradients):
         self.place_teacher()
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        """Makes the step's randomness repeatable: corruption, proposal sampling, dropout, stochastic depth."""
+        """Seeds the step: corruption, proposal sampling, dropout, stochastic depth."""
         seed_step(self, batch_idx)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Stores which teachers there were."""
+        """Stores the digests of the teachers."""
         super().on_save_checkpoint(checkpoint)
         if self.teacher is not None:
             checkpoint["teacher_digest"] = self.teacher.digest

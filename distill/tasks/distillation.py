@@ -118,18 +118,18 @@ class DistillationModule(TaskBase):
 
     @property
     def match(self) -> Match:
-        """What compares the student's last map with the target."""
+        """The match of the student's last map with the main target."""
         return self._main[0]
 
     @property
     def matches(self) -> list[Match]:
-        """The main one, and those of `model.targets`."""
+        """The main match, and those of `model.targets`."""
         return [self.match, *self.further]
 
     def student_maps(
         self, images: Tensor, corrupted: bool = False, target: Tensor | None = None
     ) -> tuple[list[Tensor], Tensor | None]:
-        """What the student makes of RGB images in [0, 1].
+        """The student's maps of RGB images in [0, 1].
 
         Args:
             images: (B, 3, H, W).
@@ -154,7 +154,7 @@ class DistillationModule(TaskBase):
         return self.match.targets.of(batch, passes)
 
     def raw_targets(self, batch: dict[str, Any]) -> list[Tensor]:
-        """The same for each of `matches`. A teacher runs once for all its features of one view."""
+        """The raw target of each of `matches`. A teacher runs once for all its features of one view."""
         passes: Passes = {}
         main = self.raw_target(batch, passes)
         return [main, *(match.targets.of(batch, passes) for match in self.matches[1:])]
@@ -260,12 +260,12 @@ class DistillationModule(TaskBase):
             self._start_last_map(loader)
 
     def on_train_end(self) -> None:
-        """Leaves the student with statistics of clean images; averaged weights are in place by now."""
+        """Estimates batch-norm statistics on clean images, with averaged weights in place."""
         super().on_train_end()
         self._clean_statistics.estimate(self, self.student, self.normalize)
 
     def on_validation_epoch_start(self) -> None:
-        """The same before the last validation; and scores the probes, with averaged weights in place by now."""
+        """Estimates these statistics before the last validation, and scores the probes."""
         if self.trainer.state.fn == "fit" and self.trainer.global_step >= total_steps(self.trainer):
             self._clean_statistics.estimate(self, self.student, self.normalize)
         self._probed = self.probes.score(self)

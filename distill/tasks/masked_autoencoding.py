@@ -1,4 +1,4 @@
-"""Self-supervised pretraining: from a quarter of its patches, a vision transformer learns to reconstruct the others.
+"""Self-supervised pretraining: a vision transformer reconstructs images from a quarter of their patches.
 
 A reimplementation of the masked autoencoder (MAE) of He et al., Masked autoencoders are scalable vision learners
 (https://arxiv.org/abs/2111.06377). The encoder computes the visible patches alone, so a step costs a fraction of one on
@@ -23,7 +23,7 @@ from distill.training.optim import OptimSettings
 
 @dataclass
 class DecoderSettings:
-    """The transformer that reconstructs; it is dropped at the end.
+    """Settings of the decoder, which is dropped after pretraining.
 
     Args:
         channels: Of its tokens, a multiple of 4 and of `heads`.
@@ -185,7 +185,7 @@ class PatchDecoder(nn.Module):
         self.pixels = nn.Linear(width, 3 * patch**2)
 
     def forward(self, tokens: Tensor, shown: Tensor, hidden: Tensor, grid: tuple[int, int]) -> Tensor:
-        """Reconstructs.
+        """Reconstructs the masked patches.
 
         Args:
             tokens: (B, P + V, C) from the encoder, not normalised, those of no patch first.

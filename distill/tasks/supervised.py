@@ -1,4 +1,4 @@
-"""Training on labels, whatever the task: a student, a head built for the data's classes, one optimizer.
+"""Base of training on labels: a student, a head built for the data's classes, one optimizer.
 
 Axes: B batch, H W pixels.
 """
@@ -41,7 +41,7 @@ class SupervisedModule(TaskBase):
         self.class_names: list[str] = []
 
     def configure_model(self) -> None:
-        """Builds the head once the data has said which classes there are, and checks the precision.
+        """Builds the head for the data's classes, and checks the precision.
 
         Raises:
             UserError: See `build`; or `trainer.precision` casts weights that cannot be cast.

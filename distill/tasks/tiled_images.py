@@ -18,7 +18,7 @@ Found = dict[int, dict[Tile, TileInstances]]  # by image id
 
 
 class TiledImages:
-    """Collects what was found in tiles until all tiles of an image are there, then joins it across tiles.
+    """Collects detections until all tiles of an image are there, then joins them across tiles.
 
     Attributes:
         found: Of the images that miss a tile, what was found so far.
@@ -82,7 +82,7 @@ class TiledImages:
 
 
 def tile_instances(found: Prediction) -> TileInstances:
-    """What was found in a tile, without instances that have no pixel."""
+    """The detections of a tile, without instances that have no pixel."""
     masks = found.masks
     patches = (masks if isinstance(masks, InstanceMasks) else InstanceMasks.from_dense(masks)).patches()
     kept = [number for number, patch in enumerate(patches) if patch.pixels.size]

@@ -12,7 +12,7 @@ from distill.errors import UserError
 
 
 class EMA(WeightAveraging):
-    """Averages weights over about the last 1 / (1 - decay) steps.
+    """Exponential moving average of the weights, over about the last 1 / (1 - decay) steps.
 
     The decay at step n is min(decay, (1 + n) / (10 + n)), as in timm's `ModelEmaV3`: with a constant 0.999, the average
     of a run of a few hundred steps would still be mostly the initial weights. Buffers are not averaged.
@@ -39,7 +39,7 @@ class EMA(WeightAveraging):
         super().__init__(use_buffers=False, multi_avg_fn=average)
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Makes the average.
+        """Creates the average.
 
         Raises:
             UserError: The weights are in parts over processes.

@@ -61,11 +61,11 @@ class FiniteGradients(pl.LightningModule):
             self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     def on_train_end(self) -> None:
-        """Looks at the steps since the last one that was logged."""
+        """Checks the steps since the last logged one."""
         self._stop_if_diverged()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Looks at them before weights that they changed are stored.
+        """Checks these steps before their weights are stored.
 
         Raises:
             Diverged: A gradient was infinite or NaN.

@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class OptimSettings:
-    """Optimizer and schedule, counted in optimizer steps.
+    """Settings of optimizer and schedule, counted in optimizer steps.
 
     Args:
         lr: Peak learning rate.

@@ -6,7 +6,7 @@ from distill.errors import UserError
 
 
 def require_precision(trainer: pl.Trainer, float32_only: str | None) -> None:
-    """Refuses a precision of all weights in which training cannot work.
+    """Refuses a precision that casts all weights where training cannot work with it.
 
     Args:
         trainer: The trainer of the run.

@@ -14,7 +14,7 @@ from distill.errors import unknown_name
 
 
 def layer_norm(channels: int) -> nn.Module:
-    """Over the channels C of each cell."""
+    """Layer norm over the channels C of each cell."""
     return LayerNorm2d(channels, eps=1e-6)
 
 

@@ -1,4 +1,4 @@
-"""SAM's mask decoder: prompts and an image embedding in, masks out; trainable, and with the official weights.
+"""SAM's mask decoder: prompts and an image embedding to masks; trainable, loads the official weights.
 
 Axes: R prompts, K tokens of a prompt, T all tokens, C channels, h w grid of the image embedding, M masks of a prompt.
 
@@ -67,11 +67,11 @@ class MaskDecoder(Component):
         self.register_buffer("frequencies", torch.randn(2, channels // 2))
 
     def no_weight_decay(self) -> set[str]:
-        """Tokens and embeddings: they are inputs, not weights of a linear map."""
+        """Tokens and embeddings, which are inputs and not weights of a linear map."""
         return {"iou_token.weight", "mask_tokens.weight", "no_mask_embed.weight"}
 
     def train_single_mask_only(self) -> None:
-        """Freezes what a single mask does not use: the perceptrons of the other three masks and the IoU estimate."""
+        """Freezes the parts that a single mask does not use: the MLPs of the other three masks and the IoU estimate."""
         self.output_hypernetworks_mlps[1:].requires_grad_(False)
         self.iou_prediction_head.requires_grad_(False)
 
@@ -94,7 +94,7 @@ class MaskDecoder(Component):
         load_matching(self, state | {own: given[name] for name, own in _PROMPT_ENCODER.items()}, path)
 
     def positions(self, height: int, width: int) -> Tensor:
-        """Code (1, C, h, w) of the places of a grid: sines and cosines of random frequencies at cell centres."""
+        """Position codes (1, C, h, w) of a grid: sines and cosines of random frequencies at cell centres."""
         rows, columns = (
             2 * (torch.arange(count, device=self.frequencies.device, dtype=torch.float32) + 0.5) / count - 1
             for count in (height, width)

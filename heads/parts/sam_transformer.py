@@ -41,7 +41,7 @@ class Attention(nn.Module):
 
 
 class TwoWayBlock(nn.Module):
-    """Tokens among themselves, tokens to image, a perceptron on tokens, image to tokens; a norm after each.
+    """Self-attention of tokens, tokens to image, an MLP on tokens, image to tokens; a norm after each.
 
     Args:
         channels: C.
@@ -82,7 +82,7 @@ class TwoWayBlock(nn.Module):
 
 
 class TwoWayTransformer(nn.Module):
-    """Blocks of both directions, then tokens look at the image once more.
+    """Two-way blocks, then a final attention from tokens to image.
 
     Args:
         channels: C.
@@ -97,7 +97,7 @@ class TwoWayTransformer(nn.Module):
         self.norm_final_attn = nn.LayerNorm(channels)
 
     def forward(self, image: Tensor, positions: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """Tokens and image after they have seen each other.
+        """Returns the updated tokens and image.
 
         Args:
             image: (1, C, h, w).

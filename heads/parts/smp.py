@@ -1,4 +1,4 @@
-"""What `UPerNet` and `FPNDecoder` share: the package (SMP), the maps that are read, and the initial weights."""
+"""Functions shared by `UPerNet` and `FPNDecoder`: the package SMP, the choice of maps, the initial weights."""
 
 from types import ModuleType
 
@@ -12,7 +12,7 @@ LEVELS = 4  # maps that SMP's decoders read of the usual encoder: strides 4 to 3
 
 
 def require_smp(head: str) -> ModuleType:
-    """SMP, which is an extra.
+    """Imports SMP, which is an extra.
 
     Args:
         head: The decoder that asks, for the message.
@@ -31,7 +31,7 @@ def require_smp(head: str) -> ModuleType:
 
 
 def choose_levels(head: str, feature_info: FeatureInfo, class_names: list[str]) -> list[int]:
-    """Indices of the maps that are read, finest first.
+    """Indices of the maps that a decoder reads, finest first.
 
     Of many maps of one stride every fourth part of the depth gives one, as in DPT (https://arxiv.org/abs/2103.13413,
     section 3: layers 3, 6, 9 and 12 of ViT-B).

@@ -1,4 +1,4 @@
-"""Which implementation of the selective scan runs, and why."""
+"""Chooses the implementation of the selective scan, and explains the choice."""
 
 import os
 import warnings

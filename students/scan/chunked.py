@@ -42,7 +42,7 @@ _BLOCK_ELEMENTS = {"cpu": 2**19, "cuda": 2**22}
 
 
 def obstacle(traits: Traits) -> str:
-    """There is none: every scan can be computed."""
+    """Always empty: this backend can compute every scan."""
     return ""
 
 

@@ -1,4 +1,4 @@
-"""What `students.scan.chunked` works on: some rows and channels of a scan, advanced by one block of time per call.
+"""The work of `students.scan.chunked`: some rows and channels of a scan, one block of time per call.
 
 Axes: b batch rows of the slab, q lanes, s positions per lane, d channels of the slab, n states, t tokens of a block,
 T all tokens; the scan's as in `students.scan.problem`.
@@ -19,7 +19,7 @@ from students.scan.problem import Scan
 
 @dataclass(frozen=True)
 class Plan:
-    """How a problem is cut. The buffers hold about six times `rows * channels * N * lanes * steps` numbers."""
+    """How a scan is cut. The buffers hold about six times `rows * channels * N * lanes * steps` numbers."""
 
     rows: int  # batch rows per slab
     channels: int  # channels per slab
@@ -55,7 +55,7 @@ class Part:
         return x[self.rows, self.direction, :, self.cols]
 
     def weights(self, x: Tensor) -> Tensor:
-        """Of B, C or their gradients: (b, T, n) where variable, (n, d) where constant, x being (K, N, D)."""
+        """B, C or their gradients: (b, T, n) where variable, (n, d) where constant, x being (K, N, D)."""
         return self.parameters(x) if x.dim() == 3 else x[self.rows, self.direction, self.group]
 
 

@@ -1,4 +1,4 @@
-"""The error of scan arguments that recipes, too, can get wrong: the names of backends and orders."""
+"""The error for wrong names of backends and orders, which recipes can contain."""
 
 from distill.errors import UserError
 

@@ -1,4 +1,4 @@
-"""Reduces any `Scan` to independent plain sequences, for backends that know no images, and takes the results back.
+"""Reduces any `Scan` to independent sequences for backends without images, and converts the results back.
 
     flatten              Scan to K sequences: tokens in the order of their visit, Δ from its low-rank factors
     merge                their outputs to those of the scan: added up over directions, scaled, gated

@@ -98,7 +98,7 @@ class Scan:
 
     @property
     def traits(self) -> "Traits":
-        """What decides which backend can run this."""
+        """The properties that decide which backend can run this scan."""
         device = self.u.device
         return Traits(
             device=device.type if device.type == "cpu" or device.index is None else f"{device.type}:{device.index}",
@@ -135,7 +135,7 @@ class Traits:
 
 @dataclass(frozen=True)
 class Result:
-    """What a forward pass computes.
+    """The outputs of a forward pass.
 
     Args:
         out: (B, P, D) in u's dtype.

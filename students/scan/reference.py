@@ -1,4 +1,4 @@
-"""Reference implementation of the selective scan, token by token: slow, and what every other backend is tested against.
+"""Reference implementation of the selective scan, token by token; every other backend is tested against it.
 
 It shares no code with `students.scan.flatten`, on purpose: an error there would not show in a comparison with itself.
 

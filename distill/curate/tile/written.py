@@ -20,7 +20,7 @@ _VERSION = 1  # raised whenever tiling changes, so that stored tiles are written
 
 @dataclass
 class Made:
-    """What was cut.
+    """Counts of the tiles that were cut.
 
     Args:
         counts: Numbers of tiles and objects by what became of them, for each part.

@@ -1,4 +1,4 @@
-"""What the image files of a data set's parts are: decoded once, and what is wrong with them."""
+"""Checks the image files of a data set; each is decoded once."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -28,11 +28,11 @@ class CheckedFiles(Protocol):
 
     @property
     def name(self) -> str:
-        """What the part is called."""
+        """The name of the part."""
 
     @property
     def objects(self) -> Mapping[int, Sequence[Any]]:
-        """What is labelled in each image, by its id."""
+        """The labels of each image, by its id."""
 
     def add(self, level: Level, check: str, message: str, advice: str, cases: Sequence[str] = ()) -> None:
         """Adds a finding about this part."""

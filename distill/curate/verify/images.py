@@ -1,4 +1,4 @@
-"""What the image files of a whole data set say: faults of each, files that no part lists, images that show the same."""
+"""Checks the image files of a whole data set: faults, unlisted files, and images that show the same."""
 
 from collections.abc import Sequence
 from typing import Any

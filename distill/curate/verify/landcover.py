@@ -29,7 +29,7 @@ _MOSTLY = 0.5
 
 @dataclass
 class LabelSummary:
-    """What a part holds.
+    """Counts of a part.
 
     Args:
         name: Name of the part.
@@ -44,7 +44,7 @@ class LabelSummary:
 
 @dataclass
 class LandCoverReport(Report):
-    """Everything that was found out about a land-cover data set."""
+    """All findings about a land-cover data set."""
 
     summaries: list[LabelSummary] = field(default_factory=list)
     shown: ClassVar[str] = "classes"

@@ -41,7 +41,7 @@ def find_lookalikes(group: Sequence[CheckedFiles], files: ImageFiles, track: Tra
 
 
 def findings_about(group: Sequence[CheckedFiles], lookalikes: Sequence[Lookalikes]) -> list[Finding]:
-    """What they mean for scores, for each pair of parts and within parts."""
+    """The consequences for scores, for each pair of parts and within parts."""
     pairs = combinations(group, 2)
     findings = [finding for first, second in pairs if (finding := _leak(first, second, lookalikes)) is not None]
     if inside := [one for one in lookalikes if one.within]:

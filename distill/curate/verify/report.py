@@ -23,7 +23,7 @@ SIZES = ("small", "medium", "large")
 
 @dataclass
 class PartSummary:
-    """What a part holds.
+    """Counts of a part.
 
     Args:
         name: Name of the part.
@@ -46,7 +46,7 @@ class PartSummary:
 
 @dataclass
 class Report:
-    """Everything that was found out about a data set."""
+    """All findings about a data set."""
 
     root: str
     parts: list[PartSummary] = field(default_factory=list)
@@ -96,7 +96,7 @@ class Report:
         )
 
     def overview(self) -> list[RenderableType]:
-        """What the parts hold."""
+        """Counts of the parts."""
         return [self._overview(), Text(), self._class_table()]
 
     def _overview(self) -> Table:

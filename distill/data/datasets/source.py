@@ -68,7 +68,7 @@ class Source:
 def in_pairs(
     images: Mapping[str, Path], labels: Mapping[str, Path], label: str, on_error: str
 ) -> tuple[list[str], list[Path], list[Problem]]:
-    """The names that have both an image and a label.
+    """The names with both an image and a label.
 
     Args:
         images: Image files by name.

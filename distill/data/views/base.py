@@ -58,7 +58,7 @@ class Views(Dataset[T]):
         return sample if self.addition is None else self.addition(key, sample)
 
     def read(self, index: int) -> Any:
-        """What the files of an image hold.
+        """Reads the files of an image.
 
         Raises:
             BrokenImage: They cannot be used.

@@ -124,7 +124,7 @@ def view(
     size: int,
     recolour: Callable[[Tensor], Tensor] | None = None,
 ) -> tuple[Tensor, Target]:
-    """What `window` shows of an image and its objects, padded at the bottom and right.
+    """The view of an image and its objects in `window`, padded at the bottom and right.
 
     Boxes are the annotated ones, clipped to the window, as MMDetection's crop leaves them by default: they keep the
     file's convention and may be wider than what is left of the mask. Objects without a visible pixel or with an empty

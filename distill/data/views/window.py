@@ -75,7 +75,7 @@ def jittered_window(
 def show(
     pixels: Tensor, window: Window, size: int, recolour: Callable[[Tensor], Tensor] | None = None
 ) -> tuple[Tensor, tuple[int, int]]:
-    """What a window shows of an image, padded at the bottom and right.
+    """The view of an image in a window, padded at the bottom and right.
 
     Args:
         pixels: uint8 RGB (3, H, W).

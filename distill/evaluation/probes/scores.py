@@ -1,4 +1,4 @@
-"""What frozen features are worth: the balanced accuracy of simple classifiers on them.
+"""Scores of frozen features: the balanced accuracy of simple classifiers on them.
 
 Axes: N samples, C channels, K classes.
 """

@@ -46,7 +46,7 @@ def sweep(
         UserError: Bad input, before anything is trained; or a run failed, and several processes train together.
         Stopped: The user stopped it.
 
-    Example:
+    Examples:
         >>> found = distill.sweep("rs4d_small", {"model.corruption.noise": [0, 0.2]}, seeds=range(3))
         >>> found.table.rows[1]["difference"]["l1_ratio"]
     """

@@ -49,7 +49,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Plan:
-    """What all runs of a sweep have in common.
+    """The settings that all runs of a sweep share.
 
     Attributes:
         recipes: The recipes as somebody named them, or their content.

@@ -24,7 +24,7 @@ FAILURES = "failures"  # the folder of tracebacks
 
 @dataclass
 class Sweep:
-    """A sweep, as far as it has come.
+    """The state of a sweep.
 
     Attributes:
         folder: Its folder: a folder for each cell with one for each seed, the table as sweep.json, and the files of
@@ -80,7 +80,7 @@ def run_grid(plan: Plan, axes: Sequence[Axis | Range], only: int | None = None) 
 
 
 def do(plan: Plan, runs: Sequence[Run]) -> dict[str, str]:
-    """Fits and scores runs in turn, those that are done left out.
+    """Fits and scores runs in turn, and skips finished ones.
 
     Of several processes that train together, one cannot go on with the next run while others wait for it in this one:
     the first failure ends the sweep, and whoever started the processes ends the others at the exit code of this one.

@@ -18,7 +18,7 @@ Scores = dict[str, tuple[int, float]]  # count and score by class
 
 
 def class_differences(baselines: Mapping[str, Row], rows: Mapping[str, Row], main: Column) -> dict[str, Any] | None:
-    """What the gain of each row is made of, the largest first.
+    """The differences of each row to its baseline by class, the largest first.
 
     Args:
         baselines: The scratch baseline of each row that has one, by the row's id.

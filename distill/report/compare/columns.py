@@ -83,7 +83,7 @@ def cost_columns(found: Iterable[str]) -> list[Column]:
 
 
 def quality_name(key: str) -> str:
-    """What people call a metric: "mask AP" for `mask/AP`."""
+    """The displayed name of a metric: "mask AP" for `mask/AP`."""
     return key.replace("/", " ").replace("_", " ")
 
 

@@ -67,7 +67,7 @@ class ComparedRun:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What its scores depend on beside the recipe and the images, as far as it is known."""
+        """Settings that its scores depend on beside the recipe and the images, as far as they are known."""
         return {key: value for key, value in self.facts.items() if key not in _NO_SETTINGS}
 
     def spread(self, key: str) -> float | None:
@@ -82,14 +82,14 @@ class ComparedRun:
 
     @property
     def kind(self) -> str:
-        """What runs that differ only in their seed have in common."""
+        """The key that is equal for runs that differ only in their seed."""
         record = self.record
         own = [record.task, record.reference, record.init, self.recipe, self._origins]
         return json.dumps(own, sort_keys=True, default=str)
 
     @property
     def architecture(self) -> str:
-        """What the costs of its student depend on."""
+        """The key that the costs of its student depend on."""
         student = self.record.component("student")
         given = {key: value for key, value in (student.get("init_args") or {}).items() if key not in _ORIGINS}
         return json.dumps([student.get("class_path"), given, self.image_size], sort_keys=True, default=str)

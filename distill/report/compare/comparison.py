@@ -38,7 +38,7 @@ class Comparison:
         return list(self.content["sections"])
 
     def as_json(self) -> dict[str, Any]:
-        """What compare.json holds. Numbers are fractions and counts, with six significant digits."""
+        """The content of compare.json. Numbers are fractions and counts, with six significant digits."""
         return self.content
 
     def markdown(self) -> str:

@@ -134,7 +134,7 @@ def _named(known: Mapping[str, float], prefix: str) -> dict[str, float]:
 
 
 def machine_of(run: ComparedRun, key: str) -> Machine:
-    """What a time of a run depends on."""
+    """The parts of a run's machine that its time `key` depends on."""
     machine = run.record.machine
     return tuple(str(machine.get(part, "unknown")) for part in _TIMES[key])
 

@@ -1,4 +1,4 @@
-"""What `distill compare --measure` found."""
+"""The results of `distill compare --measure`."""
 
 from dataclasses import dataclass
 from pathlib import Path

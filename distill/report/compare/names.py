@@ -1,4 +1,4 @@
-"""What rows are called: the student and where its weights came from, and what else tells them apart."""
+"""Names of rows: the student, the origin of its weights, and other differences."""
 
 import json
 from collections.abc import Callable, Sequence

@@ -38,7 +38,7 @@ def environments(rows: Sequence[Row]) -> list[dict[str, Any]]:
 
 
 def commands(row: Row) -> list[str]:
-    """What repeats the runs of a row: the fit into another folder, then the scoring."""
+    """The commands that repeat the runs of a row: the fit into another folder, then the scoring."""
     found = []
     for run in row.runs:
         folder = run.record.folder

@@ -71,7 +71,7 @@ class Row:
         return {seed: value for seed, value in found.items() if value is not None}
 
     def add(self, text: str, level: str = "info") -> None:
-        """Notes something."""
+        """Adds a note."""
         self.notes.append({"level": level, "text": text})
 
 

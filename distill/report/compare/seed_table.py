@@ -33,7 +33,7 @@ class SeedTable:
     differences: list[str]
 
     def shown(self) -> list[str | Table]:
-        """What a terminal shows, from top to bottom."""
+        """The lines and tables for a terminal, from top to bottom."""
         table = Table("metric", "mean", "std", box=None, pad_edge=False, header_style="bold")
         for column in table.columns[1:]:
             column.justify = "right"

@@ -44,12 +44,12 @@ def mean_and_sd(numbers: Sequence[float]) -> tuple[float, float | None]:
 
 
 def missing(why: str) -> Value:
-    """A value that is not there."""
+    """A value that is missing, with the reason."""
     return {"missing": why}
 
 
 def known(value: Value | None) -> bool:
-    """Whether there is a number."""
+    """Whether a value is a number."""
     return value is not None and "mean" in value
 
 

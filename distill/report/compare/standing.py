@@ -1,4 +1,4 @@
-"""How rows stand to each other: gains over the scratch baseline, the best of a column, frontiers, dominated rows.
+"""Relations between rows: gains over the scratch baseline, the best of a column, frontiers, dominated rows.
 
 Teachers are references: never best, never on a frontier. What was timed on another machine takes no part.
 """

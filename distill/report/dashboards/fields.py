@@ -1,4 +1,4 @@
-"""What W&B is told of a run, and under which names; read off its folder, without W&B and without PyTorch.
+"""Everything that W&B gets of a run, and its names; read from the run folder, without W&B and PyTorch.
 
 Live logging, offline runs and the check of panels read this. Names of the config and the summary have letters, digits
 and underscores only, as W&B sorts and filters by no others. No name of the summary is that of a logged metric, whose
@@ -46,7 +46,7 @@ class Identity:
 
 @dataclass(frozen=True)
 class Names:
-    """What some runs log.
+    """The names that some runs log.
 
     Attributes:
         config: Keys of the config.
@@ -73,7 +73,7 @@ def logged_names(records: Sequence[RunRecord]) -> Names:
 
 
 def identity_of(record: RunRecord) -> Identity:
-    """What W&B lists the run of a folder by."""
+    """The identity of a run at W&B."""
     record = with_known_facts(record)
     return Identity(
         id=id_of(record),
@@ -85,7 +85,7 @@ def identity_of(record: RunRecord) -> Identity:
 
 
 def config_of(record: RunRecord) -> dict[str, Any]:
-    """What the run is made of and was trained with; what is not known is left out."""
+    """The config of a run at W&B: its parts and its training; unknown values are left out."""
     record = with_known_facts(record)
     facts, student, data = record.facts, record.component("student"), record.recipe["data"].get("init_args") or {}
     model = record.recipe["model"].get("init_args") or {}
@@ -115,7 +115,7 @@ def config_of(record: RunRecord) -> dict[str, Any]:
 
 
 def summary_of(record: RunRecord) -> dict[str, float]:
-    """What runs are compared by.
+    """The summary of a run at W&B.
 
     Costs are `cost_*`, scores `test_*` and `val_*`, and `best_*` is the best validation during the fit.
     """
@@ -137,7 +137,7 @@ def history_of(folder: RunFolder) -> Iterator[dict[str, float]]:
 
 
 def renamed(column: str) -> str:
-    """What a column of metrics.csv is called: learning rates `lr/<group>`, and the step as the horizontal axis."""
+    """The name at W&B of a column of metrics.csv: learning rates are `lr/<group>`, the step is the horizontal axis."""
     if column == "step":
         return STEP
     return re.sub(r"^lr-([^/]*/)?", "lr/", column)

@@ -1,4 +1,4 @@
-"""What makes all that is sent to W&B of one run folder one run there."""
+"""Identifies the one W&B run of a run folder."""
 
 import hashlib
 import json

@@ -71,7 +71,7 @@ class Use(NamedTuple):
 
 
 def lint(wire: Mapping[str, Any], names: Names) -> list[str]:
-    """What is wrong with the names in a workspace or a report: a line for each that no run logs.
+    """The faults in the names of a workspace or a report: a line for each name that no run logs.
 
     Args:
         wire: Its JSON.

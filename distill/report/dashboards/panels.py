@@ -69,7 +69,7 @@ class Panels:
             )
 
     def parallel(self) -> Iterator[wr.ParallelCoordinatesPlot]:
-        """What the runs were trained with, what their models cost, and the main quality; a line for each run."""
+        """Parallel coordinates over training settings, costs, and the main quality; a line for each run."""
         column = wr.ParallelCoordinatesPlotColumn
         axes = [column(wr.Config(key)) for key in _TRAINED_WITH if key in self.names.config]
         axes += [column(wr.SummaryMetric(name), COSTS[key].name, log=True) for key, name in self.costs.items()]

@@ -1,4 +1,4 @@
-"""How an entry of a cache is proven: a digest of the view that the teacher saw, and a checksum of what is stored.
+"""Checks the entries of a cache: a digest of the teacher's view, and a checksum of the stored bytes.
 
 Axes: B batch, n entries, S side of a view in pixels.
 """
@@ -49,7 +49,7 @@ def entry_of(tensors: Mapping[str, Tensor], number: int) -> dict[str, Tensor]:
 
 
 def checksum(entry: Mapping[str, Tensor]) -> int:
-    """CRC-32 over all that is stored of an entry, in the order of names."""
+    """CRC-32 over all stored bytes of an entry, in the order of names."""
     value = 0
     for _, tensor in sorted(entry.items()):
         flat = tensor.contiguous().reshape(-1).view(torch.uint8)
@@ -58,6 +58,6 @@ def checksum(entry: Mapping[str, Tensor]) -> int:
 
 
 def encoded_of(entry: Mapping[str, Tensor], feature: str) -> Encoded:
-    """What `distill.targets.rounding.decode` takes of an entry."""
+    """The tensors of an entry for `distill.targets.rounding.decode`."""
     scale = {"scale": entry[f"{SCALE}.{feature}"]} if f"{SCALE}.{feature}" in entry else {}
     return {"values": entry[f"{TARGET}.{feature}"], **scale}

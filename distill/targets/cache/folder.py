@@ -1,4 +1,4 @@
-"""The folder of a cache: which files it has, and where the entry of a view lies.
+"""The folder of a cache: its files, and the place of each view's entry.
 
 `cache.json` says what the entries are, `vVV-NNNNN.safetensors` hold those of training view VV, `val-NNNNN.safetensors`
 those of the validation views. Shard NNNNN holds positions [k * n, (k + 1) * n) of the images in the order of their
@@ -43,13 +43,13 @@ class Shard:
 
     @property
     def name(self) -> str:
-        """Its file."""
+        """The name of its file."""
         return f"{self.view}-{self.number:05d}.safetensors"
 
 
 @dataclass(frozen=True)
 class CacheInfo:
-    """What `cache.json` holds.
+    """The content of `cache.json`.
 
     Attributes:
         key: What the targets depend on.
@@ -123,12 +123,12 @@ class CacheFolder:
 
     @property
     def header(self) -> Path:
-        """What the entries are."""
+        """The path of `cache.json`."""
         return self.root / "cache.json"
 
     @property
     def locks(self) -> Path:
-        """On whose bytes processes hold their locks: byte 0 for the header, k + 1 for the k-th shard."""
+        """The file of locks: byte 0 locks the header, byte k + 1 the k-th shard."""
         return self.root / ".locks"
 
     def path(self, shard: Shard) -> Path:
@@ -136,11 +136,11 @@ class CacheFolder:
         return self.root / shard.name
 
     def missing(self, info: CacheInfo) -> list[tuple[int, Shard]]:
-        """Shards that are not written, with their place among all."""
+        """The shards that are not written yet, with their index."""
         return [(place, shard) for place, shard in enumerate(info.shards()) if not self.path(shard).is_file()]
 
     def read(self) -> CacheInfo:
-        """What `cache.json` says.
+        """Reads `cache.json`.
 
         Raises:
             UserError: There is no such file, or it is of another version.
@@ -171,7 +171,7 @@ class CacheFolder:
 
 
 def view_name(view: int) -> str:
-    """How the shards of a training view are called."""
+    """The name of the shards of a training view."""
     return f"v{view:02d}"
 
 

@@ -1,4 +1,4 @@
-"""What stored targets depend on, as one tree of plain values: two caches with equal keys hold the same targets."""
+"""The key of stored targets, a tree of plain values: caches with equal keys hold the same targets."""
 
 import hashlib
 import json

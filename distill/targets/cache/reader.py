@@ -1,4 +1,4 @@
-"""Adds stored targets to the samples of views, where these are made: in the workers of the loader.
+"""Adds stored targets to samples, in the workers of the loader.
 
 Axes: C channels, h w the teacher's grid, S side of a view in pixels.
 """

@@ -1,4 +1,4 @@
-"""Stands in for the teacher whose targets are stored: says what the framework asks of it, without a network.
+"""Takes the place of a teacher whose targets are stored, without a network.
 
 Axes: B batch, C channels, H W pixels, h w the teacher's grid.
 """
@@ -13,7 +13,7 @@ from distill.targets.cache.folder import CacheFolder
 
 
 class CachedTeacher(TeacherBase):
-    """A teacher known by its cache. It has no parameters.
+    """A teacher described by its cache. It has no parameters.
 
     Args:
         root: Folder of the cache.
@@ -38,26 +38,26 @@ class CachedTeacher(TeacherBase):
 
     @property
     def label(self) -> str:
-        """That of the teacher."""
+        """The label of the teacher."""
         return self.info.teacher["label"]
 
     @property
     def class_path(self) -> str:
-        """That of the teacher."""
+        """The class path of the teacher."""
         return self.info.teacher["class"]
 
     @property
     def precision(self) -> str:
-        """That of the teacher where the cache was made."""
+        """The teacher's precision when the cache was made."""
         return self.info.teacher["precision"]
 
     @property
     def digest(self) -> str:
-        """That of the teacher."""
+        """The digest of the teacher."""
         return self.info.teacher["digest"]
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """What the teacher itself makes of images (B, 3, H, W) in [0, 1]; it is built on first use.
+        """The teacher's features of images (B, 3, H, W) in [0, 1]; the teacher is built on first use.
 
         Raises:
             UserError: Nothing but what is stored may be used, or the teacher has other weights than the cache's.

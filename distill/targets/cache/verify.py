@@ -1,4 +1,4 @@
-"""Looks at a whole cache again: every checksum, and the targets of some views made anew.
+"""Verifies a whole cache: every checksum, and the recomputed targets of some views.
 
 Axes: B batch, C channels, h w the teacher's grid, S side of a view in pixels.
 """
@@ -29,7 +29,7 @@ _TOLERANCE = 1e-2  # relative L2: another device or batch may round otherwise, a
 
 @dataclass(frozen=True)
 class Verified:
-    """What was found.
+    """The result of a verification.
 
     Attributes:
         entries: Whose checksums are right.

@@ -38,7 +38,7 @@ Teach = Callable[[Tensor], dict[str, Tensor]]
 
 
 class CacheWriter:
-    """Writes what is missing of a cache.
+    """Writes the missing shards of a cache.
 
     Args:
         folder: Where.

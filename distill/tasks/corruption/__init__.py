@@ -1,4 +1,4 @@
-"""What is done to the student's input in a distillation: noise and masks, and who decides how much of them.
+"""Noise and masks on the student's input in a distillation, and the control of their strength.
 
 A reconstruction. RS4D (arXiv 2606.25324) names "adaptive noise and masking" and its runs carry two percentages
 (`noise_20_20`, `30_30`, `10_0`, `0_10`), but its distillation code is unpublished.

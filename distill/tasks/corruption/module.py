@@ -1,4 +1,4 @@
-"""Noise and masks on the student's input: what the student must undo to match the teacher's clean view.
+"""Noise and masks on the student's input; the target is the teacher's map of the clean view.
 
 Axes: B batch, N tokens, C channels, H W pixels.
 """
@@ -49,7 +49,7 @@ class Corruption(nn.Module):
         self.register_buffer("reference", torch.zeros(()), persistent=settings.control == "plateau")
 
     def begin(self, total_steps: int) -> None:
-        """Tells the control how many steps the run has.
+        """Passes the number of steps of the run to the control.
 
         Raises:
             UserError: The control needs a number of steps, and neither the recipe nor the run has one.
@@ -63,7 +63,7 @@ class Corruption(nn.Module):
             self.steps = total_steps
 
     def at(self, step: int) -> None:
-        """Sets the strength for a step that a schedule determines."""
+        """Sets the strength at a step, for controls that follow a schedule."""
         if self.settings.control in SCHEDULES:
             assert self.steps is not None, "`begin` comes first"
             law = control.linear if self.settings.control == "linear" else control.cosine
@@ -93,14 +93,14 @@ class Corruption(nn.Module):
         self.reference.fill_(l1_ratio)
 
     def report(self) -> dict[str, Tensor]:
-        """What the last call did, and the state in which it did so, by name for the logs."""
+        """The applied fractions and the state of the control at the last call, by name for the logs."""
         found = {"strength": self.factor(), **self.applied, "progress": self.progress}
         if self.settings.control == "plateau":
             found["reference"] = self.reference
         return {f"corruption/{name}": value.detach().clone() for name, value in found.items()}
 
     def on_pixels(self, patch_size: int) -> "Corruption":
-        """The same fractions and noise for patches of normalised pixels, for pictures; masked patches are grey."""
+        """Applies the same corruption to patches of normalised pixels, for pictures; masked patches are grey."""
         shown = Corruption(3 * patch_size**2, self.settings)
         for own, other in zip(shown.buffers(), self.buffers(), strict=True):
             own.copy_(other)

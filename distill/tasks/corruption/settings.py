@@ -106,7 +106,7 @@ class CorruptionSettings:
 
     @property
     def corrupts(self) -> bool:
-        """Whether there is anything to do."""
+        """Whether there is any corruption."""
         return self.noise > 0 or self.mask > 0
 
     @property

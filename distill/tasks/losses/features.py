@@ -45,7 +45,7 @@ def cosine(estimate: Tensor, target: Tensor) -> Tensor:
 
 @dataclass
 class LossSettings:
-    """Which terms, and how they are weighted.
+    """The loss terms and their weights.
 
     Args:
         terms: Weight of each term by name: l1, l2, smooth_l1, cosine, centred_cosine, gram, cka, cwd, mgd. A weight is
@@ -97,13 +97,13 @@ class LossSettings:
             raise UserError(f"model.loss.mgd_masked is {self.mgd_masked}; it must lie in [0, 1)")
 
     def generators(self, channels: int) -> nn.ModuleDict:
-        """The networks that the terms train beside the student, for maps of so many channels."""
+        """Networks that some terms train beside the student, for maps of so many channels."""
         return nn.ModuleDict({"mgd": MaskedGenerator(channels, self.mgd_masked)} if "mgd" in self.terms else {})
 
 
 @dataclass(frozen=True)
 class Compared:
-    """What a term compares.
+    """The two maps that a term compares.
 
     Attributes:
         estimate: The student's aligned map (B, C, H, W), float32.
@@ -118,7 +118,7 @@ class Compared:
     generators: nn.ModuleDict
 
     def centred(self) -> tuple[Tensor, Tensor]:
-        """Both maps without the target's mean."""
+        """Both maps minus the target's mean."""
         mean = self.mean[:, None, None]
         return self.estimate - mean, self.target - mean
 

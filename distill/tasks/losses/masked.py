@@ -1,4 +1,4 @@
-"""Masked generative distillation: the whole target from what a mask leaves of the estimate.
+"""Masked generative distillation: reconstructs the whole target from the unmasked positions of the estimate.
 
 Axes: B batch, C channels, H W grid.
 """

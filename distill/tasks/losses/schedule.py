@@ -1,4 +1,4 @@
-"""Weights that change while a run goes on."""
+"""Loss weights that change during a run."""
 
 import math
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ SHAPES = ("constant", "linear", "cosine")
 
 @dataclass
 class Schedule:
-    """A weight that goes from one value to another.
+    """A weight that changes from one value to another.
 
     Args:
         start: The weight at step 0.

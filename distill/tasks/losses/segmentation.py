@@ -17,7 +17,7 @@ from distill.errors import UserError, unknown_name
 
 @dataclass
 class SegmentationLossSettings:
-    """Which terms, and how they are weighted.
+    """The loss terms and their weights.
 
     Args:
         terms: Weight of each term by name: cross_entropy, dice, focal, ohem, boundary.
@@ -61,7 +61,7 @@ class SegmentationLossSettings:
             )
 
     def require_a_term(self) -> None:
-        """Checks that something is to be learned; for models without a teacher.
+        """Checks that there is a loss term; for models without a teacher.
 
         Raises:
             UserError: No term has a weight.

@@ -22,7 +22,7 @@ _CHUNK = 32  # channels sorted at a time
 
 @dataclass
 class TargetStatistics:
-    """What is known of the teacher's maps before training starts, over K images.
+    """Statistics of the teacher's maps over K images, taken before training.
 
     Attributes:
         mean: Per-channel mean (C,).

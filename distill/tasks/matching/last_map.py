@@ -14,7 +14,7 @@ from distill.tasks.matching.match import Match
 
 
 def exported_student(student: StudentBase, match: Match) -> tuple[nn.Module, dict[str, object]]:
-    """The student as it is exported, and what its last map is.
+    """The student as it is exported, and a description of its last map.
 
     A student that was trained on standardised maps is returned as a copy that emits the teacher's scale.
 

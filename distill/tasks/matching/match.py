@@ -16,7 +16,7 @@ from distill.tasks.matching.baseline import TargetStatistics
 
 
 class Match(nn.Module):
-    """What compares one of the student's maps with one target.
+    """Compares one of the student's maps with one target.
 
     Args:
         targets: Where the target comes from.
@@ -54,7 +54,7 @@ class Match(nn.Module):
 
     @property
     def known(self) -> TargetStatistics:
-        """The statistics, once they are there."""
+        """The statistics; an error before `calibrate`."""
         assert self.statistics is not None
         return self.statistics
 
@@ -77,12 +77,12 @@ class Match(nn.Module):
         self.statistics = TargetStatistics.of(maps, images, rotated=self.loss.standardize == "phi_s")
 
     def place(self, device: torch.device) -> None:
-        """Moves the statistics, which are no buffers: checkpoints store them apart."""
+        """Moves the statistics to a device; they are no buffers, because checkpoints store them separately."""
         if self.statistics is not None:
             self.statistics = self.statistics.to(device)
 
     def target(self, raw: Tensor) -> Tensor:
-        """Raw maps (B, C, H, W) as the loss sees them: standardised if the recipe says so."""
+        """Raw maps (B, C, H, W) as the loss takes them: standardised if the recipe says so."""
         return self.known.z_scores(raw) if self.standardizes else raw
 
     def raw(self, estimate: Tensor) -> Tensor:
@@ -116,12 +116,12 @@ class Match(nn.Module):
         return combine(self.loss, parts, corrupted, step), l1_ratio
 
     def scheduled(self, step: int) -> dict[str, float]:
-        """The weights that change, by name."""
+        """The weights that follow a schedule, by name."""
         weights = {self.key(name): weight for name, weight in (*self.loss.terms.items(), ("loss", self.weight))}
         return {name: weight_at(weight, step) for name, weight in weights.items() if isinstance(weight, Schedule)}
 
     def scores(self, maps: list[Tensor], target: Tensor) -> dict[str, Tensor]:
-        """What a validation measures of the student's maps: `l1`, `cosine`, and the baseline's L1, `trivial_l1`."""
+        """The validation scores of the student's maps: `l1`, `cosine`, and the baseline's L1, `trivial_l1`."""
         target = target.float()
         estimate = self.estimate(maps, (target.shape[-2], target.shape[-1])).float()
         return {

@@ -72,7 +72,7 @@ def calibrate(matches: Sequence[Match], batches: Iterable[Sequence[Tensor]], ima
 
 
 def stored(matches: Sequence[Match]) -> dict[str, Any]:
-    """What a checkpoint holds of the statistics: the main one's apart, as it was before there were others."""
+    """The statistics as a checkpoint stores them; those of the main target apart, for older checkpoints."""
     main, *further = ({k: v.cpu() for k, v in vars(match.known).items()} for match in matches)
     names = [match.name for match in matches[1:]]
     return {"target_statistics": main} | (

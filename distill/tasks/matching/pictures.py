@@ -1,4 +1,4 @@
-"""What pictures show of a match: both maps in the teacher's scale, and the error.
+"""Pictures of a match: both maps in the teacher's scale, and the error.
 
 Axes: B batch, C channels, H W the teacher's grid, h w the student's.
 """
@@ -10,7 +10,7 @@ from distill.tasks.matching.match import Match
 
 
 def compare_maps(match: Match, raw: Tensor, maps: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-    """What teacher and student make of the same clean images.
+    """The maps of teacher and student for the same clean images.
 
     Args:
         match: Says how the two are compared.

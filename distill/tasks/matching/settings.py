@@ -1,4 +1,4 @@
-"""What a recipe says of a target beside the main one."""
+"""Settings of the targets beside the main one."""
 
 import re
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 @dataclass
 class TargetSettings:
-    """A further feature of a teacher, for one of the student's maps to match.
+    """A further target: a feature of a teacher, matched by one of the student's maps.
 
     Args:
         feature: Name of the teacher's feature, for example "block_3" of SAM.

@@ -1,1 +1,1 @@
-"""Quality while distilling: images with labels, on whose features simple classifiers are fitted (`model.probes`)."""
+"""Probes during distillation: simple classifiers fitted to features of labelled images (`model.probes`)."""

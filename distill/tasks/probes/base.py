@@ -53,7 +53,7 @@ class ProbeImages:
 
 @dataclass(frozen=True)
 class ProbeData:
-    """What a probe has read.
+    """The images of a probe.
 
     Attributes:
         train: Images that classifiers are fitted to.
@@ -131,7 +131,7 @@ class ProbeBase:
         raise NotImplementedError
 
     def load(self) -> ProbeData:
-        """What `read` gives, kept from the first call on.
+        """The images of `read`, kept from the first call on.
 
         Raises:
             UserError: See `read`; or a class has too few images.
@@ -144,7 +144,7 @@ class ProbeBase:
         return self._read
 
     def score(self, features: Features, device: torch.device | str = "cpu") -> dict[str, float]:
-        """Scores features, whoever makes them.
+        """Scores the features of any model.
 
         Args:
             features: A student, a teacher, or any function of images; it applies its own mean and standard deviation.
@@ -173,7 +173,7 @@ class ProbeBase:
     def extract(
         self, images: ProbeImages, features: Features, device: torch.device | str = "cpu"
     ) -> tuple[Labelled, Labelled]:
-        """What the classifiers of `score` see of one split, for scores of other numbers of labels.
+        """The features and labels of one split that the classifiers of `score` use.
 
         Args:
             images: `train` or `val` of `load`.

@@ -1,4 +1,4 @@
-"""The probes of a distillation at its validations."""
+"""Scores the probes of a distillation at its validations."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -38,7 +38,7 @@ class Probes:
             probe.load()
 
     def score(self, task: Any) -> dict[str, float]:
-        """The scores `probe/<name>/...` of the student of a `distill.tasks.base.TaskBase`, whatever weights it has now.
+        """The scores `probe/<name>/...` of a task's student with its present weights.
 
         The student runs as in a validation, in the precision of the run. No random number is drawn.
         """

@@ -1,4 +1,4 @@
-"""The selective scan by the compiled CPU kernels: tensors in, pointers down, tensors out.
+"""The selective scan by the compiled CPU kernels.
 
 Axes: as in `students.scan.problem`.
 """
@@ -26,7 +26,7 @@ class CpuBackend:
 
     @property
     def NOTE(self) -> str:
-        """What the backend is, for people."""
+        """A description for users."""
         return f"compiled kernel, {self.isa.upper() if self.isa != 'generic' else 'any processor'}"
 
     def obstacle(self, traits: Traits) -> str:
@@ -44,7 +44,7 @@ class CpuBackend:
         return scan.batch, scan.directions, chunks, scan.states, scan.channels
 
     def forward(self, scan: Scan, training: bool) -> Result:
-        """The contract of `Backend.forward`."""
+        """Runs the scan, see `Backend.forward`."""
         inputs = _Inputs(scan)
         result = Result(
             out=scan.u.new_empty(scan.batch, scan.tokens, scan.channels, dtype=torch.float32),
@@ -62,7 +62,7 @@ class CpuBackend:
     def backward(
         self, grad_out: Tensor, grad_last: Tensor | None, scan: Scan, ungated: Tensor, starts: Tensor
     ) -> Gradients:
-        """The contract of `Backend.backward`."""
+        """Computes the gradients, see `Backend.backward`."""
         inputs = _Inputs(scan)
         grad_out = grad_out.float().contiguous().unsqueeze(1)  # often expanded from a single number
         grad_last = None if grad_last is None else grad_last.mT.float().contiguous()

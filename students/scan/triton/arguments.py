@@ -1,4 +1,4 @@
-"""What the host passes to the Triton programs. Tensors are tuples of a pointer and the strides of their axes.
+"""Arguments of the Triton programs. Tensors are tuples of a pointer and the strides of their axes.
 
 Axes: B batch, K directions, S segments, T steps of a direction, P tokens of the image, D channels, G groups, N states,
 R rank of Δ.
@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 
 class Inputs(NamedTuple):
-    """What every program reads; `None` for absent tensors.
+    """The tensors that every program reads; `None` for absent ones.
 
     Args:
         u: (B, K, P, D).
@@ -46,7 +46,7 @@ class Inputs(NamedTuple):
 
 
 class Targets(NamedTuple):
-    """What the backward pass writes; `None` for gradients of absent tensors.
+    """The tensors that the backward pass writes; `None` for gradients of absent ones.
 
     Args:
         u: (B, K, P, D).
@@ -70,7 +70,7 @@ class Targets(NamedTuple):
 
 
 class Config(NamedTuple):
-    """What a program is compiled for.
+    """The configuration that a program is compiled for.
 
     Args:
         rows: Of a block of channels.

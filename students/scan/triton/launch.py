@@ -44,7 +44,7 @@ MOST_PARTS = 16
 
 
 def chunks(steps: int) -> int:
-    """Chunks of a direction of so many steps, which may be symbolic."""
+    """The number of chunks of a direction with so many steps, which may be symbolic."""
     return -(-steps // CHUNK)
 
 
@@ -54,7 +54,7 @@ def starts_shape(scan: Scan) -> tuple[int, ...]:
 
 
 class Launch:
-    """What the programs of one pass over a scan have in common: device code, inputs, configuration and grid."""
+    """The shared state of the programs of one pass: device code, inputs, configuration and grid."""
 
     def __init__(self, scan: Scan, cut: Pass) -> None:
         self.scan = scan

@@ -31,7 +31,7 @@ _LOG2_E = tl.constexpr(1.4426950408889634)  # the hardware's exponential has bas
 
 
 class Place(NamedTuple):
-    """Where a program works.
+    """The position of a program in the grid.
 
     Args:
         b: Image.
@@ -68,7 +68,7 @@ def turns(first: tl.tensor, x: Inputs, F: tl.constexpr) -> tl.tensor:
 
 @triton.jit
 def place(x: Inputs, F: tl.constexpr, WALK: tl.constexpr = 1, first: tl.tensor = 0, turn: tl.tensor = 0) -> Place:
-    """Where this program works. Axis 0 of the grid counts, from `first`, images, directions, groups and parts.
+    """The position of this program. Axis 0 of the grid counts, from `first`, images, directions, groups and parts.
 
     Args:
         x: Inputs.
