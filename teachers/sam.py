@@ -130,7 +130,9 @@ class SAM(FrozenTeacher):
 
     def features(self, images: Tensor) -> dict[str, Tensor]:
         """The neck (B, 256, h, w) and the selected blocks (B, C, h, w)."""
-        neck, maps = self._fast(images, self.blocks)
+        # Weights on "meta", where multiply-adds are counted, are lent for a call and known to the module alone.
+        encoder = self._prepared() if images.is_meta else self._fast
+        neck, maps = encoder(images, self.blocks)
         return {"neck": neck} | {f"block_{i}": x for i, x in zip(self.blocks, maps, strict=True)}
 
     def _prepared(self) -> Encoder:

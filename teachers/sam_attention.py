@@ -9,7 +9,6 @@ Axes: G groups (image, window and head), i j grid of queries, h w grid of keys, 
 """
 
 import functools
-import math
 from collections.abc import Callable
 from importlib.util import find_spec
 from typing import Any
@@ -19,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 _SCORES = 2**18  # scores for each thread at a time: 1 MiB in float32, which the cache of a core holds
-_FLEX_TOKENS = 1024  # below, a compiled kernel gains nothing over one call of PyTorch's
+_MANY = 1024  # tokens of a group, from which on more than one call of PyTorch's fused attention pays
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
@@ -35,9 +34,13 @@ def attend(q: Tensor, k: Tensor, v: Tensor, rows: Tensor, columns: Tensor) -> Te
     Returns:
         (G, i, j, c).
     """
-    if q.device.type == "cpu" and q.dtype == torch.float32:
-        return blocked(q, k, v, rows, columns)
-    if q.device.type == "cuda" and q.shape[1] * q.shape[2] >= _FLEX_TOKENS and flex_runs():
+    if q.is_meta:  # multiply-adds are counted: those that every function needs
+        return materialised(q, k, v, rows, columns)
+    # Only with matrix units is a product cheap enough to make up for the channels that `appended` adds.
+    if q.device.type == "cpu" and not (q.dtype == torch.bfloat16 and torch.cpu._is_amx_tile_supported()):
+        many = k.shape[1] * k.shape[2] >= _MANY and torch.backends.mkldnn.is_available()
+        return (blocked if many else masked)(q, k, v, rows, columns)
+    if q.device.type == "cuda" and q.shape[1] * q.shape[2] >= _MANY and flex_runs():
         return flexible(q, k, v, rows, columns, _compiled_flex())
     return appended(q, k, v, rows, columns)
 
@@ -50,34 +53,46 @@ def materialised(q: Tensor, k: Tensor, v: Tensor, rows: Tensor, columns: Tensor)
     return F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask).view_as(q)
 
 
-def blocked(q: Tensor, k: Tensor, v: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """The scores of a few rows of queries at a time, so that they stay in the processor's cache.
+def masked(q: Tensor, k: Tensor, v: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """PyTorch's fused attention for a few groups at a time, whose bias is a float32 mask that stays in the cache.
 
-    The bias is written first, and the product of queries and keys is added to it. For float32: scores of bfloat16 would
-    be rounded three times.
+    The fused kernel of processors adds a float32 mask to float32 scores, also to those of bfloat16 queries.
     """
-    (groups, height, width, channels), grid = q.shape, k.shape[1:3]
-    tokens, scale = math.prod(grid), channels**-0.5
-    of_rows, of_columns = _terms(q, rows, columns)
-    queries, keys, values = (x.flatten(1, 2) for x in (q, k, v))
-    keys = keys.transpose(1, 2).contiguous()
+    of_rows, of_columns = (term.float() for term in _terms(q, rows, columns))
+    queries, keys, values = (x.flatten(1, 2)[None] for x in (q, k, v))  # (1, G, N, c): the fused kernel wants four axes
     out = torch.empty_like(queries)
+    together = max(1, _SCORES * torch.get_num_threads() // (queries.shape[2] * keys.shape[2]))
+    for first in range(0, len(q), together):
+        group = slice(first, first + together)
+        bias = of_rows[group, ..., None] + of_columns[group, ..., None, :]
+        mask = bias.flatten(3).flatten(1, 2)[None]
+        q_group, k_group, v_group = (x[:, group] for x in (queries, keys, values))
+        out[:, group] = F.scaled_dot_product_attention(q_group, k_group, v_group, attn_mask=mask)
+    return out.view_as(q)
 
-    lines = min(height, max(1, _SCORES // (width * tokens)))  # rows of queries
-    together = min(groups, max(1, _SCORES * torch.get_num_threads() // (lines * width * tokens)))
-    memory = q.new_empty(together * lines * width * tokens)
-    for first in range(0, groups, together):
-        group = slice(first, min(first + together, groups))
+
+def blocked(q: Tensor, k: Tensor, v: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """The scores of a few rows of queries at a time, by oneDNN: PyTorch's own attention of processors calls MKL.
+
+    Scores and their softmax are float32. For bfloat16, shares and values are multiplied in bfloat16.
+    """
+    groups, height, width, channels = q.shape
+    tokens = k.shape[1] * k.shape[2]
+    of_rows, of_columns = (term.float() for term in _terms(q, rows, columns))
+    queries, keys, values = (x.flatten(1, 2) for x in (q, k, v))
+    out = torch.empty_like(queries)
+    multiply = torch.ops.mkldnn._linear_pointwise
+    lines = max(1, _SCORES * torch.get_num_threads() // (width * tokens))  # rows of queries
+    for group in range(groups):
+        query, key = queries[group].float() * channels**-0.5, keys[group].float()
+        value = values[group].t().contiguous()  # (c, N)
         for top in range(0, height, lines):
-            line = slice(top, min(top + lines, height))
-            query = slice(line.start * width, line.stop * width)
-            shape = (group.stop - group.start, query.stop - query.start, tokens)
-            scores = memory[: math.prod(shape)].view(shape)
-            bias = scores.view(shape[0], -1, width, *grid)
-            torch.add(of_rows[group, line, :, :, None], of_columns[group, line, :, None, :], out=bias)
-            scores.baddbmm_(queries[group, query], keys[group], alpha=scale)
-            shares = scores.sub_(scores.amax(-1, keepdim=True)).exp_()  # a softmax in place: half the memory
-            out[group, query] = torch.bmm(shares, values[group]).div_(shares.sum(-1, keepdim=True))
+            line = slice(top, top + lines)
+            place = slice(top * width, (top + lines) * width)
+            bias = of_rows[group, line, :, :, None] + of_columns[group, line, :, None, :]
+            scores = multiply.binary(query[place], bias.view(-1, tokens), key, None, "add")
+            shares = scores.softmax(-1).to(value.dtype)
+            out[group, place] = multiply(shares, value, None, "none", [], "")
     return out.view_as(q)
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from distill.errors import UserError
+from distill.evaluation.cost import count_macs, count_macs_of_frozen
 from teachers import SAM
 from teachers.sam_encoder import _Block, _padded
 
@@ -187,6 +188,13 @@ def test_its_precision_is_its_own(teacher: SAM) -> None:
     expected = teacher(images)
     with torch.autocast("cpu", torch.bfloat16):
         assert all(torch.equal(x, expected[name]) for name, x in teacher(images).items())
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_multiply_adds_are_counted_without_computing(checkpoint: Path, teacher: SAM, precision: str) -> None:
+    """224 px fill windows, which timm pads before it projects them."""
+    sam = SAM(checkpoint=str(checkpoint), precision=precision)
+    assert count_macs_of_frozen(sam, 224) == count_macs(teacher.encoder, 224)
 
 
 def test_reads_timms_layout(teacher: SAM, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.attention.flex_attention import flex_attention
 
 from teachers import sam_attention
-from teachers.sam_attention import appended, attend, blocked, flexible, materialised
+from teachers.sam_attention import appended, attend, blocked, flexible, masked, materialised
 
 GRIDS = {"windows": (12, 14, 14), "wide": (3, 5, 9), "one row": (4, 1, 6), "one patch": (2, 1, 1)}
 
@@ -42,14 +42,14 @@ def test_the_definition_is_segment_anythings(grid: str) -> None:
 
 @pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
 @pytest.mark.parametrize("grid", GRIDS)
-@pytest.mark.parametrize("function", [attend, blocked, appended, flexible_eagerly])
+@pytest.mark.parametrize("function", [attend, blocked, masked, appended, flexible_eagerly])
 def test_equal_the_definition(function: Callable[..., Tensor], grid: str) -> None:
     arguments = tensors(*GRIDS[grid])
     torch.testing.assert_close(function(*arguments), materialised(*arguments), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
-@pytest.mark.parametrize("function", [attend, blocked, appended, flexible_eagerly, materialised])
+@pytest.mark.parametrize("function", [attend, blocked, masked, appended, flexible_eagerly, materialised])
 def test_a_part_of_the_grid_asks_the_whole_one(function: Callable[..., Tensor]) -> None:
     q, k, v, rows, columns = tensors(3, 5, 9)
     found = function(q[:, :2, :4].contiguous(), k, v, rows[:2], columns[:4])
@@ -57,11 +57,14 @@ def test_a_part_of_the_grid_asks_the_whole_one(function: Callable[..., Tensor]) 
 
 
 @pytest.mark.parametrize("scores", [1, 14 * 196, 3 * 14 * 196, 5 * 196 * 196], ids=["line", "one", "lines", "groups"])
-def test_blocks_of_any_size_give_the_same(monkeypatch: pytest.MonkeyPatch, scores: int) -> None:
+@pytest.mark.parametrize("function", [blocked, masked])
+def test_blocks_of_any_size_give_the_same(
+    monkeypatch: pytest.MonkeyPatch, function: Callable[..., Tensor], scores: int
+) -> None:
     """Three lines do not divide the window, five groups do not divide the twelve."""
     monkeypatch.setattr(sam_attention, "_SCORES", scores)
     arguments = tensors(*GRIDS["windows"])
-    torch.testing.assert_close(blocked(*arguments), materialised(*arguments), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(function(*arguments), materialised(*arguments), rtol=1e-5, atol=1e-5)
 
 
 def test_blocks_keep_memory_small() -> None:
@@ -73,12 +76,13 @@ def test_blocks_keep_memory_small() -> None:
     assert 0 < largest < 2 * 1024**2 * 4
 
 
-def test_bfloat16_rounds_queries_and_keys_but_not_their_sum() -> None:
+@pytest.mark.parametrize("function", [appended, blocked, masked])
+def test_bfloat16_rounds_queries_and_keys_but_not_their_sum(function: Callable[..., Tensor]) -> None:
     """A bias of 20 that is rounded to bfloat16 would be wrong by up to 0.06."""
     arguments = tensors(4, 9, 9, spread=4.0)
     coarse = [x.bfloat16() for x in arguments[:3]]
     expected = materialised(*(x.float() for x in coarse), *arguments[3:])
-    found, rounded = attend(*coarse, *arguments[3:]), materialised(*coarse, *arguments[3:])
+    found, rounded = function(*coarse, *arguments[3:]), materialised(*coarse, *arguments[3:])
     assert found.dtype == torch.bfloat16
     error, of_rounded = ((x.float() - expected).norm() / expected.norm() for x in (found, rounded))
     assert error < 0.02
