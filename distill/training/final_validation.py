@@ -19,6 +19,21 @@ class FinalValidation(pl.Callback):
             trainer.check_val_every_n_epoch = None  # or the last epoch might not be one of those
             trainer.should_stop = True
 
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Counts the last epoch as over after its validation.
+
+        A run that goes on from inside it would take one batch more, unless its interval asks for that validation, too
+        (Lightning 2.6, `advance` of the epoch loop).
+        """
+        progress = checkpoint["loops"]["fit_loop"]
+        batches, epochs = progress["epoch_loop.batch_progress"], progress["epoch_progress"]
+        validated = batches["is_last_batch"] and batches["current"]["completed"] == batches["current"]["ready"]
+        if validated and epochs["current"]["processed"] + 1 == trainer.max_epochs:
+            for counts in epochs.values():
+                counts["completed"] = counts["processed"] = counts["ready"]
+
 
 def is_complete(trainer: pl.Trainer) -> bool:
     """Whether the batch that was just trained on is the run's last."""

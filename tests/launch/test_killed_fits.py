@@ -56,19 +56,21 @@ def kill_often(runs: Runs, kills: int, seed: Any, at: Sequence[tuple[str, int]] 
         runs: In which way.
         kills: How often, beside `at`.
         seed: Of the moments.
-        at: Hooks and steps before which the first run is killed when it has been killed by the others.
+        at: Hooks and steps before which a first run is killed, in the order in which they come.
     """
     whole, _ = runs("whole")
     seconds, moments = seconds_of(whole)
     assert moments > 60, "the trainer's hooks and the folder's files are no longer seen"
+    if at:
+        fresh, resumed = runs("killed")
+        assert killed(fresh, resumed, [{"at": one} for one in at]) == len(at)
+        assert_same_run(whole.folder, fresh.folder, len(at))
     draw, deaths, attempt = random.Random(str(seed)), 0, 0
-    while deaths < kills + len(at):
-        left = min(kills + len(at) - deaths, 5)
+    while deaths < kills:
+        left = min(kills - deaths, 5)
         plans: list[dict[str, Any]] = [{"last": draw.randint(1, moments)} for _ in range(left)]
         if left > 3:
             plans[draw.randrange(left)] = {"seconds": draw.uniform(0.3, 1.0) * seconds}
-        if not attempt and at:
-            plans = [*plans[:kills], *({"at": one} for one in at)]
         fresh, resumed = runs(f"killed{attempt}")
         died = killed(fresh, resumed, plans)
         assert_same_run(whole.folder, fresh.folder, died)
@@ -80,11 +82,12 @@ def kill_often(runs: Runs, kills: int, seed: Any, at: Sequence[tuple[str, int]] 
 def test_killed_at_any_moment(recipe: Path, tmp_path: Path, limit: str, averaged: bool, workers: int) -> None:
     """The hardest of the combinations; `test_killed_twenty_times_in_every_way` has all.
 
-    Beside what is drawn: twice after an epoch's end, and after the last step before its validation and its export.
+    Beside what is drawn: twice after an epoch's end, and after the last step before its validation, after that, and
+    before its export.
     """
     runs = Runs(recipe, tmp_path, *LIMITS[limit], *(EMA if averaged else []), f"--data.num_workers={workers}")
     steps = [("on_train_batch_start", 4), ("on_train_batch_start", 6)]
-    kill_often(runs, 1, 0, [*steps, ("on_validation_start", 8), ("on_fit_end", 8)])
+    kill_often(runs, 1, 0, [*steps, ("on_validation_start", 8), ("on_train_epoch_end", 8), ("on_fit_end", 8)])
 
 
 @pytest.mark.slow
