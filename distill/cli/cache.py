@@ -3,22 +3,21 @@
 import sys
 from pathlib import Path
 
+from distill.cli.parser import VerbParser
 from distill.errors import UserError
 from distill.recipe.check import check
 from distill.recipe.command_line import split
 from distill.runs.moved import moved_paths, words_for
 
-_HELP = """usage: distill cache RECIPE [RECIPE ...] [--out DIR] [--verify] [--key value]
-
+_USAGE = "distill cache RECIPE [RECIPE ...] [--out DIR] [--verify] [--key value]"
+_MORE = """
 Stores what the teacher of a distillation makes of data.views views of each training image and of the validation
 images, so that runs on these views need no teacher. Interrupted, the same command goes on; started several times, the
 processes share the work.
 
-  --out DIR     folder of the cache; by default caches/RECIPE-KEY
-  --verify      read everything again, and recompute 16 entries
-  --key value   any key of the recipe, as of `distill fit`; model.target_dtype is the precision of what is stored
-
-docs/cache.md says when a cache pays."""
+--key value is any key of the recipe, as of `distill fit`; model.target_dtype is the precision of what is stored.
+docs/cache.md says when a cache pays.
+"""
 
 
 def run(words: list[str]) -> None:
@@ -27,12 +26,7 @@ def run(words: list[str]) -> None:
     Raises:
         UserError: Anything the user can fix.
     """
-    rest = words[1:]
-    if not rest or {"-h", "--help"} & set(rest):
-        print(_HELP)
-        return
-    check_too = "--verify" in rest
-    out, rest = _option("--out", [word for word in rest if word != "--verify"])
+    given, rest = parser().parse_known_args(words[1:])
     recipe, overrides = split(rest)
     if recipe is None:
         raise UserError("`distill cache` needs a recipe; `distill recipes` lists those that come with the package")
@@ -47,7 +41,7 @@ def run(words: list[str]) -> None:
 
     with quiet():
         parsed = ParsedRecipe("fit", recipe, overrides)
-    done = make_cache(parsed, None if out is None else Path(out), check_too)
+    done = make_cache(parsed, given.out, given.verify)
     info = done.info
     entries = info.images * info.views + info.validation_images
     print(f"{done.folder}: {entries:,} entries, {info.total_bytes / 1e9:.2f} GB, complete")
@@ -61,12 +55,9 @@ def run(words: list[str]) -> None:
     print(f"Next:\n  {use_command(parsed, done.folder)}")
 
 
-def _option(name: str, words: list[str]) -> tuple[str | None, list[str]]:
-    """The value of an option of this verb, and the other words."""
-    for place, word in enumerate(words):
-        key, equals, value = word.partition("=")
-        if key == name:
-            if not equals and place + 1 == len(words):
-                raise UserError(f"{name} has no value; give one after it")
-            return (value or words[place + 1]), words[:place] + words[place + (1 if equals else 2) :]
-    return None, words
+def parser() -> VerbParser:
+    """The parser of the command line, of what is no key of a recipe."""
+    whole = VerbParser("distill cache", usage=_USAGE, description=__doc__, epilog=_MORE, allow_abbrev=False)
+    whole.add_argument("--out", type=Path, metavar="DIR", help="folder of the cache; by default caches/RECIPE-KEY")
+    whole.add_argument("--verify", action="store_true", help="read everything again, and recompute 16 entries")
+    return whole

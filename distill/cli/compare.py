@@ -1,12 +1,12 @@
 """`distill compare RUN ...`: runs in one table and on one page: quality, gain over the scratch baseline, costs."""
 
-import argparse
 import shlex
 from pathlib import Path
 
 from rich.text import Text
 
 from distill.cli.console import table_console
+from distill.cli.parser import VerbParser
 from distill.launch.compare import compare
 from distill.phases import line_console
 from distill.report.compare.comparison import FILES, Comparison
@@ -30,18 +30,7 @@ def run(words: list[str]) -> None:
     Raises:
         UserError: No run folder is given, or DIR cannot be written.
     """
-    parser = argparse.ArgumentParser(
-        "distill compare", description=__doc__, epilog=_MORE, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "runs", nargs="+", metavar="RUN", help="run folders, or ones of several seeds; others are passed over"
-    )
-    parser.add_argument("--out", type=Path, metavar="DIR", help="write compare.html, .json, .csv and .md into DIR")
-    parser.add_argument("--measure", action="store_true", help="time all models anew, in turns on this machine")
-    parser.add_argument(
-        "--stage", choices=STAGES[::-1], help="which scores; by default those of the test, of distillations validate"
-    )
-    arguments = parser.parse_args(words[1:])
+    arguments = parser().parse_args(words[1:])
     comparison = compare(
         arguments.runs,
         out=arguments.out,
@@ -50,6 +39,20 @@ def run(words: list[str]) -> None:
         command=shlex.join(["distill", *words]),
     )
     print_comparison(comparison, arguments.out)
+
+
+def parser() -> VerbParser:
+    """The parser of the command line."""
+    whole = VerbParser("distill compare", description=__doc__, epilog=_MORE)
+    whole.add_argument(
+        "runs", nargs="+", metavar="RUN", help="run folders, or ones of several seeds; others are passed over"
+    )
+    whole.add_argument("--out", type=Path, metavar="DIR", help="write compare.html, .json, .csv and .md into DIR")
+    whole.add_argument("--measure", action="store_true", help="time all models anew, in turns on this machine")
+    whole.add_argument(
+        "--stage", choices=STAGES[::-1], help="which scores; by default those of the test, of distillations validate"
+    )
+    return whole
 
 
 def print_comparison(comparison: Comparison, out: Path | None) -> None:

@@ -1,12 +1,12 @@
 """`distill dashboard RUN...`: runs as W&B dashboards, also runs that were made without W&B."""
 
-import argparse
 from pathlib import Path
 
 from rich.progress import track
 from rich.table import Table
 
 from distill.cli.console import table_console
+from distill.cli.parser import VerbParser
 from distill.errors import UserError
 from distill.evaluation.units import counted
 from distill.launch.dashboard import PLACE, WORKSPACE, Dashboard, write_workspace
@@ -18,17 +18,7 @@ def run(words: list[str]) -> None:
     Raises:
         UserError: No run is given, W&B is not installed or does not answer, or a panel's name is not logged.
     """
-    parser = argparse.ArgumentParser("distill dashboard", description=__doc__)
-    parser.add_argument(
-        "runs", nargs="+", metavar="RUN", help="run folders, or ones of several seeds; others are passed over"
-    )
-    parser.add_argument(
-        "--out", type=Path, default=PLACE, metavar="DIR", help=f"folder of the offline runs; by default {PLACE}"
-    )
-    parser.add_argument("--project", metavar="NAME", help="project at W&B; by default WANDB_PROJECT, else distill")
-    parser.add_argument("--entity", metavar="NAME", help="user or team at W&B; by default WANDB_ENTITY, else the key's")
-    parser.add_argument("--dry-run", action="store_true", help="only build the workspace, check its names and print it")
-    arguments = parser.parse_args(words[1:])
+    arguments = parser().parse_args(words[1:])
     dashboard = Dashboard.read(arguments.runs, arguments.project, arguments.entity)
     linted = dashboard.lint()
     if arguments.dry_run:
@@ -43,6 +33,21 @@ def run(words: list[str]) -> None:
         print(f"lint: {linted.names} names in {linted.panels} panels, all logged; wrote {arguments.out / WORKSPACE}")
     else:
         _write(dashboard, arguments.out)
+
+
+def parser() -> VerbParser:
+    """The parser of the command line."""
+    whole = VerbParser("distill dashboard", description=__doc__)
+    whole.add_argument(
+        "runs", nargs="+", metavar="RUN", help="run folders, or ones of several seeds; others are passed over"
+    )
+    whole.add_argument(
+        "--out", type=Path, default=PLACE, metavar="DIR", help=f"folder of the offline runs; by default {PLACE}"
+    )
+    whole.add_argument("--project", metavar="NAME", help="project at W&B; by default WANDB_PROJECT, else distill")
+    whole.add_argument("--entity", metavar="NAME", help="user or team at W&B; by default WANDB_ENTITY, else the key's")
+    whole.add_argument("--dry-run", action="store_true", help="only build the workspace, check its names and print it")
+    return whole
 
 
 def _write(dashboard: Dashboard, out: Path) -> None:

@@ -1,21 +1,20 @@
 """`distill demo`: a teacher, its distilled student and the same student from scratch on synthetic scenes, compared."""
 
-import argparse
 import os
 import time
 from pathlib import Path
 
 from distill.cli.compare import print_comparison
-from distill.launch.demo import doubt, next_commands, page, run_demo
+from distill.cli.parser import VerbParser
 from distill.phases import line_console
 
 
 def run(words: list[str]) -> None:
     """Runs `distill demo [--dir FOLDER] [--seed N]`."""
-    parser = argparse.ArgumentParser("distill demo", description=__doc__)
-    parser.add_argument("--dir", type=Path, default=Path("runs/demo"), help="where everything is written")
-    parser.add_argument("--seed", type=int, default=0, help="seed of scenes, weights and order")
-    arguments = parser.parse_args(words[1:])
+    arguments = parser().parse_args(words[1:])
+
+    from distill.launch.demo import doubt, next_commands, page, run_demo
+
     start = time.perf_counter()
     comparison = run_demo(arguments.dir, arguments.seed)
     shown = page(arguments.dir)
@@ -30,3 +29,11 @@ def run(words: list[str]) -> None:
         lines.print(f"{said}.", markup=False)
     for title, command in next_commands(arguments.dir):
         lines.print(f"{title}:\n  {command}", markup=False)
+
+
+def parser() -> VerbParser:
+    """The parser of the command line."""
+    whole = VerbParser("distill demo", description=__doc__)
+    whole.add_argument("--dir", type=Path, default=Path("runs/demo"), help="where everything is written")
+    whole.add_argument("--seed", type=int, default=0, help="seed of scenes, weights and order")
+    return whole

@@ -1,17 +1,15 @@
 """`distill doctor`: versions, devices, active kernels, and how to fix each problem."""
 
-import argparse
 import json
 from importlib import import_module
 from importlib.util import find_spec
 
-import torch
 from rich.markup import escape
 from rich.table import Table
 
 from distill.cli import HEADLESS_OPENCV
 from distill.cli.console import table_console
-from distill.runs.metadata import environment
+from distill.cli.parser import VerbParser
 
 # What each extra needs to be importable, and what it is for. Distributions that only an extra brings are not missed.
 _EXTRAS = {
@@ -31,6 +29,10 @@ _OF_EXTRAS = ("mmdet", "mmengine", "mmcv-lite")
 
 def diagnose() -> list[tuple[str, str, str]]:
     """Rows of (subject, state, why or how to fix it); a state that starts with "problem" can be fixed."""
+    import torch
+
+    from distill.runs.metadata import environment
+
     rows: list[tuple[str, str, str]] = []
     facts = environment()
     rows.append(("python", facts["python"], facts["platform"]))
@@ -64,6 +66,8 @@ def _extras() -> list[tuple[str, str, str]]:
 
 def _kernels() -> list[tuple[str, str, str]]:
     """Reports of components, which are imported by name, because `distill` does not depend on components."""
+    import torch
+
     try:
         scans = import_module("students.scan").explain_backend("cuda" if torch.cuda.is_available() else "cpu")
         rows = [("selective scan", f"{s.name}: {'active' if s.active else 'not active'}", s.reason) for s in scans]
@@ -84,9 +88,7 @@ def _opencv() -> list[tuple[str, str, str]]:
 
 def run(words: list[str]) -> None:
     """Runs `distill doctor [--json]`."""
-    parser = argparse.ArgumentParser("distill doctor", description=__doc__)
-    parser.add_argument("--json", action="store_true", help="print JSON, to attach to a bug report")
-    arguments = parser.parse_args(words[1:])
+    arguments = parser().parse_args(words[1:])
     rows = diagnose()
     if arguments.json:
         print(json.dumps([dict(zip(("subject", "state", "note"), row, strict=True)) for row in rows], indent=2))
@@ -96,3 +98,10 @@ def run(words: list[str]) -> None:
         style = "red" if state.startswith("problem") else ""
         table.add_row(subject, escape(state), escape(note), style=style)
     table_console().print(table)
+
+
+def parser() -> VerbParser:
+    """The parser of the command line."""
+    whole = VerbParser("distill doctor", description=__doc__)
+    whole.add_argument("--json", action="store_true", help="print JSON, to attach to a bug report")
+    return whole

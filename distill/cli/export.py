@@ -1,15 +1,18 @@
 """`distill export RUN --format NAME... --out DIR`: the trained model as a file for other runtimes, checked."""
 
-import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.table import Table
 from rich.text import Text
 
 from distill.cli.console import table_console
+from distill.cli.parser import VerbParser
 from distill.evaluation.units import counted
 from distill.exporters.formats import FORMATS
-from distill.launch.export import Exported, export
+
+if TYPE_CHECKING:
+    from distill.launch.export import Exported
 
 _MORE = """
 Every file is run in its own runtime on images of the run, at four sizes and more, and compared with the run; a file
@@ -26,16 +29,17 @@ def run(words: list[str]) -> None:
         UserError: See `distill.export`.
     """
     given = vars(parser().parse_args(words[1:]))
+
+    from distill.launch.export import export
+
     options = {key: value for key, value in given.items() if value is not None}
     for one in export(options.pop("run"), **options):
         print_exported(one)
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> VerbParser:
     """The parser of the command line; an option that is not given is None."""
-    whole = argparse.ArgumentParser(
-        "distill export", description=__doc__, epilog=_MORE, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    whole = VerbParser("distill export", description=__doc__, epilog=_MORE)
     add = whole.add_argument
     add("run", metavar="RUN", help="run folder")
     add("--format", dest="formats", nargs="+", metavar="NAME", help=f"{', '.join(FORMATS)}; default onnx")
@@ -51,7 +55,7 @@ def parser() -> argparse.ArgumentParser:
     return whole
 
 
-def print_exported(one: Exported) -> None:
+def print_exported(one: "Exported") -> None:
     """Prints the files that were written, how they were checked, and notes."""
     console = table_console()
     size = sum(path.stat().st_size for path in one.files)

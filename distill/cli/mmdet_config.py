@@ -4,18 +4,14 @@ What MMDetection cannot express is refused, never dropped: the file either descr
 Splits that no annotation file holds, such as `val_fraction`, or none as MMDetection reads it, are written beside it.
 """
 
-import argparse
 from pathlib import Path
 
+from distill.cli.parser import VerbParser
 from distill.errors import UserError
-from distill.exporters.mmdet_config import export_mmdet_config
-from distill.launch.parse import ParsedRecipe
-from distill.launch.quiet import quiet
 from distill.recipe.check import check
 from distill.recipe.command_line import split
 from distill.recipe.find import RUN_RECIPE
 from distill.runs.moved import moved_paths, words_for
-from distill.tasks.instances import FineTuningModule
 
 
 def run(words: list[str]) -> None:
@@ -24,10 +20,7 @@ def run(words: list[str]) -> None:
     Raises:
         UserError: Anything that `distill fit` refuses, or a recipe that MMDetection cannot follow.
     """
-    parser = argparse.ArgumentParser("distill mmdet-config", description=__doc__, allow_abbrev=False)
-    parser.add_argument("recipe", nargs="+", help="fine-tuning recipes, later over earlier, or a run folder")
-    parser.add_argument("--output", type=Path, help="the file to write; by default RECIPE.py here")
-    arguments, rest = parser.parse_known_args(words[1:])
+    arguments, rest = parser().parse_known_args(words[1:])
     recipe, overrides = split([*arguments.recipe, *rest])
     assert recipe is not None, "argparse asks for one"
     name = recipe.path.resolve().parent.name if recipe.path.name == RUN_RECIPE else recipe.path.stem
@@ -37,6 +30,12 @@ def run(words: list[str]) -> None:
             f"--output is {output}; MMDetection reads configs from files in .py: name one, such as {name}.py"
         )
     check("fit", recipe, [*words_for(moved_paths(recipe.path)), *overrides])
+
+    from distill.exporters.mmdet_config import export_mmdet_config
+    from distill.launch.parse import ParsedRecipe
+    from distill.launch.quiet import quiet
+    from distill.tasks.instances import FineTuningModule
+
     with quiet():
         parsed = ParsedRecipe("fit", recipe, [*overrides, "--run.seeds=null"])  # a config is one run
         if not issubclass(parsed.task_class, FineTuningModule):
@@ -48,3 +47,11 @@ def run(words: list[str]) -> None:
         built.task.build(built.data.class_names)
     export_mmdet_config(name, parsed.config, built.task, built.data, output, str(recipe))
     print(f"wrote {output}; its opening comment says how to train with it")
+
+
+def parser() -> VerbParser:
+    """The parser of the command line, of what is no key of a recipe."""
+    whole = VerbParser("distill mmdet-config", description=__doc__, allow_abbrev=False)
+    whole.add_argument("recipe", nargs="+", help="fine-tuning recipes, later over earlier, or a run folder")
+    whole.add_argument("--output", type=Path, help="the file to write; by default RECIPE.py here")
+    return whole

@@ -1,12 +1,10 @@
 """`distill predict RUN SOURCE... --out DIR`: masks, map polygons and class maps of images of any size."""
 
-import argparse
 import re
 from typing import Any
 
-from distill.cli.predict_lines import print_prediction
+from distill.cli.parser import VerbParser
 from distill.errors import UserError
-from distill.launch.predict import predict
 from distill.scene.options import ALL_FORMATS
 
 _MORE = """
@@ -23,19 +21,21 @@ def run(words: list[str]) -> None:
         UserError: See `distill.predict`.
     """
     given = vars(parser().parse_args(words[1:]))
+
+    from distill.cli.predict_lines import print_prediction
+    from distill.launch.predict import predict
+
     options = {key: value for key, value in given.items() if value is not None}
     print_prediction(predict(options.pop("run"), options.pop("sources"), **options))
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> VerbParser:
     """The parser of the command line; an option that is not given is None."""
-    whole = argparse.ArgumentParser(
-        "distill predict", description=__doc__, epilog=_MORE, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    whole = VerbParser("distill predict", description=__doc__, epilog=_MORE)
     whole.add_argument("run", metavar="RUN", help="run folder, a file of `distill export`, or hf://owner/name")
     whole.add_argument("sources", metavar="SOURCE", nargs="+", help="files, folders, or patterns in quotes")
     whole.add_argument("--out", metavar="DIR", required=True, help="output folder")
-    add = whole.add_argument
+    add, add_rare = whole.add_argument, whole.add_rare
     add("--format", dest="formats", nargs="+", metavar="NAME", help=f"{', '.join(ALL_FORMATS)}; default by task")
     add("--checkpoint", metavar="NAME", help="last (default), best, or a file")
     add("--tile", type=int, metavar="PX", help="side of tiles; by default that of the training images")
@@ -43,20 +43,22 @@ def parser() -> argparse.ArgumentParser:
     add("--score", type=float, metavar="P", help="leave out instances below this score; default 0.3")
     add("--classes", nargs="+", metavar="NAME", help="keep only these instances")
     add("--bands", type=int, nargs="+", metavar="N", help="bands shown as red, green, blue, from 1")
-    add("--stretch", type=float, nargs=2, metavar=("LO", "HI"), help="values that become black and white")
-    add("--gsd", type=float, metavar="M", help="resample to pixels of this many metres while reading")
-    add("--crs", metavar="CRS", help="coordinate reference system of rasters that do not say theirs")
-    add("--simplify", type=float, metavar="M", help="how far polygons may leave the pixels' edges; 0 keeps them")
-    add("--min-area", type=float, metavar="M2", help="leave out smaller polygons")
-    add("--confidence", action="store_true", default=None, help="write the probability of each class, too (land cover)")
-    add("--no-overlay", dest="overlay", action="store_false", default=None, help="write no pictures")
-    add("--tta", action="store_true", default=None, help="join the results of eight orientations of each tile")
     add("--batch-size", type=int, metavar="N", help="tiles predicted together; by default that of the run")
     add("--device", metavar="NAME", help="cpu, cuda or cuda:0")
-    add("--shard", type=_shard, metavar="I/N", help="this is process I of N that share the work, from 1")
-    add("--ray", metavar="ADDRESS", help="share the work over a Ray cluster: local, auto, or its address")
-    add("--workers", type=int, metavar="N", help="processes of --ray; default one a GPU, or one for four CPU cores")
     add("--overwrite", action="store_true", default=None, help="replace results of other settings")
+    add_rare("--stretch", type=float, nargs=2, metavar=("LO", "HI"), help="values that become black and white")
+    add_rare("--gsd", type=float, metavar="M", help="resample to pixels of this many metres while reading")
+    add_rare("--crs", metavar="CRS", help="coordinate reference system of rasters that do not say theirs")
+    add_rare("--simplify", type=float, metavar="M", help="how far polygons may leave the pixels' edges; 0 keeps them")
+    add_rare("--min-area", type=float, metavar="M2", help="leave out smaller polygons")
+    add_rare(
+        "--confidence", action="store_true", default=None, help="land cover: write the probability of each class, too"
+    )
+    add_rare("--no-overlay", dest="overlay", action="store_false", default=None, help="write no pictures")
+    add_rare("--tta", action="store_true", default=None, help="join the results of eight orientations of each tile")
+    add_rare("--shard", type=_shard, metavar="I/N", help="this is process I of N that share the work, from 1")
+    add_rare("--ray", metavar="ADDRESS", help="share the work over a Ray cluster: local, auto, or its address")
+    add_rare("--workers", type=int, metavar="N", help="processes of --ray; one for each GPU, or for four CPU cores")
     return whole
 
 

@@ -1,8 +1,6 @@
 """`distill pull FROM DIR`: a shared model, from the Hugging Face Hub or a folder, into a folder of its own."""
 
-import argparse
-
-from distill.launch.share import pull
+from distill.cli.parser import VerbParser
 
 _MORE = """
 FROM is hf://owner/name, hf://owner/name@revision, or a folder that `distill push` wrote. No stored code is run, and a
@@ -17,15 +15,16 @@ def run(words: list[str]) -> None:
         UserError: See `distill.pull`.
     """
     given = parser().parse_args(words[1:])
+
+    from distill.launch.share import pull
+
     done = pull(given.source, given.folder)
     print(f"{done.place}: {', '.join(done.files)}")
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> VerbParser:
     """The parser of the command line."""
-    whole = argparse.ArgumentParser(
-        "distill pull", description=__doc__, epilog=_MORE, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    whole = VerbParser("distill pull", description=__doc__, epilog=_MORE)
     whole.add_argument("source", metavar="FROM", help="hf://owner/name, hf://owner/name@revision, or a folder")
     whole.add_argument("folder", metavar="DIR", help="a new folder, or that of a shared model, which is replaced")
     return whole

@@ -1,8 +1,6 @@
 """`distill push RUN TO`: a trained run for others, as a folder or on the Hugging Face Hub."""
 
-import argparse
-
-from distill.launch.share import push
+from distill.cli.parser import VerbParser
 
 _MORE = """
 TO is a folder, or hf://owner/name on the Hub, where `hf auth login` or HF_TOKEN says who you are. Written are
@@ -18,6 +16,9 @@ def run(words: list[str]) -> None:
         UserError: See `distill.push`.
     """
     given = parser().parse_args(words[1:])
+
+    from distill.launch.share import push
+
     done = push(
         given.run,
         given.to,
@@ -31,11 +32,9 @@ def run(words: list[str]) -> None:
         print(done.address)
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> VerbParser:
     """The parser of the command line."""
-    whole = argparse.ArgumentParser(
-        "distill push", description=__doc__, epilog=_MORE, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    whole = VerbParser("distill push", description=__doc__, epilog=_MORE)
     whole.add_argument("run", metavar="RUN", help="run folder")
     whole.add_argument("to", metavar="TO", help="folder, hf://owner/name or hf://owner/name@branch")
     add = whole.add_argument

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from distill.launch.parse import ParsedRecipe
     from distill.recipe.compose import Recipe
 
-_HELP = ("-h", "--help")
+_HELP, _HELP_ALL = ("-h", "--help"), "--help-all"
 
 
 def run(words: list[str]) -> None:
@@ -23,14 +23,10 @@ def run(words: list[str]) -> None:
         UserError: Anything the user can fix.
     """
     stage, *rest = words
-    recipe, overrides = split(rest)
-    if "--help-all" in rest:
-        from distill.launch.parse import recipe_parser
-
-        recipe_parser(stage)[0].print_help()
-    elif set(_HELP) & set(overrides):
-        asked = [word for word in overrides if word not in _HELP]
-        print(help_text(stage, recipe, asked) if recipe is not None else help_text(stage))
+    asked = {_HELP_ALL, *_HELP} & set(rest)
+    recipe, overrides = split([word for word in rest if word not in asked])
+    if asked:
+        print(help_text(stage, recipe, overrides, _HELP_ALL in asked))
     elif recipe is None:
         raise UserError(f"`distill {stage}` needs a recipe; `distill recipes` lists those that come with the package")
     else:

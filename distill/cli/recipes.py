@@ -1,6 +1,5 @@
 """`distill recipes`: list, show or copy the recipes that come with the package, alone or composed."""
 
-import argparse
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 from rich.table import Table
 
 from distill.cli.console import table_console
+from distill.cli.parser import VerbParser
 from distill.errors import UserError
 from distill.files import write_text
 from distill.recipe.combinations import COMBINATIONS, command
@@ -18,14 +18,7 @@ from distill.recipe.find import comes_with_the_package, shipped, summary
 
 def run(words: list[str]) -> None:
     """Runs `distill recipes [list | show NAME ... | copy NAME ... [TO]]`."""
-    parser = argparse.ArgumentParser("distill recipes", description=__doc__, allow_abbrev=False)
-    actions = parser.add_subparsers(dest="action")
-    actions.add_parser("list", help="names, purposes and combinations")
-    show = actions.add_parser("show", help="print a recipe, or what several and overrides --key value make")
-    show.add_argument("name", nargs="+")
-    copy = actions.add_parser("copy", help="write a recipe here as one file, to change it")
-    copy.add_argument("name", nargs="+", help="recipes, then the file or folder to write to, if it is another")
-    arguments, overrides = parser.parse_known_args(words[1:])
+    arguments, overrides = parser().parse_known_args(words[1:])
     if arguments.action == "show":
         print(_text(arguments.name, overrides)[1], end="")
     elif arguments.action == "copy":
@@ -34,6 +27,18 @@ def run(words: list[str]) -> None:
         if overrides:
             raise UserError(f"`distill recipes` takes no {overrides[0]}; overrides follow `distill recipes show NAME`")
         _list()
+
+
+def parser() -> VerbParser:
+    """The parser of the command line, of what is no key of a recipe."""
+    whole = VerbParser("distill recipes", description=__doc__, allow_abbrev=False)
+    actions = whole.add_subparsers(dest="action")
+    actions.add_parser("list", help="names, purposes and combinations")
+    show = actions.add_parser("show", help="print a recipe, or what several and overrides --key value make")
+    show.add_argument("name", nargs="+")
+    copy = actions.add_parser("copy", help="write a recipe here as one file, to change it")
+    copy.add_argument("name", nargs="+", help="recipes, then the file or folder to write to, if it is another")
+    return whole
 
 
 def _text(names: Sequence[str], overrides: Sequence[str]) -> tuple[str, str]:

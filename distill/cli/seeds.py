@@ -1,8 +1,8 @@
 """`distill seeds RUN RUN ...`: mean and spread of every score over runs that differ in their seed."""
 
-import argparse
 import json
 
+from distill.cli.parser import VerbParser
 from distill.phases import line_console
 from distill.report.compare.seed_table import seed_table
 from distill.report.run_record import RunRecord
@@ -16,11 +16,7 @@ def run(words: list[str]) -> None:
     Raises:
         UserError: See `distill.report.compare.seed_table`.
     """
-    parser = argparse.ArgumentParser("distill seeds", description=__doc__)
-    parser.add_argument("runs", nargs="+", help="scored run folders, or one of a recipe with run.seeds")
-    parser.add_argument("--stage", choices=STAGES[::-1], help="which scores; by default as in `distill compare`")
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    arguments = parser.parse_args(words[1:])
+    arguments = parser().parse_args(words[1:])
     folders, _ = run_folders(arguments.runs)
     found = seed_table([RunRecord.read(folder) for folder in folders], arguments.stage)
     if arguments.json:
@@ -28,3 +24,12 @@ def run(words: list[str]) -> None:
     else:
         for part in found.shown():
             line_console().print(part)
+
+
+def parser() -> VerbParser:
+    """The parser of the command line."""
+    whole = VerbParser("distill seeds", description=__doc__)
+    whole.add_argument("runs", nargs="+", help="scored run folders, or one of a recipe with run.seeds")
+    whole.add_argument("--stage", choices=STAGES[::-1], help="which scores; by default as in `distill compare`")
+    whole.add_argument("--json", action="store_true", help="print JSON")
+    return whole

@@ -8,14 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from distill.cli.console import table_console
+from distill.cli.parser import VerbParser
 from distill.errors import UserError
 from distill.phases import line_console
+from distill.rank import is_rank_zero
 from distill.recipe.axes import Axis, Range, read_axis
 
 if TYPE_CHECKING:
     from distill.launch.sweep.run import Sweep
 
-_USAGE = "distill sweep RECIPE [RECIPE ...] --over KEY=A,B,C [--over ...] [--seeds 0,1,2] [options] [--key value]"
+_USAGE = "distill sweep RECIPE [RECIPE ...] --over KEY=A,B,C [--seeds 0,1,2] [options] [--key value]"
 _MORE = """\
 Runs lie in DIR/CELL/seedK and are ordinary run folders. The same command goes on after an interruption: finished runs
 are kept, interrupted ones resumed, failed ones tried again. DIR gets sweep.json, the table with means, 95 % intervals
@@ -41,14 +43,15 @@ def run(words: list[str]) -> int:
     rest = words[1:]
     count = next((place for place, word in enumerate(rest) if word.startswith("-")), len(rest))
     recipes = rest[:count]
-    arguments, overrides = _parser().parse_known_args(rest[count:])
+    arguments, overrides = parser().parse_known_args(rest[count:])
     axes = _axes(arguments.over)
     if not recipes and not any(axis.key == "recipe" for axis in axes):
         raise UserError("`distill sweep` needs a recipe; `distill recipes` lists those that come with the package")
     sweep = _sweep(arguments, recipes, overrides, axes, words)
     if sweep is None:
         return 0
-    _print(sweep)
+    if is_rank_zero():
+        _print(sweep)
     return 1 if sweep.failures else 0
 
 
@@ -119,23 +122,23 @@ def _seeds(text: str) -> tuple[int, ...]:
         raise UserError(f"--seeds is {text!r}; give whole numbers with commas between, such as 0,1,2") from None
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def parser() -> VerbParser:
+    """The parser of the command line, of what is no key of a recipe."""
+    whole = VerbParser(
         "distill sweep",
         usage=_USAGE,
         description=__doc__,
         epilog=_MORE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,  # a key of the recipe must not pass as the abbreviation of an option
     )
-    parser.add_argument("--over", action="append", default=[], metavar="KEY=A,B,C", help="a key and its values")
-    parser.add_argument("--seeds", default="0", metavar="0,1,2", help="seeds of each combination; by default 0")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="by default runs/sweep_ and the recipe's name")
-    parser.add_argument("--slurm", action="store_true", help="write the script of a job array, a task for each run")
-    parser.add_argument("--task", type=int, metavar="I", help="do run I alone, as a task of a job array")
-    parser.add_argument("--table", action="store_true", help="only make the table, of the runs that have finished")
-    parser.add_argument(
+    whole.add_argument("--over", action="append", default=[], metavar="KEY=A,B,C", help="a key and its values")
+    whole.add_argument("--seeds", default="0", metavar="0,1,2", help="seeds of each combination; by default 0")
+    whole.add_argument("--out", type=Path, metavar="DIR", help="by default runs/sweep_ and the recipe's name")
+    whole.add_argument("--slurm", action="store_true", help="write the script of a job array, a task for each run")
+    whole.add_argument("--task", type=int, metavar="I", help="do run I alone, as a task of a job array")
+    whole.add_argument("--table", action="store_true", help="only make the table, of the runs that have finished")
+    whole.add_argument(
         "--search", type=int, metavar="N", help="sample N combinations with Optuna; KEY=0.1..0.5, KEY=log:1e-4..1e-2"
     )
-    parser.add_argument("--metric", metavar="NAME", help="what a search improves, such as val/l1_ratio")
-    return parser
+    whole.add_argument("--metric", metavar="NAME", help="what a search improves, such as val/l1_ratio")
+    return whole

@@ -1,134 +1,186 @@
-"""The text of `distill fit RECIPE --help`: the keys of the recipe's classes, read from their sources."""
+"""The text of `distill fit RECIPE --help`: the keys that are changed most, and with `--help-all` every key."""
 
-import ast
 import re
 import shutil
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-import yaml  # type: ignore[import-untyped]
-
-from distill.recipe.check import RUN, TRAINER, TRAINER_DEFAULTS
 from distill.recipe.command_line import merged
 from distill.recipe.compose import Recipe
 from distill.recipe.find import summary
-from distill.recipe.signatures import Parameter, parameters, purpose
+from distill.recipe.keys import Key, recipe_keys
+from distill.recipe.signatures import purpose
 
-# Of Lightning's keys those that runs change; `--help-all` has the others.
-_TRAINER_KEYS = (
-    "max_steps", "max_epochs", "val_check_interval", "limit_val_batches", "precision", "accelerator", "devices",
-    "accumulate_grad_batches", "gradient_clip_val", "callbacks",
-)  # fmt: skip
+# The keys of `--help`, with what they do in a few words; `--help-all` has the docstrings.
+_COMMON = {
+    "model.teacher": "frozen model to learn from",
+    "model.teacher.name": "its name in timm",
+    "model.teacher.checkpoint": "its file of weights",
+    "model.target": "the teacher's feature map to reproduce",
+    "model.student": "model to train: a class, or the student.safetensors of a run",
+    "model.student.variant": "its size",
+    "model.student.name": "its name in timm",
+    "model.student.checkpoint": "its file of initial weights",
+    "model.head": "head for instances, or decoder for land cover",
+    "model.optim.lr": "peak learning rate",
+    "model.optim.warmup_steps": "steps of linear warm-up from 0",
+    "data.root": "folder of the data set",
+    "data.val_root": "folder of validation images; by default a share of root",
+    "data.train_images": "folder of the training images",
+    "data.train_annotations": "their COCO file",
+    "data.val_images": "folder of the validation images",
+    "data.val_annotations": "their COCO file",
+    "data.test_images": "folder of the test images",
+    "data.test_annotations": "their COCO file",
+    "data.image_size": "side of the views in pixels",
+    "data.batch_size": "images per batch and process",
+    "data.num_workers": "processes that read images",
+    "trainer.max_steps": "steps of training",
+    "trainer.val_check_interval": "steps between two validations",
+    "trainer.precision": "32-true, bf16-mixed or 16-mixed",
+    "trainer.accelerator": "auto, cpu, gpu or mps",
+    "trainer.devices": "how many, or a list of indices",
+    "run.dir": "run folder; by default runs/ and the recipe's name",
+    "run.overwrite": "start over in a folder that holds a run",
+    "run.seeds": "a run for each of these seeds, then mean and spread",
+    "run.loggers": "dashboards: [wandb], [tensorboard], [mlflow]",
+    "seed_everything": "seed of weights, order and views",
+    "ckpt_path": "checkpoint to go on from, or to score: last, best or a file",
+}
+# Those that change a training, not a scoring; and those that are only shown of a recipe.
+_OF_TRAINING = ("model.", "trainer.max_steps", "trainer.val_check", "run.overwrite", "run.seeds", "run.loggers")
+_OF_RECIPES = ("model.student.name", "model.optim.warmup_steps", "data.val_", "data.test_")
+_OTHERS = {
+    "seed_everything": ("0", "Seed of weights, order and views."),
+    "ckpt_path": ("null", "Checkpoint to go on from, or to score: last, best or a file."),
+}
+_PRINT_CONFIG = ("--print_config", "print the whole recipe, every default filled in, and stop")
 _INDENT = 38
+_NARROWEST = 2 * _INDENT
+_WIDEST = 120
 
 
-def help_text(stage: str, recipe: Recipe | None = None, words: Sequence[str] = ()) -> str:
-    """The help of a verb: with a recipe, all keys of the classes that it names.
+def help_text(stage: str, recipe: Recipe | None = None, words: Sequence[str] = (), everything: bool = False) -> str:
+    """The help of `distill fit`, `validate` or `test`.
 
     Args:
         stage: fit, validate or test.
-        recipe: The recipe.
+        recipe: The recipe, whose values and classes are shown.
         words: Overrides on the command line, which change what is shown.
+        everything: Whether every key is shown, each with the first sentence about it, in place of a line for each of
+            those that are changed most.
     """
-    run = "a run folder, to score it" if stage != "fit" else "or a run folder, to resume it with --ckpt_path last"
-    lines = [f"usage: distill {stage} RECIPE [RECIPE ...] [--key value ...]", ""]
     tree = merged(recipe, words) if recipe is not None else {}
-    if recipe is None:
-        lines += _wrapped(
-            f"RECIPE is a YAML file, the name of a recipe that comes with the package (`distill recipes`), {run}. "
-            "Of several recipes, such as a method, a data set and a size, later ones go over earlier ones. "
-            f"`distill {stage} RECIPE --help` lists the keys of the model and the data that the recipe names.",
-            "",
-        )
-    else:
-        lines += [f"{recipe}", *(_wrapped(summary(recipe.file), "  ") if recipe.file else ())]
-        lines += ["", "Values are those of the recipe; in parentheses, defaults that it leaves as they are."]
-    for name in ("model", "data"):
-        if isinstance(tree.get(name), dict):
-            lines += ["", *_component(name, tree[name])]
-    lines += ["", "trainer: Lightning's, of which these are changed most", *_trainer(tree.get("trainer") or {})]
-    lines += ["", "run", *_group("run", tree.get("run") or {}, parameters(RUN) or {})]
-    lines += [
-        "",
-        "others",
-        *_row("--seed_everything", tree, "seed_everything", "0", "Seed of weights, order and views."),
-    ]
-    lines += _row(
-        "--ckpt_path", tree, "ckpt_path", "null", "Checkpoint to go on from, or to score: last, best or a file."
+    lines = [f"usage: distill {stage} RECIPE [RECIPE ...] [--key value ...]", ""]
+    lines += _about(stage) if recipe is None else _recipe(recipe)
+    keys = [*recipe_keys(tree), *_others(tree)]
+    if everything:
+        return "\n".join([*lines, *_all(tree, keys), *_entry(*_PRINT_CONFIG)])
+    lines += _common(stage, tree, keys, recipe is None)
+    lines += _entry(*_PRINT_CONFIG)
+    named = "RECIPE" if recipe is None else recipe
+    return "\n".join([*lines, "", f"Every key, Lightning's too: distill {stage} {named} --help-all"])
+
+
+def _about(stage: str) -> list[str]:
+    run = "a run folder, to score it" if stage != "fit" else "or a run folder, to resume it with --ckpt_path last"
+    return _wrapped(
+        f"RECIPE is a YAML file, the name of a recipe that comes with the package (`distill recipes`), {run}. "
+        "Of several recipes, such as a method, a data set and a size, later ones go over earlier ones. "
+        f"`distill {stage} RECIPE --help` shows the values of a recipe.",
     )
-    lines += _entry("--print_config", "Print the whole recipe, every default filled in, and stop.")
-    lines += _entry("--help-all", "Every key of Lightning as well.")
-    return "\n".join(lines)
 
 
-def _component(key: str, node: Mapping[str, Any]) -> Iterator[str]:
-    path = str(node.get("class_path"))
-    yield f"{key}: {path}  {purpose(path)}".rstrip()
-    yield from _arguments(key, node)
+def _recipe(recipe: Recipe) -> list[str]:
+    text = summary(recipe.file) if recipe.file is not None else ""
+    return [
+        _cut(f"{recipe}: {text}" if text else str(recipe)),
+        *_wrapped("Values are those of the recipe; in parentheses, defaults that it leaves as they are."),
+    ]
 
 
-def _arguments(key: str, node: Mapping[str, Any], supplied: int = 0) -> Iterator[str]:
-    known = parameters(str(node.get("class_path")))
-    given = node.get("init_args") or {}
-    yield from _group(key, given, dict(list(known.items())[supplied:]) if known else {})
+def _common(stage: str, tree: Mapping[str, Any], keys: Iterable[Key], without_recipe: bool) -> Iterator[str]:
+    """The keys that are changed most, in one line each."""
+    found = {key.name: key for key in keys}
+    named = [name for name in _COMMON if stage == "fit" or not name.startswith(_OF_TRAINING)]
+    if without_recipe:
+        named = [name for name in named if not name.startswith(_OF_RECIPES)]
+    else:
+        needed = [key.name for key in found.values() if key.value is None]
+        named = [*(name for name in named if name in found), *(name for name in needed if name not in _COMMON)]
+    for group in ("model", "data"):
+        own = [_line(name, found.get(name)) for name in named if name.startswith(f"{group}.")]
+        if (title := _title(group, tree)) or own:
+            yield from ["", _cut(title or group), *own]
+    yield from ["", "trainer and run"]
+    yield from (_line(name, found.get(name)) for name in named if not name.startswith(("model.", "data.")))
 
 
-def _group(key: str, given: Mapping[str, Any], known: Mapping[str, Parameter]) -> Iterator[str]:
-    """Keys of one class or dataclass, those below them included."""
-    for name, parameter in known.items():
-        dotted, value = f"--{key}.{name}", given.get(name)
-        settings = next((kind.settings for kind in parameter.types if kind.kind == "settings"), None)
-        component = next((kind for kind in parameter.types if kind.kind == "component"), None)
-        if settings:
-            yield from _group(f"{key}.{name}", value if isinstance(value, dict) else {}, parameters(settings) or {})
-        elif component is not None and isinstance(value, dict):
-            path = str(value.get("class_path"))
-            yield from _entry(f"{dotted} {path}", purpose(path))
-            yield from _arguments(f"{key}.{name}", value, component.supplied)
-        else:
-            yield from _row(dotted, given, name, parameter.default, parameter.description)
+def _line(name: str, key: Key | None) -> str:
+    """A key with its value and what it does, in one line."""
+    left, text = f"  --{name}", _COMMON.get(name)
+    if key is not None:
+        left, text = f"{left} {_value(key)}", text or _first_sentence(key.description)
+    return _cut(f"{left.ljust(_INDENT - 2)}  {text}")
 
 
-def _trainer(given: Mapping[str, Any]) -> Iterator[str]:
-    known = parameters(TRAINER) or {}
-    for name in dict.fromkeys((*_TRAINER_KEYS, *given)):
-        if name in known:
-            default = repr(TRAINER_DEFAULTS[name]) if name in TRAINER_DEFAULTS else known[name].default
-            yield from _row(f"--trainer.{name}", given, name, default, known[name].description)
+def _cut(line: str) -> str:
+    if len(line) <= _width():
+        return line
+    return f"{line[: _width() - 4].rpartition(' ')[0].rstrip()} ..."
 
 
-def _row(dotted: str, given: Mapping[str, Any], name: str, default: str | None, description: str) -> Iterator[str]:
-    value = "VALUE (needed)" if default is None else f"({_default(default)})"
-    if name in given:
-        value = _text(given[name])
-    yield from _entry(f"{dotted} {value}", description)
+def _all(tree: Mapping[str, Any], keys: Sequence[Key]) -> Iterator[str]:
+    """Every key, with the first sentence about it."""
+    titles = {"trainer": "trainer: Lightning's", "run": "run", "": "others"}
+    titles |= {group: title for group in ("model", "data") if (title := _title(group, tree))}
+    for group in ("model", "data", "trainer", "run", ""):
+        if group in titles:
+            yield from ["", *_wrapped(titles[group])]
+        for key in keys:
+            if key.name.rpartition(".")[0].split(".")[0] == group:
+                yield from _entry(f"--{key.name} {_value(key)}", _first_sentence(key.description))
 
 
-def _entry(left: str, description: str) -> list[str]:
-    """An option and the first sentence about it, the latter on lines of its own where the option is long."""
-    sentence = re.split(r"(?<=[^.])\. ", description.replace("``", "`"))[0].rstrip(".")
-    if not sentence:
+def _title(group: str, tree: Mapping[str, Any]) -> str:
+    """A group with its class and what that is; empty without one."""
+    content = tree.get(group)
+    if not isinstance(content, dict):
+        return ""
+    path = str(content.get("class_path"))
+    return f"{group}: {path}  {purpose(path)}".rstrip()
+
+
+def _others(tree: Mapping[str, Any]) -> list[Key]:
+    return [
+        Key(name, (), str(tree.get(name, default)), name in tree, text) for name, (default, text) in _OTHERS.items()
+    ]
+
+
+def _value(key: Key) -> str:
+    if key.value is None:
+        return "VALUE (needed)"
+    return key.value if key.given else f"({key.value})"
+
+
+def _first_sentence(text: str) -> str:
+    return re.split(r"(?<=[^.])\. ", text.replace("``", "`"))[0].rstrip(".")
+
+
+def _entry(left: str, text: str) -> list[str]:
+    """An option and what it does, the latter on lines of its own where the option is long."""
+    if not text:
         return [f"  {left}"]
-    lines = _wrapped(sentence, " " * _INDENT)
+    lines = _wrapped(text, " " * _INDENT)
     if len(left) + 4 <= _INDENT:
         return [f"  {left}".ljust(_INDENT) + lines[0].strip(), *lines[1:]]
     return [f"  {left}", *lines]
 
 
-def _wrapped(text: str, indent: str) -> list[str]:
-    width = min(120, shutil.get_terminal_size().columns)
-    return textwrap.wrap(text, max(width, 2 * _INDENT), initial_indent=indent, subsequent_indent=indent)
+def _wrapped(text: str, indent: str = "") -> list[str]:
+    return textwrap.wrap(text, _width(), initial_indent=indent, subsequent_indent=indent)
 
 
-def _default(source: str) -> str:
-    try:
-        value = ast.literal_eval(source)
-    except ValueError:  # made by a call
-        return source
-    return _text(list(value) if isinstance(value, tuple) else value)
-
-
-def _text(value: Any) -> str:
-    """A value as one writes it on the command line."""
-    return str(yaml.safe_dump(value, default_flow_style=True, width=10_000)).removesuffix("\n...\n").strip()
+def _width() -> int:
+    return max(min(_WIDEST, shutil.get_terminal_size().columns), _NARROWEST)

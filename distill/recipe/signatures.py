@@ -16,6 +16,7 @@ from distill.discovery import names_in
 OWN = ("distill", "students", "teachers", "heads")  # packages whose classes are read
 OFFERING = (*OWN, "distill.data")  # packages whose classes recipes name by the package alone
 _BUILTIN = {"int", "float", "bool", "str", "list", "tuple", "dict", "None"}
+_ARITHMETIC = (ast.BinOp, ast.UnaryOp, ast.operator, ast.unaryop, ast.Constant)
 _NAMED = {"Sequence": "list", "Iterable": "list", "Mapping": "dict"}
 
 
@@ -91,7 +92,7 @@ def parameters(class_path: str) -> dict[str, Parameter] | None:
     fields = {
         field.target.id: Parameter(
             tuple(_types(module, field.annotation)),
-            None if field.value is None else ast.unparse(field.value),
+            None if field.value is None else _source(module, field.value),
             described.get(field.target.id, ""),
         )
         for field in node.body
@@ -162,7 +163,7 @@ def _of_function(
     own = {
         argument.arg: Parameter(
             tuple(_types(module, argument.annotation)) if argument.annotation else (Type("any"),),
-            None if default is None else ast.unparse(default),
+            None if default is None else _source(module, default),
             described.get(argument.arg, ""),
         )
         for argument, default in named
@@ -183,6 +184,22 @@ def _of_function(
         return None
     fixed = {keyword.arg for keyword in handed_on[0].keywords}
     return own | {name: parameter for name, parameter in inherited.items() if name not in own and name not in fixed}
+
+
+def _source(module: str, default: ast.expr) -> str:
+    """The text of a default; of a constant's name, arithmetic or a factory that of the value."""
+    match default:
+        case ast.Name(id=name) if (found := _find(module, name)) is not None and not isinstance(found[1], ast.ClassDef):
+            return _source(*found)
+        case ast.Subscript(value=ast.Name(id=name), slice=ast.Constant(value=int(place))):
+            found = _find(module, name)
+            if found is not None and isinstance(found[1], ast.Tuple | ast.List):
+                return _source(found[0], found[1].elts[place])
+        case ast.Call(keywords=[ast.keyword(arg="default_factory", value=ast.Lambda(body=body))]):
+            return _source(module, body)
+        case ast.BinOp() if all(isinstance(part, _ARITHMETIC) for part in ast.walk(default)):
+            return repr(eval(ast.unparse(default)))
+    return ast.unparse(default)
 
 
 def _types(module: str, annotation: ast.expr) -> Iterator[Type]:
@@ -249,14 +266,25 @@ def _find(module: str, name: str) -> tuple[str, ast.ClassDef | ast.expr] | None:
     for node in ast.walk(tree) if tree is not None else ():
         if isinstance(node, ast.ClassDef) and node.name == name:
             return module, node
-        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == name:
-            return module, node.value
+        if isinstance(node, ast.Assign):
+            for target, value in _assigned(node):
+                if ast.unparse(target) == name:
+                    return module, value
         if isinstance(node, ast.ImportFrom) and node.module is not None and node.level == 0:
             for alias in node.names:
                 if (alias.asname or alias.name) == name:
                     return _find(node.module, alias.name)
     home = names_in(module).get(name) if module in OFFERING else None
     return None if home is None else _find(home, name)
+
+
+def _assigned(node: ast.Assign) -> Iterator[tuple[ast.expr, ast.expr]]:
+    """What an assignment sets to what; `A, B = 1, 2` sets two names."""
+    target, value = node.targets[0], node.value
+    if isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple) and len(target.elts) == len(value.elts):
+        yield from zip(target.elts, value.elts, strict=True)
+    else:
+        yield target, value
 
 
 @cache

@@ -8,17 +8,19 @@ from importlib import import_module
 from inspect import signature
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
 
-from distill.data.checks import existing_folder
-from distill.data.datasets.source import Source
 from distill.errors import UserError, unknown_name
+
+if TYPE_CHECKING:
+    from distill.data.datasets.source import Source
 
 # Read from the sources, because importing a data module imports Lightning.
 _FILES = sorted(Path(__file__).parent.glob("*.py"))
 NAMES = tuple(path.stem for path in _FILES if "\ndef find(" in path.read_text(encoding="utf-8"))
 
 
-def find_source(name: str, folder: str | Path, on_error: str = "raise", **options: str) -> Source:
+def find_source(name: str, folder: str | Path, on_error: str = "raise", **options: str) -> "Source":
     """Finds a data set in a folder, in whichever of its layouts.
 
     Args:
@@ -32,6 +34,8 @@ def find_source(name: str, folder: str | Path, on_error: str = "raise", **option
         UserError: No such data set, option or folder, the folder has none of the layouts, or (under "raise") there is
             something to leave out.
     """
+    from distill.data.checks import existing_folder
+
     if name not in NAMES:
         raise unknown_name("data set", name, NAMES)
     module: ModuleType = import_module(f"{__name__}.{name}")

@@ -7,11 +7,11 @@ from typing import Any
 from distill.recipe.combinations import COMBINATIONS, command
 from distill.recipe.compose import compose
 from distill.recipe.find import shipped, summary
+from distill.recipe.keys import as_text
 from distill.recipe.signatures import purpose
 from reference.keys import GROUPS, class_paths
 from reference.tree import (
     Row,
-    as_text,
     code,
     component_rows,
     first_sentence,

@@ -1,14 +1,12 @@
 """Keys of components and recipes as rows of tables, read from the sources of the classes."""
 
-import ast
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import yaml
-
-from distill.recipe.check import RUN, TRAINER, TRAINER_DEFAULTS
-from distill.recipe.signatures import Parameter, Type, parameters, purpose
+from distill.recipe.check import TRAINER_DEFAULTS
+from distill.recipe.keys import Key, as_text, component_keys, run_keys, trainer_keys
+from distill.recipe.signatures import Type, purpose
 
 _WORDS = {
     "int": "whole number",
@@ -33,47 +31,27 @@ class Row(NamedTuple):
     description: str
 
 
-def component_rows(key: str, class_path: str, given: Mapping[str, Any], supplied: int = 0) -> Iterator[Row]:
+def component_rows(key: str, class_path: str, given: Mapping[str, Any]) -> Iterator[Row]:
     """The keys of a class, those of settings and of given components below it included.
 
     Args:
         key: What its keys begin with; empty for none.
         class_path: The class.
         given: Its `init_args`.
-        supplied: How many of its first arguments its owner passes.
     """
-    known = parameters(class_path) or {}
-    yield from group_rows(key, given, dict(list(known.items())[supplied:]))
-
-
-def group_rows(key: str, given: Mapping[str, Any], known: Mapping[str, Parameter]) -> Iterator[Row]:
-    """The keys of a mapping."""
-    for name, parameter in known.items():
-        dotted, value = f"{key}.{name}".lstrip("."), given.get(name)
-        settings = next((kind.settings for kind in parameter.types if kind.kind == "settings"), None)
-        component = next((kind for kind in parameter.types if kind.kind == "component"), None)
-        if settings is not None:
-            yield from group_rows(dotted, value if isinstance(value, dict) else {}, parameters(settings) or {})
-        elif component is not None and isinstance(value, dict) and "class_path" in value:
-            path = str(value["class_path"])
-            yield Row(dotted, "class", path, True, purpose(path))
-            yield from component_rows(dotted, path, value.get("init_args") or {}, component.supplied)
-        else:
-            shown = as_text(value) if name in given else _default(parameter.default)
-            yield Row(dotted, _types(parameter.types), shown, name in given, parameter.description)
+    return map(_row, component_keys(key, class_path, given))
 
 
 def trainer_rows(given: Mapping[str, Any]) -> Iterator[Row]:
     """The keys of Lightning's trainer that a recipe sets, and those whose default `distill` changes."""
-    known = parameters(TRAINER) or {}
-    for name in dict.fromkeys((*given, *TRAINER_DEFAULTS)):
-        value = given.get(name, TRAINER_DEFAULTS.get(name))
-        yield Row(f"trainer.{name}", _types(known[name].types), as_text(value), name in given, known[name].description)
+    for key in trainer_keys(given):
+        if key.given or key.name.removeprefix("trainer.") in TRAINER_DEFAULTS:
+            yield _row(key)
 
 
 def run_rows(given: Mapping[str, Any]) -> Iterator[Row]:
     """The keys of the group `run`."""
-    return group_rows("run", given, parameters(RUN) or {})
+    return map(_row, run_keys(given))
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -97,20 +75,10 @@ def first_sentence(text: str) -> str:
     return re.split(r"(?<=[^.])\. ", text)[0]
 
 
-def as_text(value: Any) -> str:
-    """A value as one writes it in a recipe."""
-    text = str(yaml.safe_dump(value, default_flow_style=True, width=10_000, sort_keys=False, allow_unicode=True))
-    return text.removesuffix("\n...\n").strip()
-
-
-def _default(source: str | None) -> str:
-    if source is None:
-        return "(needed)"
-    try:
-        value = ast.literal_eval(source)
-    except ValueError:  # made by a call
-        return source
-    return as_text(list(value) if isinstance(value, tuple) else value)
+def _row(key: Key) -> Row:
+    component = key.given and key.value is not None and any(kind.kind == "component" for kind in key.types)
+    types = "class" if component and purpose(str(key.value)) else _types(key.types)
+    return Row(key.name, types, "(needed)" if key.value is None else key.value, key.given, key.description)
 
 
 def _types(types: Iterable[Type]) -> str:
