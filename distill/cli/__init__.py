@@ -1,6 +1,7 @@
 """`distill <verb>`: one thin file per verb. Imports of a verb happen when it is called."""
 
 import sys
+import textwrap
 from collections.abc import Sequence
 from importlib import import_module
 
@@ -38,6 +39,10 @@ VERBS = {
     "data": ("data", "prepare, tile, verify or preview a labelled data set"),
     "doctor": ("doctor", "what is installed, which kernels are active and why, and the line that fixes each problem"),
     "recipes": ("recipes", "list, show or copy the recipes that come with the package"),
+    "completion": (
+        "completion",
+        "a script for bash, zsh or fish: completes verbs, options, recipes and keys",
+    ),
     "mmdet-config": ("mmdet_config", "write a fine-tuning recipe as a plain MMDetection config"),
 }
 
@@ -96,13 +101,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _help() -> str:
-    verbs = "\n".join(f"  {name:<12} {text}" for name, (_, text) in VERBS.items())
+    verbs = "\n".join(
+        textwrap.fill(f"  {name:<12} {text}", 100, subsequent_indent=" " * 15) for name, (_, text) in VERBS.items()
+    )
     return (
         "usage: distill VERB [arguments]\n\n"
         f"{verbs}\n\n"
         "A run is `distill fit RECIPE [--key value]`, for example\n"
         "  distill fit recipes/rs4d_small.yaml --trainer.max_steps 100\n"
-        "`distill VERB --help` says more; `distill fit RECIPE --print_config` shows every key.\n\n"
-        "Exit code: 0, 2 for bad input, 130 after Ctrl-C, 75 after SIGTERM. A run that was stopped goes on with\n"
-        "--ckpt_path last, and a sweep with the same command."
+        "`distill VERB --help` says more, and --help-all everything.\n\n"
+        "Exit code: 0, 2 for bad input, 130 after Ctrl-C, 75 after SIGTERM. A run that was stopped goes on\n"
+        "with --ckpt_path last, and a sweep with the same command."
     )

@@ -47,14 +47,14 @@ def parser() -> VerbParser:
     add("--device", metavar="NAME", help="cpu, cuda or cuda:0")
     add("--overwrite", action="store_true", default=None, help="replace results of other settings")
     add_rare("--stretch", type=float, nargs=2, metavar=("LO", "HI"), help="values that become black and white")
-    add_rare("--gsd", type=float, metavar="M", help="resample to pixels of this many metres while reading")
-    add_rare("--crs", metavar="CRS", help="coordinate reference system of rasters that do not say theirs")
+    add("--gsd", type=float, metavar="M", help="resample to pixels of this many metres while reading")
+    add("--crs", metavar="CRS", help="coordinate reference system of rasters that do not say theirs")
     add_rare("--simplify", type=float, metavar="M", help="how far polygons may leave the pixels' edges; 0 keeps them")
     add_rare("--min-area", type=float, metavar="M2", help="leave out smaller polygons")
     add_rare(
         "--confidence", action="store_true", default=None, help="land cover: write the probability of each class, too"
     )
-    add_rare("--no-overlay", dest="overlay", action="store_false", default=None, help="write no pictures")
+    add("--no-overlay", dest="overlay", action="store_false", default=None, help="write no pictures")
     add_rare("--tta", action="store_true", default=None, help="join the results of eight orientations of each tile")
     add_rare("--shard", type=_shard, metavar="I/N", help="this is process I of N that share the work, from 1")
     add_rare("--ray", metavar="ADDRESS", help="share the work over a Ray cluster: local, auto, or its address")

@@ -1,6 +1,7 @@
 """Prints the commands to run after a fit."""
 
 import shlex
+from importlib.util import find_spec
 
 import torch
 from rich.console import Console
@@ -10,6 +11,8 @@ from distill.launch.fit import Fitted
 from distill.runs.folder import RunFolder
 from distill.runs.loading import loading_lines
 
+_OF_MASK_RCNN = ("mmdet", "mmengine", "mmcv")
+_PLAIN_HEAD = "--model.head heads.DenseMasks"  # which is there without an extra
 _SHOWN = 10  # broken images that are named
 
 
@@ -25,6 +28,8 @@ def print_next_steps(fitted: Fitted) -> None:
         console.print(f"Skipped {len(skipped)} broken images: {', '.join(skipped[:_SHOWN])}{more}")
     command = next_command(folder, fitted.task.name, student, fitted.data.image_size)
     console.print(f"Next:\n  {command}", markup=False)
+    if _PLAIN_HEAD in command:
+        console.print(f"Mask R-CNN needs pip install 'distill-rs[mmdet]'; then leave out {_PLAIN_HEAD}.", markup=False)
     if fitted.task.name != "distillation":
         predict = f"distill predict {shlex.quote(str(folder))} YOUR_IMAGES --out predicted"
         console.print(f"On new images:\n  {predict}", markup=False)
@@ -48,4 +53,5 @@ def next_command(folder: RunFolder, task: str, student: StudentBase, image_size:
     if not student.is_project_student:  # whose arguments the file does not hold
         weights = f"{student.class_path} --model.student.checkpoint {weights}"
     data = f"--data.root YOUR_DATA --data.image_size {image_size}"
-    return f"distill fit finetune/mask_rcnn data/nwpu{size} {data} --model.student {weights}"
+    head = "" if all(find_spec(package) for package in _OF_MASK_RCNN) else f" {_PLAIN_HEAD}"
+    return f"distill fit finetune/mask_rcnn data/nwpu{size}{head} {data} --model.student {weights}"

@@ -56,6 +56,7 @@ _OTHERS = {
     "ckpt_path": ("null", "Checkpoint to go on from, or to score: last, best or a file."),
 }
 _PRINT_CONFIG = ("--print_config", "print the whole recipe, every default filled in, and stop")
+_GROUPS = ("model", "data", "trainer", "run")
 _INDENT = 38
 _NARROWEST = 2 * _INDENT
 _WIDEST = 120
@@ -74,7 +75,7 @@ def help_text(stage: str, recipe: Recipe | None = None, words: Sequence[str] = (
     tree = merged(recipe, words) if recipe is not None else {}
     lines = [f"usage: distill {stage} RECIPE [RECIPE ...] [--key value ...]", ""]
     lines += _about(stage) if recipe is None else _recipe(recipe)
-    keys = [*recipe_keys(tree), *_others(tree)]
+    keys = [key for group in _GROUPS for key in recipe_keys(tree, group)] + _others(tree)
     if everything:
         return "\n".join([*lines, *_all(tree, keys), *_entry(*_PRINT_CONFIG)])
     lines += _common(stage, tree, keys, recipe is None)
@@ -135,7 +136,7 @@ def _all(tree: Mapping[str, Any], keys: Sequence[Key]) -> Iterator[str]:
     """Every key, with the first sentence about it."""
     titles = {"trainer": "trainer: Lightning's", "run": "run", "": "others"}
     titles |= {group: title for group in ("model", "data") if (title := _title(group, tree))}
-    for group in ("model", "data", "trainer", "run", ""):
+    for group in (*_GROUPS, ""):
         if group in titles:
             yield from ["", *_wrapped(titles[group])]
         for key in keys:

@@ -28,18 +28,20 @@ class Key(NamedTuple):
     description: str
 
 
-def recipe_keys(tree: Mapping[str, Any]) -> Iterator[Key]:
-    """All keys that a recipe may set, those of the classes that it names included.
+def recipe_keys(tree: Mapping[str, Any], group: str) -> Iterator[Key]:
+    """The keys that a recipe may set in a group, those of the classes that it names included.
 
     Args:
         tree: The recipe; classes that cannot be read have no keys.
+        group: model, data, trainer or run.
     """
-    for group in ("model", "data"):
-        content = tree.get(group)
-        if isinstance(content, Mapping) and "class_path" in content:
-            yield from component_keys(group, str(content["class_path"]), _mapping(content.get("init_args")))
-    yield from trainer_keys(_mapping(tree.get("trainer")))
-    yield from run_keys(_mapping(tree.get("run")))
+    content = _mapping(tree.get(group))
+    if group == "trainer":
+        yield from trainer_keys(content)
+    elif group == "run":
+        yield from run_keys(content)
+    elif "class_path" in content:
+        yield from component_keys(group, str(content["class_path"]), _mapping(content.get("init_args")))
 
 
 def component_keys(prefix: str, class_path: str, given: Mapping[str, Any], supplied: int = 0) -> Iterator[Key]:

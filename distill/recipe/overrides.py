@@ -13,11 +13,12 @@ from distill.recipe.find import RUN_STUDENT
 
 _NESTED = re.compile(r"--(?P<key>\w+(\.\w+){2,})(=(?P<value>.*))?", re.DOTALL)
 _STUDENT = re.compile(r"--(?P<key>model\.(init_args\.)?student)(=(?P<value>.*))?", re.DOTALL)
+_CLASS = re.compile(r"(\w+\.)*[A-Z]\w*")
 _NULLS = ("null", "~")
 
 
 def expand(words: Sequence[str]) -> list[str]:
-    """The words as the parser wants them: nulls kept, and students written out that were given as a file of weights.
+    """The words as the parser wants them: classes before their arguments, nulls kept, and files of students written out.
 
     Args:
         words: What follows `distill`.
@@ -25,7 +26,31 @@ def expand(words: Sequence[str]) -> list[str]:
     Raises:
         UserError: A student's file that does not exist, or does not say which student it holds.
     """
-    return keep_nulls(write_out_students(words))
+    return keep_nulls(write_out_students(classes_first(words)))
+
+
+def classes_first(words: Sequence[str]) -> list[str]:
+    """The words, with `--data.root x --data=distill.data.NWPU` in the order in which the class gets its arguments.
+
+    At a class the parser drops what it has of another one, and what was given before there was any.
+
+    Args:
+        words: What follows `distill`.
+    """
+    pairs: list[list[str]] = []
+    for word in words:
+        value = bool(pairs) and len(pairs[-1]) == 1 and "=" not in pairs[-1][0] and pairs[-1][0].startswith("--")
+        if value and not word.startswith("--"):
+            pairs[-1].append(word)
+        else:
+            pairs.append([word])
+    ordered: list[list[str]] = []
+    for pair in pairs:
+        key, _, value_text = "=".join(pair).partition("=")
+        path = f"{_plain(key)}."
+        arguments = [one for one in ordered if _plain(one[0]).startswith(path)] if _CLASS.fullmatch(value_text) else []
+        ordered = [one for one in ordered if one not in arguments] + [pair, *arguments]
+    return [word for pair in ordered for word in pair]
 
 
 def keep_nulls(words: Sequence[str]) -> list[str]:
@@ -97,6 +122,11 @@ def student_of(path: Path) -> dict[str, Any]:
         )
     arguments = json.loads(metadata["init_args"])
     return {"class_path": metadata["class"], "init_args": arguments | {"checkpoint": str(path)}}
+
+
+def _plain(key: str) -> str:
+    """A key with its value or without, as one types it."""
+    return key.replace(".init_args", "")
 
 
 def _weights(value: str) -> Path | None:

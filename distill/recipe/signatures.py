@@ -189,8 +189,10 @@ def _of_function(
 def _source(module: str, default: ast.expr) -> str:
     """The text of a default; of a constant's name, arithmetic or a factory that of the value."""
     match default:
-        case ast.Name(id=name) if (found := _find(module, name)) is not None and not isinstance(found[1], ast.ClassDef):
-            return _source(*found)
+        case ast.Name(id=name):
+            found = _find(module, name)
+            if found is not None and not isinstance(found[1], ast.ClassDef):
+                return _source(found[0], found[1])
         case ast.Subscript(value=ast.Name(id=name), slice=ast.Constant(value=int(place))):
             found = _find(module, name)
             if found is not None and isinstance(found[1], ast.Tuple | ast.List):

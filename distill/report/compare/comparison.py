@@ -17,6 +17,7 @@ from distill.report.compare.measured import Measured
 from distill.report.compare.sections import comparable
 from distill.report.compare.teachers import teacher_folders
 from distill.report.run_record import RunRecord
+from distill.report.same_paths import with_same_paths
 
 FORMAT = 1
 FILES = ("compare.html", "compare.json", "compare.csv", "compare.md")
@@ -87,6 +88,7 @@ def compare_records(
         measured: Costs that were taken for this comparison; without, those that the runs stored.
         stage: "test" or "validate"; None for what each task is scored by.
     """
+    records = with_same_paths(records)
     runs = [ComparedRun.of(record, stage) for record in records]
     return Comparison(
         {

@@ -13,6 +13,7 @@ from distill.report.compare.compared_run import ComparedRun
 from distill.report.compare.rows import settings_difference
 from distill.report.compare.spread import mean_and_sd
 from distill.report.run_record import RunRecord
+from distill.report.same_paths import with_same_paths
 from distill.runs.differences import differing
 
 Row = dict[str, float | int]
@@ -58,7 +59,7 @@ def seed_table(records: Sequence[RunRecord], stage: str | None = None) -> SeedTa
     """
     if len(records) < 2:
         raise UserError("a spread needs two runs or more; give the run folders of all seeds")
-    runs = sorted((ComparedRun.of(record, stage) for record in records), key=lambda run: run.seed)
+    runs = sorted((ComparedRun.of(record, stage) for record in with_same_paths(records)), key=lambda run: run.seed)
     for one, other in itertools.pairwise(runs):
         if one.seed == other.seed:
             raise UserError(
