@@ -8,7 +8,7 @@ from typing import Any
 
 from distill.errors import UserError
 from distill.recipe.compose import Recipe, compose, merge, nested, on_one_line, read_raw, read_value, undotted
-from distill.recipe.overrides import expand
+from distill.recipe.overrides import expand, is_class
 from distill.recipe.renamed import current
 
 # Options of the parser, which are no keys of a recipe.
@@ -42,9 +42,10 @@ def overridden(given: Sequence[str | Mapping[str, Any]], words: Sequence[str]) -
     Raises:
         UserError: See `split`.
     """
-    recipe = compose(given)
+    expanded = expand(words)
+    recipe = _with_classes(compose(given), expanded)
     notes: list[str] = []
-    rest = list(_in_current_names(recipe, expand(words), notes))
+    rest = list(_in_current_names(recipe, expanded, notes))
     return replace(recipe, notes=(*recipe.notes, *notes)), rest
 
 
@@ -75,6 +76,21 @@ def without(words: Sequence[str], *groups: str) -> list[str]:
         if not f"{key}.".startswith(tuple(f"{group}." for group in groups)):
             kept += written
     return kept
+
+
+def _with_classes(recipe: Recipe, words: Sequence[str]) -> Recipe:
+    """The recipe, in which arguments of a class that the command line alone names stand beside that class.
+
+    The parser refuses arguments without a class, such as those of `data` in `size/cpu`.
+    """
+    content = copy.deepcopy(recipe.content)
+    for _, key, value in _pairs(words):
+        group = content.get(key)
+        if key in ("model", "data") and isinstance(group, dict) and group.keys() == {"init_args"} and is_class(value):
+            content[key] = {"class_path": value, **group}
+    if content == recipe.content:
+        return recipe
+    return replace(recipe, content=content, words=(f"--config={on_one_line(content)}",))
 
 
 def _in_current_names(recipe: Recipe, words: Sequence[str], notes: list[str]) -> Iterator[str]:

@@ -9,7 +9,7 @@ from typing import Any
 from distill.recipe.command_line import merged
 from distill.recipe.compose import Recipe
 from distill.recipe.find import summary
-from distill.recipe.keys import Key, recipe_keys
+from distill.recipe.keys import Key, component, recipe_keys
 from distill.recipe.signatures import purpose
 
 # The keys of `--help`, with what they do in a few words; `--help-all` has the docstrings.
@@ -146,10 +146,9 @@ def _all(tree: Mapping[str, Any], keys: Sequence[Key]) -> Iterator[str]:
 
 def _title(group: str, tree: Mapping[str, Any]) -> str:
     """A group with its class and what that is; empty without one."""
-    content = tree.get(group)
-    if not isinstance(content, dict):
+    path = str(component(tree, group).get("class_path", ""))
+    if not path:
         return ""
-    path = str(content.get("class_path"))
     return f"{group}: {path}  {purpose(path)}".rstrip()
 
 

@@ -35,13 +35,21 @@ def recipe_keys(tree: Mapping[str, Any], group: str) -> Iterator[Key]:
         tree: The recipe; classes that cannot be read have no keys.
         group: model, data, trainer or run.
     """
-    content = _mapping(tree.get(group))
+    content = component(tree, group) if group in ("model", "data") else _mapping(tree.get(group))
     if group == "trainer":
         yield from trainer_keys(content)
     elif group == "run":
         yield from run_keys(content)
     elif "class_path" in content:
         yield from component_keys(group, str(content["class_path"]), _mapping(content.get("init_args")))
+
+
+def component(tree: Mapping[str, Any], group: str) -> Mapping[str, Any]:
+    """The class and arguments of a group of a recipe, which may name the class alone; empty without a class."""
+    content = tree.get(group)
+    if isinstance(content, str):
+        return {"class_path": content}
+    return content if isinstance(content, Mapping) and "class_path" in content else {}
 
 
 def component_keys(prefix: str, class_path: str, given: Mapping[str, Any], supplied: int = 0) -> Iterator[Key]:

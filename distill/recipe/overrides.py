@@ -18,7 +18,7 @@ _NULLS = ("null", "~")
 
 
 def expand(words: Sequence[str]) -> list[str]:
-    """The words as the parser wants them: classes before their arguments, nulls kept, and files of students written out.
+    """The words as the parser wants them: classes before arguments, nulls kept, files of students written out.
 
     Args:
         words: What follows `distill`.
@@ -48,9 +48,14 @@ def classes_first(words: Sequence[str]) -> list[str]:
     for pair in pairs:
         key, _, value_text = "=".join(pair).partition("=")
         path = f"{_plain(key)}."
-        arguments = [one for one in ordered if _plain(one[0]).startswith(path)] if _CLASS.fullmatch(value_text) else []
+        arguments = [one for one in ordered if _plain(one[0]).startswith(path)] if is_class(value_text) else []
         ordered = [one for one in ordered if one not in arguments] + [pair, *arguments]
     return [word for pair in ordered for word in pair]
+
+
+def is_class(value: str) -> bool:
+    """Whether a value reads as the path of a class."""
+    return _CLASS.fullmatch(value) is not None
 
 
 def keep_nulls(words: Sequence[str]) -> list[str]:

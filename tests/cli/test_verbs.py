@@ -8,10 +8,12 @@ import pytest
 import torch
 import yaml
 
-from distill.cli import VERBS, doctor, main
+from distill.cli import VERBS, doctor, main, predict
 from distill.recipe.combinations import COMBINATIONS
 from distill.recipe.find import shipped, summary
 from distill.weights import read_state_dict
+
+ACTIONS = ("prepare", "tile", "verify", "preview")
 
 
 def code_of(*words: str) -> object:
@@ -38,9 +40,30 @@ def test_every_verb_refuses_bad_input(verb: str, tmp_path: Path, capsys: pytest.
     assert capsys.readouterr().err.splitlines()[-1].startswith("distill")
 
 
-def test_all_keys_of_lightning_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["fit", "--help-all"]) == 0
-    assert "--trainer.overfit_batches" in capsys.readouterr().out
+@pytest.mark.parametrize(
+    "words", [[], *([verb] for verb in VERBS), *(["data", action] for action in ACTIONS)], ids=" ".join
+)
+def test_help_fits_a_screen(
+    words: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    assert code_of(*words, "--help") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) <= 40
+    assert max(map(len, lines)) <= 100
+
+
+def test_help_all_shows_the_options_that_help_leaves_out(capsys: pytest.CaptureFixture[str]) -> None:
+    assert code_of("predict", "--help") == 0
+    short = capsys.readouterr().out
+    assert code_of("predict", "--help-all") == 0
+    whole = capsys.readouterr().out
+    assert short.splitlines()[-1] == "All options: distill predict --help-all"
+    assert "--shard" not in short
+    assert "--shard I/N" in whole
+    assert predict.parser().parse_args(["run", "a.tif", "--out", "x", "--shard", "1/2"]).shard == (1, 2)
+    assert code_of("seeds", "--help-all") == 0  # also where there is no more to show
+    assert "--json" in capsys.readouterr().out
 
 
 def test_the_whole_recipe_is_printed(distill_recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -207,10 +207,13 @@ def test_words_of_the_verb(
     distill_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert main(["cache", "--help"]) == 0
+    with pytest.raises(SystemExit):
+        main(["cache", "--help"])
     assert "--verify" in capsys.readouterr().out
-    assert main(["cache", str(distill_recipe), "--out"]) == 2
-    assert "--out has no value" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as ending:
+        main(["cache", str(distill_recipe), "--out"])
+    assert ending.value.code == 2
+    assert "argument --out: expected one argument" in capsys.readouterr().err
     assert main(["cache", str(distill_recipe)]) == 2
     assert "data.views is null" in capsys.readouterr().err
     assert main(["cache", str(distill_recipe), "--data.views=1", "--verify"]) == 0

@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -11,13 +10,15 @@ import yaml
 
 from distill.cli import main
 from distill.errors import UserError
+from distill.launch.parse import ParsedRecipe
 from distill.recipe.check import check
-from distill.recipe.command_line import merged
+from distill.recipe.command_line import merged, split
 from distill.recipe.compose import compose
 from distill.recipe.errors import explain
 
 ROOT = Path(__file__).resolve().parents[2]
 PARTS = ("train", "val")
+SLOW = {"torch", "pytorch_lightning", "jsonargparse", "timm", "numpy", "mmengine"}  # which take most of the start
 DISTIL, BOXES, PIXELS = "rs4d_small", "finetune/nwpu_mask_rcnn_cpu", "landcover/lale_s1_from_cnn_cpu"
 
 WRONG = [
@@ -178,39 +179,50 @@ def test_overrides_are_put_in_place() -> None:
     ],
 )
 def test_a_typo_waits_for_no_import(words: list[str], expected: str) -> None:
-    program = f"from distill.cli import main; code = main({words}); import sys; print(code, 'torch' in sys.modules)"
-    start = time.perf_counter()
+    program = (
+        f"from distill.cli import main; code = main({words}); import sys; print(code, {SLOW} & sys.modules.keys())"
+    )
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
-    assert (done.stdout.strip(), time.perf_counter() - start < 2) == ("2 False", True)
+    assert done.stdout.strip() == "2 set()"
     assert expected in done.stderr
-
-
-def test_help_shows_our_keys_with_the_values_of_the_recipe(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["fit", BOXES, "--help", "--model.optim.lr", "0.5"]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    shown = " ".join(" ".join(lines).split())
-    assert "model: distill.FineTuningModule Trains a head on a student's feature maps" in shown
-    assert "--model.optim.lr 0.5 Peak learning rate" in shown
-    assert "--model.head.roi_samples 64 " in shown
-    assert "--model.head.max_detections (100) Most instances predicted in one image" in shown
-    assert "--data.augmentation.looks (4.0) " in shown
-    assert "--trainer.gradient_clip_val (1.0) " in shown  # not Lightning's default
-    assert "--trainer.plugins" not in shown
-    assert shown.index("--model.") < shown.index("--data.") < shown.index("--trainer.") < shown.index("--run.dir")
-    assert main(["test", "--help"]) == 0
-    assert "--run.dir (null)" in capsys.readouterr().out
-
-
-def test_help_all_is_lightnings(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["fit", "--help-all"]) == 0
-    assert "--trainer.plugins" in capsys.readouterr().out
 
 
 def test_what_a_class_of_others_needs_is_named(distill_recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["fit", str(distill_recipe), "--model.student=torch.nn.Linear"]) == 2
     error = capsys.readouterr().err
     assert "distill: error: model.student needs in_features, out_features; add to the recipe what is missing" in error
+
+
+@pytest.mark.parametrize("form", ["--data={}", "--data {}"])
+def test_a_class_keeps_the_arguments_that_stand_before_it(form: str) -> None:
+    """Its own, also where no class was there before; what it does not take is refused."""
+    coco = form.format("distill.data.CocoInstances").split()
+    given = [f"--data.{part}_{kind}=x" for part in PARTS for kind in ("images", "annotations")]
+    recipe, words = split(["finetune/mask_rcnn", "data/nwpu", *given, "--run.dir=a", *coco])
+    assert recipe is not None
+    assert words == ["--run.dir=a", *coco, *given]
+    data = ParsedRecipe("fit", recipe, words).config.data
+    assert (data.class_path, data.init_args.val_annotations) == ("distill.data.CocoInstances", "x")
+    recipe, words = split(["finetune/mask_rcnn", "data/nwpu", "--data.root=a", *coco])
+    assert recipe is not None
+    with pytest.raises(UserError, match="unknown key in data 'root'"):
+        check("fit", recipe, words)
+
+
+def test_a_class_of_the_command_line_takes_the_arguments_of_a_recipe_without_one() -> None:
+    recipe, words = split(["finetune/mask_rcnn", "size/cpu", "--data.root=a", "--data", "distill.data.SSDD"])
+    assert recipe is not None
+    check("fit", recipe, words)
+    data = ParsedRecipe("fit", recipe, words).config.data
+    assert (data.init_args.root, data.init_args.image_size) == ("a", 256)
+
+
+def test_a_student_keeps_the_arguments_that_stand_before_it() -> None:
+    recipe, words = split([BOXES, "--model.student.kernel_size", "5", "--model.student", "students.LALE"])
+    assert recipe is not None
+    student = ParsedRecipe("fit", recipe, words).config.model.init_args.student
+    assert (student.class_path, student.init_args.kernel_size) == ("students.LALE", 5)
 
 
 def test_a_whole_component_is_not_printed() -> None:
