@@ -18,7 +18,8 @@ class VerbParser(argparse.ArgumentParser):
     def __init__(self, prog: str | None = None, **options: Any) -> None:
         super().__init__(prog, **{"formatter_class": _Paragraphs, **options})
         self._rare: list[argparse.Action] = []
-        self.add_argument("--help-all", action=_HelpAll, nargs=0, help=argparse.SUPPRESS)
+        none = argparse.SUPPRESS
+        self.add_argument("--help-all", action=_HelpAll, nargs=0, dest=none, default=none, help=none)
 
     def add_rare(self, *names: str, **options: Any) -> None:
         """Adds an option that only `--help-all` shows; see `add_argument`."""

@@ -46,6 +46,7 @@ NOT_RUN = {
     "distill mmdet-config": "imports MMDetection; tests/heads/mmdet runs it",
     "distill dashboard": "needs trained runs; tests/report/dashboards/test_dashboard.py has some",
     "distill serve": "needs a trained run, and does not end; tests/serve has known ones",
+    "distill completion": "tests/cli/test_completion.py evaluates the script in bash",
     "distill seeds": "needs the runs of several seeds; tests/launch/test_seeds.py has them",
 }
 # Python blocks that are executed, by a text that only they hold, and why the others are not.
@@ -122,7 +123,7 @@ def check_recipe_verb(stage: str, words: list[str], fitted: dict[str, list[str]]
         words: What follows it.
         fitted: What the runs of the same block were fitted from, by folder; a fit adds its own.
     """
-    words = [PLACEHOLDERS.get(word, word) for word in words if word != "..."]
+    words = [PLACEHOLDERS.get(word, word) for word in words if word not in ("...", "--help", "--help-all")]
     for word in words:
         if word.endswith("student.safetensors"):
             write_student(Path(word))

@@ -59,13 +59,20 @@ def written(folder: Path, student: nn.Module) -> Path:
     return folder
 
 
+@pytest.mark.parametrize("extra", [True, False], ids=["mmdet", "no extra"])
 @pytest.mark.parametrize("name", STUDENTS)
-def test_what_follows_a_distillation(name: str, labelled: Path, tmp_path: Path) -> None:
+def test_what_follows_a_distillation(
+    name: str, extra: bool, labelled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if extra:
+        pytest.importorskip("mmdet")
+    monkeypatch.setattr("distill.launch.next_steps.find_spec", lambda name: extra or None)
     student = STUDENTS[name]()
     folder = written(tmp_path / "a run", student)
     built = parsed(next_command(RunFolder(folder), "distillation", student, 64), YOUR_DATA=labelled).build()
     built.task.build(built.data.class_names)
     assert type(built.task.student) is type(student)
+    assert type(built.task.head).__name__ == ("MaskRCNN" if extra else "DenseMasks")
     expected = student.state_dict()
     assert all(torch.equal(tensor, expected[key]) for key, tensor in built.task.student.state_dict().items())
     size = built.data.image_size
@@ -79,7 +86,9 @@ def test_what_follows_a_distillation(name: str, labelled: Path, tmp_path: Path) 
     assert type(pixels.student) is type(student)
 
 
-def test_what_follows_the_training_of_a_head(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_follows_the_training_of_a_head(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name, student in STUDENTS.items():
         folder = tmp_path / f"a run of {name}"
         assert next_command(RunFolder(folder), "instances", student(), 64) == f"distill test '{folder}'"
@@ -91,6 +100,11 @@ def test_what_follows_the_training_of_a_head(tmp_path: Path, capsys: pytest.Capt
     assert f"  {next_command(run, 'distillation', student, 512)}" in lines
     assert "RS4D" not in " ".join(lines)
     assert not any("predict" in line for line in lines)
+    monkeypatch.setattr("distill.launch.next_steps.find_spec", lambda name: None)
+    print_next_steps(Fitted(run, task, data, 0.0))
+    said = capsys.readouterr().out
+    assert "--model.head heads.DenseMasks" in said
+    assert "Mask R-CNN needs pip install 'distill-rs[mmdet]'; then leave out --model.head heads.DenseMasks." in said
     print_next_steps(Fitted(run, SimpleNamespace(name="segmentation", student=student), data, 0.0))
     assert f"  distill predict {run} YOUR_IMAGES --out predicted" in capsys.readouterr().out.splitlines()
 

@@ -1,4 +1,4 @@
-"""The page of the command line: what each verb prints with `--help`, asked of the command line itself."""
+"""The page of the command line: what each verb prints with `--help-all`, asked of the command line itself."""
 
 import io
 import os
@@ -11,7 +11,7 @@ _ACTIONS = {"data": ("prepare", "tile", "verify", "preview"), "recipes": ("list"
 _OPENING = """# Command line
 
 ```sh
-distill VERB --help      # what stands below for each verb
+distill VERB --help-all  # what stands below for each verb; --help is shorter
 ```
 
 | verb | does |
@@ -41,11 +41,11 @@ def _help(*words: str) -> str:
     os.environ["COLUMNS"] = "100"
     try:
         with redirect_stdout(printed), suppress(SystemExit):
-            main([*words, "--help"])
+            main([*words, "--help-all"])
     finally:
         os.environ.pop("COLUMNS")
         if before is not None:
             os.environ["COLUMNS"] = before
     if not printed.getvalue().startswith("usage: "):
-        raise RuntimeError(f"`distill {' '.join(words)} --help` prints no usage: {printed.getvalue()[:200]!r}")
+        raise RuntimeError(f"`distill {' '.join(words)} --help-all` prints no usage: {printed.getvalue()[:200]!r}")
     return printed.getvalue()

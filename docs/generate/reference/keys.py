@@ -21,7 +21,7 @@ _HEADER = ("key", "type", "default", "what it does")
 _INDEX = """# Keys
 
 ```sh
-distill fit RECIPE --help                 # the keys of a recipe, with its values
+distill fit RECIPE --help-all             # the keys of a recipe, with its values
 distill fit RECIPE --model.optim.lr 1e-3  # sets one
 ```
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from pytorch_lightning.utilities import rank_zero_only
 
 import distill
 from distill.cli import main
@@ -99,6 +100,10 @@ def test_a_sweep_goes_on_where_it_stopped_and_is_extended(
     assert "holds a run of another recipe, which differs in trainer.max_steps" in capsys.readouterr().err
     assert main([*cut, "--table"]) == 0
     assert written(folder) == after
+    assert "Wrote runs/sweep_distill/: sweep.json" in capsys.readouterr().out
+    monkeypatch.setattr(rank_zero_only, "rank", 1)
+    assert main([*cut, "--table"]) == 0
+    assert capsys.readouterr().out == "", "another process than the first printed the table"
 
 
 def test_of_several_processes_none_goes_on_without_the_others(

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from distill.report.compare.comparison import compare_records
+from distill.report.compare.seed_table import seed_table
 from distill.report.run_record import RunRecord
 from distill.runs.folder import RunFolder
 from tests.run_folders import write_run
@@ -174,3 +175,23 @@ def test_stage_validate_compares_the_last_validation(write: Write) -> None:
     (section,) = sections(write(history=history), stage="validate")
     assert section["rows"][0]["values"]["mask/AP"]["mean"] == 0.2
     assert "distill validate" in section["rows"][0]["commands"][1]
+
+
+def test_one_path_is_one_however_it_is_written(write: Write, tmp_path: Path) -> None:
+    """Relative to where a run was started, absolute, or relative to the same folder of a project that was copied."""
+    key, place = "data.init_args.train_images", tmp_path / "images"
+    relative, absolute, other = (write(recipe={key: path}) for path in ("images", str(place), "pictures"))
+    copied = write(name="copy/run", recipe={key: "images"})
+    first, second = sorted(rows(absolute, relative, other, copied), key=lambda row: row["seeds"])
+    assert (first["seeds"], second["seeds"]) == ([0, 1, 3], [2])
+    records = [RunRecord.read(run) for run in (relative, absolute)]
+    assert seed_table(records, None).differences == []
+    assert seed_table([records[1], RunRecord.read(other)], None).differences == [key]
+
+
+def test_runs_that_differ_in_a_path_alone_say_so_with_the_path_as_given(write: Write, tmp_path: Path) -> None:
+    key = "data.init_args.train_images"
+    made = [write(recipe={key: str(tmp_path / name)}) for name in ("images", "pictures")]
+    (section,) = sections(*made)
+    (difference,) = [one for one in section["recipes"] if one["key"] == key]
+    assert set(difference["values"].values()) == {str(tmp_path / name) for name in ("images", "pictures")}
