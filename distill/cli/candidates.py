@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import Any
 
 from distill.cli import VERBS
+from distill.cli.parser import VerbParser
 from distill.errors import UserError
 from distill.recipe.combinations import COMBINATIONS
 from distill.recipe.command_line import merged, split
@@ -16,8 +17,8 @@ from distill.recipe.find import shipped
 from distill.recipe.keys import recipe_keys
 from distill.recipe.signatures import Type, class_names
 
-_SCORING = ("validate", "test")
-_TRAINING = ("fit", "cache", "sweep", "mmdet-config")
+_WITH_OPTIONS = ("cache", "sweep", "mmdet-config")  # beside the keys of the recipe
+_OF_RECIPES = ("fit", "validate", "test", *_WITH_OPTIONS)
 _GROUPS = ("model", "data", "trainer", "run")
 _OTHERS = ("--seed_everything", "--ckpt_path", "--print_config", "--config")
 _HELP = ("--help", "--help-all")
@@ -33,35 +34,31 @@ def candidates(before: Sequence[str], word: str) -> list[str]:
     """
     if not before:
         found: Iterator[str] = iter((*VERBS, "--help", "--version"))
-    elif before[0] in (*_TRAINING, *_SCORING):
+    elif before[0] in _OF_RECIPES:
         found = _of_recipes(before[0], before[1:], word)
     elif before[0] in VERBS:
         found = _of_parser(before[0], _parser(before[0]), before[1:], word)
     else:
         found = iter(())
-    return [one for one in dict.fromkeys(found) if one.startswith(word) and one != word]
+    group = word if word.endswith(".") else None  # which is there already
+    return [one for one in dict.fromkeys(found) if one.startswith(word) and one != group]
 
 
 def _of_recipes(verb: str, before: Sequence[str], word: str) -> Iterator[str]:
     """Of a verb that takes recipes, then pairs of key and value."""
+    own = _parser(verb) if verb in _WITH_OPTIONS else VerbParser()
     key, equals, _ = word.partition("=")
-    asked = next((one for one in before[-1:] if one.startswith("--") and "=" not in one and one not in _HELP), "")
-    own = _parser(verb) if verb in _TRAINING[1:] else argparse.ArgumentParser(add_help=False)
+    last = before[-1] if before else ""
     if word.startswith("-") and equals:
         yield from (f"{key}={value}" for value in _values(key[2:], _tree(before)))
     elif word.startswith("-"):
-        yield from (*_HELP, *_options(own), *_OTHERS)
-        yield from (f"--{group}." for group in _GROUPS)
+        yield from (*_HELP, *_options(own), *_OTHERS, *(f"--{group}." for group in _GROUPS))
         group = word[2:].partition(".")[0]
         if group in _GROUPS and "." in word:
             yield from (f"--{key.name}" for key in recipe_keys(_tree(before), group))
-    elif asked:
-        action = next((action for action in own._actions if asked in action.option_strings), None)
-        if action is None:
-            yield from _values(asked[2:], _tree(before[:-1]))
-        if action is None or action.nargs != 0:
-            return
-    if not word.startswith("-") and not any(one.startswith("-") for one in before):
+    elif last.startswith("--") and "=" not in last and last not in (*_HELP, *_options(own)):
+        yield from _values(last[2:], _tree(before[:-1]))
+    elif not any(one.startswith("-") for one in before):
         yield from _recipes()
 
 
