@@ -26,6 +26,8 @@ from distill.launch.predictors import SemanticPredictor
 from distill.scene.tile_size import TileSize
 from distill.tasks.segmentation import SegmentationModule
 
+pytestmark = pytest.mark.xdist_group("land cover graph")  # written once
+
 NAMES = ("land", "water", "wood")
 
 

@@ -20,6 +20,8 @@ onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxscript")
 onnxruntime = pytest.importorskip("onnxruntime")
 
+pytestmark = pytest.mark.xdist_group("onnx")  # written once
+
 LIMIT, FACTOR = 3, 4
 SMALL = {"neck_channels": 16, "fc_channels": 32, "mask_convs": 1, "proposals": 48, "max_detections": LIMIT}
 SIZES = [((80, 64), (80, 64)), ((64, 64), (61, 64)), ((40, 120), (40, 115)), ((136, 104), (130, 104))]  # padded, real

@@ -15,6 +15,8 @@ from distill.exporters.pt2_file import write_pt2
 from distill.scene.tile_size import TileSize
 from students import RS4D
 
+pytestmark = pytest.mark.xdist_group("pt2")  # written once
+
 FACTS = ExportedFacts(
     kind=FEATURES,
     task="features",

@@ -24,7 +24,7 @@ from distill.report.bench import Bench, Count, Timing
 from distill.scene.detections import Pixels, TileInstances
 from tests.exported.small_files import write_planes
 
-pytestmark = pytest.mark.xdist_group("export")  # one run serves all
+pytestmark = [pytest.mark.xdist_group("export"), pytest.mark.usefixtures("shallow")]  # one run serves all
 
 PARTS = {"backbone", "neck", "proposals", "regions", "masks"}
 

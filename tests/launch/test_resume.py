@@ -13,6 +13,8 @@ from distill.runs.last_checkpoint import LastCheckpoint
 from distill.weights import read_state_dict
 from tests.launch.resuming import assert_same_weights, cut_and_resume
 
+pytestmark = pytest.mark.xdist_group("resume")  # uninterrupted runs are made once
+
 EMA = "--trainer.callbacks+=distill.EMA"
 
 

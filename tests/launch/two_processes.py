@@ -1,12 +1,14 @@
-"""What `tests/launch/test_several_processes.py` has two processes do, which torchrun starts.
+"""What `tests/launch/test_several_processes.py` has two processes do, in an environment as torchrun sets it.
 
 Runs of `distill`, of which one process of the last gets SIGTERM, then steps of every student under every task.
 """
 
 import json
-import sys
+import os
 import tempfile
+import warnings
 from collections.abc import Iterator
+from contextlib import redirect_stderr, redirect_stdout
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -117,18 +119,26 @@ def steps() -> list[str]:
     return failed
 
 
-if __name__ == "__main__":
-    torch.set_num_threads(1)
-    folder = Path(sys.argv[1])
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("distill.evaluation.cost._MIN_SECONDS", 0.0)
+def work(rank: int, folder: Path, port: int) -> None:
+    """What one of the processes does; its output and its warnings are in `said_<rank>.txt`."""
+    started = {"RANK": rank, "LOCAL_RANK": rank, "GROUP_RANK": 0, "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2}
+    started |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "TORCHELASTIC_RUN_ID": "two"}
+    os.environ |= {name: str(value) for name, value in started.items()}
+    with (
+        (folder / f"said_{rank}.txt").open("w", encoding="utf-8") as said,
+        redirect_stdout(said),
+        redirect_stderr(said),
+        warnings.catch_warnings(record=True) as warned,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        warnings.simplefilter("always")
         for words in (["fit", f"{folder}/mean.yaml"], ["fit", f"{folder}/real.yaml"], ["test", f"{folder}/real"]):
-            if code := main([*words, "--trainer.devices=2"]):
-                sys.exit(code)
+            assert main([*words, "--trainer.devices=2"]) == 0, words
         term = {"class_path": "tests.launch.resuming.Interrupt", "init_args": {"step": 0, "number": 15, "rank": 1}}
         words = [f"--run.dir={folder}/stopped", "--trainer.devices=2", f"--trainer.callbacks={json.dumps([term])}"]
         code = main(["fit", f"{folder}/mean.yaml", *words])
-        (folder / f"stopped_{torch.distributed.get_rank()}.json").write_text(json.dumps(code))
+        (folder / f"stopped_{rank}.json").write_text(json.dumps(code))
         narrow(patch)
-        (folder / f"failed_{torch.distributed.get_rank()}.json").write_text(json.dumps(steps()))
+        (folder / f"failed_{rank}.json").write_text(json.dumps(steps()))
+        said.writelines(f"{warning.message}\n" for warning in warned)
     torch.distributed.destroy_process_group()

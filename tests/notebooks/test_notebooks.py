@@ -62,7 +62,7 @@ def test_predict_a_scene_on_a_map(scenes: Path, tmp_path: Path, capsys: pytest.C
     recipe["model"]["init_args"]["head"]["init_args"] |= {"score_threshold": 0.0, "max_detections": 5}
     recipe["trainer"] |= {"max_steps": 1, "limit_val_batches": 0, "logger": False}
     distill.fit(recipe)
-    found = run("predict_scene_on_map", {"RUN": str(tmp_path / "run"), "SCORE": 0.0, "TILE": 96})
+    found = run("predict_scene_on_map", {"RUN": str(tmp_path / "run"), "SCORE": 0.0, "TILE": 192})
     assert len(found["polygons"]) == len(found["features"]) == sum(found["scene"].counts.values()) > 0
     assert all(500_000 <= polygon.centroid.x <= 500_128 for polygon in found["polygons"])
     assert "N  15.0" in capsys.readouterr().out  # degrees east

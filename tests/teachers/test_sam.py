@@ -108,13 +108,13 @@ def test_equals_segment_anything_at_native_size(teacher: SAM, oracle: ImageEncod
 def test_equals_segment_anything_at_native_size_through_a_global_block(
     teacher: SAM, oracle: ImageEncoderViT, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A window block, a global one and the neck: every operation of the full depth for a sixth of its time."""
-    monkeypatch.setattr(teacher, "channels", {"neck": 256, "block_0": 768, "block_1": 768})
+    """A global block and the neck, for a twelfth of the time of all; the other sizes have windows, too."""
+    monkeypatch.setattr(teacher, "channels", {"neck": 256, "block_0": 768})
     monkeypatch.setattr(teacher, "reduction", dict.fromkeys(teacher.channels, 16))
-    monkeypatch.setattr(teacher, "blocks", [0, 1])
-    monkeypatch.setitem(teacher.encoder._modules, "blocks", teacher.encoder.blocks[1:3])
+    monkeypatch.setattr(teacher, "blocks", [0])
+    monkeypatch.setitem(teacher.encoder._modules, "blocks", teacher.encoder.blocks[2:3])
     monkeypatch.setattr(teacher, "_fast", teacher._prepared())
-    monkeypatch.setitem(oracle._modules, "blocks", oracle.blocks[1:3])
+    monkeypatch.setitem(oracle._modules, "blocks", oracle.blocks[2:3])
     assert_equal(teacher, oracle, (1024, 1024))
 
 
