@@ -332,11 +332,13 @@ class HeadBase(Component):
         max_detections: Most instances that it finds in one image; None if there is no limit. `distill.load` may raise
             it, so `predict` must look at it.
         score_threshold: Lowest score of an instance that it finds. `distill.load` may lower it.
+        lowest_score: Score below which it finds no instance by its construction, whatever `score_threshold` is.
     """
 
     float32_only: bool = False
     max_detections: int | None = None
     score_threshold: float = 0.0
+    lowest_score: float = 0.0
 
     def loss(self, features: list[Tensor], targets: list[Target]) -> dict[str, Tensor]:
         """Named scalar losses; their sum is minimised."""

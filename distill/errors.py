@@ -4,13 +4,16 @@ from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from typing import ClassVar
 
+_MOST = 20  # names that are listed in full
+_FEW = 5  # of more names, those nearest to what was given
+
 
 class UserError(Exception):
     """Bad input. The command line prints the message on one line and exits with code 2, without a traceback."""
 
 
 def unknown_name(kind: str, given: str, allowed: Iterable[str]) -> UserError:
-    """An error for a name that does not exist, with the nearest valid names first.
+    """An error for a name that does not exist, with the nearest valid names; with all of them where they are few.
 
     Args:
         kind: What the name should have named, for example "RS4D variant".
@@ -18,7 +21,14 @@ def unknown_name(kind: str, given: str, allowed: Iterable[str]) -> UserError:
         allowed: Every valid name.
     """
     names = list(allowed)
-    return UserError(f"unknown {kind} {given!r}: {did_you_mean(given, names)}valid names are {', '.join(names)}")
+    nearest = did_you_mean(given, names)
+    if len(names) <= _MOST:
+        return UserError(f"unknown {kind} {given!r}: {nearest}valid names are {', '.join(names)}")
+    if nearest:
+        return UserError(f"unknown {kind} {given!r}: {nearest.rstrip()}")
+    some = get_close_matches(given, names, n=_FEW, cutoff=0.0)
+    more = len(names) - len(some)
+    return UserError(f"unknown {kind} {given!r}: valid names are {', '.join(some)} and {more} more")
 
 
 def did_you_mean(given: str, names: Sequence[str]) -> str:

@@ -63,7 +63,7 @@ class DenseMasks(HeadBase):
     Args:
         feature_info: Channels and strides of the student's maps; supplied by the framework.
         class_names: Classes of the data, in label order; supplied by the framework.
-        threshold: Probability above which a pixel belongs to a class.
+        threshold: Probability above which a pixel belongs to a class, and thus the lowest score of an instance.
         min_area: Smallest region, in pixels, that counts as an instance.
 
     Raises:
@@ -78,6 +78,7 @@ class DenseMasks(HeadBase):
             raise UserError("DenseMasks needs at least one class; the data names none")
         channels, self.stride = feature_info.channels()[-1], feature_info.reduction()[-1]
         self.classes, self.threshold, self.min_area = len(class_names), threshold, min_area
+        self.lowest_score = threshold  # the mean over pixels that are all above it
         self.mix = nn.Conv2d(channels, channels, 3, padding=1)
         self.decode = nn.Conv2d(channels, self.classes * self.stride**2, 1)
         with torch.no_grad():  # objects are rare, so start near "none"

@@ -124,7 +124,7 @@ def _build(name: str, options: dict[str, Any], out_indices: Iterable[int] | None
     if len(set(strides)) < len(strides):
         raise UserError(
             f"timm model {name!r} is no hierarchy, its maps have strides {strides}; set "
-            "model.teacher.init_args.name to a model with stages, or a plain ViT's class_path to teachers.ViT"
+            "model.teacher.name to a model with stages, or a plain ViT's class_path to teachers.ViT"
         )
     depth = 1 + max((i % len(strides) for i in out_indices or ()), default=len(strides) - 1)
     if depth < len(strides):  # timm drops what comes after the last tap

@@ -120,6 +120,6 @@ def check_indices(kind: str, indices: Sequence[int] | None, count: int, name: st
     if wrong:
         raise UserError(
             f"teacher {name} has no {kind} {wrong[0]}; "
-            f"indices in model.teacher.init_args.{kind}s go from 0 to {count - 1}, and {count - 1} is the last {kind}"
+            f"indices in model.teacher.{kind}s go from 0 to {count - 1}, and {count - 1} is the last {kind}"
         )
     return sorted(set(indices or ()))

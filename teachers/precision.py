@@ -14,7 +14,7 @@ def require_precision_name(precision: str) -> str:
         UserError: The name is unknown.
     """
     if precision not in PRECISIONS:
-        raise unknown_name("precision (model.teacher.init_args.precision)", precision, PRECISIONS)
+        raise unknown_name("precision (model.teacher.precision)", precision, PRECISIONS)
     return precision
 
 

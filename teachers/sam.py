@@ -81,7 +81,7 @@ class SAM(FrozenTeacher):
         if image_size <= 0 or image_size % _PATCH:
             raise UserError(
                 f"teacher {name}: image size {image_size} is no multiple of {_PATCH} px; "
-                f"set model.teacher.init_args.image_size to one, for example {max(1, image_size // _PATCH) * _PATCH}"
+                f"set model.teacher.image_size to one, for example {max(1, image_size // _PATCH) * _PATCH}"
             )
         with torch.random.fork_rng(devices=[]):  # the student's initialisation must not depend on the teacher's
             encoder = timm.create_model(
@@ -96,8 +96,8 @@ class SAM(FrozenTeacher):
         else:
             source = checkpoint or fetch(
                 f"timm/{architecture}{_TIMM_TAG}",
-                f"download {file} from {_PAGE} to any folder and set model.teacher.init_args.checkpoint to its path, "
-                "or set model.teacher.init_args.pretrained to false to time a run with random weights",
+                f"download {file} from {_PAGE} to any folder and set model.teacher.checkpoint to its path, "
+                "or set model.teacher.pretrained to false to time a run with random weights",
             )
             own = encoder.state_dict()
             released = {f"image_encoder.{key}": tensor for key, tensor in own.items()}  # which the filter looks for
@@ -152,7 +152,7 @@ def _canonical(name: str) -> str:
     for own, (architecture, _) in _VARIANTS.items():
         if name in (own, architecture, architecture + _TIMM_TAG):
             return own
-    raise unknown_name("SAM teacher (model.teacher.init_args.name)", name, _VARIANTS)
+    raise unknown_name("SAM teacher (model.teacher.name)", name, _VARIANTS)
 
 
 def _resize_positions(state: dict[str, Tensor], encoder: Any) -> dict[str, Tensor]:

@@ -48,7 +48,7 @@ class Segmenter(FrozenTeacher):
         if not content.get("class_names"):
             raise UserError(
                 f"checkpoint {checkpoint!r} names no classes, it is of a distillation; set "
-                "model.teacher.init_args.checkpoint to checkpoints/last.ckpt of a run of distill.SegmentationModule"
+                "model.teacher.checkpoint to checkpoints/last.ckpt of a run of distill.SegmentationModule"
             )
         names = list(content["class_names"])
         with torch.random.fork_rng(devices=[]):  # the student's initialisation must not depend on the teacher's
@@ -57,7 +57,7 @@ class Segmenter(FrozenTeacher):
         title = f"{student.label} under {type(decoder).__name__}"
         if not isinstance(decoder, DecoderBase):
             raise UserError(
-                f"teacher {title} gives no logits of pixels; set model.teacher.init_args.head to a decoder, such as "
+                f"teacher {title} gives no logits of pixels; set model.teacher.head to a decoder, such as "
                 "heads.LALEDecoder (derive one of your own from distill.contracts.DecoderBase)"
             )
         decoder.require_attributes()
@@ -94,5 +94,5 @@ def _load(module: nn.Module, part: str, key: str, state: Mapping[str, Tensor], c
         load_matching(module, own, checkpoint)
     except UserError as error:
         raise UserError(
-            f"model.teacher.init_args.{key}: {error}; model.init_args.{part} in the run's recipe.yaml says which it was"
+            f"model.teacher.{key}: {error}; model.init_args.{part} in the run's recipe.yaml says which it was"
         ) from error

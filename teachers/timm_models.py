@@ -31,7 +31,7 @@ def require_name(name: str, pattern: str) -> None:
         nearest = get_close_matches(name, timm.list_models(pattern, pretrained=True), n=3, cutoff=0.4)
         hint = f"did you mean {' or '.join(nearest)}? " if nearest else ""
         raise UserError(
-            f"unknown timm model {name!r} in model.teacher.init_args.name: "
+            f"unknown timm model {name!r} in model.teacher.name: "
             f"{hint}timm.list_models({pattern!r}, pretrained=True) lists all"
         )
 
@@ -55,7 +55,7 @@ def create(name: str, options: dict[str, Any], **required: Any) -> Any:
     except (TypeError, ValueError, RuntimeError, AssertionError, AttributeError) as error:
         raise UserError(
             f"timm cannot build {name!r} with options {options} ({error}); "
-            "correct model.teacher.init_args.name or model.teacher.init_args.options"
+            "correct model.teacher.name or model.teacher.options"
         ) from error
 
 
@@ -68,13 +68,13 @@ def hub_weights(name: str, encoder: Any) -> Path:
     repository = encoder.pretrained_cfg.get("hf_hub_id")
     if not repository:
         raise UserError(
-            f"timm publishes no weights for {name!r}; set model.teacher.init_args.checkpoint to a file, "
-            "or model.teacher.init_args.name to one of timm.list_pretrained()"
+            f"timm publishes no weights for {name!r}; set model.teacher.checkpoint to a file, "
+            "or model.teacher.name to one of timm.list_pretrained()"
         )
     return fetch(
         repository,
         f"download model.safetensors from https://huggingface.co/{repository} to any folder "
-        "and set model.teacher.init_args.checkpoint to its path",
+        "and set model.teacher.checkpoint to its path",
     )
 
 
@@ -106,13 +106,13 @@ def options_of_student(name: str, checkpoint: str, options: dict[str, Any] | Non
     if trained.get("name") != name:
         raise UserError(
             f"checkpoint {checkpoint!r} holds {read_metadata(checkpoint).get('class')} with {trained}, not the timm "
-            f"model {name!r}; set model.teacher.init_args.name to the model it was trained as, or choose another file"
+            f"model {name!r}; set model.teacher.name to the model it was trained as, or choose another file"
         )
     stored = trained.get("options") or {}
     if options is not None and options != stored:
         raise UserError(
             f"checkpoint {checkpoint!r} was trained with options {stored}, not {options}; "
-            "leave model.teacher.init_args.options out to take those of the file"
+            "leave model.teacher.options out to take those of the file"
         )
     return stored
 

@@ -108,7 +108,7 @@ def _build(name: str, options: dict[str, Any]) -> Any:
     require_name(name, "vit_*")
     if not is_model_in_modules(name.partition(".")[0], _MODULES):
         raise UserError(
-            f"timm model {name!r} is not a plain ViT; set model.teacher.init_args.name to a vit_*, deit* or eva* model "
+            f"timm model {name!r} is not a plain ViT; set model.teacher.name to a vit_*, deit* or eva* model "
             "(samvit_* is teachers.SAM, models of several strides are teachers.CNN)"
         )
     encoder = create(name, options, num_classes=0, dynamic_img_size=True)

@@ -13,3 +13,12 @@ def test_unknown_name_without_a_near_one_lists_all() -> None:
 def test_did_you_mean_asks_only_for_near_names() -> None:
     assert did_you_mean("smal", ["tiny", "small"]) == "did you mean small? "
     assert did_you_mean("zzz", ["tiny", "small"]) == ""
+
+
+def test_of_many_names_only_the_nearest_are_listed() -> None:
+    names = [f"max_{i}" for i in range(40)] + ["steps"]
+    assert str(unknown_name("key", "stepz", names)) == "unknown key 'stepz': did you mean steps?"
+    message = str(unknown_name("key", "zzz", names))
+    assert message.startswith("unknown key 'zzz': valid names are ")
+    assert message.endswith(" and 36 more")
+    assert len(message.split(", ")) == 5

@@ -19,7 +19,7 @@ def add_parser(actions: Any) -> argparse.ArgumentParser:
     """Declares the arguments."""
     parser: argparse.ArgumentParser = actions.add_parser("preview", help="draw images with boxes, masks and names")
     parser.add_argument("root", help="a prepared data set by name or folder, a COCO file, or a recipe")
-    parser.add_argument("--root", dest="data_root", type=Path, help="in place of data.init_args.root of a recipe")
+    parser.add_argument("--root", dest="data_root", type=Path, help="in place of data.root of a recipe")
     parser.add_argument("--output", type=Path, required=True, help="PNG file to write")
     parser.add_argument("--part", help="which annotation file or split, for example val; by default the first")
     add_source_options(parser)

@@ -25,7 +25,7 @@ def add_parser(actions: Any) -> argparse.ArgumentParser:
         nargs="+",
         help="prepared data sets by name or folder; COCO files, the parts of one; or recipes, for land cover too",
     )
-    parser.add_argument("--root", type=Path, help="folder of the data set, in place of data.init_args.root of a recipe")
+    parser.add_argument("--root", type=Path, help="folder of the data set, in place of data.root of a recipe")
     add_source_options(parser)
     parser.add_argument(
         "--overlaps",

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from distill.errors import UserError
 from distill.recipe.check import check
 from distill.recipe.command_line import split
+from distill.recipe.find import require_run
 from distill.recipe.help import help_text
 from distill.runs.moved import moved_paths, words_for
 
@@ -24,9 +25,13 @@ def run(words: list[str]) -> None:
     """
     stage, *rest = words
     asked = {_HELP_ALL, *_HELP} & set(rest)
+    if stage != "fit" and rest and not rest[0].startswith("-"):
+        require_run(rest[0])
     recipe, overrides = split([word for word in rest if word not in asked])
     if asked:
         print(help_text(stage, recipe, overrides, _HELP_ALL in asked))
+    elif recipe is None and stage != "fit":
+        raise UserError(f"`distill {stage}` needs a run; pass the folder that `distill fit` wrote")
     elif recipe is None:
         raise UserError(f"`distill {stage}` needs a recipe; `distill recipes` lists those that come with the package")
     else:

@@ -43,15 +43,15 @@ class ClassTable:
     def __init__(self, classes: Mapping[str, Value], ignore: Sequence[Value] = ()) -> None:
         self.names = list(classes)
         if not 2 <= len(self.names) <= _UNKNOWN:
-            raise UserError(f"data.init_args.classes has {len(self.names)} names; segmentation takes 2 to {_UNKNOWN}")
+            raise UserError(f"data.classes has {len(self.names)} names; segmentation takes 2 to {_UNKNOWN}")
         values: list[Value] = [*classes.values(), *ignore]
         self.colours = not isinstance(values[0], int)
         codes = [self._code(value) for value in values]
         if not self.colours and (beyond := [code for code in codes[: len(classes)] if not 0 <= code < 2**16]):
-            raise UserError(f"the mask value {beyond[0]} in data.init_args.classes is not in 0 to 65535")
+            raise UserError(f"the mask value {beyond[0]} in data.classes is not in 0 to 65535")
         for value, code in zip(values, codes, strict=True):
             if codes.count(code) > 1:
-                raise UserError(f"the mask value {value} is listed twice in data.init_args.classes and ignore")
+                raise UserError(f"the mask value {value} is listed twice in data.classes and ignore")
         self._codes = codes
         self.label_of = dict(zip(codes, [*range(len(self.names)), *[IGNORE] * len(ignore)], strict=True))
         near = {code: label for code, label in self.label_of.items() if 0 <= code < _TABLE}
@@ -81,13 +81,13 @@ class ClassTable:
     def _code(self, value: Value) -> int:
         """The value as `read_mask` gives it."""
         if isinstance(value, int) == self.colours:
-            raise UserError(f"data.init_args.classes and ignore mix indices with colours (such as {value}); use one")
+            raise UserError(f"data.classes and ignore mix indices with colours (such as {value}); use one")
         if isinstance(value, int):
             if not -(2**31) <= value < 2**32:
-                raise UserError(f"the mask value {value} in data.init_args.ignore is not in {-(2**31)} to {2**32 - 1}")
+                raise UserError(f"the mask value {value} in data.ignore is not in {-(2**31)} to {2**32 - 1}")
             return value
         if len(value) != 3 or not all(0 <= part <= 255 for part in value):
-            raise UserError(f"the colour {list(value)} in data.init_args.classes or ignore is not three numbers 0..255")
+            raise UserError(f"the colour {list(value)} in data.classes or ignore is not three numbers 0..255")
         return value[0] << 16 | value[1] << 8 | value[2]
 
     def _unknown_value(self, path: Path, values: NDArray[Any], unknown: NDArray[np.bool_]) -> UserError:
@@ -96,7 +96,7 @@ class ClassTable:
         return UserError(
             f"mask {str(path)!r} has the {'colour' if self.colours else 'value'} "
             f"{self._shown(int(values[row, column]))} at pixel x={column} y={row} ({int(unknown.sum())} such pixels); "
-            f"known are {', '.join(shown)}; correct the mask, or add the value to data.init_args.classes or ignore"
+            f"known are {', '.join(shown)}; correct the mask, or add the value to data.classes or ignore"
         )
 
     def _shown(self, code: int) -> str:

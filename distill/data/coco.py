@@ -270,7 +270,7 @@ class CocoInstances(LabelledImages):
             raise UserError(
                 f"{len(flawed)} of the {len(images)} images held out by val_fraction have objects that cannot be used, "
                 f"and a score without them would not compare; the first: {problem}; correct or delete it there"
-                + ("" if "test" in self._held_out else ", or set data.init_args.val_fraction to 0")
+                + ("" if "test" in self._held_out else ", or set data.val_fraction to 0")
             )
         return InstanceViews(
             folder, content, images, self.image_size, on_error="raise", reader=self.reader(len(images))

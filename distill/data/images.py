@@ -142,7 +142,7 @@ def read_mask(path: str | Path, colours: bool) -> NDArray[Any]:
     shown = "a grey or single-band image" if len(values) == 1 else "a colour image"
     wanted, given = ("one index", "colours") if colours else ("a colour [red, green, blue]", "indices")
     raise UserError(
-        f"mask {str(path)!r} is {shown} ({kind}), but data.init_args.classes lists {given}; give "
+        f"mask {str(path)!r} is {shown} ({kind}), but data.classes lists {given}; give "
         f"{wanted} for each class, or the masks that these classes belong to"
     )
 
@@ -160,7 +160,7 @@ def _whole(path: str | Path, values: NDArray[Any]) -> NDArray[Any]:
         raise UserError(
             f"mask {str(path)!r} has the value {values[row, column]:g} at pixel x={column} y={row} "
             f"({int(broken.sum())} such pixels); a class is a whole number: save the mask with one instead, for "
-            "example 255, and list it in data.init_args.ignore"
+            "example 255, and list it in data.ignore"
         )
     return values.astype(np.int64)
 

@@ -34,7 +34,7 @@ def pair_folders(images: Path, masks: Path, names: Sequence[str] | None = None) 
     """
     for folder, what in ((images, "images"), (masks, "masks")):
         if not folder.is_dir():
-            raise UserError(f"the folder of the {what}, {str(folder)!r}, does not exist; check data.init_args.root")
+            raise UserError(f"the folder of the {what}, {str(folder)!r}, does not exist; check data.root")
     found, labels = images_by_stem([images]), images_by_stem([masks])
     wanted = sorted(found) if names is None else list(names)
     if not wanted:

@@ -14,6 +14,7 @@ from distill.launch.score import Scores, score_one
 from distill.launch.seeds import fit_seeds, score_seeds
 from distill.recipe.check import GROUPS, check
 from distill.recipe.command_line import merged, overridden
+from distill.recipe.find import require_run
 from distill.runs.folder import RunFolder
 from distill.runs.moved import moved_paths, words_for
 
@@ -131,6 +132,8 @@ def python_recipe(stage: str, recipe: RecipeLike, overrides: Mapping[str, Any]) 
         UserError: A key, a class or a value that cannot be.
     """
     given = plain_recipes(recipe)
+    if stage != "fit" and given and isinstance(given[0], str):
+        require_run(given[0])
     with contained():
         found, words = overridden(given, as_words(overrides))
         for note in found.notes:

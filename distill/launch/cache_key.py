@@ -23,7 +23,7 @@ _HINTS = {
     "seed": "runs of several seeds share a cache if data.seed is set, which by default is the seed of the run",
     "views": "set data.views",
     "precision": "set trainer.precision",
-    "teacher.precision": "set model.teacher.init_args.precision",
+    "teacher.precision": "set model.teacher.precision",
     "dtype": "set model.target_dtype",
 }
 

@@ -76,7 +76,7 @@ def fit_one(recipe: ParsedRecipe) -> Fitted | None:
         attach_cache(recipe, built)
         size = built.data.image_size
         with phase(f"measuring what the student costs at {size} px"):
-            facts = run_facts(built.task, built.data, size, recipe.config.model.init_args.student)
+            facts = run_facts(built.task, built.data, size, recipe.config.model.init_args)
         facts |= built.data.scale(ground_size) | settings_of_interest(recipe) | {"lr": built.task.optim_settings.lr}
         wait, timer = DataWait(), training_timer(built.trainer)
         logger = RunLogger(recipe.folder, lambda: hours(timer.time_elapsed())) if recipe.wants_logger else None

@@ -132,7 +132,7 @@ def _teacher(run: ComparedRun) -> _Model:
 
 def _side(run: ComparedRun) -> int:
     if run.image_size is None:
-        raise UserError(f"{run.record.folder.recipe} has no data.init_args.image_size; add the side of the views to it")
+        raise UserError(f"{run.record.folder.recipe} has no data.image_size; add the side of the views to it")
     return run.image_size
 
 

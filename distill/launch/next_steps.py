@@ -54,4 +54,4 @@ def next_command(folder: RunFolder, task: str, student: StudentBase, image_size:
         weights = f"{student.class_path} --model.student.checkpoint {weights}"
     data = f"--data.root YOUR_DATA --data.image_size {image_size}"
     head = "" if all(find_spec(package) for package in _OF_MASK_RCNN) else f" {_PLAIN_HEAD}"
-    return f"distill fit finetune/mask_rcnn data/nwpu{size}{head} {data} --model.student {weights}"
+    return f"distill fit finetune/mask_rcnn data/prepared{size}{head} {data} --model.student {weights}"

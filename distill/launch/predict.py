@@ -1,6 +1,6 @@
 """`distill.predict`: a trained run and scenes of any size become files of masks, polygons and classes."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
 from os import PathLike
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distill.errors import Stopped, UserError, unknown_name
+from distill.evaluation.units import counted
 from distill.launch.hub import HubModel
 from distill.launch.predict_progress import predict_progress
 from distill.launch.predict_ray import RayWork, predict_with_ray
@@ -15,6 +16,7 @@ from distill.launch.predict_sources import find_sources
 from distill.launch.predict_work import PredictWork, shares
 from distill.launch.scene_model import network_of, scene_model
 from distill.scene.joined import refuse_foreign_files
+from distill.scene.model_facts import INSTANCES, ModelFacts
 from distill.scene.options import PredictOptions
 from distill.scene.summary import SceneSummary
 
@@ -118,7 +120,24 @@ def predict(
                 done = work.run(model.network, shares(every, shard), model.batch_size)
     except KeyboardInterrupt:
         raise Stopped(f"stopped; what is done is kept in {folder}, and the same command goes on there") from None
-    return Prediction(folder, done.scenes, done.pending, done.files, facts.class_names, facts.notes)
+    notes = (*facts.notes, *_nothing_found(done.scenes, facts, chosen))
+    return Prediction(folder, done.scenes, done.pending, done.files, facts.class_names, notes)
+
+
+def _nothing_found(scenes: Sequence[SceneSummary], facts: ModelFacts, options: PredictOptions) -> Iterator[str]:
+    """A note where a run of instances found none in any scene: what to try."""
+    if facts.task != INSTANCES or not scenes or any(sum(scene.counts.values()) for scene in scenes):
+        return
+    found = f"no object was found in {counted(len(scenes), 'scene')}"
+    if options.score <= facts.lowest_score:
+        yield (
+            f"{found}: this head finds none with a score below {facts.lowest_score:g}, so a lower score shows no more; "
+            "the run may need more training steps"
+        )
+    elif options.score > 0:
+        yield f"{found} with a score of {options.score:g} or more; lower --score, or train the run for more steps"
+    else:
+        yield f"{found} with any score; the run may need more training steps"
 
 
 def _options(given: Mapping[str, Any]) -> PredictOptions:

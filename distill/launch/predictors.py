@@ -197,6 +197,11 @@ class InstancePredictor(Predictor):
         """Lowest score of an instance that the head finds."""
         return float(self.network.head.score_threshold)
 
+    @property
+    def lowest_score(self) -> float:
+        """Score below which the head finds no instance by its construction."""
+        return float(self.network.head.lowest_score)
+
     @torch.no_grad()
     def tile_instances(self, tiles: Sequence[Pixels]) -> list[TileInstances]:
         """Instances of tiles (3, h, w) of any sizes, predicted together: those of `predict` that have a pixel."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from distill.errors import UserError
-from distill.exported.facts import ExportedFacts
+from distill.exported.facts import PLANES, ExportedFacts
 from distill.exported.models import open_model
 from distill.scene.detections import Model
 from distill.scene.model_facts import INSTANCES, ModelFacts, SceneModel
@@ -58,6 +58,7 @@ def model_of_file(
         gsd=facts.gsd,
         cap=facts.max_detections,
         notes=tuple(_notes(facts, options)),
+        lowest_score=facts.mask_threshold if facts.kind == PLANES else 0.0,
     )
     network: Model = with_tta(model) if options.tta else model
     return SceneModel(network, of_engine, replace(options, bands=options.bands or facts.bands), 1)

@@ -56,6 +56,7 @@ def model_of_run(
         gsd=summary.get("gsd"),
         cap=model.max_detections if isinstance(model, InstancePredictor) else None,
         notes=tuple(notes),
+        lowest_score=model.lowest_score if isinstance(model, InstancePredictor) else 0.0,
     )
     network: Model = with_tta(model) if options.tta else model
     chosen = replace(options, bands=options.bands or model.bands)

@@ -66,6 +66,8 @@ def score_one(recipe: ParsedRecipe) -> Scores:
         logged = {name: float(value) for name, value in trainer.callback_metrics.items() if is_metric(name)}
         facts = {"checkpoint": state.name, "step": state.step, "image_size": built.data.image_size}
         facts |= built.data.scoring()
+        if recipe.stage == "test" and built.data.selects_on_test:
+            facts["split"] = "val"  # there are no test files
         facts |= {"image_set": _image_set(recipe.stage, trainer), "overrides": changed}
         return _report(recipe, built, facts, logged)
 

@@ -76,7 +76,7 @@ class StoredRun:
             UserError: The recipe does not say it: the data module is one of the user's that fixes it.
         """
         if "image_size" not in self.data:
-            raise UserError(f"{self.folder.recipe} has no data.init_args.image_size; add the side of the views to it")
+            raise UserError(f"{self.folder.recipe} has no data.image_size; add the side of the views to it")
         return int(self.data["image_size"])
 
     @property

@@ -15,10 +15,11 @@ import yaml  # type: ignore[import-untyped]
 from distill.errors import UserError
 from distill.files import parse_yaml
 from distill.recipe.combinations import COMBINATIONS, command
-from distill.recipe.find import RUN_RECIPE, find
+from distill.recipe.find import RUN_RECIPE, find, shipped
 from distill.recipe.renamed import COMPONENT, current
 from distill.recipe.signatures import parameters
 
+_FEW = 3  # keys that a note names
 _OWN = ("dir", "experiment", "reference")  # keys of `run` that belong to one run alone
 
 
@@ -59,7 +60,9 @@ def compose(given: Sequence[str | Mapping[str, Any]]) -> Recipe:
     content: dict[str, Any] = {}
     stems = []
     found: list[Path] = []
+    own: dict[str, Path] = {}  # keys that the user's own files set
     for name in given:
+        before = leaves(content) if own else {}
         if isinstance(name, Mapping):
             merge(content, undotted(name), notes)
             continue
@@ -71,12 +74,17 @@ def compose(given: Sequence[str | Mapping[str, Any]]) -> Recipe:
             if place.name == RUN_RECIPE and len(given) > 1 and isinstance(raw.get("run"), dict):
                 raw["run"] = {key: value for key, value in raw["run"].items() if key not in _OWN}  # a run of its own
             merge(content, raw, notes)
+            if place.resolve() in _shipped_files():
+                notes += _replaced(own, before, leaves(content), name)
+            elif place.name != RUN_RECIPE:
+                own |= dict.fromkeys(leaves(read_recipe(place)), place)
             continue
         notes.append(f"{place} is short for: {command(place)}")
         stems.append(place.rpartition("/")[2])
         for part in COMBINATIONS[place]:
             key, equals, value = part.removeprefix("--").partition("=")
             merge(content, nested(key, read_value(value)) if equals else compose([part]).content, notes)
+        notes += _replaced(own, before, leaves(content), name)
     file = found[0] if len(found) == len(given) == 1 else None
     path = file or Path(f"{'_'.join(stems)}.yaml")
     as_it_is = file is not None and not notes
@@ -147,6 +155,29 @@ def put(tree: dict[str, Any], keys: Sequence[str], value: Any) -> None:
             known = parameters(str(value))  # the parser drops what the new class does not take
             tree["init_args"] = {k: v for k, v in tree["init_args"].items() if known is not None and k in known}
         tree[name] = value
+
+
+def leaves(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The values of a recipe by their keys as one types them: dotted, a class by the key of its component."""
+    found: dict[str, Any] = {}
+    for name, value in tree.items():
+        key = prefix if name in COMPONENT else f"{prefix}.{name}".lstrip(".")
+        found |= leaves(value, key) if isinstance(value, Mapping) else {key: value}
+    return found
+
+
+def _shipped_files() -> set[Path]:
+    return {path.resolve() for path in shipped().values()}
+
+
+def _replaced(own: Mapping[str, Path], before: Mapping[str, Any], after: Mapping[str, Any], by: str) -> list[str]:
+    """A note where a recipe that comes with the package replaced values of files that the user named before it."""
+    keys = [key for key in own if key in before and key in after and before[key] != after[key]]
+    if not keys:
+        return []
+    each = [f"{key} {on_one_line(before[key])} of {own[key]} is replaced by {on_one_line(after[key])}" for key in keys]
+    more = f" (and {len(each) - _FEW} more)" if len(each) > _FEW else ""
+    return [f"{', '.join(each[:_FEW])}{more} of {by}; name your own file last"]
 
 
 def on_one_line(value: Any) -> str:

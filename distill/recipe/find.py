@@ -44,6 +44,16 @@ def find(name: str) -> Path | str:
     )
 
 
+def require_run(name: str) -> None:
+    """Refuses what is neither a run folder nor a recipe that a run may have been fitted from.
+
+    Raises:
+        UserError: There is no such folder, file or recipe.
+    """
+    if not Path(name).exists() and not comes_with_the_package(name):
+        raise UserError(f"run {name!r} does not exist; pass the folder that `distill fit` wrote")
+
+
 def comes_with_the_package(name: str) -> bool:
     """Whether a recipe or a combination has this name."""
     return _named(name) is not None

@@ -11,11 +11,16 @@ from distill.evaluation.units import counted, percent, shown
 from distill.files import write_text
 from distill.report.metric_names import MetricName
 from distill.runs.folder import RunFolder
+from distill.runs.teacher_weights import weights_of_teacher
+
+NO_TEST_FILES = "no test files: scored on the validation images"
 
 # What the card calls the facts of `distill.runs.metadata`; costs are the student's for one image.
 _NAMES = {
     "init": "initialisation",
     "init_teacher": "teacher of the initial weights",
+    "init_teacher_weights": "weights of that teacher",
+    "teacher_weights": "weights of the teacher",
     "teacher_digest": "digest of the teacher's weights",
     "teacher_params": "parameters of the teacher",
     "teacher_macs": "multiply-adds of the teacher",
@@ -61,7 +66,8 @@ def card(folder: RunFolder, use: str) -> str:
         f"## Last validation\n\n{score_tables(validated) if validated else none}",
     ]
     if folder.scores("test").is_file():
-        what = scored(folder.read_facts("test"))
+        facts = folder.read_facts("test")
+        what = f"{scored(facts)}; {NO_TEST_FILES}" if without_test_files(facts) else scored(facts)
         picture = folder.figure("test", "predictions")
         pictured = f"\n\n![Labels and predictions]({picture.name})" if picture.is_file() else ""
         sections.append(f"## Test\n\n{what}\n\n{score_tables(folder.read_scores('test'))}{pictured}")
@@ -86,23 +92,24 @@ def scored(facts: Mapping[str, Any]) -> str:
         said.append(f"tiles of {facts['tile']} px that overlap by {facts['tile_overlap']} px")
     if "image_set" in facts:
         said.append(f"image set {facts['image_set']}")
-    changed = [f"{key} {value}" for key, value in (facts.get("overrides") or {}).items()]
+    changed = [f"{key.replace('.init_args', '')} {value}" for key, value in (facts.get("overrides") or {}).items()]
     return ", ".join(said) + (f"; scored with {', '.join(changed)}" if changed else "")
+
+
+def without_test_files(facts: Mapping[str, Any]) -> bool:
+    """Whether the facts of a test say that it scored the validation images, since the data has no test files."""
+    return facts.get("split") == "val"
 
 
 def origins(recipe: Mapping[str, Any]) -> dict[str, str]:
     """Where the weights of student and teacher came from."""
     arguments = recipe["model"].get("init_args") or {}
     found = {}
-    for part, title in (("student", "initial weights of the student"), ("teacher", "weights of the teacher")):
-        if arguments.get(part):
-            own = arguments[part].get("init_args") or {}
-            named = own.get("name")
-            if part == "student" or not own.get("pretrained", True):
-                without_file = "random"
-            else:  # a teacher of the user's own need not have a name
-                without_file = f"published, {named}" if named else "as its class loads them"
-            found[title] = own.get("checkpoint") or without_file
+    if arguments.get("student"):
+        own = arguments["student"].get("init_args") or {}
+        found["initial weights of the student"] = own.get("checkpoint") or "random"
+    if arguments.get("teacher"):
+        found["weights of the teacher"] = weights_of_teacher(arguments["teacher"])
     return found
 
 

@@ -11,10 +11,11 @@ import yaml  # type: ignore[import-untyped]
 
 from distill.evaluation.metrics import COSTS
 from distill.evaluation.units import counted
-from distill.report.card import fact_rows, score_tables, scored, table
+from distill.report.card import NO_TEST_FILES, fact_rows, score_tables, scored, table, without_test_files
 from distill.report.metric_names import MetricName
 from distill.runs.folder import RunFolder
 from distill.runs.places import without_places
+from distill.runs.teacher_weights import RANDOM
 
 _TASKS = {"instances": "instance segmentation", "segmentation": "semantic segmentation"}
 _DATA = ("data", "image_size", "image_side", "largest_side", "object_side", "gsd", "val_image_set")
@@ -114,6 +115,7 @@ def _numbers(run: RunFolder) -> str:
         if facts:
             facts = {**without_places(facts), "checkpoint": Path(str(facts["checkpoint"])).name}
         what = f": {scored(facts)}" if facts else ""
+        what += f"; {NO_TEST_FILES}" if without_test_files(facts) else ""
         return f"{_STAGES[stage]}{what}\n\n{score_tables(run.read_scores(stage))}"
     metrics = run.read_summary()[1] if run.summary.is_file() else {}
     validated = {key: value for key, value in metrics.items() if key.startswith("val/")}
@@ -135,6 +137,8 @@ def _weights(facts: Mapping[str, Any], teachers: Mapping[str, str], licence: str
     start = {"scratch": "random", "distilled": "distilled from a teacher", "pretrained": "those of another training"}
     rows = {"these weights": [stated], **{f"teacher {name}": [text] for name, text in teachers.items()}}
     began = start.get(str(facts.get("init")), "unknown")
+    if facts.get("init_teacher_weights") == RANDOM:
+        began += " whose weights were random"
     return f"## Weights and licences\n\nThe student's initial weights: {began}.\n\n" + table(
         ("weights", "licence"), rows
     )

@@ -9,6 +9,7 @@ from typing import Any
 from distill.errors import UserError
 from distill.evaluation.metrics import COSTS
 from distill.runs.folder import RunFolder, RunState
+from distill.runs.teacher_weights import RANDOM
 
 TASKS = ("distillation", "instances", "segmentation")
 # Of runs that earlier versions made, whose summary does not say the task.
@@ -77,9 +78,15 @@ class RunRecord:
 
     @property
     def teacher(self) -> str | None:
-        """Label of the teacher: the run's own, or the one that its student was distilled from; None where unknown."""
-        found = self.facts.get("teacher") or self.facts.get("init_teacher")
-        return None if found is None else str(found)
+        """Label of the teacher: the run's own, or the one that its student was distilled from; None where unknown.
+
+        It says where the teacher's weights were random, from which nothing is learnt.
+        """
+        for key in ("teacher", "init_teacher"):
+            if self.facts.get(key):
+                untrained = self.facts.get(f"{key}_weights") == RANDOM
+                return f"{self.facts[key]}{' with random weights' if untrained else ''}"
+        return None
 
     @property
     def teachers(self) -> str | None:

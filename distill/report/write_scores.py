@@ -8,10 +8,10 @@ from rich.table import Table
 from distill.evaluation.instances import InstanceEvaluation
 from distill.evaluation.metrics import bare
 from distill.evaluation.segmentation import PixelConfusion
-from distill.evaluation.units import shown
+from distill.evaluation.units import counted, shown
 from distill.files import write_json
 from distill.phases import line_console, phase
-from distill.report.card import scored, write_card
+from distill.report.card import NO_TEST_FILES, scored, without_test_files, write_card
 from distill.report.class_tables import class_table
 from distill.report.detection_report import instance_tables, write_details
 from distill.report.figures import save
@@ -46,7 +46,7 @@ def report_scores(
         if isinstance(found, InstanceEvaluation):
             evaluator = found.evaluator
             facts |= {"images": len(evaluator.seen()), "max_detections": evaluator.max_detections}
-            write_json(folder.predictions(stage), evaluator.results())
+            write_json(folder.predictions(stage), instances := evaluator.results())
             details += [folder.predictions(stage).name, *write_details(folder, stage, evaluator, found.scores)]
             tables = instance_tables(found.scores, evaluator.objects())
         elif isinstance(found, PixelConfusion):
@@ -60,6 +60,13 @@ def report_scores(
         details.append(folder.card.name)
     console = line_console()
     console.print(f"\n{folder} ({stage}: {scored(facts)})\n", markup=False)
+    if without_test_files(facts):
+        console.print(f"{NO_TEST_FILES}\n", markup=False)
+    if isinstance(found, InstanceEvaluation) and not instances:
+        least = max(model.head.score_threshold, model.head.lowest_score)
+        images = counted(len(found.evaluator.seen()), "image")
+        line = f"The run found no object in {images} with a score of {least:g} or more; it may need more training steps"
+        console.print(f"{line}.\n", markup=False)
     for table in tables:
         console.print(table)
         console.print()

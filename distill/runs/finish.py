@@ -11,6 +11,8 @@ from distill.runs.folder import RunFolder
 from distill.runs.progress import images_to_score
 from distill.weights import write_weights
 
+_TEACHER = ("teacher", "teacher_digest", "teacher_weights")  # facts that student.safetensors holds, too
+
 
 class FinishRun(pl.Callback):
     """Ends a run: its last training state, then the exported student and the summary.
@@ -78,7 +80,7 @@ class FinishRun(pl.Callback):
             "init_args": dict(student.init_args),
             "run": self.folder.name,
             **said,
-            **{key: str(self.facts[key]) for key in ("teacher", "teacher_digest") if key in self.facts},
+            **{key: str(self.facts[key]) for key in _TEACHER if key in self.facts},
         }
         write_weights(student, self.folder.student, metadata)
         facts = self.facts | {key: said[key] for key in ("last_map",) if key in said}

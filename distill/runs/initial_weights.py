@@ -9,15 +9,16 @@ from distill.weights import read_metadata
 
 
 def initial_weights(student: Mapping[str, Any]) -> dict[str, str]:
-    """The facts `init` and `init_teacher`.
+    """The facts `init`, `init_teacher` and `init_teacher_weights`.
 
     Args:
         student: The component in the recipe, `class_path` and `init_args`.
 
     Returns:
         `init`: "distilled" where the student's file names a teacher, "pretrained" for any other file and for published
-        weights, else "scratch". `init_teacher`: that teacher. A file that has been deleted since, which a resumed run
-        does not need, is judged by its name.
+        weights, else "scratch". `init_teacher`: that teacher. `init_teacher_weights`: where its weights came from, see
+        `distill.runs.teacher_weights`; files of earlier versions do not say it. A file that has been deleted since,
+        which a resumed run does not need, is judged by its name.
     """
     arguments = student.get("init_args") or {}
     if not arguments.get("checkpoint"):
@@ -25,5 +26,8 @@ def initial_weights(student: Mapping[str, Any]) -> dict[str, str]:
     path = Path(arguments["checkpoint"])
     if not path.is_file():
         return {"init": "distilled" if path.name == RUN_STUDENT else "pretrained"}
-    teacher = read_metadata(path).get("teacher")
-    return {"init": "distilled", "init_teacher": teacher} if teacher else {"init": "pretrained"}
+    metadata = read_metadata(path)
+    if not metadata.get("teacher"):
+        return {"init": "pretrained"}
+    told = {f"init_{key}": metadata[key] for key in ("teacher", "teacher_weights") if key in metadata}
+    return {"init": "distilled", **told}

@@ -15,6 +15,7 @@ import torch
 from distill.contracts import TeacherBase
 from distill.evaluation.cost import cost, count_macs_of_frozen
 from distill.runs.initial_weights import initial_weights
+from distill.runs.teacher_weights import weights_of_teacher
 from distill.targets.cache.teacher import CachedTeacher
 from distill.tasks.distillation import DistillationModule
 
@@ -85,14 +86,14 @@ def components(task: Any, data: pl.LightningDataModule, image_size: int) -> dict
     return facts
 
 
-def run_facts(task: Any, data: pl.LightningDataModule, image_size: int, student: Mapping[str, Any]) -> dict[str, Any]:
+def run_facts(task: Any, data: pl.LightningDataModule, image_size: int, model: Mapping[str, Any]) -> dict[str, Any]:
     """The facts before the first step: `components`, `initial_weights`, and costs at the recipe's image size.
 
     Args:
         task: The built task, on the CPU.
         data: The data module.
         image_size: Side of the views, in pixels.
-        student: The student's component in the recipe.
+        model: The arguments of the task in the recipe, which name student and teacher.
 
     Returns:
         The facts, among them the student's costs for one image by their names in `distill.evaluation.metrics.COSTS`,
@@ -111,7 +112,11 @@ def run_facts(task: Any, data: pl.LightningDataModule, image_size: int, student:
         if (teachers := all_teachers(task, image_size)) is not None:
             costs["teachers"] = teachers
         costs |= teacher_costs(task, image_size)
-    return components(task, data, image_size) | initial_weights(student) | costs
+    facts = components(task, data, image_size) | initial_weights(model["student"])
+    if task.teacher is not None:
+        file = (model["teacher"].get("init_args") or {}).get("checkpoint")  # its name: the student's file is shared
+        facts["teacher_weights"] = Path(file).name if file else weights_of_teacher(model["teacher"])
+    return facts | costs
 
 
 def teacher_costs(task: DistillationModule, image_size: int) -> dict[str, int]:

@@ -38,9 +38,10 @@ def require_same_recipe(folder: RunFolder, recipe: str) -> None:
         free.append("data.init_args.batch_size")
     changed = [key for key in keys if not f"{key}.".startswith(tuple(f"{one}." for one in free)) and not is_path(key)]
     if changed:
+        typed = ", ".join(key.replace(".init_args", "") for key in changed)
         raise UserError(
-            f"{folder} cannot be resumed with other settings than it began with; these differ: {', '.join(changed)}; "
-            "leave them as they are in its recipe.yaml, or start another run with --run.dir"
+            f"{folder} cannot be resumed with other settings than it began with; these differ: {typed}; leave "
+            "them as they are in its recipe.yaml, or start another run with --run.dir"
         )
 
 
@@ -59,7 +60,7 @@ def require_same_selection(folder: RunFolder, data: Any) -> None:
         now = data.init_args.get(key)
         if key in begun and now != begun[key]:
             raise UserError(
-                f"data.init_args.{key} is {now}, but {folder} was trained with {begun[key]}: other images would be "
+                f"data.{key} is {now}, but {folder} was trained with {begun[key]}: other images would be "
                 "held out than were; leave it as the run has it"
             )
 

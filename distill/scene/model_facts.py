@@ -23,6 +23,7 @@ class ModelFacts:
         gsd: Metres of a pixel of the training images; None if they have no coordinates.
         cap: How many instances the head finds in a tile at most; None if there is no limit.
         notes: What there is to tell about it, in lines.
+        lowest_score: Score below which the head finds no instance by its construction.
     """
 
     run: str
@@ -34,6 +35,7 @@ class ModelFacts:
     gsd: float | None = None
     cap: int | None = None
     notes: tuple[str, ...] = ()
+    lowest_score: float = 0.0
 
 
 @dataclass(frozen=True)

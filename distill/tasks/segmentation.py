@@ -91,7 +91,7 @@ class SegmentationModule(SupervisedModule):
         if self.teacher is not None and list(self.teacher.class_names) != list(class_names):
             raise UserError(
                 f"model.teacher was trained for classes {list(self.teacher.class_names)}, but the data has "
-                f"{class_names}; soft targets need the same names in the same order, so declare data.init_args.classes "
+                f"{class_names}; soft targets need the same names in the same order, so declare data.classes "
                 "as the teacher's"
             )
         super().build(class_names)

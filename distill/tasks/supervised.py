@@ -109,7 +109,7 @@ class SupervisedModule(TaskBase):
         if trained != self.class_names:
             raise UserError(
                 f"the checkpoint was trained for classes {trained}, but the data has {self.class_names}; "
-                "declare data.init_args.classes in the order of training"
+                "declare data.classes in the order of training"
             )
         self.require_same_parts(checkpoint, "student and head")
         self.require_same_teacher(checkpoint)

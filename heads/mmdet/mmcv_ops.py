@@ -30,6 +30,7 @@ from distill.errors import UserError
 
 _EXTENSION = "mmcv._ext"
 _STACK = ("mmdet", "mmengine", "mmcv")
+_WITHOUT = "or --model.head heads.DenseMasks, which needs none"
 _INSTALL = "pip install 'distill-rs[mmdet]'"
 _YAPF_ATTEMPTS = 25  # five seconds
 _logger = logging.getLogger(__name__)
@@ -75,7 +76,7 @@ def ensure_mmcv_ops(user: str = "heads.mmdet") -> str:
     if isinstance(sys.modules.get(_EXTENSION), _StandIn):
         return "torchvision stand-in"
     if absent := [package for package in _STACK if importlib.util.find_spec(package) is None]:
-        raise UserError(f"{user} needs MMDetection ({', '.join(absent)} not installed): {_INSTALL}")
+        raise UserError(f"{user} needs MMDetection ({', '.join(absent)} not installed): {_INSTALL}, {_WITHOUT}")
     _import_yapf()
     if importlib.util.find_spec(_EXTENSION) is None:
         sys.modules[_EXTENSION] = _StandIn()

@@ -8,7 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
+import distill
 from distill.cli import main
+from distill.errors import UserError
+from distill.recipe.compose import compose
+from distill.recipe.signatures import parameters
 
 
 class Bomb:
@@ -189,10 +193,11 @@ def test_keys_that_a_data_set_hands_on_are_valid_names(
     recipe: str, kind: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     line = refused(["fit", recipe, "--data.batchsize", "3"], capsys)
-    hint, names = line.split("valid names are ")
-    assert "unknown key in data 'batchsize': did you mean batch_size" in hint
-    assert {"root", "batch_size", "num_workers"} <= set(names.split(", "))
-    assert not {"kwargs", "train_images", "train_annotations"} & set(names.split(", "))
+    assert "unknown key in data 'batchsize': did you mean batch_size" in line
+    names = parameters(compose([recipe]).content["data"]["class_path"])
+    assert names is not None
+    assert {"root", "batch_size", "num_workers"} <= set(names)
+    assert not {"kwargs", "train_images", "train_annotations"} & set(names)
     assert ("filter_empty" in names) == (kind == "instances")
 
 
@@ -309,12 +314,21 @@ def test_unknown_commands_and_recipes(capsys: pytest.CaptureFixture[str]) -> Non
     assert "did you mean fit" in refused(["fti"], capsys)
     assert "rs4d_small" in refused(["fit", "recipes/rs4d_smal.yaml"], capsys)
     assert "needs a recipe" in refused(["fit"], capsys)
-    for words in (["fit", "nope.yaml"], ["test", "runs/nothing"], ["recipes", "show", "finetune/nwpu_maskrcnn"]):
+    for words in (["fit", "nope.yaml"], ["recipes", "show", "finetune/nwpu_maskrcnn"]):
         line = refused(words, capsys)
         assert f"there is no file {words[-1]} and no shipped recipe of that name; " in line
         assert "`distill recipes` lists them all" in line
         assert line.count("/nwpu_mask_rcnn") == 2 * ("maskrcnn" in words[-1])  # the nearest, not all of them
     assert "rs4d_small" in refused(["recipes", "show", "rs4d_smal"], capsys)
+
+
+@pytest.mark.parametrize("verb", ["validate", "test"])
+def test_scoring_takes_a_run(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert f"`distill {verb}` needs a run; pass the folder that `distill fit` wrote" in refused([verb], capsys)
+    line = refused([verb, "runs/nothing"], capsys)
+    assert "run 'runs/nothing' does not exist; pass the folder that `distill fit` wrote" in line
+    with pytest.raises(UserError, match="run 'runs/nothing' does not exist"):
+        {"validate": distill.validate, "test": distill.test}[verb]("runs/nothing")
 
 
 def test_a_second_fit_does_not_mix_runs(distill_recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -206,7 +206,7 @@ def test_land_cover_by_its_recipe(tmp_path: Path, capsys: pytest.CaptureFixture[
     drawn = np.asarray(Image.open(sheet).convert("RGB"))
     assert (drawn == (46, 196, 182)).all(axis=2).sum() > 50  # the second class in the legend
     assert main(["data", "verify", str(recipe)]) == 2
-    assert "does not exist; check data.init_args.root" in capsys.readouterr().err
+    assert "does not exist; check data.root" in capsys.readouterr().err
     assert main(["data", "verify", str(tmp_path / "train"), "--root", str(tmp_path)]) == 2
     assert "belongs to a recipe" in capsys.readouterr().err
 

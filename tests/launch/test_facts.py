@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from distill.cli import main
@@ -53,7 +54,15 @@ def test_a_distillation_and_the_fine_tuning_of_its_student(
     assert main(["fit", str(finetune_recipe), *steps, *weights, f"--run.dir={tuned}"]) == 0
     summary = read(tuned / "summary.json")
     said = {"task": "instances", "init": "distilled", "init_teacher": "ViT vit_tiny_patch16_224", "lr": 1e-3}
+    file = Path(
+        yaml.safe_load(distill_recipe.read_text())["model"]["init_args"]["teacher"]["init_args"]["checkpoint"]
+    ).name
+    said |= {"init_teacher_weights": file}
     assert said.items() <= summary.items()
+    card = (tuned / "card.md").read_text()
+    assert (
+        f"| teacher of the initial weights | ViT vit_tiny_patch16_224 |\n| weights of that teacher | {file} |" in card
+    )
     assert not {"teacher_params", "teacher_macs", "teacher", "gsd"} & summary.keys()
     assert summary["image_side"] == summary["largest_side"] == 64
     assert 0 < summary["object_side"] <= 64
@@ -63,7 +72,8 @@ def test_a_distillation_and_the_fine_tuning_of_its_student(
     other = ["--model.max_detections=50", "--data.batch_size=1", "--trainer.limit_test_batches=3"]
     assert main(["test", str(tuned), *other]) == 0
     assert "3 images, image set " in (printed := capsys.readouterr().out)
-    assert "scored with model.init_args.max_detections 50" in printed
+    assert "no test files: scored on the validation images" in printed
+    assert "scored with model.max_detections 50" in printed
     fewer = read(tuned / "test_facts.json")
     assert fewer["overrides"] == {"model.init_args.max_detections": 50}
     assert main(["test", str(tuned)]) == 0

@@ -69,7 +69,9 @@ def test_what_follows_a_distillation(
     monkeypatch.setattr("distill.launch.next_steps.find_spec", lambda name: extra or None)
     student = STUDENTS[name]()
     folder = written(tmp_path / "a run", student)
-    built = parsed(next_command(RunFolder(folder), "distillation", student, 64), YOUR_DATA=labelled).build()
+    command = next_command(RunFolder(folder), "distillation", student, 64)
+    assert "finetune/mask_rcnn data/prepared" in command
+    built = parsed(command, YOUR_DATA=labelled).build()
     built.task.build(built.data.class_names)
     assert type(built.task.student) is type(student)
     assert type(built.task.head).__name__ == ("MaskRCNN" if extra else "DenseMasks")
@@ -116,6 +118,17 @@ def test_arguments_of_the_recipe_that_the_file_does_not_hold_stay(tmp_path: Path
     student = recipe.config.model.init_args.student.init_args
     assert (student.frozen_layers, student.checkpointing) == (2, True)
     assert (student.image_size, student.patch_size, student.checkpoint) == (64, 8, str(weights))
+
+
+def test_a_scratch_baseline_has_the_architecture_of_the_file(tmp_path: Path, labelled: Path) -> None:
+    """The two commands of docs/own-labels.md, on a CPU: their recipes differ in the weights alone."""
+    weights = written(tmp_path, RS4D("tiny", image_size=64, patch_size=16)) / "student.safetensors"
+    distilled = f"distill fit finetune/mask_rcnn data/prepared size/cpu --data.root DATA --model.student {weights}"
+    scratch = f"{distilled} --model.student.checkpoint null"
+    one, other = (parsed(command, DATA=labelled).config.model.init_args for command in (distilled, scratch))
+    assert (one.student.init_args.pop("checkpoint"), other.student.init_args.pop("checkpoint")) == (str(weights), None)
+    assert one == other
+    assert one.student.init_args.patch_size == 16, "size/cpu has 8"
 
 
 def test_a_file_that_holds_no_student_of_ours(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

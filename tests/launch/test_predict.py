@@ -1,6 +1,7 @@
 """`distill predict`: a small trained run, photos and rasters, on the command line and in Python."""
 
 import json
+import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -56,6 +57,24 @@ def mixed(tmp_path_factory: pytest.TempPathFactory, scenes: Path) -> Path:
 
 def predict(*words: object, code: int = 0) -> None:
     assert main(["predict", *map(str, words), "--device", "cpu"]) == code
+
+
+def test_a_run_that_finds_nothing_says_so(
+    scenes: Path, mixed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = fine_tuning(scenes, tmp_path / "run")
+    recipe["trainer"] |= {"max_steps": 1, "limit_val_batches": 0, "logger": False}
+    (tmp_path / "a.yaml").write_text(yaml.safe_dump(recipe))
+    assert main(["fit", str(tmp_path / "a.yaml"), "--model.head", "heads.DenseMasks"]) == 0
+    assert main(["test", str(tmp_path / "run")]) == 0
+    said = capsys.readouterr().out
+    assert re.search(r"The run found no object in \d+ images with a score of 0.5 or more; it may need more tr", said)
+    predict(tmp_path / "run", mixed, "--out", tmp_path / "out", "--score", "0")
+    said = capsys.readouterr().out
+    assert "note: no object was found in 3 scenes: this head finds none with a score below 0.5, so a lower" in said
+    predict(tmp_path / "run", mixed, "--out", tmp_path / "higher", "--score", "0.9")
+    said = capsys.readouterr().out
+    assert "note: no object was found in 3 scenes with a score of 0.9 or more; lower --score, or train the run" in said
 
 
 def test_on_the_command_line(run: Path, mixed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

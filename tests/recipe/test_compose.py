@@ -88,6 +88,31 @@ def test_overrides_go_over_all_recipes() -> None:
     assert recipe.content["trainer"]["max_steps"] == 1500
 
 
+def test_a_shipped_recipe_that_replaces_a_value_of_the_users_file_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mine = written(tmp_path, "mine", {"trainer": {"max_steps": 20}, "data": {"class_path": "distill.data.WHU"}})
+    (note,) = compose(["finetune/mask_rcnn", mine, "size/cpu"]).notes
+    assert note == (f"trainer.max_steps 20 of {mine} is replaced by 1500 of size/cpu; name your own file last")
+    last = compose(["finetune/mask_rcnn", "size/cpu", mine])
+    assert last.notes == ()
+    assert last.content["trainer"]["max_steps"] == 20
+    assert last.content["data"]["init_args"]["image_size"] == 256
+    assert main(["fit", "finetune/mask_rcnn", mine, "size/cpu"]) == 2  # which has no folder of images
+    assert f"distill: {note}" in capsys.readouterr().err
+
+
+def test_a_note_names_the_class_and_a_few_keys_that_are_replaced(tmp_path: Path) -> None:
+    arguments = {"fc_channels": 1, "roi_samples": 2, "proposals": 3, "mask_convs": 4, "neck_norm": "none"}
+    head = {"class_path": "heads.CascadeMaskRCNN", "init_args": arguments}
+    mine = written(tmp_path, "mine", {"model": {"init_args": {"head": head}}})
+    first, second = compose([mine, "finetune/mask_rcnn", "size/cpu"]).notes
+    assert first.startswith(f"model.head heads.CascadeMaskRCNN of {mine} is replaced by heads.MaskRCNN, model.head.ne")
+    assert second.count("is replaced by") == 3
+    assert second.endswith(" (and 1 more) of size/cpu; name your own file last")
+    assert compose([mine, mine, "data/nwpu"]).notes == ()
+
+
 def test_numbers_pass_the_command_line_as_they_are() -> None:
     for value in (1e-05, 0.0004, 1e30, float("inf"), None, True, "1", "a: b", "{x}", [1, "null"], "ü ' \" \\"):
         assert yaml.safe_load(on_one_line({"a": value})) == {"a": value}

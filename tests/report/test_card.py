@@ -6,7 +6,7 @@ from pathlib import Path
 import yaml
 
 from distill.cli import main
-from distill.report.card import origins, write_card
+from distill.report.card import NO_TEST_FILES, origins, write_card
 from distill.runs.folder import RunFolder
 
 
@@ -30,7 +30,10 @@ def test_the_card_of_a_run_says_what_the_run_says(finetune_recipe: Path, tmp_pat
     assert main(["test", str(run), "--trainer.logger=false"]) == 0
     text = (run / "card.md").read_text()
     facts = json.loads((run / "test_facts.json").read_text())
-    assert f"## Test\n\nlast.ckpt, step 1, 4 images, image set {facts['image_set']}\n\n| % | AP | AP50 |" in text
+    assert (
+        f"## Test\n\nlast.ckpt, step 1, 4 images, image set {facts['image_set']}; {NO_TEST_FILES}\n\n| % | AP | AP50 |"
+        in text
+    )
     assert "![Labels and predictions](test_predictions.png)" in text
 
 
@@ -73,7 +76,7 @@ def test_the_card_says_what_was_tested_and_where_weights_came_from(tmp_path: Pat
     assert "none was run: `trainer.limit_val_batches` is 0" in text
     assert (
         "## Test\n\nbest.ckpt, step 1,500, 122 images, tiles of 512 px that overlap by 64 px; scored with "
-        "data.init_args.zoom 2.0\n" in text
+        "data.zoom 2.0\n" in text
     )
     assert "| mIoU | 50.0 % |" in text
     assert "| class, % | IoU | F1 |\n| --- | --- | --- |\n| water | 75.0 | n/a |" in text

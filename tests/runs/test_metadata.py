@@ -57,11 +57,15 @@ def test_initial_weights_are_judged_by_the_file(tmp_path: Path) -> None:
     distilled, own = tmp_path / "weights.safetensors", tmp_path / "own" / "student.safetensors"
     write_weights(module, distilled, {"teacher": "SAM sam_vit_b", "class": "students.RS4D"})
     write_weights(module, own, {"class": "students.RS4D"})
+    untrained = tmp_path / "untrained.safetensors"
+    write_weights(module, untrained, {"teacher": "SAM sam_vit_b", "teacher_weights": "random"})
     torch.save(module.state_dict(), tmp_path / "other.pth")
     assert initial_weights({"class_path": "students.RS4D"}) == said(checkpoint=None) == {"init": "scratch"}
     assert said(pretrained=False) == {"init": "scratch"}
     assert said(pretrained=True) == {"init": "pretrained"}
     assert said(checkpoint=str(distilled), pretrained=True) == {"init": "distilled", "init_teacher": "SAM sam_vit_b"}
+    told = {"init": "distilled", "init_teacher": "SAM sam_vit_b", "init_teacher_weights": "random"}
+    assert said(checkpoint=str(untrained)) == told
     assert said(checkpoint=str(own)) == said(checkpoint=str(tmp_path / "other.pth")) == {"init": "pretrained"}
     own.unlink()
     assert said(checkpoint=str(own)) == {"init": "distilled"}, "of a run that is resumed"

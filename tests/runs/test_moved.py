@@ -167,7 +167,7 @@ def test_paths_in_lists_move_with_their_list(tmp_path: Path, monkeypatch: pytest
     targets = content(there)["model"]["init_args"]["targets"]
     assert json.loads(word.removeprefix("--config=")) == {"model.init_args.targets": targets}
     require_same_recipe(RunFolder(run), yaml.safe_dump(content(there)))
-    with pytest.raises(UserError, match=r"these differ: model\.init_args\.targets;"):
+    with pytest.raises(UserError, match=r"these differ: model\.targets;"):
         require_same_recipe(RunFolder(run), yaml.safe_dump(content(there, "block_0")))
 
 

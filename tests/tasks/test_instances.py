@@ -20,7 +20,14 @@ def test_fit_then_test_gives_pycocotools_own_digits(
     assert main(["test", str(tmp_path / "run")]) == 0
     said = capsys.readouterr().out
     assert "test_predictions.json" in said
-    facts = {"checkpoint": "last.ckpt", "step": 30, "image_size": 64, "images": 4, "max_detections": 100}
+    facts = {
+        "checkpoint": "last.ckpt",
+        "step": 30,
+        "image_size": 64,
+        "images": 4,
+        "split": "val",
+        "max_detections": 100,
+    }
     written = json.loads((tmp_path / "run" / "test_facts.json").read_text())
     assert re.fullmatch("[0-9a-f]{12}", written.pop("image_set"))
     assert written == facts | {"overrides": {}}
@@ -81,4 +88,4 @@ def test_a_checkpoint_of_other_classes_is_refused(
 ) -> None:
     assert main(["fit", str(finetune_recipe), "--trainer.max_steps=1"]) == 0
     assert main(["test", str(tmp_path / "run"), '--data.classes=["ship", "aircraft", "building"]']) == 2
-    assert "declare data.init_args.classes" in capsys.readouterr().err
+    assert "declare data.classes" in capsys.readouterr().err

@@ -93,7 +93,7 @@ def test_reads_a_model_that_was_trained_as_a_student(name: str, taps: list[int] 
         last = student(normalised(images, name))[-1]
     (feature,) = teacher(images).values()
     torch.testing.assert_close(feature, last, atol=1e-5, rtol=1e-4)
-    with pytest.raises(UserError, match=r"has no stage 7; .*init_args\.stages go from 0 to"):
+    with pytest.raises(UserError, match=r"has no stage 7; .*teacher\.stages go from 0 to"):
         CNN(name, str(path), stages=[7])
 
 
@@ -148,5 +148,5 @@ def test_refuses_files_of_other_models(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("no_network")
 def test_tells_an_offline_user_what_to_download() -> None:
-    with pytest.raises(UserError, match=r"https://huggingface\.co/timm/test_resnet\.r160_in1k .*init_args\.checkpoint"):
+    with pytest.raises(UserError, match=r"https://huggingface\.co/timm/test_resnet\.r160_in1k .*teacher\.checkpoint"):
         CNN("test_resnet")

@@ -37,5 +37,5 @@ def test_digest_names_weights_and_statistics(tmp_path: Path, tiny_checkpoint: Pa
 
 @pytest.mark.parametrize("blocks", [[3], [-1], [0, 7]])
 def test_refuses_blocks_that_do_not_exist(tiny_checkpoint: Path, tiny: dict[str, int], blocks: list[int]) -> None:
-    with pytest.raises(UserError, match=r"has no block .*init_args\.blocks go from 0 to 2"):
+    with pytest.raises(UserError, match=r"has no block .*teacher\.blocks go from 0 to 2"):
         ViT(NAME, str(tiny_checkpoint), blocks=blocks, options=tiny)

@@ -163,11 +163,11 @@ class Info:
 def test_refuses_other_students_and_decoders_than_trained(checkpoint: dict[str, Any], tmp_path: Path) -> None:
     path = tmp_path / "last.ckpt"
     message = refused(path, checkpoint, backbone="lale")
-    assert message.startswith("model.teacher.init_args.backbone: ")
+    assert message.startswith("model.teacher.backbone: ")
     assert message.endswith("model.init_args.student in the run's recipe.yaml says which it was")
     for other in (HEADS["seg"], partial(LALEDecoder, channels=8)):
         message = refused(path, checkpoint, head=other)
-        assert message.startswith("model.teacher.init_args.head: ")
+        assert message.startswith("model.teacher.head: ")
         assert "model.init_args.head in the run's recipe.yaml" in message
 
 

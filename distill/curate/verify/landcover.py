@@ -115,7 +115,7 @@ class LabelledPart:
         unlabelled = self.summary.pixels[_UNLABELLED][0]
         if unlabelled > _MOSTLY * (total + unlabelled):
             message = f"{unlabelled / (total + unlabelled):.0%} of the pixels are not labelled"
-            self.add("warning", "not labelled", message, "Check data.init_args.ignore")
+            self.add("warning", "not labelled", message, "Check data.ignore")
 
 
 def verify_landcover(

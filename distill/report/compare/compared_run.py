@@ -15,7 +15,7 @@ from distill.runs.moved import is_path
 
 _WEIGHTS = ("student", "teacher")  # components of `model` with a file of weights
 _ORIGINS = ("checkpoint", "pretrained")  # their arguments that say where the weights come from
-_NO_SETTINGS = ("step", "images", "image_set", "spread")  # facts of a scoring that are not its settings
+_NO_SETTINGS = ("step", "images", "image_set", "spread", "split")  # facts of a scoring that are not its settings
 
 
 @dataclass(frozen=True)

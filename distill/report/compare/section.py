@@ -8,6 +8,7 @@ from statistics import fmean
 from typing import Any
 
 from distill.evaluation.units import counted
+from distill.report.card import without_test_files
 from distill.report.compare import standing
 from distill.report.compare.classes import class_differences
 from distill.report.compare.columns import Column, cost_columns, gain_column, quality_columns
@@ -103,10 +104,14 @@ class Section:
 
     def _subtitle(self) -> str:
         stages = {run.stage for run in self.runs}
-        split = " or ".join(_SPLITS[stage] for stage in sorted(stages))
+        scored = [run for run in self.runs if run.scores]
+        untested = bool(scored) and all(without_test_files(run.facts) for run in scored)
+        split = "validation" if untested else " or ".join(_SPLITS[stage] for stage in sorted(stages))
         images = {run.facts["images"] for run in self.runs if "images" in run.facts}
         many = f"{counted(images.pop(), f'{split} image')}" if len(images) == 1 else f"{split} images"
-        return many if any(run.scores for run in self.runs) else f"{many}, not scored yet"
+        if untested:
+            return f"{many} (there are no test files)"
+        return many if scored else f"{many}, not scored yet"
 
 
 def _notes_on_teachers(rows: Sequence[Row]) -> list[dict[str, str]]:

@@ -24,6 +24,8 @@ def sentence(rows: Sequence[Row], main: Column) -> str:
     scored = [row for row in rows if row.role == "student" and known(row.values[main.key])]
     if not scored:
         return "No student has been scored yet."
+    if main.better == "max" and len(scored) > 1 and not any(_shown(row, main) for row in scored):
+        return f"None of {len(scored)} students is best: {main.name} is {text(main.as_json(), 0)}{_unit(main)} for all."
     times = [row.values.get("cpu_ms", {}) for row in scored]
     fair = all(known(time) and not time["flag"] for time in times)
     among, budget = scored, ""
@@ -55,7 +57,8 @@ def _gain(best: Row, main: Column) -> str:
     if gain["low"] is not None:
         low, high = (text(column, end) for end in (gain["low"], gain["high"]))
         spread = f" ({gain['n']} seeds, 95 % interval {low} to {high})"
-    return f"; {text(column, abs(mean))}{words} than the same student from scratch{spread}"
+    other = " with another recipe" if gain["recipe_differs"] else ""
+    return f"; {text(column, abs(mean))}{words} than the same student from scratch{other}{spread}"
 
 
 def _teacher(best: Row, rows: Sequence[Row], main: Column) -> str:
@@ -77,7 +80,16 @@ def _teacher(best: Row, rows: Sequence[Row], main: Column) -> str:
 def _spoken(value: Value, main: Column) -> str:
     column = main.as_json()
     spread = f" ± {text(column, value['sd'])}" if value["sd"] is not None else ""
-    return f"{text(column, value['mean'])}{spread}{f' {main.unit}' if main.unit else ''}"
+    return f"{text(column, value['mean'])}{spread}{_unit(main)}"
+
+
+def _shown(row: Row, main: Column) -> float:
+    """The main quality to the digits that people see."""
+    return float(round(row.values[main.key]["mean"] / main.scale, main.digits))
+
+
+def _unit(main: Column) -> str:
+    return f" {main.unit}" if main.unit else ""
 
 
 def _rounded_up(value: float) -> float:

@@ -3,6 +3,7 @@
 Teachers are references: never best, never on a frontier. What was timed on another machine takes no part.
 """
 
+import math
 import shlex
 from collections.abc import Sequence
 
@@ -12,12 +13,14 @@ from distill.report.compare.names import differing_keys, short
 from distill.report.compare.rows import Row, settings_difference
 from distill.report.compare.spread import Value, known, missing, paired
 
+_COUNTING = 0.02  # by which counts of multiply-adds may differ between versions
 _OF_USE = tuple(key for key in COSTS if key != "train_hours")  # costs of a student once it is trained
 
 
 def baseline_of(row: Row, rows: Sequence[Row]) -> Row | None:
     """The scratch baseline of a row: same student and head from scratch, scored in the same way, nearest in recipe."""
-    found = [other for other in _from_scratch(row, rows) if not settings_difference(row.settings, other.settings)]
+    alike = [other for other in _from_scratch(row, rows) if not _network_difference(row, other)]
+    found = [other for other in alike if not settings_difference(row.settings, other.settings)]
     return min(found, key=lambda other: len(differing_keys([row, other])), default=None)
 
 
@@ -32,8 +35,9 @@ def add_gain(row: Row, rows: Sequence[Row], main: Column) -> Row | None:
     elif (gain := paired(row.scores(main.key), baseline.scores(main.key))) is None:
         row.values[GAIN] = missing(_why_no_pair(row, baseline, main))
     else:
-        row.values[GAIN] = gain | {"scratch": baseline.id}
+        row.values[GAIN] = gain | {"scratch": baseline.id, "recipe_differs": False}
         if keys := differing_keys([row, baseline]):
+            row.values[GAIN]["recipe_differs"] = True
             row.add(
                 f"beside the initial weights, it differs from its scratch baseline in {', '.join(map(short, keys))}"
             )
@@ -93,6 +97,28 @@ def _from_scratch(row: Row, rows: Sequence[Row]) -> list[Row]:
     return [other for other in alike if other.init == "scratch"]
 
 
+def _network_difference(row: Row, other: Row) -> str:
+    """How the student of a row from scratch is another network than a row's, though of the same name; else empty.
+
+    Parameters and multiply-adds tell, as far as both runs recorded them: recipes may write one network in several ways.
+    """
+    own, others = row.runs[0].record.facts, other.runs[0].record.facts
+    kinds = {"params": 0.0}
+    if row.runs[0].image_size == other.runs[0].image_size:
+        kinds["macs"] = _COUNTING
+    known_of = [key for key in kinds if key in own and key in others]
+    if all(math.isclose(own[key], others[key], rel_tol=kinds[key]) for key in known_of):
+        return ""
+    counts = []
+    for key in known_of:
+        cost = COSTS[key]
+        here, there = (f"{facts[key] / cost.scale:.{cost.digits}f}" for facts in (own, others))
+        counts.append(f"{there} {cost.unit} {cost.name} instead of {here}")
+    keys = [short(key) for key in differing_keys([row, other]) if key.startswith("model.init_args.student.")]
+    named = f"; {', '.join(keys)} differ{'s' if len(keys) == 1 else ''}" if keys else ""
+    return ", ".join(counts) + named
+
+
 def _students(rows: Sequence[Row]) -> list[Row]:
     return [row for row in rows if row.role == "student"]
 
@@ -108,15 +134,16 @@ def _good(row: Row, main: Column) -> float:
 
 
 def _way_to_baseline(row: Row, rows: Sequence[Row]) -> str:
-    if scratch := _from_scratch(row, rows):
-        difference = settings_difference(row.settings, scratch[0].settings)
+    scratch = _from_scratch(row, rows)
+    if alike := [other for other in scratch if not _network_difference(row, other)]:
+        difference = settings_difference(row.settings, alike[0].settings)
         return f"its scratch baseline was scored differently: {difference}"
     recipe = shlex.quote(str(row.runs[0].record.folder.recipe))
     head = f" with {row.head}" if row.head else ""
-    return (
-        f"there is no scratch baseline of {row.student}{head} among the runs; fit one with `distill fit {recipe} "
-        "--model.student.checkpoint null --run.dir FOLDER`"
-    )
+    why = f"there is no scratch baseline of {row.student}{head} among the runs"
+    if scratch:
+        why = f"the {row.student}{head} from scratch is another network ({_network_difference(row, scratch[0])})"
+    return f"{why}; fit one with `distill fit {recipe} --model.student.checkpoint null --run.dir FOLDER`"
 
 
 def _why_no_pair(row: Row, baseline: Row, main: Column) -> str:

@@ -59,9 +59,9 @@ def scratch_baseline(records: Sequence[RunRecord]) -> RunRecord | None:
     return min((record for record in scratch if _model(record) in others), key=lambda one: one.seed, default=None)
 
 
-def _model(record: RunRecord) -> tuple[str | None, ...]:
+def _model(record: RunRecord) -> tuple[object, ...]:
     """What a model and its scratch baseline have in common."""
-    return record.task, record.data, record.student, record.head
+    return record.task, record.data, record.student, record.facts.get("params"), record.head
 
 
 def _section(title: str, panels: Panels) -> ws.Section:

@@ -78,7 +78,7 @@ class CachedTeacher(TeacherBase):
             if teacher.precision != self.precision:
                 raise UserError(
                     f"model.teacher computes in {teacher.precision} here, the cache was made in {self.precision}; set "
-                    f"model.teacher.init_args.precision to {self.precision}, or make another cache"
+                    f"model.teacher.precision to {self.precision}, or make another cache"
                 )
             self._built = (teacher,)
         found: dict[str, Tensor] = self._built[0](images)

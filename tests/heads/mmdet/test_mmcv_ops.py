@@ -224,7 +224,10 @@ def test_explanation_of_a_missing_package(monkeypatch):
 def test_a_head_without_mmdetection_names_the_extra(monkeypatch, head):
     monkeypatch.delitem(sys.modules, "mmcv._ext", raising=False)
     monkeypatch.setitem(sys.modules, "mmengine", None)
-    needs = rf"^heads\.{head.__name__} needs MMDetection \(mmengine not installed\): pip install 'distill-rs\[mmdet\]'$"
+    needs = (
+        rf"^heads\.{head.__name__} needs MMDetection \(mmengine not installed\): pip install 'distill-rs\[mmdet\]', "
+        r"or --model\.head heads\.DenseMasks, which needs none$"
+    )
     with pytest.raises(UserError, match=needs):
         head(feature_info=None, class_names=["ship"])
 

@@ -1,5 +1,6 @@
 """Which runs make one row, and which do not."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from distill.report.compare.comparison import compare_records
 from distill.report.compare.seed_table import seed_table
 from distill.report.run_record import RunRecord
 from distill.runs.folder import RunFolder
-from tests.run_folders import write_run
+from tests.run_folders import COSTS, write_run
 
 AP = {"test/mask/AP": 0.3}
 Write = Callable[..., RunFolder]
@@ -71,6 +72,16 @@ def test_other_images_make_another_section(write: Write) -> None:
     for section in (first, second):
         assert "2 different sets of images" in section["notes"][0]["text"]
         assert section["notes"][0]["level"] == "red"
+
+
+def test_a_test_on_validation_images_is_called_that(write: Write) -> None:
+    (section,) = sections(write(scored={"split": "val"}), write(scored={"split": "val"}))
+    assert section["subtitle"] == "12 validation images (there are no test files)"
+    (section,) = sections(write(scored={"split": "val"}), write())
+    assert section["subtitle"] == "12 test images", (
+        "the images are the same, which a run of an earlier version calls so"
+    )
+    assert len(section["rows"]) == 1
 
 
 def test_other_recipes_are_other_rows_and_named_apart(write: Write) -> None:
@@ -146,6 +157,42 @@ def test_the_nearest_scratch_baseline_is_taken(write: Write) -> None:
     assert "differs from its scratch baseline in model.optim.lr" in row["notes"][0]["text"]
 
 
+def test_another_network_of_the_same_name_is_no_baseline(write: Write) -> None:
+    patch = "model.init_args.student.init_args.patch_size"
+    big = COSTS | {"params": 960_000, "macs": 880_000_000}
+    other = write(seed=0, recipe={patch: 8}, costs=big, scores={**AP, "test/mask/AP": 0.1})
+    distilled = write(seed=0, init="distilled", recipe={patch: 16}, costs=COSTS, scores={**AP, "test/mask/AP": 0.2})
+    (section,) = sections(other, distilled)
+    row = next(row for row in section["rows"] if row["init"] == "distilled")
+    why = row["values"]["gain"]["missing"]
+    assert why.startswith(
+        "the RS4D tiny with MaskRCNN from scratch is another network (0.96 M parameters instead of 1.00, "
+        "0.88 G multiply-adds instead of 0.20; model.student.patch_size differs); fit one with `distill fit "
+    )
+    assert why.endswith("--model.student.checkpoint null --run.dir FOLDER`")
+    assert "same student from scratch" not in section["sentence"]
+    assert row["notes"] == []
+    same = write(seed=0, name="same", recipe={patch: 16}, costs=COSTS, scores={**AP, "test/mask/AP": 0.15})
+    (section,) = sections(other, distilled, same)
+    row = next(row for row in section["rows"] if row["init"] == "distilled")
+    assert row["values"]["gain"]["mean"] == 0.05
+    assert "5.0 points more than the same student from scratch (one seed)" in section["sentence"]
+
+
+def test_a_gain_over_another_recipe_says_so_in_the_sentence(write: Write) -> None:
+    recipe = {"model.init_args.optim.lr": 0.01}
+    runs = write(seed=0, recipe=recipe), write(seed=0, init="distilled", scores={**AP, "test/mask/AP": 0.9})
+    (section,) = sections(*runs)
+    assert "more than the same student from scratch with another recipe (one seed)" in section["sentence"]
+
+
+def test_no_student_is_best_where_all_found_nothing(write: Write) -> None:
+    nothing = {"test/mask/AP": 0.0, "test/box/AP": 0.0004}
+    (section,) = sections(write(seed=0, scores=nothing), write(seed=0, init="distilled", scores=nothing))
+    assert section["sentence"] == "None of 2 students is best: mask AP is 0.0 % for all."
+    assert all(row["best"] == [] for row in section["rows"])
+
+
 def test_a_baseline_that_was_scored_differently_is_none(write: Write) -> None:
     scratch, distilled = write(seed=0), write(seed=0, init="distilled", scored={"checkpoint": "best.ckpt"})
     row = next(row for row in rows(scratch, distilled) if row["init"] == "distilled")
@@ -195,3 +242,16 @@ def test_runs_that_differ_in_a_path_alone_say_so_with_the_path_as_given(write: W
     (section,) = sections(*made)
     (difference,) = [one for one in section["recipes"] if one["key"] == key]
     assert set(difference["values"].values()) == {str(tmp_path / name) for name in ("images", "pictures")}
+
+
+def test_a_teacher_of_random_weights_is_named_as_one(write: Write) -> None:
+    run = write(init="distilled", teacher="SAM sam_vit_b")
+    summary = json.loads(run.summary.read_text())
+    assert rows(run)[0]["teacher"] == "SAM sam_vit_b"
+    run.summary.write_text(json.dumps({**summary, "init_teacher_weights": "random"}))
+    assert rows(run)[0]["teacher"] == "SAM sam_vit_b with random weights"
+    distillation = write(task="distillation", teacher="SAM sam_vit_b", scores={"val/l1_ratio": 0.9})
+    summary = json.loads(distillation.summary.read_text())
+    distillation.summary.write_text(json.dumps({**summary, "teacher_weights": "random"}))
+    (section,) = sections(distillation)
+    assert section["sentence"].endswith("; its teacher is SAM sam_vit_b with random weights.")
