@@ -1,5 +1,6 @@
 """`distill <verb>`: one thin file per verb. Imports of a verb happen when it is called."""
 
+import shutil
 import sys
 import textwrap
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from distill.shadowing import claim_packages, conflict
 
 claim_packages()  # here, not in `main`, because worker processes that are started by spawn only import
 
+_WIDEST = 100  # columns of the help
 # The extra `mmdet` brings the other build of OpenCV, which needs graphics libraries of the system.
 HEADLESS_OPENCV = "pip uninstall -y opencv-python && pip install --force-reinstall --no-deps opencv-python-headless"
 VERBS = {
@@ -101,15 +103,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _help() -> str:
+    width = min(_WIDEST, shutil.get_terminal_size().columns)
     verbs = "\n".join(
-        textwrap.fill(f"  {name:<12} {text}", 100, subsequent_indent=" " * 15) for name, (_, text) in VERBS.items()
+        textwrap.fill(f"  {name:<12} {text}", width, subsequent_indent=" " * 15) for name, (_, text) in VERBS.items()
+    )
+    codes = (
+        "Exit code: 0, 2 for bad input, 130 after Ctrl-C, 75 after SIGTERM. A run that was stopped goes on with "
+        "--ckpt_path last, and a sweep with the same command."
     )
     return (
         "usage: distill VERB [arguments]\n\n"
         f"{verbs}\n\n"
         "A run is `distill fit RECIPE [--key value]`, for example\n"
         "  distill fit recipes/rs4d_small.yaml --trainer.max_steps 100\n"
-        "`distill VERB --help` says more, and --help-all everything.\n\n"
-        "Exit code: 0, 2 for bad input, 130 after Ctrl-C, 75 after SIGTERM. A run that was stopped goes on\n"
-        "with --ckpt_path last, and a sweep with the same command."
+        "`distill VERB --help` says more, and --help-all everything.\n\n" + textwrap.fill(codes, width)
     )

@@ -7,6 +7,7 @@ from distill.cli.parser import VerbParser
 from distill.errors import UserError
 from distill.recipe.check import check
 from distill.recipe.command_line import split
+from distill.runs.missing_paths import require_paths
 from distill.runs.moved import moved_paths, words_for
 
 _USAGE = "distill cache RECIPE [RECIPE ...] [--out DIR] [--verify] [--key value]"
@@ -16,7 +17,6 @@ images, so that runs on these views need no teacher. Interrupted, the same comma
 processes share the work.
 
 --key value is any key of the recipe, as of `distill fit`; model.target_dtype is the precision of what is stored.
-docs/cache.md says when a cache pays.
 """
 
 
@@ -33,6 +33,7 @@ def run(words: list[str]) -> None:
     for note in recipe.notes:
         print(f"distill: {note}", file=sys.stderr)
     check("fit", recipe, [*words_for(moved_paths(recipe.path)), *overrides])
+    require_paths(recipe, overrides, built=("data", "model.teacher"))
 
     from distill.launch.attach_cache import use_command
     from distill.launch.cache import make_cache

@@ -18,7 +18,9 @@ def add_parser(actions: Any) -> argparse.ArgumentParser:
         "tile", help="cut large images, with their objects or labels, into tiles to train on", description=__doc__
     )
     truth = parser.add_mutually_exclusive_group(required=True)
-    truth.add_argument("--annotations", type=Path, nargs="+", help="COCO files, or the folder of a data set with some")
+    truth.add_argument(
+        "--annotations", type=Path, nargs="+", metavar="PATH", help="COCO files, or the folder of a data set with some"
+    )
     truth.add_argument("--labels", type=Path, help="folder of the masks of land cover, named as their images")
     parser.add_argument("--images", type=Path, help="folder of the images; of a data set it is found by itself")
     parser.add_argument("--out", type=Path, required=True, help="folder to write")

@@ -8,15 +8,25 @@ from distill.cli.compare import print_comparison
 from distill.cli.parser import VerbParser
 from distill.phases import line_console
 
+_MORE = """
+A demo that was stopped goes on with the same command: scenes of the same seed, and trainings of the same recipe with
+the same versions of all packages, are kept.
+"""
+
 
 def run(words: list[str]) -> None:
-    """Runs `distill demo [--dir FOLDER] [--seed N]`."""
+    """Runs `distill demo [--dir FOLDER] [--seed N] [--fresh]`.
+
+    Raises:
+        UserError: A training failed.
+        Stopped: The user stopped it; the message says how to go on.
+    """
     arguments = parser().parse_args(words[1:])
 
     from distill.launch.demo import doubt, next_commands, page, run_demo
 
     start = time.perf_counter()
-    comparison = run_demo(arguments.dir, arguments.seed)
+    comparison = run_demo(arguments.dir, arguments.seed, arguments.fresh)
     shown = page(arguments.dir)
     print_comparison(comparison, shown.parent)
     lines = line_console()
@@ -33,7 +43,12 @@ def run(words: list[str]) -> None:
 
 def parser() -> VerbParser:
     """The parser of the command line."""
-    whole = VerbParser("distill demo", description=__doc__)
-    whole.add_argument("--dir", type=Path, default=Path("runs/demo"), help="where everything is written")
-    whole.add_argument("--seed", type=int, default=0, help="seed of scenes, weights and order")
+    whole = VerbParser("distill demo", description=__doc__, epilog=_MORE)
+    whole.add_argument(
+        "--dir", type=Path, default=Path("runs/demo"), help="where everything is written; default runs/demo"
+    )
+    whole.add_argument("--seed", type=int, default=0, help="seed of scenes, weights and order; default 0")
+    whole.add_argument(
+        "--fresh", action="store_true", help="train again what an earlier demo in the folder has finished or begun"
+    )
     return whole

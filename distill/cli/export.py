@@ -9,7 +9,7 @@ from rich.text import Text
 from distill.cli.console import table_console
 from distill.cli.parser import VerbParser
 from distill.evaluation.units import counted
-from distill.exporters.formats import FORMATS
+from distill.exporters.formats import FORMATS, ONNX, known_formats, require_packages
 
 if TYPE_CHECKING:
     from distill.launch.export import Exported
@@ -18,7 +18,7 @@ _MORE = """
 Every file is run in its own runtime on images of the run, at four sizes and more, and compared with the run; a file
 that differs is not kept. onnx runs in onnxruntime and, with land cover, in the QGIS plugin Deepness; openvino on Intel
 processors; pt2 in PyTorch; safetensors is weights and recipe for `distill.load`. `distill predict FILE SOURCE` runs a
-file. docs/export.md says more.
+file.
 """
 
 
@@ -29,6 +29,7 @@ def run(words: list[str]) -> None:
         UserError: See `distill.export`.
     """
     given = vars(parser().parse_args(words[1:]))
+    require_packages(known_formats(given["formats"] or ONNX), bool(given["int8"]))
 
     from distill.launch.export import export
 
@@ -68,6 +69,9 @@ def print_exported(one: "Exported") -> None:
         for check in one.checks:
             table.add_row(check.image, *check.difference.row.values())
         console.print(table)
-        console.print(Text(f"verified on {counted(len(one.checks), 'image')}"))
+        if any(check.difference.compared for check in one.checks):
+            console.print(Text(f"verified on {counted(len(one.checks), 'image')}"))
+        else:
+            console.print(Text("no image had an instance: only that neither finds one was compared"))
     for note in one.notes:
         console.print(Text(f"note: {note}"))

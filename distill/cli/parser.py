@@ -4,7 +4,9 @@ import argparse
 import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NoReturn
+
+from distill.errors import UserError
 
 
 class VerbParser(argparse.ArgumentParser):
@@ -31,14 +33,17 @@ class VerbParser(argparse.ArgumentParser):
             text = super().format_help()
         return f"{text}\nAll options: {self.prog} --help-all\n" if self._rare else text
 
-    def format_usage(self) -> str:
-        """The usage that stands above an error."""
-        with self._without_rare():
-            return super().format_usage()
-
     def format_help_all(self) -> str:
         """The text of `--help-all`."""
         return super().format_help()
+
+    def error(self, message: str) -> NoReturn:
+        """Raises what is wrong with the arguments as one line, as all bad input is reported.
+
+        Raises:
+            UserError: Always.
+        """
+        raise UserError(f"{message}; see `{self.prog} --help`")
 
     @contextmanager
     def _without_rare(self) -> Iterator[None]:

@@ -10,7 +10,7 @@ from distill.scene.options import ALL_FORMATS
 _MORE = """
 Instances: predictions.json (COCO results), images.json (a COCO data set), NAME.gpkg with polygons in the CRS of the
 raster, NAME_overlay.jpg. Land cover: NAME.tif, a cloud-optimised class raster, NAME_overlay.jpg. A prediction that was
-interrupted goes on with the same command. docs/predict.md says more.
+interrupted goes on with the same command.
 """
 
 

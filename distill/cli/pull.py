@@ -4,7 +4,7 @@ from distill.cli.parser import VerbParser
 
 _MORE = """
 FROM is hf://owner/name, hf://owner/name@revision, or a folder that `distill push` wrote. No stored code is run, and a
-recipe that names other classes than those of this project is refused. docs/sharing.md says more.
+recipe that names other classes than those of this project is refused.
 """
 
 

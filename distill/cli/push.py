@@ -5,7 +5,7 @@ from distill.cli.parser import VerbParser
 _MORE = """
 TO is a folder, or hf://owner/name on the Hub, where `hf auth login` or HF_TOKEN says who you are. Written are
 model.safetensors, recipe.yaml without paths of this machine, config.json and README.md, the model card: read it before
-you share it. docs/sharing.md says more.
+you share it.
 """
 
 

@@ -8,6 +8,7 @@ from distill.recipe.check import check
 from distill.recipe.command_line import split
 from distill.recipe.find import require_run
 from distill.recipe.help import help_text
+from distill.runs.missing_paths import require_paths
 from distill.runs.moved import moved_paths, words_for
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ def run(words: list[str]) -> None:
         for note in recipe.notes:
             print(f"distill: {note}", file=sys.stderr)
         check(stage, recipe, [*words_for(moved_paths(recipe.path)), *overrides], complete=not shown)
+        if stage == "fit" and not shown:
+            require_paths(recipe, overrides)
         _start(_parsed(stage, recipe, overrides))
 
 

@@ -4,9 +4,9 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.table import Table
+from rich.console import Console
+from rich.table import Column, Table
 
-from distill.cli.console import table_console
 from distill.cli.parser import VerbParser
 from distill.errors import UserError
 from distill.files import write_text
@@ -66,12 +66,12 @@ def _copy(names: Sequence[str], overrides: Sequence[str]) -> None:
 
 
 def _list() -> None:
-    console = table_console()
-    table = Table("recipe", "what it does", box=None, pad_edge=False)
+    console = Console(highlight=False)
+    table = Table(Column("recipe", no_wrap=True), "what it does", box=None, pad_edge=False)
     for name, path in shipped().items():
         table.add_row(name, summary(path))
     console.print(table)
-    table = Table("name of a combination", "what it is short for", box=None, pad_edge=False)
+    table = Table(Column("combination", no_wrap=True), "what it is short for", box=None, pad_edge=False)
     for name in COMBINATIONS:
         table.add_row(name, command(name))
     console.print()

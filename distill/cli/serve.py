@@ -24,6 +24,8 @@ def run(words: list[str]) -> None:
     for name in ("max_mb", "max_pixels"):
         if not vars(given)[name] > 0:
             raise UserError(f"--{name.replace('_', '-')} is {vars(given)[name]:g}; it must be above 0")
+    if not 0 <= given.port < 2**16:
+        raise UserError(f"--port is {given.port}; it must lie in 0 to {2**16 - 1}")
     from distill.serve.server import serve
 
     serve(

@@ -17,7 +17,7 @@ from distill.recipe.axes import Axis, Range, read_axis
 if TYPE_CHECKING:
     from distill.launch.sweep.run import Sweep
 
-_USAGE = "distill sweep RECIPE [RECIPE ...] --over KEY=A,B,C [--seeds 0,1,2] [options] [--key value]"
+_USAGE = "distill sweep RECIPE ... --over KEY=A,B [options] [--key value]"
 _MORE = """\
 Runs lie in DIR/CELL/seedK and are ordinary run folders. The same command goes on after an interruption: finished runs
 are kept, interrupted ones resumed, failed ones tried again. DIR gets sweep.json, the table with means, 95 % intervals

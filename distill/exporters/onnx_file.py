@@ -58,7 +58,7 @@ def onnx_model(graph: ExportGraph) -> "ModelProto":
         import onnx
         import onnxscript  # noqa: F401  what the exporter and the translations of operators are written in
     except ImportError as error:
-        raise UserError(f"{error.name} is not installed, which writes ONNX: pip install 'distill-rs[onnx]'") from error
+        raise UserError(f"onnx files need the package {error.name}: pip install 'distill-rs[onnx]'") from error
     operators: Any = graph.onnx_operators()  # the exporter's own signature allows functions alone
     program: Any = torch.onnx.export(
         graph,

@@ -48,9 +48,7 @@ def read_graph(path: Path) -> "Model":
         import openvino
         from openvino.passes import ConstantFolding, Manager
     except ImportError as error:
-        raise UserError(
-            f"{error.name} is not installed, which writes .xml: pip install 'distill-rs[openvino]'"
-        ) from error
+        raise UserError(f"openvino files need the package {error.name}: pip install 'distill-rs[openvino]'") from error
     try:
         model = openvino.Core().read_model(path)
         passes = Manager()

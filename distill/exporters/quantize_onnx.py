@@ -35,9 +35,7 @@ def quantize_onnx(
         from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
         from onnxruntime.quantization.shape_inference import quant_pre_process
     except ImportError as error:
-        raise UserError(
-            f"{error.name} is not installed, which makes int8 of an .onnx: pip install 'distill-rs[onnx]'"
-        ) from error
+        raise UserError(f"int8 of onnx files needs the package {error.name}: pip install 'distill-rs[onnx]'") from error
     with tempfile.TemporaryDirectory() as folder:
         prepared, written = Path(folder, "prepared.onnx"), Path(folder, "int8.onnx")
         try:

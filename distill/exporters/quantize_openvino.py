@@ -37,7 +37,7 @@ def quantize_openvino(
         import nncf
     except ImportError as error:
         raise UserError(
-            f"{error.name} is not installed, which makes int8 of an .xml: pip install 'distill-rs[openvino]'"
+            f"int8 of openvino files needs the package {error.name}: pip install 'distill-rs[openvino]'"
         ) from error
     nncf.set_log_level(logging.ERROR)
     model = read_graph(path)

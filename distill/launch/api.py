@@ -16,6 +16,7 @@ from distill.recipe.check import GROUPS, check
 from distill.recipe.command_line import merged, overridden
 from distill.recipe.find import require_run
 from distill.runs.folder import RunFolder
+from distill.runs.missing_paths import require_paths
 from distill.runs.moved import moved_paths, words_for
 
 logger = logging.getLogger(__name__)
@@ -53,6 +54,7 @@ def fit(recipe: RecipeLike, **overrides: Any) -> RunFolder:
         >>> distill.fit(["finetune/mask_rcnn", "data/nwpu"], **{"model.student": run.student})
     """
     parsed = python_recipe("fit", recipe, overrides)
+    require_paths(parsed.recipe, parsed.words)
     start_fit(parsed)
     return parsed.folder
 

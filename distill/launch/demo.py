@@ -10,20 +10,20 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
 import torch
-from rich.console import Console
 
-from distill.errors import UserError
+from distill.errors import Stopped, UserError
 from distill.files import write_json
 from distill.launch import api
 from distill.launch.compare import compare
-from distill.phases import phase
+from distill.launch.demo_stages import is_scored, remove, states
+from distill.phases import line_console, phase
 from distill.report.compare.comparison import FILES, Comparison
-from distill.runs.folder import RunFolder
+from distill.runs.folder import RunFolder, RunState
 from distill.synthetic.scenes import write_scenes
 from distill.tasks.probes.features import student_features
 from distill.tasks.probes.scenes import read_scenes, scene_scores
@@ -35,66 +35,137 @@ IMAGE_SIZE = 128
 SCENES = {"teacher": 1200, "unlabelled": 960, "labelled": 16, "probe": 128, "validation": 32, "test": 96}
 PROBED = (4, 16, 64)  # labelled scenes of the probes
 RUNS = ("teacher", "distill", "random", "scratch", "distilled", "all_labels")
+NEEDS = {"distill": "teacher", "distilled": "distill"}  # whose weights a run starts from
+HIDDEN, SHOWN = ("scratch", "random", "all_labels"), ("teacher", "distill", "distilled")
+MINUTES = 12
+KEPT = {RunState.FINISHED: "there already", RunState.INTERRUPTED: "goes on"}
+_OWN_END = 15.0  # seconds, for storing the state of a training
 GOOD_TEACHER = 0.45  # box AP50
 
 
-def run_demo(folder: Path, seed: int) -> Comparison:
-    """Runs all stages.
+def run_demo(folder: Path, seed: int, fresh: bool = False) -> Comparison:
+    """Runs all stages that are not there already.
 
     Args:
         folder: Where everything is written: data/, a folder for each of `RUNS`, and compare/ with the comparison.
         seed: Of scenes, weights and order.
+        fresh: Whether the runs of an earlier demo in the folder are removed first.
 
     Returns:
         The comparison of the runs, with times that were taken for it, in turns.
 
     Raises:
         UserError: A training failed.
+        Stopped: The user stopped it; the same call goes on.
     """
-    console = Console(soft_wrap=True, highlight=False)
+    try:
+        return _run(folder, seed, fresh)
+    except (KeyboardInterrupt, Stopped):
+        words = ["--dir", str(folder), *(["--seed", str(seed)] if seed else [])]
+        raise Stopped(f"stopped; go on with: distill demo {shlex.join(words)}") from None
+
+
+def _run(folder: Path, seed: int, fresh: bool) -> Comparison:
+    lines = line_console()
     runs = {name: RunFolder(folder / name) for name in RUNS}
-    console.rule(f"scenes, seed {seed}")
-    data = folder / "data"
-    for split, count in SCENES.items():
-        write_scenes(data, split, count, IMAGE_SIZE, seed, labelled=split != "unlabelled")
-    console.print(f"wrote {sum(SCENES.values())} scenes to {data}")
-    for name in FILES:  # of an earlier demo, whose teacher is replaced
+    data, log = folder / "data", folder / "scratch.log"
+    for name in FILES:  # of an earlier demo, whose teacher may be replaced
         (page(folder).parent / name).unlink(missing_ok=True)
-
-    def fit(name: str, **settings: object) -> list[str]:
-        place = {"run.dir": runs[name].path, "run.overwrite": True, "run.experiment": folder.name}
-        return ["fit", f"demo/{name}", *api.as_words({**place, "seed_everything": seed, **settings})]
-
-    def test(name: str) -> list[str]:
-        return ["test", str(runs[name])]
-
-    precision = {"trainer.precision": _precision()}
-    few = _labelled(data, "labelled")
-    unlabelled = {"data.root": data / "unlabelled" / "images", "model.teacher.checkpoint": runs["teacher"].student}
-    log = folder / "scratch.log"
-    console.rule(f"distill fit demo/teacher, demo/distill, demo/distilled; demo/scratch and bounds > {log}")
-    _side_by_side(
-        [
-            fit("scratch", **few),
-            test("scratch"),
-            fit("random", **few),
-            test("random"),
-            fit("all_labels", **_labelled(data, "teacher")),
-            test("all_labels"),
-        ],
-        log,
-        [
-            fit("teacher", **_labelled(data, "teacher"), **precision),
-            fit("distill", **unlabelled, **precision),
-            fit("distilled", **few, **{"model.student.checkpoint": runs["distill"].student}),
-            test("teacher"),
-            test("distilled"),
-        ],
+    if fresh:
+        for run in runs.values():
+            remove(run)
+    lines.print(
+        f"{len(RUNS)} trainings and a comparison, about {MINUTES} minutes on 2 CPU cores. Two lists of commands run "
+        f"side by side: one is shown, the log of the other is {log}",
+        markup=False,
     )
+    _draw(data, seed)
+    fits = _fits(runs, data, folder, seed)
+    found = states(runs, fits, NEEDS)
+    for name, state in found.items():
+        if state is not RunState.FRESH:
+            lines.print(f"{KEPT[state]}: {runs[name]}", markup=False)
+    lists = [_commands(names, runs, fits, found) for names in (HIDDEN, SHOWN)]
+    if any(lists):
+        for where, commands in zip((f" > {log}", ""), lists, strict=True):
+            if commands:
+                _title(_as_one(commands) + where)
+        folder.mkdir(parents=True, exist_ok=True)
+        _side_by_side(lists[0], log, lists[1])
     _probe(runs, data)
     # Timed anew: the run folders' own times were taken while two trainings shared the cores.
-    console.rule(f"distill compare {' '.join(str(run) for run in runs.values())} --measure")
+    _title(f"distill compare {' '.join(str(run) for run in runs.values())} --measure")
     return compare([run.path for run in runs.values()], out=page(folder).parent, measure=True)
+
+
+def _title(text: str) -> None:
+    """A line above what a stage prints, whole in any width."""
+    line_console().print(f"\n{text}", style="bold", markup=False)
+
+
+def _as_one(commands: Sequence[list[str]]) -> str:
+    """The trainings of a list, or its tests where all is trained, as one line."""
+    verb = commands[0][0]
+    return f"distill {verb} {', '.join(what for first, what, *_ in commands if first == verb)}"
+
+
+def _draw(data: Path, seed: int) -> None:
+    """Writes the scenes of all splits that are not there with the same seed and counts."""
+    total = sum(SCENES.values())
+    drawn = 0
+
+    with phase(f"drawing {total:,} scenes, seed {seed}, into {data}", total) as advance:
+
+        def count(number: int) -> None:
+            nonlocal drawn
+            drawn += number
+            advance(number)
+
+        for split, scenes in SCENES.items():
+            before = drawn
+            write_scenes(data, split, scenes, IMAGE_SIZE, seed, split != "unlabelled", count)
+            if drawn == before:
+                advance(scenes)
+    if drawn < total:
+        line_console().print(f"there already: {total - drawn:,} scenes of seed {seed}", markup=False)
+
+
+def _fits(runs: dict[str, RunFolder], data: Path, folder: Path, seed: int) -> dict[str, list[str]]:
+    """Recipe and overrides of each run; each run after the one whose weights it starts from."""
+    precision = {"trainer.precision": _precision()}
+    few, many = _labelled(data, "labelled"), _labelled(data, "teacher")
+    unlabelled = {"data.root": data / "unlabelled" / "images", "model.teacher.checkpoint": runs["teacher"].student}
+    settings: dict[str, dict[str, object]] = {
+        "teacher": {**many, **precision},
+        "distill": {**unlabelled, **precision},
+        "random": {**few},
+        "scratch": {**few},
+        "distilled": {**few, "model.student.checkpoint": runs["distill"].student},
+        "all_labels": {**many},
+    }
+    return {
+        name: [
+            f"demo/{name}",
+            *api.as_words(
+                {"run.dir": runs[name].path, "run.experiment": folder.name, "seed_everything": seed, **settings[name]}
+            ),
+        ]
+        for name in RUNS
+    }
+
+
+def _commands(
+    names: Sequence[str], runs: dict[str, RunFolder], fits: dict[str, list[str]], found: dict[str, RunState]
+) -> list[list[str]]:
+    """The commands of one list: what is not finished is trained, or goes on; what has no scores is tested."""
+    ways = {RunState.FRESH: "--run.overwrite=true", RunState.INTERRUPTED: "--ckpt_path=last"}
+    fitted = [["fit", *fits[name], ways[found[name]]] for name in names if found[name] in ways]
+    tested = [
+        ["test", str(runs[name])]
+        for name in names
+        if name != "distill" and not (found[name] is RunState.FINISHED and is_scored(runs[name]))
+    ]
+    return [*fitted, *tested]
 
 
 def _probe(runs: dict[str, RunFolder], data: Path) -> None:
@@ -213,6 +284,7 @@ def _side_by_side(hidden: Sequence[list[str]], log: Path, shown: Sequence[list[s
 
     Raises:
         UserError: A command failed; the other list is stopped.
+        Stopped: The user stopped a command; the other list is, too.
     """
     environment = os.environ | {"OMP_NUM_THREADS": str(max(1, torch.get_num_threads() // 2))}
     running: list[subprocess.Popen[bytes]] = []
@@ -221,7 +293,10 @@ def _side_by_side(hidden: Sequence[list[str]], log: Path, shown: Sequence[list[s
         words = [sys.executable, "-u", "-m", "distill.cli.several", json.dumps(commands)]
         process = subprocess.Popen(words, stdout=out, stderr=out and subprocess.STDOUT, env=environment)
         running.append(process)
-        if code := process.wait():
+        code = process.wait()
+        if code == Stopped.code:
+            raise Stopped
+        if code:
             raise UserError(f"a training or a test ended with exit code {code}; {where} say which and why")
 
     with log.open("w", encoding="utf-8") as file, ThreadPoolExecutor(2) as pool:
@@ -229,6 +304,23 @@ def _side_by_side(hidden: Sequence[list[str]], log: Path, shown: Sequence[list[s
             hidden_lane = pool.submit(run, hidden, file, f"the last lines of {log}")
             for lane in as_completed([hidden_lane, pool.submit(run, shown, None, "the lines above")]):
                 lane.result()
+        except (KeyboardInterrupt, Stopped):
+            for process in running:
+                _let_stop(process)
+            raise
         finally:
             for process in running:
                 process.kill()
+
+
+def _let_stop(process: subprocess.Popen[bytes]) -> None:
+    """Gives a list of commands the time to store its training state.
+
+    Ctrl-C of a terminal reaches it, too. Where only this process was signalled, it is asked to stop.
+    """
+    try:
+        process.wait(_OWN_END)
+    except subprocess.TimeoutExpired:
+        process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(_OWN_END)

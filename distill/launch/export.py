@@ -12,11 +12,21 @@ from typing import Any
 
 from distill.errors import UserError, unknown_name
 from distill.evaluation.units import counted
-from distill.exported.facts import INT8, ExportedFacts
+from distill.exported.facts import INT8, PLANES, ExportedFacts
 from distill.exported.models import open_model
 from distill.exporters.deepness import write_deepness
 from distill.exporters.feature_graph import FeatureGraph
-from distill.exporters.formats import DEEPNESS, FORMATS, ONNX, OPENVINO, PT2, SAFETENSORS, SUFFIXES, known_formats
+from distill.exporters.formats import (
+    DEEPNESS,
+    FORMATS,
+    ONNX,
+    OPENVINO,
+    PT2,
+    SAFETENSORS,
+    SUFFIXES,
+    known_formats,
+    require_packages,
+)
 from distill.exporters.graph import ExportGraph
 from distill.exporters.instance_graph import InstanceGraph
 from distill.exporters.land_cover_graph import LandCoverGraph
@@ -26,7 +36,15 @@ from distill.exporters.pt2_file import write_pt2
 from distill.exporters.quantize import ENOUGH, quantize
 from distill.exporters.verify.images import CheckImage, Pixels, check_images
 from distill.files import move_into_place
-from distill.launch.export_check import Check, check_deepness, check_file, fullest, require_equal
+from distill.launch.export_check import (
+    Check,
+    check_deepness,
+    check_file,
+    check_planes,
+    fullest,
+    require_equal,
+    score_threshold_with_instances,
+)
 from distill.launch.export_facts import facts_of
 from distill.launch.load import PARTS, load
 from distill.launch.predictors import InstancePredictor, Predictor, SemanticPredictor
@@ -84,6 +102,7 @@ def export(
 
     Each file is run in its own runtime, in float32, on images of the run at four sizes, on one without an object and
     on a crowded one. One that differs from the run is not kept; a file of the same name that was there before is.
+    Where no image has an instance, what lies below the score threshold is compared.
 
     Args:
         run: The run folder.
@@ -110,6 +129,7 @@ def export(
     wanted = known_formats(formats)
     if int8 and (others := [name for name in wanted if name not in (ONNX, OPENVINO)]):
         raise UserError(f"--int8 makes onnx and openvino files; leave out {', '.join(others)}, or --int8")
+    require_packages(wanted, int8)
     if part not in PARTS:
         raise unknown_name("part", part, PARTS)
     stored = StoredRun(Path(run))
@@ -182,6 +202,10 @@ def _written(
             checks = check_file(path, model.reference, images)
         require_equal(checks, wanted)
         notes = [note for note in (fullest(checks, facts.max_detections),) if note]
+        if not any(check.difference.compared for check in checks):
+            checks, note = _without_instances(name, model, path, images)
+            require_equal(checks, wanted)
+            notes = [note]
         if name == OPENVINO:
             notes += _of_own_precision(path, model.reference, images)
         if full:
@@ -195,6 +219,29 @@ def _written(
         for file in files:
             move_into_place(file, out / file.name)
     return Exported(name, out / path.name, tuple(out / file.name for file in files), facts, checks, tuple(notes))
+
+
+def _without_instances(name: str, model: _Model, path: Path, images: Sequence[CheckImage]) -> tuple[list[Check], str]:
+    """Checks of a file that finds no instance, as its run, and a note on what was compared instead.
+
+    Probabilities of pixels are in the file. Boxes and scores below the threshold are not: a second file, which differs
+    in the threshold alone, is compared in its place.
+    """
+    reference = model.reference
+    assert isinstance(reference, InstancePredictor)
+    with phase(f"comparing what {path.name} computes below its threshold, because no image has an instance"):
+        if model.graph.kind == PLANES:
+            return check_planes(path, model.graph, images), "no image has an instance: probabilities were compared"
+        own = reference.score_threshold
+        with score_threshold_with_instances(reference, images):
+            lower = reference.score_threshold
+            facts = replace(model.facts, score_threshold=lower)
+            other = path.with_name(f"lower{path.suffix}")
+            _write(name, replace(model, facts=facts), other)
+            return check_file(other, reference, images), (
+                f"no image has an instance of the file's least score, {own:g}: a file that differs in the least score "
+                f"alone, {lower:.3g}, was compared"
+            )
 
 
 def _in_int8(path: Path, model: _Model, allow_loss: bool) -> tuple[Path, ExportedFacts, list[str]]:

@@ -3,7 +3,8 @@
 Axes: B batch, C channels, H W pixels, S side of a view.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,13 +16,22 @@ from distill.evaluation.sliding_window import resize_logits
 from distill.evaluation.units import counted
 from distill.exported.models import ExportedClasses, ExportedInstances
 from distill.exported.session import Session, open_session
+from distill.exported.views import fitted
 from distill.exporters.deepness import open_deepness
+from distill.exporters.graph import ExportGraph
 from distill.exporters.verify.images import CheckImage, Pixels, crop
-from distill.exporters.verify.instances import InstanceDifference, compare_instances
-from distill.exporters.verify.maps import FeatureDifference, LogitDifference, compare_features, compare_logits
+from distill.exporters.verify.instances import SCORE, InstanceDifference, compare_instances
+from distill.exporters.verify.maps import (
+    FeatureDifference,
+    LogitDifference,
+    ProbabilityDifference,
+    compare_features,
+    compare_logits,
+    compare_probabilities,
+)
 from distill.launch.predictors import InstancePredictor, Predictor, SemanticPredictor, StudentPredictor
 
-Difference = InstanceDifference | LogitDifference | FeatureDifference
+Difference = InstanceDifference | LogitDifference | FeatureDifference | ProbabilityDifference
 
 
 @dataclass(frozen=True)
@@ -48,6 +58,44 @@ def check_file(path: Path, reference: Predictor, images: Sequence[CheckImage], e
     """
     session = open_session(path, exact=exact)
     return [Check(image.name, _difference(session, reference, image)) for image in images]
+
+
+def check_planes(path: Path, graph: ExportGraph, images: Sequence[CheckImage]) -> list[Check]:
+    """Compares the probabilities of a file of kind "planes" with those of its graph, where they make no instance.
+
+    Args:
+        path: The file.
+        graph: Of the run, in float32 on the CPU.
+        images: See `distill.exporters.verify.images`.
+    """
+    session, checks = open_session(path), []
+    for image in images:
+        view, shown = fitted(image.pixels, image.side)
+        with torch.no_grad():
+            (expected,) = graph(torch.from_numpy(view), torch.tensor(shown))
+        found = session.run(view, shown)["probabilities"]
+        checks.append(Check(image.name, compare_probabilities(expected.numpy(), found)))
+    return checks
+
+
+@contextmanager
+def score_threshold_with_instances(reference: InstancePredictor, images: Sequence[CheckImage]) -> Iterator[None]:
+    """Inside, the run's score threshold is so low that it finds an instance on half of the images.
+
+    It stays 0 where it finds none even then.
+    """
+    head, side = reference.network.head, reference.size
+    own, head.score_threshold = head.score_threshold, 0.0
+    try:
+        best = []
+        for image in images:
+            reference.size = image.side
+            best.append(float(reference.tile_instances([image.pixels])[0].scores.max(initial=0)))
+        # Twice the tolerance below a score, so that rounding does not decide whether it counts.
+        head.score_threshold = max(0.0, float(np.median(best)) - 2 * SCORE)
+        yield
+    finally:
+        head.score_threshold, reference.size = own, side
 
 
 def check_deepness(path: Path, reference: SemanticPredictor, photographs: Sequence[Pixels]) -> list[Check]:

@@ -157,14 +157,6 @@ def _require_possible(recipe: ParsedRecipe, state: StoredState | None) -> None:
     config, folder, limits = recipe.config, recipe.folder, recipe.config.trainer
     if state is not None:
         require_teachers(config.model, "resuming")
-    counts = {
-        "trainer.max_steps": limits.max_steps,
-        "trainer.val_check_interval": limits.val_check_interval,
-        "run.checkpoint_every": config.run.checkpoint_every,
-    }
-    for key, count in counts.items():
-        if count == 0:
-            raise UserError(f"{key} is 0; it must be above 0")
     if recipe.wants_logger:
         require_loggers(config.run.loggers)
     if config.run.pictures_every < 0:

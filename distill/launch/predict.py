@@ -1,6 +1,7 @@
 """`distill.predict`: a trained run and scenes of any size become files of masks, polygons and classes."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from functools import partial
 from os import PathLike
@@ -107,6 +108,7 @@ def predict(
     chosen, facts = model.options, model.facts
     if not overwrite:
         refuse_foreign_files(folder)
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     try:
         if ray is not None:
@@ -120,6 +122,11 @@ def predict(
                 done = work.run(model.network, shares(every, shard), model.batch_size)
     except KeyboardInterrupt:
         raise Stopped(f"stopped; what is done is kept in {folder}, and the same command goes on there") from None
+    except BaseException:
+        with suppress(OSError):  # one that is not empty, of which the others are parents
+            for path in made:
+                path.rmdir()
+        raise
     notes = (*facts.notes, *_nothing_found(done.scenes, facts, chosen))
     return Prediction(folder, done.scenes, done.pending, done.files, facts.class_names, notes)
 

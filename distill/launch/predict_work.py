@@ -140,6 +140,11 @@ class PredictWork:
             except BrokenImage as error:
                 self._progress.say(f"passed over: {first_line(error)}")
                 return Told(broken=first_line(error))
+            if job.without_geojson and not job.formats and len(self._sources) == 1:
+                raise UserError(
+                    f"{source.path} has no CRS, and GeoJSON has longitudes and latitudes; name its CRS with --crs, or "
+                    "write pixels with --format gpkg"
+                )
             if job.result() is None:
                 self._predict(job, model, share.of(job.rows), batch_size)
             else:

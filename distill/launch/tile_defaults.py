@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from distill.launch.stored_run import StoredRun
+from distill.runs.folder import RunState
 from distill.scene.options import PredictOptions
 from distill.scene.tile_size import TileSize
 
@@ -23,8 +24,9 @@ def tile_size(run: StoredRun, facts: Mapping[str, Any], options: PredictOptions)
     whole = int(facts.get("largest_side") or 0)
     notes = []
     if options.tile is None and not whole:
+        why = ", because it was stopped," if run.folder.state is RunState.INTERRUPTED else ""
         notes.append(
-            f"the run does not tell how large its training images are, so what is larger than {trained} px is cut "
+            f"the run{why} does not tell how large its training images are, so what is larger than {trained} px is cut "
             "into tiles of that side; --tile gives another"
         )
     return TileSize.chosen(trained, whole, facts.get("object_side"), options.tile, options.overlap), notes

@@ -21,6 +21,8 @@ WAY_OUT = "see `distill fit RECIPE --print_config` for keys and types"
 _SUPPLIED = {"model", "train_dataloaders", "val_dataloaders", "dataloaders", "datamodule"}
 # A recipe for what another one leaves out.
 _FOR_EXAMPLE = {"model": "finetune/mask_rcnn", "data": "data/nwpu"}
+# Of steps, epochs and intervals.
+_COUNTS = ("trainer.max_steps", "trainer.max_epochs", "trainer.val_check_interval", "run.checkpoint_every")
 _FILES = (".yaml", ".yml", ".json")  # the parser reads a value from a file
 # What `distill` sets in place of Lightning's defaults.
 TRAINER_DEFAULTS = {
@@ -66,7 +68,11 @@ def check(stage: str, recipe: Recipe, words: Sequence[str], complete: bool = Tru
             raise unknown_name("recipe key", name, (*GROUPS, *own))
     _check_group("trainer", tree.get("trainer"), parameters(TRAINER))
     _check_group("run", tree.get("run"), parameters(RUN))
-    callbacks = (tree.get("trainer") or {}).get("callbacks")
+    if stage == "fit":
+        for key in _COUNTS:
+            owner, _, setting = key.partition(".")
+            _check_count(key, _mapping(tree.get(owner)).get(setting))
+    callbacks = _mapping(tree.get("trainer")).get("callbacks")
     for callback in callbacks if isinstance(callbacks, list) else ():
         _check_component("trainer.callbacks", callback)
     for name in ("model", "data"):
@@ -83,6 +89,17 @@ def check(stage: str, recipe: Recipe, words: Sequence[str], complete: bool = Tru
         _check_component(name, tree.get(name), complete=complete)
 
 
+def _mapping(group: Any) -> Mapping[str, Any]:
+    """A group of the recipe; empty where it is absent or in a file of its own."""
+    return group if isinstance(group, dict) else {}
+
+
+def _check_count(key: str, value: Any) -> None:
+    """Refuses counts of nothing, for which Lightning's -1 is no count."""
+    if _is_a_number(value) and float(value) <= 0 and float(value) != -1:
+        raise UserError(f"{key} is {value}; it must be above 0")
+
+
 def _check_group(key: str, group: Any, known: Mapping[str, Parameter] | None, complete: bool = True) -> None:
     """The keys of a mapping, and their values."""
     if group is None or known is None or (isinstance(group, str) and group.endswith(_FILES)):
@@ -93,6 +110,9 @@ def _check_group(key: str, group: Any, known: Mapping[str, Parameter] | None, co
         if name not in known:
             raise unknown_name(f"key in {key}", str(name), known)
         _check_value(f"{key}.{name}", value, known[name].types, complete)
+        least = known[name].least
+        if least is not None and _is_a_number(value) and float(value) < least:
+            raise UserError(f"{key}: {name} is {value}; it must be {least} or more")
 
 
 def _check_component(key: str, value: Any, supplied: int = 0, complete: bool = True) -> None:
@@ -203,6 +223,11 @@ def _fits(value: Any, kind: Type) -> bool:
             return isinstance(value, dict)
         case _:
             return isinstance(value, str | dict)
+
+
+def _is_a_number(value: Any) -> bool:
+    """Whether it is a number, or the parser takes it for one."""
+    return _fits(value, Type("float"))
 
 
 def _is_number(value: Any, whole: bool = False) -> bool:

@@ -48,11 +48,13 @@ class Parameter:
         types: What its value may be.
         default: Its default as source text; None if it must be given.
         description: From the docstring.
+        least: The smallest number it may be, where the constructor asks for it by `at_least("name", name, number)`.
     """
 
     types: tuple[Type, ...]
     default: str | None
     description: str
+    least: int | None = None
 
 
 def class_names(module: str) -> list[str] | None:
@@ -160,11 +162,13 @@ def _of_function(
     given = (*arguments.posonlyargs, *arguments.args)[1:]
     defaults = [None] * (len(given) - len(arguments.defaults)) + list(arguments.defaults)
     named = [*zip(given, defaults, strict=True), *zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)]
+    least = dict(_least(function))
     own = {
         argument.arg: Parameter(
             tuple(_types(module, argument.annotation)) if argument.annotation else (Type("any"),),
             None if default is None else _source(module, default),
             described.get(argument.arg, ""),
+            least.get(argument.arg),
         )
         for argument, default in named
     }
@@ -184,6 +188,16 @@ def _of_function(
         return None
     fixed = {keyword.arg for keyword in handed_on[0].keywords}
     return own | {name: parameter for name, parameter in inherited.items() if name not in own and name not in fixed}
+
+
+def _least(function: ast.FunctionDef) -> Iterator[tuple[str, int]]:
+    """Names and smallest values of the arguments that a constructor hands to `distill.data.checks.at_least`."""
+    for call in ast.walk(function):
+        match call:
+            case ast.Call(
+                func=ast.Name(id="at_least"), args=[ast.Constant(), ast.Name(id=name), ast.Constant(value=int(least))]
+            ):
+                yield name, least
 
 
 def _source(module: str, default: ast.expr) -> str:

@@ -36,7 +36,7 @@ class TerminalProgress(RunProgress):
     def show_step(self, trainer: pl.Trainer) -> None:
         """Updates it."""
         numbers = [f"loss {self.loss:.4f}", *main_score(self.scores), f"{rate(self.images_per_second)} img/s"]
-        left = f"{duration(self.seconds_left(trainer))} left"
+        left = f"{duration(self.seconds_left(trainer))} left" if self.is_settled else ""
         assert self._run is not None
         self._open().update(self._run, completed=self.step, numbers="  ".join(numbers), left=left)
 
@@ -112,7 +112,7 @@ class PlainProgress(RunProgress):
                         f"{self.pace:.2f} s/step",
                         f"{rate(self.images_per_second)} images/s",
                         f"data wait {self.wait.share:.0%}",
-                        f"{duration(self.seconds_left(trainer))} left",
+                        *([f"{duration(self.seconds_left(trainer))} left"] if self.is_settled else []),
                     ]
                 )
             )

@@ -54,6 +54,12 @@ class RunProgress(pl.Callback):
         return sum(self._durations) / len(self._durations)
 
     @property
+    def is_settled(self) -> bool:
+        """Whether enough steps were timed to estimate the time left; the first one warms up."""
+        enough = min(_STEPS_TO_ESTIMATE, self.total - self._size_since)
+        return self.step - self._size_since >= enough or self.pace > _SECONDS_TO_ESTIMATE
+
+    @property
     def images_per_second(self) -> float:
         """Training images a second, over all processes."""
         return self._images_per_step / self.pace
@@ -111,9 +117,7 @@ class RunProgress(pl.Callback):
         self._images_per_step, self._images = self._images, 0
         self.loss = float(trainer.callback_metrics.get("train/loss", math.nan))
         self.show_step(trainer)
-        taken = self.step - self._size_since
-        enough = min(_STEPS_TO_ESTIMATE, self.total - self._size_since)
-        if not self._estimated and (taken >= enough or self.pace > _SECONDS_TO_ESTIMATE):
+        if not self._estimated and self.is_settled:
             self._estimated = True
             self._say(first_estimate(self._estimate(trainer, pl_module), self.suggest))
         if self._sizes and self.step < self.total and self._sizes.at(self.step) != self._sizes.at(self.step - 1):

@@ -43,6 +43,8 @@ class SceneJob:
         plan: Its tiles.
         header: What shapes the result.
         rows: Numbers of the rows of tiles.
+        formats: Of its files.
+        without_geojson: Whether GeoJSON was asked for and cannot be written.
 
     Args:
         path: The raster or image.
@@ -60,6 +62,8 @@ class SceneJob:
     plan: TilePlan
     header: dict[str, Any]
     rows: range
+    formats: tuple[str, ...]
+    without_geojson: bool
 
     def __init__(
         self,
@@ -82,8 +86,7 @@ class SceneJob:
             self.scene = stack.enter_context(open_scene(self.path, source))
             self.plan = self.facts.size.plan(self.scene.height, self.scene.width)
             self.rows = range(len(self.plan.tops))
-            self.formats = options.formats_of(self.facts.task, self.scene.georeference is not None)
-            self._check_formats()
+            self.formats = self._formats()
             self.labels = options.labels(self.facts.class_names)
             self.header = self._header()
             self.journal = Journal(self.out, self.name, self.header, len(self.rows))
@@ -192,19 +195,21 @@ class SceneJob:
         self.journal.finish(summary.as_json())
         return summary
 
-    def _check_formats(self) -> None:
-        """Refuses at the beginning what the writers would refuse at the end."""
+    def _formats(self) -> tuple[str, ...]:
+        """The formats of its files: without GeoJSON, which has longitudes and latitudes, where it has no CRS.
+
+        Raises:
+            UserError: The scene is too large for COCO.
+        """
         place, size = self.scene.georeference, (self.scene.height, self.scene.width)
-        if GEOJSON in self.formats and (place is None or place.wkt is None):
-            raise UserError(
-                f"{self.path} has no CRS, and GeoJSON has longitudes and latitudes; name its CRS with --crs, or write "
-                "pixels with --format gpkg"
-            )
-        if COCO in self.formats and not fits_rle(*size):
+        wanted = self.options.formats_of(self.facts.task, place is not None)
+        self.without_geojson = GEOJSON in wanted and (place is None or place.wkt is None)
+        if COCO in wanted and not fits_rle(*size):
             raise UserError(
                 f"{self.path} has {size[1]}x{size[0]} pixels, and COCO's run lengths hold 2^32 of them; give --format "
                 "gpkg"
             )
+        return tuple(name for name in wanted if not (self.without_geojson and name == GEOJSON))
 
     def _header(self) -> dict[str, Any]:
         stat = self.path.stat()
@@ -263,6 +268,8 @@ class SceneJob:
 
     def _notes(self, full_tiles: int) -> Iterator[str]:
         yield from self.scene.notes
+        if self.without_geojson:
+            yield "has no CRS, so no GeoJSON of it is written; --crs names one, and --format gpkg writes pixels"
         place = self.scene.georeference
         if place is not None and self.facts.gsd is not None and place.wkt is not None:
             gsd = place.pixel_size(self.scene.width / 2, self.scene.height / 2)

@@ -1,14 +1,18 @@
 """What `distill demo` makes of its runs; `make study` trains them."""
 
 import json
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from distill.cli import main
-from distill.errors import UserError
+from distill.errors import Stopped, UserError
 from distill.launch import demo
+from distill.runs.folder import RunState
 from tests.run_folders import write_run
 
 
@@ -66,6 +70,85 @@ def test_a_page_does_not_outlive_its_teacher(folder: Path, monkeypatch: pytest.M
     monkeypatch.setattr(demo, "_side_by_side", stopped)
     assert main(["demo", "--dir", str(folder)]) == 2
     assert list((folder / "compare").iterdir()) == []
+
+
+def test_what_it_says_first(folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it does, how long that takes, where the log is; and headers in one piece at any width."""
+    monkeypatch.setenv("COLUMNS", "40")
+    assert main(["demo", "--dir", str(folder)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("6 trainings and a comparison, about 12 minutes on 2 CPU cores.")
+    assert lines[0].endswith(f"the log of the other is {folder / 'scratch.log'}")
+    assert lines[1] == f"drawing 1 scenes, seed 0, into {folder / 'data'}"
+    assert "distill fit demo/teacher, demo/distill, demo/distilled" in lines
+    assert f"distill fit demo/scratch, demo/random, demo/all_labels > {folder / 'scratch.log'}" in lines
+    assert main(["demo", "--dir", str(folder)]) == 0
+    assert "there already: 1 scenes of seed 0" in capsys.readouterr().out.splitlines()
+
+
+def test_what_is_there_is_not_run_again(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lists: list[list[list[str]]] = []
+    monkeypatch.setattr(demo, "_side_by_side", lambda hidden, log, shown: lists.extend([hidden, shown]))
+    found = dict.fromkeys(demo.RUNS, RunState.FRESH)
+    found |= {"teacher": RunState.FINISHED, "distill": RunState.INTERRUPTED}
+    monkeypatch.setattr(demo, "states", lambda runs, fits, needs: found)
+    monkeypatch.setattr(demo, "is_scored", lambda run: run.name == "teacher")
+    assert main(["demo", "--dir", str(folder)]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert {f"there already: {folder / 'teacher'}", f"goes on: {folder / 'distill'}"} <= set(said)
+    hidden, shown = lists
+    assert [words[:2] for words in shown] == [
+        *(["fit", "demo/distill"], ["fit", "demo/distilled"], ["test", str(folder / "distilled")])
+    ]
+    assert [words[-1] for words in shown[:2]] == ["--ckpt_path=last", "--run.overwrite=true"]
+    assert [words[0] for words in hidden] == ["fit"] * 3 + ["test"] * 3
+
+
+def test_fresh_starts_over(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped(*words: Any) -> None:
+        raise KeyboardInterrupt
+
+    (folder / "teacher" / "notes.txt").write_text("mine")
+    monkeypatch.setattr(demo, "_side_by_side", stopped)
+    assert main(["demo", "--dir", str(folder)]) == 130
+    assert (folder / "teacher" / "recipe.yaml").is_file()
+    assert main(["demo", "--dir", str(folder), "--fresh"]) == 130
+    assert [path.name for path in (folder / "teacher").iterdir()] == ["notes.txt"]
+
+
+@pytest.mark.parametrize("seed", [0, 3])
+def test_ctrl_c_says_how_to_go_on(
+    folder: Path, seed: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*words: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(demo, "_side_by_side", stopped)
+    assert main(["demo", "--dir", str(folder), "--seed", str(seed)]) == 130
+    same = f" --seed {seed}" if seed else ""
+    assert capsys.readouterr().err == f"distill: stopped; go on with: distill demo --dir '{folder}'{same}\n"
+
+
+def test_lists_of_commands_end_when_one_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other one is asked to stop, too."""
+    monkeypatch.setattr(demo, "_OWN_END", 0.2)
+    start = time.monotonic()
+    sleeping = ["-c", "import time; time.sleep(60)"]
+    stopping = ["-c", "import sys; sys.exit(130)"]
+    started = subprocess.Popen
+    both: list[subprocess.Popen[bytes]] = []
+
+    def popen(words: list[str], **options: Any) -> subprocess.Popen[bytes]:
+        both.append(started([sys.executable, *(sleeping if options["stdout"] else stopping)], **options))
+        return both[-1]
+
+    monkeypatch.setattr(demo.subprocess, "Popen", popen)
+    with pytest.raises(Stopped):
+        demo._side_by_side([["recipes"]], tmp_path / "log", [["recipes"]])
+    assert [process.poll() is not None for process in both] == [True, True]
+    assert time.monotonic() - start < 30
 
 
 def test_a_command_that_fails_beside_others_is_named(tmp_path: Path) -> None:

@@ -34,10 +34,12 @@ def test_every_verb_is_listed_and_says_how_it_is_used(verb: str, capsys: pytest.
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_refuses_bad_input(verb: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """With exit code 2 and one line of the error stream that begins with the program's name."""
+    """With exit code 2 and one line that begins with the program's name; what is missing is named, too."""
     words = {"demo": ["--seed", "many"], "doctor": ["--yaml"], "data": ["verify", str(tmp_path / "none")]}
-    assert code_of(verb, *words.get(verb, [str(tmp_path / "none")])) == 2
-    assert capsys.readouterr().err.splitlines()[-1].startswith("distill")
+    for given in (words.get(verb, [str(tmp_path / "none")]), ["--surely-not"]):
+        assert main([verb, *given]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith("distill: error: ")
 
 
 @pytest.mark.parametrize(
@@ -46,11 +48,12 @@ def test_every_verb_refuses_bad_input(verb: str, tmp_path: Path, capsys: pytest.
 def test_help_fits_a_screen(
     words: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("COLUMNS", "100")
-    assert code_of(*words, "--help") == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert len(lines) <= 40
-    assert max(map(len, lines)) <= 100
+    for columns, most in ((80, 50), (100, 40)):
+        monkeypatch.setenv("COLUMNS", str(columns))
+        assert code_of(*words, "--help") == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert len(lines) <= most
+        assert max(map(len, lines)) <= columns
 
 
 def test_help_all_shows_the_options_that_help_leaves_out(capsys: pytest.CaptureFixture[str]) -> None:
@@ -140,14 +143,22 @@ def test_recipes_list_show_copy(
     assert "`distill recipes` takes no --foo" in capsys.readouterr().err
 
 
-def test_a_pipe_gets_a_line_for_each_recipe_and_each_subject(
+@pytest.mark.parametrize("columns", [80, 120])
+def test_recipes_are_wrapped(columns: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a pipe, too; the name of each stands in one piece."""
+    monkeypatch.setenv("COLUMNS", str(columns))
+    assert main(["recipes"]) == 0
+    out = capsys.readouterr().out
+    assert columns - 20 < max(len(line.rstrip()) for line in out.splitlines()) <= columns
+    for name in (*shipped(), *COMBINATIONS):
+        assert re.search(rf"^{name} +\w", out, re.MULTILINE)
+    assert summary(shipped()["demo/teacher"]) in " ".join(out.split())
+
+
+def test_a_pipe_gets_a_line_for_each_subject(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
-    assert main(["recipes"]) == 0
-    lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
-    for name, path in shipped().items():
-        assert [line for line in lines if line.startswith(f"{name} ") and line.endswith(summary(path))]
     rows = [("subject", "problem: missing", "what to do, " * 30 + "and no more")]
     monkeypatch.setattr(doctor, "diagnose", lambda: rows)
     assert main(["doctor"]) == 0

@@ -1,13 +1,17 @@
 """`distill export`: files of a small trained run, compared with it in their own runtimes."""
 
+import re
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 import distill.launch.export as exporting
 from distill.cli import main
+from distill.cli.export import print_exported
 from distill.contracts import HeadBase
 from distill.errors import UserError
 from distill.exported.facts import ExportedFacts
@@ -15,9 +19,14 @@ from distill.exported.models import ExportedInstances, open_model
 from distill.exported.session import open_session
 from distill.exporters.graph import ExportGraph
 from distill.exporters.instance_graph import InstanceGraph
-from distill.launch.export import export
+from distill.exporters.verify.instances import InstanceDifference
+from distill.launch.export import Exported, export
+from distill.launch.export_check import Check
+from distill.launch.export_facts import facts_of
 from distill.launch.load import load
 from distill.launch.predict import predict
+from distill.launch.stored_run import StoredRun
+from tests.small_recipes import fine_tuning
 
 pytestmark = [pytest.mark.xdist_group("export"), pytest.mark.usefixtures("shallow")]  # one run serves all
 
@@ -90,6 +99,107 @@ def test_a_student_alone_and_what_is_printed(run: Path, tmp_path: Path, capsys: 
     assert open_session(tmp_path / "model.pt2").facts.kind == "features"
     with pytest.raises(UserError, match="feature maps of a student and no classes"):
         open_model(tmp_path / "model.pt2")
+
+
+@pytest.fixture
+def sure_of_nothing(run: Path, tmp_path: Path) -> Path:
+    """The run, at a score threshold that it never reaches."""
+    copy = tmp_path / "sure_of_nothing"
+    shutil.copytree(run, copy)
+    recipe = yaml.safe_load((copy / "recipe.yaml").read_text())
+    recipe["model"]["init_args"]["head"]["init_args"]["score_threshold"] = 0.999
+    (copy / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    return copy
+
+
+def test_without_instances_a_lower_threshold_is_compared(
+    sure_of_nothing: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (one,) = export(sure_of_nothing, "pt2", out=tmp_path / "out")
+    compared = [check.difference for check in one.checks if isinstance(check.difference, InstanceDifference)]
+    assert len(compared) == 7
+    assert sum(difference.matched > 0 for difference in compared) >= 4
+    assert re.fullmatch(
+        r"no image has an instance of the file's least score, 0.999: a file .* was compared", *one.notes
+    )
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["model.pt2"]
+    assert open_session(tmp_path / "out" / "model.pt2").facts.score_threshold == 0.999
+    print_exported(one)
+    assert "verified on 7 images" in capsys.readouterr().out
+
+
+def test_without_instances_a_file_that_differs_is_not_kept(
+    sure_of_nothing: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write_wrong(graph: ExportGraph, facts: ExportedFacts, path: Path) -> None:
+        assert isinstance(graph, InstanceGraph)
+        bias = graph.form.roi_head.bbox_head.fc_cls.bias
+        with torch.no_grad():
+            bias[0].add_(0.1)
+            write_pt2(graph, facts, path)
+            bias[0].sub_(0.1)
+
+    write_pt2 = exporting.write_pt2
+    monkeypatch.setattr(exporting, "write_pt2", write_wrong)
+    with pytest.raises(UserError, match=r"model.pt2 does not do what the run does, and is not kept"):
+        export(sure_of_nothing, "pt2", out=tmp_path / "out")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_what_is_said_where_nothing_could_be_compared(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    facts = facts_like(run)
+    nothing = Check("64 px", InstanceDifference(0, 0.0, 0.0, 0.0, 0, 0))
+    print_exported(Exported("pt2", run / "recipe.yaml", [run / "recipe.yaml"], facts, [nothing]))
+    said = capsys.readouterr().out
+    assert "no image had an instance: only that neither finds one was compared" in said
+    assert "verified" not in said
+
+
+def facts_like(run: Path) -> ExportedFacts:
+    model = load(run, device="cpu", float32=True)
+    return facts_of(StoredRun(run), model, InstanceGraph(model.network), None)
+
+
+def test_planes_without_instances_are_compared(scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which the head of dense masks finds, before it is trained, nowhere."""
+    recipe = fine_tuning(scenes, tmp_path / "run")
+    recipe["model"]["init_args"]["head"] = {"class_path": "heads.DenseMasks"}
+    recipe["trainer"] |= {"max_steps": 1, "limit_val_batches": 0, "logger": False}
+    (tmp_path / "planes.yaml").write_text(yaml.safe_dump(recipe))
+    assert main(["fit", str(tmp_path / "planes.yaml")]) == 0
+    (one,) = export(tmp_path / "run", "pt2", out=tmp_path / "out")
+    assert [set(check.difference.row) for check in one.checks] == 7 * [{"instances", "probabilities of pixels"}]
+    assert one.notes == ("no image has an instance: probabilities were compared",)
+
+    def write_wrong(graph: ExportGraph, facts: ExportedFacts, path: Path) -> None:
+        assert isinstance(graph, InstanceGraph)
+        bias = graph.form.head.decode.bias
+        with torch.no_grad():
+            bias.add_(0.01)
+            write_pt2(graph, facts, path)
+            bias.sub_(0.01)
+
+    write_pt2 = exporting.write_pt2
+    monkeypatch.setattr(exporting, "write_pt2", write_wrong)
+    with pytest.raises(UserError, match=r"model.pt2 does not do .* probabilities of pixels differ by"):
+        export(tmp_path / "run", "pt2", out=tmp_path / "out")
+
+
+def test_a_package_that_is_absent_is_named_before_anything_is_read(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    for words, wanted in (
+        ([], "onnx files need the package onnx: pip install 'distill-rs[onnx]'"),
+        (["--format", "pt2", "openvino"], "openvino files need the package onnx: pip install 'distill-rs[onnx]'"),
+    ):
+        assert main(["export", "runs/nowhere", "--out", str(tmp_path / "out"), *words]) == 2
+        assert capsys.readouterr() == ("", f"distill: error: {wanted}\n")
+    monkeypatch.setitem(sys.modules, "nncf", None)
+    with pytest.raises(
+        UserError, match=r"openvino files need the packages onnx and nncf.*distill-rs\[onnx,openvino\]'"
+    ):
+        export("runs/nowhere", "openvino", out=tmp_path / "out", int8=True)
 
 
 @pytest.mark.parametrize(

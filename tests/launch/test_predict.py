@@ -161,7 +161,34 @@ def test_a_bad_option_is_one_line(
     error = capsys.readouterr().err
     assert said in error
     assert error.count("\n") == 1
-    assert not list((tmp_path / "out").glob("*"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_failed_prediction_leaves_folders_that_were_there(
+    run: Path, mixed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "there").mkdir()
+    predict(run, mixed / "map.tif", "--out", tmp_path / "there" / "a" / "b", "--bands", "9", code=2)
+    assert list((tmp_path / "there").iterdir()) == []
+
+
+def test_geojson_is_left_out_where_there_is_no_crs(
+    run: Path, mixed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, photo = tmp_path / "out", next(mixed.glob("*.png"))
+    predict(run, photo, mixed / "map.tif", "--out", out, "--format", "geojson", "coco", "--no-overlay")
+    said = capsys.readouterr().out
+    assert f"note: {photo.stem} has no CRS, so no GeoJSON of it is written; --crs names one" in said
+    assert "map has no CRS" not in said
+    assert {path.name for path in out.iterdir()} == {
+        *("map.geojson", "predictions.json", "images.json", "summary.json", ".predict")
+    }
+    images = {one["id"]: one["file_name"] for one in json.loads((out / "images.json").read_text())["images"]}
+    assert {photo.name, "map.tif"} == set(images.values())
+    # Alone, it would have no file at all.
+    predict(run, photo, "--out", tmp_path / "alone", "--format", "geojson", code=2)
+    assert "has no CRS, and GeoJSON has longitudes and latitudes; name its CRS with --crs" in capsys.readouterr().err
+    assert not (tmp_path / "alone").exists()
 
 
 def test_an_unknown_option_in_python(run: Path, mixed: Path, tmp_path: Path) -> None:

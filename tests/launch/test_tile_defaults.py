@@ -1,10 +1,12 @@
 """The tiles of a run follow from its training images."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from distill.launch.tile_defaults import tile_size
+from distill.runs.folder import RunState
 from distill.scene.options import PredictOptions
 from distill.scene.tile_size import TileSize
 
@@ -17,6 +19,7 @@ class Run:
     def __init__(self, window: int | None = None, **data: Any) -> None:
         self.recipe = {"model": {"init_args": {"window": window}}}
         self.data, self.image_size = data, 512
+        self.folder = SimpleNamespace(state=RunState.FINISHED)
 
 
 @pytest.mark.parametrize(
@@ -35,6 +38,13 @@ def test_of_instances(facts: dict[str, Any], options: dict[str, int], expected: 
     size, notes = tile_size(Run(), facts, PredictOptions(**options))  # type: ignore[arg-type]
     assert size == expected
     assert bool(notes) == (not facts)
+
+
+def test_a_run_that_was_stopped_is_told() -> None:
+    run = Run()
+    run.folder.state = RunState.INTERRUPTED
+    (note,) = tile_size(run, {}, PredictOptions())[1]  # type: ignore[arg-type]
+    assert note.startswith("the run, because it was stopped, does not tell how large its training images are")
 
 
 def test_of_land_cover() -> None:

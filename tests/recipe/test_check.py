@@ -15,10 +15,13 @@ from distill.recipe.check import check
 from distill.recipe.command_line import merged, split
 from distill.recipe.compose import compose
 from distill.recipe.errors import explain
+from distill.runs.missing_paths import require_paths
 
 ROOT = Path(__file__).resolve().parents[2]
 PARTS = ("train", "val")
 SLOW = {"torch", "pytorch_lightning", "jsonargparse", "timm", "numpy", "mmengine"}  # which take most of the start
+IMAGES = ("--data.root", str(ROOT))
+FURTHER = "--model.targets=[{feature: a, teacher: {class_path: teachers.ViT, init_args: {name: a, checkpoint: b.pth}}}]"
 DISTIL, BOXES, PIXELS = "rs4d_small", "finetune/nwpu_mask_rcnn_cpu", "landcover/lale_s1_from_cnn_cpu"
 
 WRONG = [
@@ -176,9 +179,25 @@ def test_overrides_are_put_in_place() -> None:
         (["fit", "nope"], "there is no file nope"),
         (["fit", DISTIL, "--model", "distill.Nope"], "unknown class in model"),
         (["fti"], "did you mean fit?"),
+        (["fit", DISTIL, "--data.root", "/nowhere"], "data.root '/nowhere' does not exist"),
+        (["fit", DISTIL, "--data.root", ".", "--data.val_root", "/nowhere"], "data.val_root '/nowhere' does not exist"),
+        (["fit", DISTIL, *IMAGES, "--model.teacher.checkpoint", "a.pth"], "model.teacher: checkpoint 'a.pth' does not"),
+        (["fit", DISTIL, *IMAGES, "--model.student.checkpoint", "a.pth"], "model.student: checkpoint 'a.pth' does not"),
+        (["fit", DISTIL, *IMAGES, FURTHER], "model.targets[0].teacher: checkpoint 'b.pth' does not exist"),
+        (["fit", "demo/scratch", "--data.train_images", "."], "data.train_annotations 'runs/demo/data/labelled/annota"),
+        (["cache", DISTIL, "--out", "targets"], "data.root 'data/images' does not exist"),
+        (["fit", DISTIL, "--data.batch_size", "-4"], "data: batch_size is -4; it must be 1 or more"),
+        (["fit", BOXES, "--data.num_workers", "-1"], "data: num_workers is -1; it must be 0 or more"),
+        (["fit", DISTIL, "--data.val_limit", "0"], "data: val_limit is 0; it must be 1 or more"),
+        (["fit", DISTIL, "--trainer.max_steps", "0"], "trainer.max_steps is 0; it must be above 0"),
+        (["fit", DISTIL, "--trainer.max_steps", "-3"], "trainer.max_steps is -3; it must be above 0"),
+        (["export", "runs/mine", "--out", "x", "--format", "onx"], "unknown format 'onx': did you mean onnx?"),
+        (["export", "runs/mine"], "the following arguments are required: --out; see `distill export --help`"),
+        (["predict", "runs/mine", "a.png"], "the following arguments are required: --out; see `distill predict --help"),
+        (["serve", "runs/mine", "--port", "99999"], "--port is 99999; it must lie in 0 to 65535"),
     ],
 )
-def test_a_typo_waits_for_no_import(words: list[str], expected: str) -> None:
+def test_a_mistake_waits_for_no_import(words: list[str], expected: str) -> None:
     program = (
         f"from distill.cli import main; code = main({words}); import sys; print(code, {SLOW} & sys.modules.keys())"
     )
@@ -186,6 +205,20 @@ def test_a_typo_waits_for_no_import(words: list[str], expected: str) -> None:
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
     assert done.stdout.strip() == "2 set()"
     assert expected in done.stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--ckpt_path=last", "--model.teacher.checkpoint=a.pth", "--model.student.checkpoint=a.pth"],
+        ["--model.cache={root: targets}", "--model.teacher.checkpoint=a.pth"],
+        ["--data={class_path: mine.Data, init_args: {root: 'https://data'}}"],
+    ],
+)
+def test_paths_that_are_not_needed_are_not_looked_at(words: list[str]) -> None:
+    recipe, rest = split([DISTIL, *IMAGES, *words])
+    assert recipe is not None
+    require_paths(recipe, rest)
 
 
 def test_what_a_class_of_others_needs_is_named(distill_recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:

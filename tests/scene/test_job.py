@@ -167,13 +167,15 @@ def test_the_resolution_of_the_training_is_compared(scene: Path, tmp_path: Path)
         assert any(f"training had {gsd:.3g} m" in note for note in notes) is told
 
 
-def test_formats_that_do_not_suit_a_scene_are_refused_at_once(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("wanted", "formats"), [(("geojson", "coco"), ("coco",)), (("geojson",), ())])
+def test_a_scene_without_a_crs_has_no_geojson(
+    wanted: tuple[str, ...], formats: tuple[str, ...], tmp_path: Path
+) -> None:
     photo = write_scene(tmp_path / "photo.tif", crs=None)
-    with (
-        pytest.raises(UserError, match="has no CRS"),
-        SceneJob(photo, "photo", tmp_path / "out", PredictOptions(formats="geojson"), facts()),
-    ):
-        pass
+    with SceneJob(photo, "photo", tmp_path / "out", PredictOptions(formats=wanted), facts()) as job:
+        assert (job.formats, job.without_geojson) == (formats, True)
+    with SceneJob(photo, "photo", tmp_path / "out", PredictOptions(formats="gpkg"), facts()) as job:
+        assert (job.formats, job.without_geojson) == (("gpkg",), False)
     assert not (tmp_path / "out").exists()
 
 

@@ -37,6 +37,11 @@ class InstanceDifference:
     unmatched: int
 
     @property
+    def compared(self) -> bool:
+        """Whether there was an instance to compare."""
+        return self.matched > 0
+
+    @property
     def row(self) -> dict[str, str]:
         """The row of a table."""
         return {

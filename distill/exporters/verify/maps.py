@@ -1,9 +1,10 @@
-"""Compares the logits and feature maps of an exported file with those of its run.
+"""Compares the logits, probabilities and feature maps of an exported file with those of its run.
 
 Axes: K classes, H W pixels, C channels.
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 LOGIT = 1e-3
 PIXELS = 1e-4  # share of pixels that may have another class
 FEATURE = 1e-3  # of the root mean square of a map
+PROBABILITY = 1e-4
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,7 @@ class LogitDifference:
 
     logit: float
     pixels: float
+    compared: ClassVar = True
 
     @property
     def row(self) -> dict[str, str]:
@@ -51,6 +54,7 @@ class FeatureDifference:
 
     name: str
     value: float
+    compared: ClassVar = True
 
     @property
     def row(self) -> dict[str, str]:
@@ -65,10 +69,39 @@ class FeatureDifference:
         return None
 
 
+@dataclass(frozen=True)
+class ProbabilityDifference:
+    """The largest difference between two maps of probabilities, of which no pixel belongs to an instance.
+
+    Attributes:
+        value: Largest difference.
+    """
+
+    value: float
+    compared: ClassVar = True
+
+    @property
+    def row(self) -> dict[str, str]:
+        """The row of a table."""
+        return {"instances": "0", "probabilities of pixels": f"{self.value:.1e}"}
+
+    @property
+    def failed(self) -> str | None:
+        """The difference where it is above its tolerance, in words; None if it is not."""
+        if self.value <= PROBABILITY:
+            return None
+        return f"probabilities of pixels differ by {self.value:.3g}, allowed are {PROBABILITY:g}"
+
+
 def compare_logits(expected: NDArray[np.float32], found: NDArray[np.float32]) -> LogitDifference:
     """Compares logits (K, H, W)."""
     classes = (each.argmax(axis=0) for each in (expected, found))
     return LogitDifference(float(np.abs(expected - found).max()), float(np.not_equal(*classes).mean()))
+
+
+def compare_probabilities(expected: NDArray[np.float32], found: NDArray[np.float32]) -> ProbabilityDifference:
+    """Compares probabilities of one shape."""
+    return ProbabilityDifference(float(np.abs(expected - found).max()))
 
 
 def compare_features(
