@@ -5,8 +5,9 @@
     python benchmarks/export_matrix.py --table                      # of what there is
 
 A cell is what `distill export` says: each file is compared with its run on seven images (four sizes, one not square,
-one without an object, one crowded; docs/export.md). It shows the largest difference of a score or a logit, or the one
-line that says why there is no file. Weights are untrained, so that detectors find as much as they may, everywhere.
+one without an object, one crowded; docs/export.md). It shows the largest difference of a score or a logit, and for
+detectors the most instances of an image; "no" where there is no file, and a line below says why. Weights are untrained,
+so that detectors find as much as they may, everywhere.
 """
 
 import argparse
@@ -15,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from measuring import console, make_table
 from PIL import Image
 from studying import fit_once, on_one_thread
 
@@ -42,7 +42,7 @@ DECODERS: dict[str, dict[str, Any]] = {
     "FPNDecoder": {"channels": 32, "segmentation_channels": 64},
 }
 FORMATS = (ONNX, OPENVINO, PT2)
-SIDE = 128  # pixels; at 64 the sixth level of a pyramid would have one position, which programs of torch.export refuse
+SIDE = 128  # pixels; at 64 the coarsest map of some pyramids would have one cell, which no file takes
 
 
 def write_data(root: Path) -> None:
@@ -122,6 +122,23 @@ def _said(checks: Any) -> str:
     return f"{max(one.logit for one in found if isinstance(one, LogitDifference)):.1e}"
 
 
+def as_markdown(found: dict[tuple[str, str], dict[str, str]]) -> str:
+    """A table with a row for each pair, and a line for each reason why there is no file."""
+    lines = [f"| {' | '.join(('student', 'head', *FORMATS))} |", "| --- | --- |" + " ---: |" * len(FORMATS)]
+    without: dict[tuple[str, str], dict[str, list[str]]] = {}
+    for (student, head), said in found.items():
+        cells = [said[name] if said[name][0].isdigit() else "no" for name in FORMATS]
+        lines.append(f"| {' | '.join((student, head, *cells))} |")
+        for name, cell in zip(FORMATS, cells, strict=True):
+            if cell == "no":
+                without.setdefault((head, said[name]), {}).setdefault(student, []).append(name)
+    lines.append("")
+    for (head, reason), students_of in without.items():
+        pairs = "; ".join(f"{student} ({', '.join(names)})" for student, names in students_of.items())
+        lines.append(f"- {head} on {pairs}: {reason}")
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, default=Path("runs/export_matrix"), help="where everything is written")
@@ -136,16 +153,15 @@ def main() -> None:
         return
     if not (work / "data" / "cover").exists():
         write_data(work / "data")
-    table = make_table("Largest difference of a score or a logit", "student", "head", *FORMATS)
+    found = {}
     for head in (*EVERYTHING, *DECODERS):
         for student in STUDENTS:
             file = work / f"{student}-{head}.json"
             if not (file.exists() or arguments.table) and f"{student}-{head}".startswith(tuple(arguments.only)):
                 on_one_thread(__file__, ["--work", work, "--run", student, head])
             if file.exists():
-                found = json.loads(file.read_text(encoding="utf-8"))
-                table.add_row(student, head, *(found[name] for name in FORMATS))
-    console.print(table)
+                found[student, head] = json.loads(file.read_text(encoding="utf-8"))
+    print(as_markdown(found))
 
 
 if __name__ == "__main__":

@@ -317,11 +317,13 @@ class ExportForm:
             - "planes": `probabilities` (1, K, H, W); the connected regions are found outside.
         module: `forward(features, size)`; shares the head's weights.
         settings: What whoever runs the graph must know: "mask_threshold" of both kinds, "min_area" in pixels of planes.
+        coarsest: Stride of the coarsest map that `module` makes, in pixels; 0: the student's is the coarsest.
     """
 
     kind: Literal["regions", "planes"]
     module: nn.Module
     settings: Mapping[str, float]
+    coarsest: int = 0
 
 
 class HeadBase(Component):

@@ -41,7 +41,7 @@ class ExportedFacts:
         task: "instances", "segmentation" or "features".
         class_names: In label order; none of features.
         stride: Of H and W, in pixels.
-        least: Of H and W, in pixels; smaller images are padded. None, as in older files: two strides.
+        least: Of H and W, in pixels; whoever runs the file pads smaller images. None, as in older files: two strides.
         mean: Of the normalisation inside the file, for its documentation.
         std: As `mean`.
         size: Tiles of the run.

@@ -31,11 +31,11 @@ class Session(Protocol):
         """Outputs by name.
 
         Args:
-            image: RGB (1, 3, H, W) in [0, 1], H and W multiples of `facts.stride`.
+            image: RGB (1, 3, H, W) in [0, 1], H and W multiples of `facts.stride`, and `facts.smallest` at least.
             size: Height and width of the part that is not padding.
 
         Raises:
-            UserError: The runtime cannot compute it.
+            UserError: The file does not take an image of that size, or the runtime cannot compute it.
         """
 
 
@@ -88,6 +88,7 @@ class OnnxSession:
 
     def run(self, image: NDArray[np.float32], size: tuple[int, int]) -> Outputs:
         """See `Session`."""
+        _require_size(self._path, self.facts, image)
         try:
             values = self._session.run(None, _chosen(self._inputs, image, size))
         except Exception as error:
@@ -125,6 +126,7 @@ class OpenvinoSession:
 
     def run(self, image: NDArray[np.float32], size: tuple[int, int]) -> Outputs:
         """See `Session`."""
+        _require_size(self._path, self.facts, image)
         try:
             values = self._compiled_for(image.shape)(_chosen(self._inputs, image, size))
         except RuntimeError as error:
@@ -161,6 +163,7 @@ class TorchSession:
 
     def run(self, image: NDArray[np.float32], size: tuple[int, int]) -> Outputs:
         """See `Session`."""
+        _require_size(self._path, self.facts, image)
         torch = self._torch
         inputs = [torch.from_numpy(image)]
         inputs += [torch.tensor(size)] if self.facts.image_size is not None else []
@@ -194,6 +197,16 @@ def _library(name: str, path: Path, extra: str | None) -> Any:
 
 def _unreadable(path: Path, error: Exception) -> UserError:
     return UserError(f"{path} cannot be opened: {first_line(error)}; export it again")
+
+
+def _require_size(path: Path, facts: ExportedFacts, image: NDArray[np.float32]) -> None:
+    """Refuses what runtimes would refuse each in its own words, or compute wrongly."""
+    height, width = image.shape[-2:]
+    if min(height, width) < facts.smallest or height % facts.stride or width % facts.stride:
+        raise UserError(
+            f"{path} does not take an image of {width}x{height}: its sides are {facts.smallest} px or more, in "
+            f"multiples of {facts.stride}; pad it"
+        )
 
 
 def _failed(path: Path, image: NDArray[np.float32], error: Exception) -> UserError:

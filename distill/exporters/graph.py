@@ -13,8 +13,6 @@ from torch._ops import OpOverload
 from distill.contracts import Component, StudentBase
 from distill.layers import Normalize
 
-_EXAMPLE = (6, 10)  # strides of an example's height and width: not equal, and no axis of any map has length 1
-
 
 class ExportGraph(nn.Module):
     """Normalisation, student and what follows, from an image to tensors of known names.
@@ -24,24 +22,31 @@ class ExportGraph(nn.Module):
         outputs: Names of what it returns, in order.
         kind: What they mean, see `distill.exported.facts.ExportedFacts`.
         stride: H and W are multiples of it, in pixels.
-        least: They have at least as many pixels, more than the stride of the coarsest map. `torch.export` treats an
-            axis of length 1 as one that never has another, and OpenVINO 2026.4 fails to compute with it.
+        coarsest: Stride of the coarsest map, of the student or of what follows it, in pixels.
+        least: H and W have at least as many pixels, so that no map has one row or column. `torch.export` treats an axis
+            of length 1 as one that never has another, and OpenVINO 2026.4 fails to compute with it.
 
     Args:
         student: The backbone.
         others: What follows it, whose operators are in the graph, too.
+        coarsest: Stride of the coarsest map that these make, in pixels.
     """
 
     inputs: ClassVar[tuple[str, ...]] = ("image",)
     outputs: tuple[str, ...]
     kind: str
 
-    def __init__(self, student: StudentBase, *others: Component) -> None:
+    def __init__(self, student: StudentBase, *others: Component, coarsest: int = 0) -> None:
         super().__init__()
         self.student, self.normalize = student, Normalize.of(student)
         self.stride = max(student.feature_info.reduction())
-        self.least = 2 * self.stride
+        self.coarsest = max(self.stride, coarsest)
         self._parts = (student, *others)  # in a tuple, of which nn.Module registers nothing
+
+    @property
+    def least(self) -> int:
+        """See above."""
+        return (self.coarsest // self.stride + 1) * self.stride
 
     def features(self, image: Tensor) -> list[Tensor]:
         """The student's maps of an image (1, 3, H, W) in [0, 1]."""
@@ -63,5 +68,6 @@ class ExportGraph(nn.Module):
 
     def example(self) -> tuple[Tensor, ...]:
         """Example inputs at a size at which no axis is special."""
-        height, width = (strides * self.stride for strides in _EXAMPLE)
+        strides = max(4, self.coarsest // self.stride)  # of the student, in one of the coarsest map
+        height, width = ((count * strides + 2) * self.stride for count in (1, 2))
         return (torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(0)),)

@@ -30,8 +30,8 @@ class InstanceGraph(ExportGraph):
 
     def __init__(self, task: FineTuningModule) -> None:
         assert isinstance(task.head, HeadBase)
-        super().__init__(task.student, task.head)
         form = task.head.export_form()
+        super().__init__(task.student, task.head, coarsest=form.coarsest)
         self.kind, self.settings, self.form = form.kind, form.settings, form.module
         self.outputs = _OUTPUTS[form.kind]
         self.eval()

@@ -44,16 +44,15 @@ class LandCoverGraph(ExportGraph):
         of_patches = len(set(task.student.feature_info.reduction())) == 1
         self.decoder = with_computed_bins(task.head)
         self.resized = not of_patches if resized is None else resized
-        self._coarsest = self.stride
         if not of_patches:
-            self.stride, self.least = 1, self._coarsest + 1
+            self.stride = 1
         self.eval()
 
     def example(self) -> tuple[Tensor, ...]:
         """An image whose sides are multiples of nothing but the stride."""
         if self.stride > 1:
             return super().example()
-        return (torch.rand(1, 3, 6 * self._coarsest + 1, 10 * self._coarsest + 3),)
+        return (torch.rand(1, 3, 6 * self.coarsest + 1, 10 * self.coarsest + 3),)
 
     def forward(self, image: Tensor) -> tuple[Tensor]:
         """The logits, float32."""

@@ -1,5 +1,6 @@
 """`distill.export`: a trained run becomes files for other runtimes, each compared with it before it gets its name."""
 
+import math
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -124,7 +125,8 @@ def export(
 
     Raises:
         UserError: A part of the model cannot be exported, the library of a format is not installed, there are no
-            images to compare on, a file differs from the run or loses too much in int8, or it cannot be written.
+            images to compare on, the views of the run are smaller than a file takes, a file differs from the run or
+            loses too much in int8, or it cannot be written.
     """
     wanted = known_formats(formats)
     if int8 and (others := [name for name in wanted if name not in (ONNX, OPENVINO)]):
@@ -146,9 +148,11 @@ def export(
         raise UserError("a student alone has no scores on labels; leave out --full and --int8")
     graph = _graph_of(reference)
     facts = facts_of(stored, reference, graph, checkpoint)
+    if SUFFIXES.keys() & wanted:
+        _require_own_views(facts, graph)
     model = _Model(stored, graph, facts, reference)
     seen = run_images(stored, "val", _PHOTOGRAPHS, None if images is None else Path(images))
-    checked = check_images(seen, stored.image_size, facts.stride)
+    checked = check_images(seen, stored.image_size, facts.stride, math.ceil(facts.smallest / facts.zoom))
     folder, written = Path(out), []
     for name in wanted:
         if name == SAFETENSORS:
@@ -158,6 +162,17 @@ def export(
         else:
             written.append(_written(name, model, checked, folder, full, int8, allow_loss))
     return written
+
+
+def _require_own_views(facts: ExportedFacts, graph: ExportGraph) -> None:
+    """Refuses a detector whose square views a file does not take; padded further, they would give other results."""
+    side = facts.image_size
+    if side is not None and (side < facts.smallest or side % facts.stride):
+        raise UserError(
+            f"{facts.run} cannot be exported: its views have {side} px, and a file takes {facts.smallest} px or more, "
+            f"in multiples of {facts.stride}, because a cell of its coarsest map has {graph.coarsest} px; train with "
+            f"--data.image_size {max(side + -side % facts.stride, facts.smallest)}"
+        )
 
 
 @dataclass(frozen=True)
@@ -185,7 +200,7 @@ def _graph_of(reference: Predictor) -> ExportGraph:
     if isinstance(reference, InstancePredictor):
         return InstanceGraph(reference.network)
     if isinstance(reference, SemanticPredictor):
-        return LandCoverGraph(reference.network, resized=reference.zoom == 1.0)
+        return LandCoverGraph(reference.network, resized=None if reference.zoom == 1.0 else False)
     return FeatureGraph(reference.network)
 
 

@@ -14,6 +14,7 @@ import torch
 from distill.errors import UserError
 from distill.evaluation.sliding_window import resize_logits
 from distill.evaluation.units import counted
+from distill.exported.facts import PLANES
 from distill.exported.models import ExportedClasses, ExportedInstances
 from distill.exported.session import Session, open_session
 from distill.exported.views import fitted
@@ -156,6 +157,7 @@ def _difference(session: Session, reference: Predictor, image: CheckImage) -> Di
     return compare_instances(
         reference.tile_instances([image.pixels])[0],
         ExportedInstances(session, image.side).tile_instances([image.pixels])[0],
-        facts.score_threshold,
+        # A region's score is the mean of its pixels, of which each is above the threshold of masks.
+        facts.mask_threshold if facts.kind == PLANES else facts.score_threshold,
         facts.max_detections,
     )

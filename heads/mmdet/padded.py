@@ -1,8 +1,9 @@
 """Two operators with results of fixed length: `distill::padded_top_k` and `distill::padded_nms`.
 
 A ranking of N scores and non-maximum suppression return as many values as there are, which an exported graph with
-dynamic sizes cannot hold. These pad, and say how many values count. They order ties as MMDetection does on a CPU: the
-lower index first. `heads.mmdet.onnx` has their translations.
+dynamic sizes cannot hold. These pad, and say how many values count. Of equal scores the lower index comes first; in
+MMDetection their order is that of PyTorch's sort, which is arbitrary on some processors. `heads.mmdet.onnx` has
+their translations.
 
 Axes: N candidates, K results. Boxes are (x1, y1, x2, y2) in pixels.
 """

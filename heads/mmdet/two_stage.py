@@ -201,7 +201,8 @@ class TwoStageHead(HeadBase):
         """
         require_exportable(type(self).__name__, self.rpn_head, self.roi_head)
         module = RegionsForm(self.neck, self.rpn_head, self.roi_head)
-        return ExportForm("regions", module, {"mask_threshold": float(self.roi_head.test_cfg.mask_thr_binary)})
+        settings = {"mask_threshold": float(self.roi_head.test_cfg.mask_thr_binary)}
+        return ExportForm("regions", module, settings, coarsest=self.neck.strides[-1])
 
     def cost_parts(self) -> Mapping[str, Callable[..., Any]]:
         """Neck, proposals, regions and masks."""

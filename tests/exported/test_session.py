@@ -10,7 +10,8 @@ import pytest
 from distill.errors import UserError
 from distill.exported.models import open_model
 from distill.exported.session import open_session
-from tests.exported.small_files import write_planes
+from distill.exporters.openvino_file import write_openvino
+from tests.exported.small_files import PLANES, write_planes
 
 
 def test_outputs_have_their_names(tmp_path: Path) -> None:
@@ -19,6 +20,19 @@ def test_outputs_have_their_names(tmp_path: Path) -> None:
     assert np.array_equal(session.run(image, (16, 24))["probabilities"], image[:, :2])
     with pytest.raises(UserError, match=r"a.onnx fails on an image of 24x16: "):
         session.run(image[0], (16, 24))
+
+
+@pytest.mark.parametrize("size", [(16, 8), (20, 24)])
+def test_sizes_that_a_file_does_not_take(size: tuple[int, int], tmp_path: Path) -> None:
+    """Of two strides of 8 px at least: a runtime may compute others wrongly without a word."""
+    source = write_planes(tmp_path / "a.onnx")
+    write_openvino(source, PLANES, tmp_path / "a.xml")
+    for path in (source, tmp_path / "a.xml"):
+        session = open_session(path, threads=1)
+        height, width = size
+        message = rf"does not take an image of {width}x{height}: its sides are 16 px or more, in multiples of 8; pad it"
+        with pytest.raises(UserError, match=message):
+            session.run(np.zeros((1, 3, *size), np.float32), size)
 
 
 def test_a_missing_file_and_another_kind_of_file(tmp_path: Path) -> None:

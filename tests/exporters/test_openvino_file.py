@@ -14,7 +14,7 @@ from distill.exporters.openvino_file import write_openvino
 from tests.exported.small_files import LOGITS
 from tests.exporters.small_graphs import write_network, write_pooling, write_unknown
 
-SIZES = ((16, 16), (8, 24), (32, 16), (40, 48))
+SIZES = ((16, 16), (16, 24), (32, 16), (40, 48))
 POINTS = [[0, 0, 0, 0], [5, 5, 5, 5], [9, 9, 3, 3], [3, 3, 9, 3]]
 REGIONS = [*POINTS, [0, 0, 20, 20], [2, 3, 9.5, 30], [500, 500, 510, 510]]
 

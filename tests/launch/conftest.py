@@ -30,15 +30,20 @@ def shallow() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def exported_run(tmp_path_factory: pytest.TempPathFactory, scenes: Path) -> Path:
-    """A Mask R-CNN after two steps, which finds anything everywhere."""
+    """A light Mask R-CNN after two steps, which finds anything everywhere.
+
+    A cell of its coarsest map has 64 px, and a view one stride more: the least that a file of it takes.
+    """
     from distill.cli import main
 
     folder = tmp_path_factory.mktemp("export")
     recipe = fine_tuning(scenes, folder / "run")
     recipe["model"]["init_args"]["head"]["init_args"] |= {"score_threshold": 0.0, "max_detections": 20}
     recipe["model"]["init_args"]["student"]["init_args"]["out_indices"] = [0, 1]
+    recipe["data"]["init_args"]["image_size"] = 72
     recipe["trainer"] |= {"max_steps": 2, "limit_val_batches": 0, "logger": False}
     (folder / "finetune.yaml").write_text(yaml.safe_dump(recipe))
     with _two_layers():
-        assert main(["fit", str(folder / "finetune.yaml")]) == 0
+        narrow = ["--model.head.neck_channels=16", "--model.head.fc_channels=32", "--model.head.proposals=50"]
+        assert main(["fit", str(folder / "finetune.yaml"), "head/light", *narrow]) == 0
     return folder / "run"

@@ -43,7 +43,7 @@ def test_a_run_and_two_files(exported_run: Path, tmp_path: Path, capsys: pytest.
     words = ["bench", *models, "--threads", "1", "--repeats", "2", "--no-memory"]
     assert main([*words, *(str(word) for pair in files.items() for word in pair)]) == 0
     found = json.loads(files["--json"].read_text())
-    assert found["image_size"] == 64
+    assert found["image_size"] == 72
     assert [one["model"] for one in found["timings"]] == models
     assert [one["runtime"] for one in found["timings"]] == ["PyTorch", "onnxruntime", "OpenVINO"]
     own, *others = found["timings"]

@@ -43,8 +43,12 @@ def exported(shallow: None, run: Path, tmp_path_factory: pytest.TempPathFactory)
     out = tmp_path_factory.mktemp("exported")
     for one in export(run, list(FILES), out=out):
         assert {path.name for path in one.files} == FILES[one.format]
+        assert [check.image.split(" px")[0] for check in one.checks[:5]] == ["72", "88", "112", "80", "80"]
         assert len(one.checks) == 7
-        assert all(check.difference.failed is None for check in one.checks)
+        for check in one.checks:
+            assert isinstance(check.difference, InstanceDifference)
+            assert check.difference.failed is None
+            assert check.difference.matched == 20, "as many as fit"
     assert {path.name for path in out.iterdir()} == set().union(*FILES.values()), "nothing is left behind"
     return out
 
@@ -66,7 +70,7 @@ def test_a_file_tells_its_run(run: Path, exported: Path) -> None:
     assert facts.run == "run"
     assert facts.class_names == tuple(load(run, device="cpu").class_names)
     assert (facts.student, facts.head) == ("students.RS4D", "heads.MaskRCNN")
-    assert (facts.image_size, facts.stride, facts.max_detections) == (64, 8, 20)
+    assert (facts.image_size, facts.stride, facts.max_detections) == (72, 8, 20)
     for place in (str(run.parent), "site-packages", str(Path(exporting.__file__).parent)):
         assert place.encode() not in (exported / "model.onnx").read_bytes(), "no path of this machine"
 
@@ -94,7 +98,7 @@ def test_a_student_alone_and_what_is_printed(run: Path, tmp_path: Path, capsys: 
     assert main(["export", str(run), "--format", "pt2", "--part", "student", "--out", str(tmp_path)]) == 0
     said = capsys.readouterr().out
     assert "model.pt2" in said
-    assert "64 px, not square" in said
+    assert "72 px, not square" in said
     assert "verified on 7 images" in said
     assert open_session(tmp_path / "model.pt2").facts.kind == "features"
     with pytest.raises(UserError, match="feature maps of a student and no classes"):
@@ -200,6 +204,19 @@ def test_a_package_that_is_absent_is_named_before_anything_is_read(
         UserError, match=r"openvino files need the packages onnx and nncf.*distill-rs\[onnx,openvino\]'"
     ):
         export("runs/nowhere", "openvino", out=tmp_path / "out", int8=True)
+
+
+@pytest.mark.parametrize("name", list(FILES))
+def test_views_that_no_file_takes(name: str, exported_run: Path, tmp_path: Path) -> None:
+    """The coarsest map of a view of 64 px would have one cell."""
+    run = tmp_path / "run"
+    shutil.copytree(exported_run, run)
+    recipe = run / "recipe.yaml"
+    recipe.write_text(recipe.read_text().replace("image_size: 72", "image_size: 64"))
+    message = "run cannot be exported: its views have 64 px, and a file takes 72 px or more, in multiples of 8, .* 72$"
+    with pytest.raises(UserError, match=message):
+        export(run, name, out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(

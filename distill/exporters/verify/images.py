@@ -21,7 +21,7 @@ class CheckImage:
     Attributes:
         name: What it is, for messages.
         pixels: (3, H, W); its longer side is that of the view, so that neither resamples it.
-        side: Side of the square view, in pixels: a multiple of the stride.
+        side: Side of the square view, in pixels: one that the file takes.
     """
 
     name: str
@@ -29,28 +29,33 @@ class CheckImage:
     side: int
 
 
-def check_images(photographs: Sequence[Pixels], side: int, stride: int) -> list[CheckImage]:
+def check_images(photographs: Sequence[Pixels], side: int, stride: int, least: int = 1) -> list[CheckImage]:
     """Parts of real images at four sizes, one that is not square, one without any object and one with many.
 
     Args:
         photographs: Real images of any sizes, at least one.
         side: S of the run.
         stride: Sides of views are multiples of it.
+        least: The least side of a view that the file takes, in pixels; a run of smaller views is checked from it on.
     """
-    wanted = [_multiple(factor * side, stride) for factor in _SIDES]
-    larger = (wanted[0] + extra * stride for extra in range(1, len(_SIDES)))  # where the view has few strides
-    sides = list(dict.fromkeys([*wanted, *larger]))[: len(_SIDES)]
+    least += -least % stride
+    own = max(_multiple(side, stride), least)
+    wanted = [own, *(_multiple(factor * own, stride) for factor in _SIDES[1:])]
+    larger = (own + extra * stride for extra in range(1, len(_SIDES)))  # where the view has few strides
+    sides = [one for one in dict.fromkeys([*wanted, *larger]) if one >= least][: len(_SIDES)]
     images = [
         CheckImage(f"{one} px", crop(photographs[index % len(photographs)], one, one), one)
         for index, one in enumerate(sides)
     ]
-    own = sides[0]
-    wide = crop(photographs[-1], max(1, round(0.6 * own) - 1), own)
-    empty = np.full((3, own, own), 127, np.uint8)
+    short = max(least, round(0.6 * own) - 1)
+    long = max(own, short + stride)
+    wide = crop(photographs[-1], short, long)
+    # Not of one value: a detector ranks equal scores in the order of PyTorch's sort, which is arbitrary.
+    empty = np.random.default_rng(0).integers(126, 130, (3, own, own), np.uint8)
     return [
         *images,
-        CheckImage(f"{own} px, not square", wide, own),
-        CheckImage(f"{own} px, one grey", empty, own),
+        CheckImage(f"{long} px, not square", wide, long),
+        CheckImage(f"{own} px, grey", empty, own),
         CheckImage(f"{own} px, crowded", _mosaic(photographs, own), own),
     ]
 

@@ -14,6 +14,7 @@ BOX = 0.05  # pixels
 SCORE = 1e-4
 MASK = 1e-3  # 1 - IoU; or a single pixel
 _SAME = 0.5  # IoU from which two boxes may be of one object
+_STRIP = 256  # instances whose overlaps are computed at once
 
 
 @dataclass(frozen=True)
@@ -99,19 +100,41 @@ def _largest(values: ArrayLike) -> float:
 
 def _pairs(expected: TileInstances, found: TileInstances) -> list[tuple[int, int]]:
     """The pairs of one class with the largest overlaps, those of nearly equal boxes by their scores."""
-    overlaps = _overlaps(expected.boxes, found.boxes)
-    overlaps[expected.labels[:, None] != found.labels[None, :]] = 0
+    mine, others, overlaps = _candidates(expected, found)
     # Doubles have overlaps near 1 with each other: of those the scores tell which is which.
-    distance = np.abs(expected.scores[:, None] - found.scores[None, :])
-    order = np.lexsort((distance.ravel(), -np.round(overlaps, 3).ravel()))
+    distance = np.abs(expected.scores[mine] - found.scores[others])
     partner: dict[int, int] = {}
-    for flat in order:
-        first, second = divmod(int(flat), len(found))
-        if overlaps[first, second] < _SAME:
-            break
-        if first not in partner and second not in partner.values():
+    taken: set[int] = set()
+    for index in np.lexsort((distance, -np.round(overlaps, 3))):
+        first, second = int(mine[index]), int(others[index])
+        if first not in partner and second not in taken:
             partner[first] = second
+            taken.add(second)
     return list(partner.items())
+
+
+def _candidates(
+    expected: TileInstances, found: TileInstances
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+    """Indices and overlaps of all that may be pairs.
+
+    Strip by strip from left to right: masks of single pixels are tens of thousands, whose overlaps with each other no
+    memory holds.
+    """
+    order = np.argsort(expected.boxes[:, 0])
+    mine, others, shares = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], [np.zeros(0)]
+    for start in range(0, len(order), _STRIP):
+        rows = order[start : start + _STRIP]
+        boxes = expected.boxes[rows]
+        beside = (found.boxes[:, 0] < boxes[:, 2].max()) & (found.boxes[:, 2] > boxes[:, 0].min())
+        near = np.flatnonzero(beside)
+        overlaps = _overlaps(boxes, found.boxes[near])
+        same = expected.labels[rows][:, None] == found.labels[near][None]
+        first, second = np.nonzero(same & (overlaps >= _SAME))
+        mine.append(rows[first])
+        others.append(near[second])
+        shares.append(overlaps[first, second])
+    return np.concatenate(mine), np.concatenate(others), np.concatenate(shares)
 
 
 def _overlaps(first: NDArray[np.float32], second: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -1,5 +1,7 @@
 """Differences that the comparison of instances must find, and those it must forgive."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -92,3 +94,17 @@ def test_doubles_are_told_apart_by_score() -> None:
     mine = instances([TWO[0], TWO[0]], [0.9, 0.2])
     other = instances([TWO[0], TWO[0]], [0.2, 0.9])
     assert compare_instances(mine, other, THRESHOLD, None).score == 0
+
+
+def test_instances_of_single_pixels_are_matched_in_little_memory() -> None:
+    """Thousands, as masks of an untrained network have; overlaps of all with all would take 72 MB an array."""
+    places = [[left, top, left + 1, top + 1] for top in range(0, 60) for left in range(0, 100, 2)]
+    scores = np.linspace(0.9, 0.1, len(places)).tolist()
+    first, second = instances(places, scores), instances(places[::-1], scores[::-1])
+    tracemalloc.start()
+    found = compare_instances(first, second, THRESHOLD, None)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (found.matched, found.box, found.score) == (3000, 0, 0)
+    assert found.failed is None
+    assert peak < 64e6
