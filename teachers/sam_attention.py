@@ -19,6 +19,9 @@ from torch.nn import functional as F
 
 _SCORES = 2**18  # scores for each thread at a time: 1 MiB in float32, which the cache of a core holds
 _MANY = 1024  # tokens of a group, from which on more than one call of PyTorch's fused attention pays
+# Asked once, because torch.compile cannot trace the questions.
+_ONEDNN = torch.backends.mkldnn.is_available()
+_MATRIX_UNITS = torch.cpu._is_amx_tile_supported()
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
@@ -36,9 +39,11 @@ def attend(q: Tensor, k: Tensor, v: Tensor, rows: Tensor, columns: Tensor) -> Te
     """
     if q.is_meta:  # multiply-adds are counted: those that every function needs
         return materialised(q, k, v, rows, columns)
-    # Only with matrix units is a product cheap enough to make up for the channels that `appended` adds.
-    if q.device.type == "cpu" and not (q.dtype == torch.bfloat16 and torch.cpu._is_amx_tile_supported()):
-        many = k.shape[1] * k.shape[2] >= _MANY and torch.backends.mkldnn.is_available()
+    # Only with matrix units is a product cheap enough to make up for the channels that `appended` adds. The others ask
+    # how many threads there are, which cannot be compiled.
+    appends = (q.dtype == torch.bfloat16 and _MATRIX_UNITS) or torch.compiler.is_compiling()
+    if q.device.type == "cpu" and not appends:
+        many = k.shape[1] * k.shape[2] >= _MANY and _ONEDNN
         return (blocked if many else masked)(q, k, v, rows, columns)
     if q.device.type == "cuda" and q.shape[1] * q.shape[2] >= _MANY and flex_runs():
         return flexible(q, k, v, rows, columns, _compiled_flex())

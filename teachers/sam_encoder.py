@@ -19,6 +19,8 @@ from torch.nn import functional as F
 
 from teachers.sam_attention import attend
 
+_ONEDNN = torch.backends.mkldnn.is_available()  # asked once, because torch.compile cannot trace the question
+
 
 class Encoder:
     """SAM's encoder, equal to `forward_intermediates` of timm's `VisionTransformerSAM`.
@@ -128,7 +130,7 @@ def _linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
     In float32 on a processor by oneDNN: `F.linear` calls MKL there, which computes at half the speed on AMD's.
     """
-    if x.device.type == "cpu" and x.dtype == torch.float32 and torch.backends.mkldnn.is_available():
+    if x.device.type == "cpu" and x.dtype == torch.float32 and _ONEDNN:
         y: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
         return y
     return F.linear(x, weight, bias)

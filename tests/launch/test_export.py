@@ -132,6 +132,7 @@ def test_without_instances_a_lower_threshold_is_compared(
     assert "verified on 7 images" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_without_instances_a_file_that_differs_is_not_kept(
     sure_of_nothing: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -110,7 +110,7 @@ def test_what_cannot_be_timed_is_named_and_left_out(tmp_path: Path, caplog: pyte
             f"the student of {tmp_path}/refuses is not timed: ",
             f"the teacher of {tmp_path}/distil is not timed: there is no {file}",
             f"the teacher of {tmp_path}/own is not timed: {tmp_path}/own/recipe.yaml names no file as",
-            f"the student of {tmp_path}/unsized is not timed: {tmp_path}/unsized/recipe.yaml has no data.init_args",
+            f"the student of {tmp_path}/unsized is not timed: {tmp_path}/unsized/recipe.yaml has no data.image_size",
         ],
         strict=True,
     ):
