@@ -13,6 +13,7 @@ the sampler before it takes the first batch, and then expects the remaining batc
 `FitLoop.on_advance_start`, pytorch-lightning 2.6).
 """
 
+import atexit
 import copy
 import math
 import signal
@@ -20,6 +21,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from typing import Any
+from weakref import WeakSet
 
 import numpy as np
 import torch
@@ -27,6 +29,7 @@ from numpy.typing import NDArray
 from pytorch_lightning import Trainer
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from distill.data.sample_key import SampleKey
 from distill.data.selection import block_order, draw_repeats, epoch_size
@@ -34,6 +37,7 @@ from distill.data.size_schedule import SizeSchedule
 from distill.errors import UserError
 
 _GROUP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_begun: WeakSet[_MultiProcessingDataLoaderIter] = WeakSet()  # iterators with workers
 
 
 class ResumableSampler(DistributedSampler[SampleKey]):
@@ -106,13 +110,17 @@ class OneLineErrorLoader(DataLoader[Any]):
 
     def __iter__(self) -> Any:
         """The batches."""
+        with _signals_blocked():
+            batches = super().__iter__()
+        if isinstance(batches, _MultiProcessingDataLoaderIter):
+            _begun.add(batches)
         try:
-            with _signals_blocked():
-                batches = super().__iter__()
             yield from batches
         except UserError as error:
             # The traceback holds the iterator in a cycle, and workers that the garbage collector ends take seconds.
             error.__traceback__ = None
+            if isinstance(batches, _MultiProcessingDataLoaderIter):
+                batches._shutdown_workers()
             raise UserError(_last_line(str(error))) from None
 
 
@@ -296,6 +304,13 @@ def _signals_blocked() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@atexit.register  # later than PyTorch and multiprocessing, so that it runs earlier
+def _end_workers() -> None:
+    """Ends workers that an error has left: they ignore the signal by which the end of this process would."""
+    for batches in _begun:
+        batches._shutdown_workers()
 
 
 def _last_line(message: str) -> str:
