@@ -9,7 +9,8 @@ from pathlib import Path
 from packaging.requirements import Requirement
 
 PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
-TOOLS = ("pytest", "pytest-xdist", "scikit-learn", "segmentation-models-pytorch")  # of the extra `dev`
+# Of the extra `dev`: what runs the tests, and the oracles of those that run.
+TOOLS = ("pytest", "pytest-xdist", "scikit-learn", "segment-anything", "segmentation-models-pytorch", "transformers")
 
 
 def floor(line: str) -> str:

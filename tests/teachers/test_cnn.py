@@ -47,6 +47,8 @@ def normalised(images: Tensor, name: str) -> Tensor:
 def test_stages_are_timms(name: str, size: tuple[int, int], tmp_path: Path) -> None:
     swin = {"strict_img_size": False} if "swin" in name else {}
     reference = whole(name, **FAMILIES[name], **swin)
+    if not hasattr(reference, "forward_intermediates"):
+        pytest.skip("this version of timm has no oracle for the family")
     torch.save(reference.state_dict(), tmp_path / "cnn.pth")
     count = len(reference.feature_info)
     teacher = CNN(name, str(tmp_path / "cnn.pth"), stages=[count - 1, 1], options=FAMILIES[name])
