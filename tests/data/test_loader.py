@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from itertools import chain
 from multiprocessing.process import BaseProcess
@@ -267,3 +269,22 @@ def test_workers_leave_signals_to_the_run(monkeypatch: pytest.MonkeyPatch) -> No
         signal_to(worker)
     seen += [batch["index"].tolist() for batch in batches]
     assert sorted(chain(*seen)) == list(range(8))
+
+
+def test_a_process_ends_though_workers_of_another_loader_are_left(distill_recipe: Path, tmp_path: Path) -> None:
+    """The training images' workers wait for the next epoch when the first validation image turns out to be none."""
+    broken = tmp_path / "validation"
+    broken.mkdir()
+    (broken / "a.png").write_text("no image")
+    words = [
+        "fit",
+        str(distill_recipe),
+        f"--data.val_root={broken}",
+        "--data.num_workers=2",
+        "--model.calibration_images=2",
+    ]
+    ended = subprocess.run(
+        [sys.executable, "-m", "distill", *words], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert ended.returncode == 2
+    assert "all 1 images are broken" in ended.stderr.splitlines()[-1]
