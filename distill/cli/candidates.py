@@ -14,12 +14,11 @@ from distill.errors import UserError
 from distill.recipe.combinations import COMBINATIONS
 from distill.recipe.command_line import merged, split
 from distill.recipe.find import shipped
-from distill.recipe.keys import recipe_keys
+from distill.recipe.keys import GROUPS, recipe_keys
 from distill.recipe.signatures import Type, class_names
 
 _WITH_OPTIONS = ("cache", "sweep", "mmdet-config")  # beside the keys of the recipe
 _OF_RECIPES = ("fit", "validate", "test", *_WITH_OPTIONS)
-_GROUPS = ("model", "data", "trainer", "run")
 _OTHERS = ("--seed_everything", "--ckpt_path", "--print_config", "--config")
 _HELP = ("--help", "--help-all")
 _VALUES = {"ckpt_path": ("last", "best")}
@@ -52,9 +51,9 @@ def _of_recipes(verb: str, before: Sequence[str], word: str) -> Iterator[str]:
     if word.startswith("-") and equals:
         yield from (f"{key}={value}" for value in _values(key[2:], _tree(before)))
     elif word.startswith("-"):
-        yield from (*_HELP, *_options(own), *_OTHERS, *(f"--{group}." for group in _GROUPS))
+        yield from (*_HELP, *_options(own), *_OTHERS, *(f"--{group}." for group in GROUPS))
         group = word[2:].partition(".")[0]
-        if group in _GROUPS and "." in word:
+        if group in GROUPS and "." in word:
             yield from (f"--{key.name}" for key in recipe_keys(_tree(before), group))
     elif last.startswith("--") and "=" not in last and last not in (*_HELP, *_options(own)):
         yield from _values(last[2:], _tree(before[:-1]))
@@ -117,7 +116,7 @@ def _values(name: str, tree: Mapping[str, Any]) -> Iterator[str]:
             ends = "Module" if group == "model" else ""
             yield from (f"{module}.{one}" for one in class_names(module) or () if one.endswith(ends))
     group = name.partition(".")[0]
-    for key in recipe_keys(tree, group) if group in _GROUPS else ():
+    for key in recipe_keys(tree, group) if group in GROUPS else ():
         if key.name == name:
             for kind in key.types:
                 yield from _of_type(kind, str(key.value))

@@ -9,7 +9,7 @@ from typing import Any
 from distill.recipe.command_line import merged
 from distill.recipe.compose import Recipe
 from distill.recipe.find import summary
-from distill.recipe.keys import Key, component, recipe_keys
+from distill.recipe.keys import GROUPS, Key, component, recipe_keys
 from distill.recipe.signatures import purpose
 
 # The keys of `--help`, with what they do in a few words; `--help-all` has the docstrings.
@@ -56,7 +56,6 @@ _OTHERS = {
     "ckpt_path": ("null", "Checkpoint to go on from, or to score: last, best or a file."),
 }
 _PRINT_CONFIG = ("--print_config", "print the whole recipe, every default filled in, and stop")
-_GROUPS = ("model", "data", "trainer", "run")
 _INDENT = 38
 _NARROWEST = 2 * _INDENT
 _WIDEST = 120
@@ -75,7 +74,7 @@ def help_text(stage: str, recipe: Recipe | None = None, words: Sequence[str] = (
     tree = merged(recipe, words) if recipe is not None else {}
     lines = [f"usage: distill {stage} RECIPE [RECIPE ...] [--key value ...]", ""]
     lines += _about(stage) if recipe is None else _recipe(recipe)
-    keys = [key for group in _GROUPS for key in recipe_keys(tree, group)] + _others(tree)
+    keys = [key for group in GROUPS for key in recipe_keys(tree, group)] + _others(tree)
     if everything:
         return "\n".join([*lines, *_all(tree, keys), *_entry(*_PRINT_CONFIG)])
     lines += _common(stage, tree, keys, recipe is None)
@@ -136,7 +135,7 @@ def _all(tree: Mapping[str, Any], keys: Sequence[Key]) -> Iterator[str]:
     """Every key, with the first sentence about it."""
     titles = {"trainer": "trainer: Lightning's", "run": "run", "": "others"}
     titles |= {group: title for group in ("model", "data") if (title := _title(group, tree))}
-    for group in (*_GROUPS, ""):
+    for group in (*GROUPS, ""):
         if group in titles:
             yield from ["", *_wrapped(titles[group])]
         for key in keys:

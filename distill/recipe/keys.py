@@ -9,6 +9,8 @@ import yaml  # type: ignore[import-untyped]
 from distill.recipe.check import RUN, TRAINER, TRAINER_DEFAULTS
 from distill.recipe.signatures import Parameter, Type, parameters, purpose
 
+GROUPS = ("model", "data", "trainer", "run")  # of which `recipe_keys` knows the keys
+
 
 class Key(NamedTuple):
     """A key that somebody may set.
