@@ -7,17 +7,15 @@ the head keeps, and a fixed number of instances that get a mask.
 Axes: H W pixels.
 """
 
-import copy
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
 
 from distill.contracts import Prediction, Target
-from distill.evaluation.cost import count_macs, macs_so_far
+from distill.evaluation.cost import count_macs_of_frozen, macs_so_far
 from distill.evaluation.parts import Parts
 from distill.instance_masks import InstanceMasks
 from heads.mmdet.two_stage import TwoStageHead
@@ -82,11 +80,9 @@ class Detector(nn.Module):
 
     def multiply_adds(self) -> dict[str, float]:
         """The executed multiply-adds of each part in one pass; those of the student are counted without computing."""
-        side = self.found.size
-        student = copy.deepcopy(self.student)  # it may keep tables, which are then fake, too
-        with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
-            backbone = count_macs(student, side)
-            shapes = [tuple(level.shape) for level in student(torch.empty(1, 3, side, side))]
-        maps = [torch.randn(shape) for shape in shapes]
+        side, levels = self.found.size, self.student.feature_info
+        backbone = count_macs_of_frozen(self.student, side)
+        sides = [side // reduction for reduction in levels.reduction()]
+        maps = [torch.randn(1, channels, size, size) for channels, size in zip(levels.channels(), sides, strict=True)]
         with macs_so_far() as macs:
             return self._parts.measure(lambda: self._found_in(maps), macs) | {"backbone": backbone}

@@ -40,7 +40,7 @@ def in_timms_names(state: dict[str, Tensor], name: str) -> dict[str, Tensor]:
     for (given, tensor), (wanted, other) in zip(state.items(), own.items(), strict=True):
         if tensor.shape != other.shape or given.rpartition(".")[2] != wanted.rpartition(".")[2]:
             raise ValueError(f"{given} {tuple(tensor.shape)} is not timm's {wanted} {tuple(other.shape)}")
-    return dict(zip(own, state.values(), strict=True))
+    return dict(zip(own, (tensor.contiguous() for tensor in state.values()), strict=True))
 
 
 if __name__ == "__main__":
