@@ -8,6 +8,7 @@ from distill.recipe.check import check
 from distill.recipe.command_line import split
 from distill.recipe.find import require_run
 from distill.recipe.help import help_text
+from distill.runs.free_folder import require_free_folder
 from distill.runs.missing_paths import require_paths
 from distill.runs.moved import moved_paths, words_for
 
@@ -41,6 +42,7 @@ def run(words: list[str]) -> None:
             print(f"distill: {note}", file=sys.stderr)
         check(stage, recipe, [*words_for(moved_paths(recipe.path)), *overrides], complete=not shown)
         if stage == "fit" and not shown:
+            require_free_folder(recipe, overrides)
             require_paths(recipe, overrides)
         _start(_parsed(stage, recipe, overrides))
 

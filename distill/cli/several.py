@@ -9,19 +9,21 @@ import sys
 from collections.abc import Sequence
 
 from distill.cli import main
+from distill.phases import line_console
 
 
-def run(commands: Sequence[Sequence[str]]) -> int:
+def run(commands: Sequence[tuple[str, Sequence[str]]]) -> int:
     """Runs commands until one fails, which is named on standard error.
 
     Args:
-        commands: Words of each, without `distill`.
+        commands: The title of each, printed before it, and its words, without `distill`.
 
     Returns:
         The exit code of the last one that ran.
     """
-    for words in commands:
-        if code := main(words):
+    for title, words in commands:
+        line_console().print(f"\n{title}", style="bold", markup=False)
+        if code := main(list(words)):
             print(f"distill: `{shlex.join(['distill', *words[:2]])}` ended with exit code {code}", file=sys.stderr)
             return code
     return 0

@@ -185,6 +185,10 @@ class ImageData(LightningDataModule):
         """
         return {}
 
+    def shrunk(self) -> str | None:
+        """A sentence that views shrink the training images; None where they do not, or files would have to be read."""
+        return None
+
     def reader(self, count: int) -> ImageReader:
         """A reader of a split's images that does not repeat the messages of other splits."""
         return ImageReader(count, self.bands, next((data.reader for data in self._sets.values()), None))

@@ -19,6 +19,17 @@ def at_least(key: str, value: int, minimum: int) -> int:
     return value
 
 
+def positive(key: str, value: float) -> float:
+    """Returns `value`.
+
+    Raises:
+        UserError: It is not above 0; `key` names the argument at fault.
+    """
+    if value <= 0:
+        raise UserError(f"{key} is {value}; it must be above 0")
+    return value
+
+
 def share(key: str, value: float) -> float:
     """Returns `value`.
 

@@ -14,7 +14,7 @@ from distill.data.base import LabelledImages
 from distill.data.checks import at_least, existing_folder
 from distill.data.images import is_file
 from distill.data.selection import hold_out, repeat_factors
-from distill.data.sizes import Measure, ground_sizes, image_sides, object_side, sample_of
+from distill.data.sizes import Measure, ground_sizes, image_sides, object_side, sample_of, shrunk_images
 from distill.data.tiling import TilePlan
 from distill.data.views.instances import InstanceViews, collate
 from distill.data.views.tiles import InstanceTiles, collate_tiles
@@ -180,6 +180,11 @@ class CocoInstances(LabelledImages):
             **object_side([record["bbox"] for record in objects if not record.get("iscrowd")]),
             **ground_sizes(paths, measure),
         }
+
+    def shrunk(self) -> str | None:
+        """From the sizes in the annotations: the longer side of an image is fitted into the view."""
+        sides = [max(image["height"], image["width"]) for image in self.dataset("train").images]
+        return shrunk_images(sides, self.image_size)
 
     def _records(self, split: str) -> tuple[CocoAnnotations, list[dict[str, Any]]]:
         """The annotations of a split, and its image records among them."""

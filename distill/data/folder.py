@@ -15,6 +15,7 @@ from distill.data.base import ImageData
 from distill.data.checks import at_least, ordered_pair
 from distill.data.image_list import ImageList, list_images
 from distill.data.selection import hash_positions, hold_out_by_position
+from distill.data.sizes import read_headers, shrunk_images
 from distill.data.views.folder import FolderViews
 from distill.errors import UserError, unknown_name
 
@@ -103,6 +104,12 @@ class ImageFolder(ImageData):
     def scored(self, data: FolderViews, index: int) -> Any:
         """Name below the root, and size of the file in bytes."""
         return data.name(index), data.paths.size(index)
+
+    def shrunk(self) -> str | None:
+        """From the header of the first image, whose shorter side is fitted into the view; None of images in tars."""
+        first = self.dataset("train").paths[0]
+        headers = read_headers([first]) if isinstance(first, Path) else []
+        return shrunk_images([min(header) for header in headers], self.image_size, ", as the first one has,")
 
     @cached_property
     def _parts(self) -> tuple[ImageList, ImageList]:

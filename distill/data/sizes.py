@@ -36,6 +36,20 @@ def image_sides(sides: Sequence[int]) -> dict[str, float]:
     return {"image_side": round(float(np.median(sides))), "largest_side": int(max(sides))} if len(sides) else {}
 
 
+def shrunk_images(sides: Sequence[int], image_size: int, known: str = "") -> str | None:
+    """A sentence that views shrink most images; None where they do not.
+
+    Args:
+        sides: Of the images, in pixels: those that are fitted into a view.
+        image_size: Side of the views.
+        known: What stands behind the size, such as how it is known.
+    """
+    median = round(float(np.median(sides))) if len(sides) else 0
+    if median <= image_size:
+        return None
+    return f"images of {median} px{known} are scaled to {image_size} px (data.image_size)"
+
+
 def object_side(boxes: Sequence[Sequence[float]]) -> dict[str, float]:
     """The fact `object_side`: the 98th percentile of the longer sides of boxes [x, y, width, height] in pixels."""
     if not boxes:

@@ -36,9 +36,19 @@ SCENES = {"teacher": 1200, "unlabelled": 960, "labelled": 16, "probe": 128, "val
 PROBED = (4, 16, 64)  # labelled scenes of the probes
 RUNS = ("teacher", "distill", "random", "scratch", "distilled", "all_labels")
 NEEDS = {"distill": "teacher", "distilled": "distill"}  # whose weights a run starts from
-HIDDEN, SHOWN = ("scratch", "random", "all_labels"), ("teacher", "distill", "distilled")
+SHOWN, HIDDEN = ("teacher", "distill", "distilled"), ("scratch", "random", "all_labels")
+NUMBERED = (*SHOWN, *HIDDEN)
+WHAT = {
+    "teacher": "the teacher, on many labels",
+    "distill": "distilling the student, without labels",
+    "distilled": "the distilled student, on few labels",
+    "scratch": "the same student from scratch, on few labels",
+    "random": "a head on frozen random weights, on few labels",
+    "all_labels": "the student from scratch, on the labels of the teacher",
+}
 MINUTES = 12
 KEPT = {RunState.FINISHED: "there already", RunState.INTERRUPTED: "goes on"}
+_Command = tuple[str, list[str]]  # a title and the words of `distill`
 _OWN_END = 15.0  # seconds, for storing the state of a training
 GOOD_TEACHER = 0.45  # box AP50
 
@@ -75,8 +85,8 @@ def _run(folder: Path, seed: int, fresh: bool) -> Comparison:
         for run in runs.values():
             remove(run)
     lines.print(
-        f"{len(RUNS)} trainings and a comparison, about {MINUTES} minutes on 2 CPU cores. Two lists of commands run "
-        f"side by side: one is shown, the log of the other is {log}",
+        f"{len(RUNS)} trainings and a comparison, about {MINUTES} minutes on 2 CPU cores. Trainings 1 to {len(SHOWN)} "
+        f"are shown; {len(SHOWN) + 1} to {len(RUNS)} run beside them, and their log is {log}",
         markup=False,
     )
     _draw(data, seed)
@@ -103,10 +113,10 @@ def _title(text: str) -> None:
     line_console().print(f"\n{text}", style="bold", markup=False)
 
 
-def _as_one(commands: Sequence[list[str]]) -> str:
+def _as_one(commands: Sequence[_Command]) -> str:
     """The trainings of a list, or its tests where all is trained, as one line."""
-    verb = commands[0][0]
-    return f"distill {verb} {', '.join(what for first, what, *_ in commands if first == verb)}"
+    verb = commands[0][1][0]
+    return f"distill {verb} {', '.join(what for _, (first, what, *_) in commands if first == verb)}"
 
 
 def _draw(data: Path, seed: int) -> None:
@@ -156,12 +166,19 @@ def _fits(runs: dict[str, RunFolder], data: Path, folder: Path, seed: int) -> di
 
 def _commands(
     names: Sequence[str], runs: dict[str, RunFolder], fits: dict[str, list[str]], found: dict[str, RunState]
-) -> list[list[str]]:
+) -> list[_Command]:
     """The commands of one list: what is not finished is trained, or goes on; what has no scores is tested."""
     ways = {RunState.FRESH: "--run.overwrite=true", RunState.INTERRUPTED: "--ckpt_path=last"}
-    fitted = [["fit", *fits[name], ways[found[name]]] for name in names if found[name] in ways]
+    fitted = [
+        (
+            f"training {NUMBERED.index(name) + 1} of {len(NUMBERED)}: {WHAT[name]}",
+            ["fit", *fits[name], ways[found[name]]],
+        )
+        for name in names
+        if found[name] in ways
+    ]
     tested = [
-        ["test", str(runs[name])]
+        (f"scoring {name}", ["test", str(runs[name])])
         for name in names
         if name != "distill" and not (found[name] is RunState.FINISHED and is_scored(runs[name]))
     ]
@@ -276,7 +293,7 @@ def _labelled(data: Path, split: str) -> dict[str, Path]:
     }
 
 
-def _side_by_side(hidden: Sequence[list[str]], log: Path, shown: Sequence[list[str]]) -> None:
+def _side_by_side(hidden: Sequence[_Command], log: Path, shown: Sequence[_Command]) -> None:
     """Runs two lists of commands of `distill` at once, each in one process, the output of the first in a file.
 
     Each on half the cores: a second core helps a step of a small model little, so this takes much less time than one
@@ -289,7 +306,7 @@ def _side_by_side(hidden: Sequence[list[str]], log: Path, shown: Sequence[list[s
     environment = os.environ | {"OMP_NUM_THREADS": str(max(1, torch.get_num_threads() // 2))}
     running: list[subprocess.Popen[bytes]] = []
 
-    def run(commands: Sequence[list[str]], out: IO[str] | None, where: str) -> None:
+    def run(commands: Sequence[_Command], out: IO[str] | None, where: str) -> None:
         words = [sys.executable, "-u", "-m", "distill.cli.several", json.dumps(commands)]
         process = subprocess.Popen(words, stdout=out, stderr=out and subprocess.STDOUT, env=environment)
         running.append(process)

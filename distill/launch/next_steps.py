@@ -28,6 +28,13 @@ def print_next_steps(fitted: Fitted) -> None:
         console.print(f"Skipped {len(skipped)} broken images: {', '.join(skipped[:_SHOWN])}{more}")
     command = next_command(folder, fitted.task.name, student, fitted.data.image_size)
     console.print(f"Next:\n  {command}", markup=False)
+    if fitted.task.name == "distillation":
+        own = fine_tuning_command(folder, student, fitted.data.image_size, own_recipe="mine.yaml")
+        console.print(
+            "YOUR_DATA is a folder that `distill data prepare` wrote. On COCO files, which a recipe of yours names as "
+            f'mine.yaml in the README ("Train on your own labels"):\n  {own}',
+            markup=False,
+        )
     if _PLAIN_HEAD in command:
         console.print(f"Mask R-CNN needs pip install 'distill-rs[mmdet]'; then leave out {_PLAIN_HEAD}.", markup=False)
     if fitted.task.name != "distillation":
@@ -48,10 +55,24 @@ def next_command(folder: RunFolder, task: str, student: StudentBase, image_size:
     """
     if task != "distillation":
         return f"distill test {shlex.quote(str(folder))}"
+    return fine_tuning_command(folder, student, image_size)
+
+
+def fine_tuning_command(folder: RunFolder, student: StudentBase, image_size: int, own_recipe: str = "") -> str:
+    """The command that fine-tunes a distilled student on labels.
+
+    Args:
+        folder: The run folder of the distillation.
+        student: See `next_command`.
+        image_size: See `next_command`.
+        own_recipe: The user's recipe that names the labels; without it, a prepared data set in place of YOUR_DATA.
+    """
     size = "" if torch.cuda.is_available() else " size/cpu"
     weights = shlex.quote(str(folder.student))
     if not student.is_project_student:  # whose arguments the file does not hold
         weights = f"{student.class_path} --model.student.checkpoint {weights}"
-    data = f"--data.root YOUR_DATA --data.image_size {image_size}"
+    recipes = f"{size} {own_recipe}" if own_recipe else f" data/prepared{size}"  # the user's goes over all others
+    root = "" if own_recipe else " --data.root YOUR_DATA"
     head = "" if all(find_spec(package) for package in _OF_MASK_RCNN) else f" {_PLAIN_HEAD}"
-    return f"distill fit finetune/mask_rcnn data/prepared{size}{head} {data} --model.student {weights}"
+    data = f"{head}{root} --data.image_size {image_size}"
+    return f"distill fit finetune/mask_rcnn{recipes}{data} --model.student {weights}"

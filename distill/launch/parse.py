@@ -5,7 +5,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any, Self, Union
 
@@ -21,8 +20,7 @@ from distill.recipe.check import GROUPS, TRAINER_DEFAULTS
 from distill.recipe.command_line import split
 from distill.recipe.compose import Recipe
 from distill.recipe.errors import explain, hidden_user_error
-from distill.recipe.find import RUN_RECIPE
-from distill.runs.folder import RunFolder
+from distill.runs.free_folder import run_folder
 from distill.runs.moved import explain_missing, moved_paths, words_for
 from distill.runs.settings import RunSettings
 
@@ -78,7 +76,7 @@ class ParsedRecipe:
         seed = self.config.seed_everything
         if not isinstance(seed, bool) and not 0 <= seed < 2**32:  # as NumPy wants it
             raise UserError(f"seed_everything is {seed}; it must lie in 0 to {2**32 - 1}")
-        self.folder = self._folder()
+        self.folder = run_folder(recipe, self.words, self.config.run.dir)
         self.config.run.dir = str(self.folder)
         self.config.run.experiment = self.config.run.experiment or self.folder.name
 
@@ -92,12 +90,6 @@ class ParsedRecipe:
         recipe, overrides = split(words)
         assert recipe is not None, "the first word names a recipe"
         return cls(stage, recipe, overrides)
-
-    def _folder(self) -> RunFolder:
-        given = any(word.partition("=")[0] == "--run.dir" for word in self.words)
-        if self.recipe.path.name == RUN_RECIPE and not given:  # a run folder, which may have been moved
-            return RunFolder(self.recipe.path.parent)
-        return RunFolder(Path(self.config.run.dir) if self.config.run.dir else Path("runs") / self.recipe.path.stem)
 
     @property
     def settings(self) -> Any:

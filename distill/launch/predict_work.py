@@ -162,8 +162,10 @@ class PredictWork:
             UserError: Files could not be read.
         """
         if broken := sorted({one.broken for one in told if one.broken is not None}):
-            others = f" ({len(broken)} files in all cannot be read)" if len(broken) > 1 else ""
-            raise UserError(f"{broken[0]}{others}; all others are predicted: repair or leave out, and repeat")
+            more = f" ({len(broken)} files in all cannot be read)" if len(broken) > 1 else ""
+            if all(one.broken is not None for one in told):
+                raise UserError(f"{broken[0]}{more}; repair it, and repeat, or name other files")
+            raise UserError(f"{broken[0]}{more}; all others are predicted: repair or leave out, and repeat")
         settings = next((one.settings for one in told), {})
         names = [source.name for source in self._sources]
         finished = finished_scenes(self._out, names, settings)

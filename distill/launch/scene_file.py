@@ -74,6 +74,8 @@ def _tiles(facts: ExportedFacts, options: PredictOptions) -> TileSize:
 def _notes(facts: ExportedFacts, options: PredictOptions) -> Iterator[str]:
     if facts.precision != "float32":
         yield f"the file computes in {facts.precision}, so its results differ from those of the run"
+    if facts.image_size is not None and (shrunk := _tiles(facts, options).shrunk(facts.image_size)):
+        yield shrunk
     if options.batch_size not in (None, 1):
         yield "exported files see one tile at a time, whatever the batch size says"
 

@@ -29,7 +29,10 @@ def tile_size(run: StoredRun, facts: Mapping[str, Any], options: PredictOptions)
             f"the run{why} does not tell how large its training images are, so what is larger than {trained} px is cut "
             "into tiles of that side; --tile gives another"
         )
-    return TileSize.chosen(trained, whole, facts.get("object_side"), options.tile, options.overlap), notes
+    size = TileSize.chosen(trained, whole, facts.get("object_side"), options.tile, options.overlap)
+    if "zoom" not in run.data and (shrunk := size.shrunk(run.image_size)):
+        notes.append(shrunk)
+    return size, notes
 
 
 def _trained_side(run: StoredRun, facts: Mapping[str, Any]) -> int:

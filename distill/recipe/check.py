@@ -113,6 +113,8 @@ def _check_group(key: str, group: Any, known: Mapping[str, Parameter] | None, co
         least = known[name].least
         if least is not None and _is_a_number(value) and float(value) < least:
             raise UserError(f"{key}: {name} is {value}; it must be {least} or more")
+        if known[name].positive and _is_a_number(value) and float(value) <= 0:
+            raise UserError(f"{key}: {name} is {value}; it must be above 0")
 
 
 def _check_component(key: str, value: Any, supplied: int = 0, complete: bool = True) -> None:

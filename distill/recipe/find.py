@@ -40,7 +40,7 @@ def find(name: str) -> Path | str:
         raise UserError(f"{name} is a folder without {RUN_RECIPE}; pass a run folder or a recipe file")
     nearest = did_you_mean(_key(name), [*shipped(), *COMBINATIONS])
     raise UserError(
-        f"there is no file {name} and no shipped recipe of that name; {nearest}`distill recipes` lists them all"
+        f"there is no file {name} and no shipped recipe of that name; {nearest}`distill recipes list` lists them all"
     )
 
 

@@ -48,13 +48,16 @@ class Parameter:
         types: What its value may be.
         default: Its default as source text; None if it must be given.
         description: From the docstring.
-        least: The smallest number it may be, where the constructor asks for it by `at_least("name", name, number)`.
+        least: The smallest number it may be, where the constructor, or `__post_init__` of a dataclass, asks for it by
+            `at_least("name", name, number)`.
+        positive: Whether it must be above 0, where it is asked for by `positive("name", name)`.
     """
 
     types: tuple[Type, ...]
     default: str | None
     description: str
     least: int | None = None
+    positive: bool = False
 
 
 def class_names(module: str) -> list[str] | None:
@@ -91,11 +94,15 @@ def parameters(class_path: str) -> dict[str, Parameter] | None:
         break
     if not _is_dataclass(node) or inherited is None:
         return inherited
+    checks = method(node, "__post_init__")
+    least, above = ({}, ()) if checks is None else (dict(_least(checks)), tuple(_positive(checks)))
     fields = {
         field.target.id: Parameter(
             tuple(_types(module, field.annotation)),
             None if field.value is None else _source(module, field.value),
             described.get(field.target.id, ""),
+            least.get(field.target.id),
+            field.target.id in above,
         )
         for field in node.body
         if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
@@ -162,13 +169,14 @@ def _of_function(
     given = (*arguments.posonlyargs, *arguments.args)[1:]
     defaults = [None] * (len(given) - len(arguments.defaults)) + list(arguments.defaults)
     named = [*zip(given, defaults, strict=True), *zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)]
-    least = dict(_least(function))
+    least, above = dict(_least(function)), tuple(_positive(function))
     own = {
         argument.arg: Parameter(
             tuple(_types(module, argument.annotation)) if argument.annotation else (Type("any"),),
             None if default is None else _source(module, default),
             described.get(argument.arg, ""),
             least.get(argument.arg),
+            argument.arg in above,
         )
         for argument, default in named
     }
@@ -191,13 +199,27 @@ def _of_function(
 
 
 def _least(function: ast.FunctionDef) -> Iterator[tuple[str, int]]:
-    """Names and smallest values of the arguments that a constructor hands to `distill.data.checks.at_least`."""
+    """Names and smallest values of the arguments that a method hands to `distill.data.checks.at_least`."""
+    for given in _handed_to("at_least", function):
+        match given:
+            case [ast.Name(id=name) | ast.Attribute(ast.Name("self"), name), ast.Constant(value=int(least))]:
+                yield name, least
+
+
+def _positive(function: ast.FunctionDef) -> Iterator[str]:
+    """Names of the arguments that a method hands to `distill.data.checks.positive`."""
+    for given in _handed_to("positive", function):
+        match given:
+            case [ast.Name(id=name) | ast.Attribute(ast.Name("self"), name)]:
+                yield name
+
+
+def _handed_to(check: str, function: ast.FunctionDef) -> Iterator[list[ast.expr]]:
+    """What a method hands to a function of `distill.data.checks` after the key, where that is written out."""
     for call in ast.walk(function):
         match call:
-            case ast.Call(
-                func=ast.Name(id="at_least"), args=[ast.Constant(), ast.Name(id=name), ast.Constant(value=int(least))]
-            ):
-                yield name, least
+            case ast.Call(func=ast.Name(id=name), args=[ast.Constant(), *given]) if name == check:
+                yield given
 
 
 def _source(module: str, default: ast.expr) -> str:

@@ -13,7 +13,7 @@ logger = logging.getLogger(__name__)
 
 
 def announce(trainer: pl.Trainer, data: Any) -> None:
-    """Prints the size of the data and the number of steps; warns of intervals longer than the run.
+    """Prints the sizes of data and images and the number of steps; warns of intervals longer than the run.
 
     Args:
         trainer: Not fitting yet; knows the data module.
@@ -34,6 +34,8 @@ def announce(trainer: pl.Trainer, data: Any) -> None:
         f"{counted(len(loader.dataset), 'training image')}, {validated}; "
         f"{counted(steps, 'step')} of {counted(images_a_step, 'image')}"
     )
+    if said := data.shrunk():
+        line_console().print(said)
     if data.sizes is not None:
         line_console().print(f"training views: {data.sizes.sentence(steps)}")
         if missed := data.sizes.unreached(steps):

@@ -43,6 +43,16 @@ class TileSize:
             overlap = side // 4 if object_side is None else round(min(max(_OBJECTS * object_side, least), most))
         return cls(side, overlap, whole if tile is None else 0)
 
+    def shrunk(self, image_size: int) -> str | None:
+        """A note that the network sees a tile in fewer pixels than it has; None where it does not.
+
+        Args:
+            image_size: Side of the square into which the network's view fits a tile.
+        """
+        if self.tile <= image_size:
+            return None
+        return f"images of {self.tile} px are scaled to {image_size} px, the data.image_size of the training"
+
     def plan(self, height: int, width: int) -> TilePlan:
         """The tiles of a scene."""
         longest = max(height, width)

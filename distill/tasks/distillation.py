@@ -252,7 +252,9 @@ class DistillationModule(TaskBase):
             return
         loader = self.trainer.datamodule.full_size_dataloader()  # type: ignore[attr-defined]
         raw = (self._calibrating(batch) for batch in loader)
-        calibrate(self.matches, raw, self.calibration_images)
+        # An epoch leaves out what fills no batch.
+        there = min(len(loader) * loader.batch_size, len(loader.sampler))
+        calibrate(self.matches, raw, min(self.calibration_images, there))
         for match in self.matches:
             match.statistics = self.trainer.strategy.broadcast(match.statistics)
         self._place_statistics()

@@ -9,6 +9,7 @@ import pytorch_lightning as pl
 import torch
 from torch import nn
 
+from distill.data.checks import at_least, positive
 from distill.data.loader import limited
 from distill.errors import UserError
 from distill.parameter_groups import layer_depths, parameter_groups
@@ -47,8 +48,7 @@ class OptimSettings:
         Raises:
             UserError: A learning rate, decay or number of steps out of its range.
         """
-        if self.lr <= 0:
-            raise UserError(f"model.optim.lr is {self.lr}; it must be positive")
+        positive("model.optim.lr", self.lr)
         if self.weight_decay < 0 or self.student_lr_factor < 0 or not all(0 <= beta < 1 for beta in self.betas):
             raise UserError(
                 f"model.optim has weight_decay {self.weight_decay}, student_lr_factor {self.student_lr_factor} "
@@ -56,8 +56,7 @@ class OptimSettings:
             )
         if not 0 < self.layer_decay <= 1:
             raise UserError(f"model.optim.layer_decay is {self.layer_decay}; it must be above 0 and at most 1")
-        if self.warmup_steps < 0:
-            raise UserError(f"model.optim.warmup_steps is {self.warmup_steps}; it must be 0 or more")
+        at_least("model.optim.warmup_steps", self.warmup_steps, 0)
 
 
 def lr_factor(step: int, total_steps: int, settings: OptimSettings) -> float:

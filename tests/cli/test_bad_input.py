@@ -252,7 +252,7 @@ def test_one_of_several_words_lists_them_all(
         ("--data.augmentation={looks: 0.0}", "error: data.augmentation: augmentation.looks is 0.0;"),
         ("--model.student.variant=large_", "error: model.student: unknown RS4D variant 'large_'"),
         ("--model.student.checkpoint=/nowhere.pth", "error: model.student: checkpoint '/nowhere.pth'"),
-        ("--model.optim.lr=-1", "error: model.optim.lr is -1.0;"),  # which names its key itself
+        ("--model.optim.layer_decay=2", "error: model.optim.layer_decay is 2.0;"),  # which names its key itself
     ],
 )
 def test_what_a_constructor_refuses_comes_with_its_place_in_the_recipe(
@@ -317,7 +317,7 @@ def test_unknown_commands_and_recipes(capsys: pytest.CaptureFixture[str]) -> Non
     for words in (["fit", "nope.yaml"], ["recipes", "show", "finetune/nwpu_maskrcnn"]):
         line = refused(words, capsys)
         assert f"there is no file {words[-1]} and no shipped recipe of that name; " in line
-        assert "`distill recipes` lists them all" in line
+        assert "`distill recipes list` lists them all" in line
         assert line.count("/nwpu_mask_rcnn") == 2 * ("maskrcnn" in words[-1])  # the nearest, not all of them
     assert "rs4d_small" in refused(["recipes", "show", "rs4d_smal"], capsys)
 

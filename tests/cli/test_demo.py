@@ -78,7 +78,7 @@ def test_what_it_says_first(folder: Path, capsys: pytest.CaptureFixture[str], mo
     assert main(["demo", "--dir", str(folder)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("6 trainings and a comparison, about 12 minutes on 2 CPU cores.")
-    assert lines[0].endswith(f"the log of the other is {folder / 'scratch.log'}")
+    assert lines[0].endswith(f"4 to 6 run beside them, and their log is {folder / 'scratch.log'}")
     assert lines[1] == f"drawing 1 scenes, seed 0, into {folder / 'data'}"
     assert "distill fit demo/teacher, demo/distill, demo/distilled" in lines
     assert f"distill fit demo/scratch, demo/random, demo/all_labels > {folder / 'scratch.log'}" in lines
@@ -89,7 +89,7 @@ def test_what_it_says_first(folder: Path, capsys: pytest.CaptureFixture[str], mo
 def test_what_is_there_is_not_run_again(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lists: list[list[list[str]]] = []
+    lists: list[list[tuple[str, list[str]]]] = []
     monkeypatch.setattr(demo, "_side_by_side", lambda hidden, log, shown: lists.extend([hidden, shown]))
     found = dict.fromkeys(demo.RUNS, RunState.FRESH)
     found |= {"teacher": RunState.FINISHED, "distill": RunState.INTERRUPTED}
@@ -99,11 +99,17 @@ def test_what_is_there_is_not_run_again(
     said = capsys.readouterr().out.splitlines()
     assert {f"there already: {folder / 'teacher'}", f"goes on: {folder / 'distill'}"} <= set(said)
     hidden, shown = lists
-    assert [words[:2] for words in shown] == [
+    assert [words[:2] for _, words in shown] == [
         *(["fit", "demo/distill"], ["fit", "demo/distilled"], ["test", str(folder / "distilled")])
     ]
-    assert [words[-1] for words in shown[:2]] == ["--ckpt_path=last", "--run.overwrite=true"]
-    assert [words[0] for words in hidden] == ["fit"] * 3 + ["test"] * 3
+    assert [words[-1] for _, words in shown[:2]] == ["--ckpt_path=last", "--run.overwrite=true"]
+    assert [words[0] for _, words in hidden] == ["fit"] * 3 + ["test"] * 3
+    assert [title.partition(":")[0] for title, _ in (*shown, *hidden)] == [
+        *("training 2 of 6", "training 3 of 6", "scoring distilled"),
+        *("training 4 of 6", "training 5 of 6", "training 6 of 6"),
+        *("scoring scratch", "scoring random", "scoring all_labels"),
+    ]
+    assert sorted(demo.NUMBERED) == sorted(demo.RUNS)
 
 
 def test_fresh_starts_over(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,18 +152,20 @@ def test_lists_of_commands_end_when_one_is_stopped(tmp_path: Path, monkeypatch: 
 
     monkeypatch.setattr(demo.subprocess, "Popen", popen)
     with pytest.raises(Stopped):
-        demo._side_by_side([["recipes"]], tmp_path / "log", [["recipes"]])
+        demo._side_by_side([("one", ["recipes"])], tmp_path / "log", [("other", ["recipes"])])
     assert [process.poll() is not None for process in both] == [True, True]
     assert time.monotonic() - start < 30
 
 
 def test_a_command_that_fails_beside_others_is_named(tmp_path: Path) -> None:
     log = tmp_path / "log"
+    first, second = ("training 1 of 2: a", ["recipes"]), ("training 2 of 2: b", ["compare", "nowhere"])
     with pytest.raises(UserError, match=r"ended with exit code 2; the last lines of .*log say which and why"):
-        demo._side_by_side([["recipes"], ["compare", "nowhere"], ["recipes"]], log, [["recipes"]])
+        demo._side_by_side([first, second, first], log, [first])
     # What is shown of the other list is left alone: it was stopped, at any line.
     listed, error = log.read_text().split("distill: error: ")
     assert sum(line.startswith("rs4d_small ") for line in listed.splitlines()) == 1
+    assert [line for line in listed.splitlines() if line.startswith("training")] == [first[0], second[0]]
     hidden_lines = error.splitlines()
     assert "nowhere" in hidden_lines[0]
     # What comes after a failure is not run.

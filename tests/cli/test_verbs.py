@@ -9,6 +9,7 @@ import torch
 import yaml
 
 from distill.cli import VERBS, doctor, main, predict
+from distill.cli.recipes import MAIN
 from distill.recipe.combinations import COMBINATIONS
 from distill.recipe.find import shipped, summary
 from distill.weights import read_state_dict
@@ -129,10 +130,19 @@ def test_opencv_that_does_not_load_is_one_line(
 def test_recipes_list_show_copy(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert main(["recipes"]) == 0
+    assert main(["recipes", "list"]) == 0
     out = capsys.readouterr().out
     for name in (*shipped(), *COMBINATIONS):
         assert name in out
+    assert main(["recipes", "list", "landcover/res"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert {line.split()[0] for line in lines if line.startswith("landcover/")} == {
+        *("landcover/resnet18_upernet", "landcover/resnet18_upernet_cpu"),
+        *("landcover/resnet50", "landcover/resnet50_cpu"),
+    }
+    assert not any(line.startswith("rs4d_small") for line in lines)
+    assert main(["recipes", "list", "landscape"]) == 2
+    assert "no recipe has a name that begins with 'landscape'" in capsys.readouterr().err
     assert main(["recipes", "show", "rs4d_small"]) == 0
     assert capsys.readouterr().out == shipped()["rs4d_small"].read_text()
     monkeypatch.chdir(tmp_path)
@@ -145,14 +155,25 @@ def test_recipes_list_show_copy(
 
 @pytest.mark.parametrize("columns", [80, 120])
 def test_recipes_are_wrapped(columns: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """In a pipe, too; the name of each stands in one piece."""
+    """In a pipe, too; the name of each stands in one piece, and no word is cut."""
     monkeypatch.setenv("COLUMNS", str(columns))
-    assert main(["recipes"]) == 0
+    assert main(["recipes", "list"]) == 0
     out = capsys.readouterr().out
+    assert "…" not in out
     assert columns - 20 < max(len(line.rstrip()) for line in out.splitlines()) <= columns
     for name in (*shipped(), *COMBINATIONS):
         assert re.search(rf"^{name} +\w", out, re.MULTILINE)
     assert summary(shipped()["demo/teacher"]) in " ".join(out.split())
+
+
+def test_the_main_recipes_fit_a_screen(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main(["recipes"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) <= 45
+    assert [line.split()[0] for line in lines if line.split(" ")[0] in shipped()] == [*MAIN]
+    assert f"These are {len(MAIN)} of {len(shipped())} recipes." in "\n".join(lines)
+    assert "  distill recipes list" in lines
 
 
 def test_a_pipe_gets_a_line_for_each_subject(

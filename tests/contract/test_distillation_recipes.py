@@ -62,8 +62,8 @@ class Pixels(pl.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Any]:
         generator = torch.Generator().manual_seed(0)
-        batches = [{"image": torch.rand(2, 3, SIDE, SIDE, generator=generator)} for _ in range(2)]
-        return DataLoader(batches, batch_size=None)  # type: ignore[arg-type]
+        images: list[Any] = [{"image": torch.rand(3, SIDE, SIDE, generator=generator)} for _ in range(4)]
+        return DataLoader(images, batch_size=2)
 
     val_dataloader = full_size_dataloader = train_dataloader
 

@@ -1,13 +1,14 @@
 """How large images, objects and pixels on the ground are, by headers and annotations."""
 
 import json
+import tarfile
 from pathlib import Path
 
 import numpy as np
 import rasterio
 from PIL import Image
 
-from distill.data import CocoInstances, SemanticFolder
+from distill.data import CocoInstances, ImageFolder, SemanticFolder
 from distill.data.sizes import SAMPLE, Header, ground_sizes, read_headers, sample_of
 
 
@@ -50,13 +51,27 @@ def test_of_instances(tmp_path: Path) -> None:
     for image in images:
         raster(tmp_path / image["file_name"])
     given = {"train_images": str(tmp_path), "train_annotations": str(tmp_path / "a.json")}
-    data = CocoInstances(**given, val_images=str(tmp_path), val_annotations=str(tmp_path / "a.json"))
+    given |= {"val_images": str(tmp_path), "val_annotations": str(tmp_path / "a.json")}
+    data = CocoInstances(**given)
     assert data.scale(lambda path: float(path.stem)) == {
         "image_side": 80,
         "largest_side": 100,
         "object_side": 19.8,
         "gsd": 2.0,
     }
+    said = [CocoInstances(image_size=side, **given).shrunk() for side in (79, 80)]
+    assert said == ["images of 80 px are scaled to 79 px (data.image_size)", None]
+
+
+def test_of_unlabelled_images(tmp_path: Path) -> None:
+    """By the shorter side of the first image, which an evaluation view shows whole; tars are not opened."""
+    Image.new("RGB", (70, 50)).save(tmp_path / "a.jpg")
+    Image.new("RGB", (9, 9)).save(tmp_path / "b.jpg")
+    said = [ImageFolder(str(tmp_path), side, val_fraction=0.0).shrunk() for side in (49, 50)]
+    assert said == ["images of 50 px, as the first one has, are scaled to 49 px (data.image_size)", None]
+    with tarfile.open(tmp_path / "all.tar", "w") as tar:
+        tar.add(tmp_path / "a.jpg", "a.jpg")
+    assert ImageFolder(str(tmp_path / "all.tar"), 8, val_fraction=0.0).shrunk() is None
 
 
 def test_of_land_cover(tmp_path: Path) -> None:

@@ -7,13 +7,14 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+import yaml
 from torch import nn
 
 from distill.cli import main
 from distill.cli.predict import parser as predict_parser
 from distill.launch.demo import next_commands
 from distill.launch.fit import Fitted
-from distill.launch.next_steps import next_command, print_next_steps
+from distill.launch.next_steps import fine_tuning_command, next_command, print_next_steps
 from distill.launch.parse import ParsedRecipe
 from distill.recipe.command_line import split
 from distill.runs.folder import RunFolder
@@ -52,6 +53,15 @@ def labelled(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+def files_of(labelled: Path) -> dict[str, str]:
+    """Keys of the data set's files."""
+    return {
+        f"{split}_{key}": str(labelled / path)
+        for split in ("train", "val")
+        for key, path in (("images", "images"), ("annotations", f"annotations/{split}.json"))
+    }
+
+
 def written(folder: Path, student: nn.Module) -> Path:
     """A run folder that holds the student, as a distillation leaves it."""
     metadata = {"class": f"students.{type(student).__name__}", "init_args": student.init_args}
@@ -81,6 +91,14 @@ def test_what_follows_a_distillation(
     with torch.no_grad():
         maps = built.task.eval().features(torch.zeros(1, 3, size, size))
     assert [m.shape[1] for m in maps] == list(student.feature_info.channels())
+    # The same on COCO files that a recipe of the user names.
+    coco = {"class_path": "distill.data.CocoInstances", "init_args": files_of(labelled)}
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump({"data": coco, "trainer": {"max_steps": 3}}), encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    own = parsed(fine_tuning_command(RunFolder(folder), student, 64, "mine.yaml")).build()
+    assert (own.data.image_size, own.trainer["max_steps"]) == (64, 3)
+    assert own.data.dataset("train").images == built.data.dataset("train").images
+    assert own.task.student.state_dict().keys() == student.state_dict().keys()
     # The same key in a recipe of land cover.
     words = f"--data.root {labelled} --model.student {shlex.quote(str(folder))}"
     pixels = parsed(f"distill fit recipes/landcover/lale_s1_cpu.yaml {words}").build().task
@@ -100,12 +118,13 @@ def test_what_follows_the_training_of_a_head(
     print_next_steps(Fitted(run, task, data, 0.0))
     lines = capsys.readouterr().out.splitlines()
     assert f"  {next_command(run, 'distillation', student, 512)}" in lines
+    assert f"  {fine_tuning_command(run, student, 512, 'mine.yaml')}" in lines
     assert "RS4D" not in " ".join(lines)
     assert not any("predict" in line for line in lines)
     monkeypatch.setattr("distill.launch.next_steps.find_spec", lambda name: None)
     print_next_steps(Fitted(run, task, data, 0.0))
     said = capsys.readouterr().out
-    assert "--model.head heads.DenseMasks" in said
+    assert said.count(" --model.head heads.DenseMasks ") == 2
     assert "Mask R-CNN needs pip install 'distill-rs[mmdet]'; then leave out --model.head heads.DenseMasks." in said
     print_next_steps(Fitted(run, SimpleNamespace(name="segmentation", student=student), data, 0.0))
     assert f"  distill predict {run} YOUR_IMAGES --out predicted" in capsys.readouterr().out.splitlines()

@@ -137,6 +137,10 @@ def test_a_broken_image_is_passed_over_and_told(
     assert "all others are predicted" in error
     assert error.count("\n") == 1
     assert (tmp_path / "out" / "whole_overlay.jpg").is_file()
+    predict(run, tmp_path / "images" / "cut.png", "--out", tmp_path / "alone", code=2)
+    error = capsys.readouterr().err
+    assert "all others are predicted" not in error
+    assert error.endswith("; repair it, and repeat, or name other files\n")
     shutil.copy(photo, tmp_path / "images" / "cut.png")
     predict(run, tmp_path / "images", "--out", tmp_path / "out")
     assert (tmp_path / "out" / "predictions.json").is_file()

@@ -37,7 +37,9 @@ class Run:
 def test_of_instances(facts: dict[str, Any], options: dict[str, int], expected: TileSize) -> None:
     size, notes = tile_size(Run(), facts, PredictOptions(**options))  # type: ignore[arg-type]
     assert size == expected
-    assert bool(notes) == (not facts)
+    assert any("does not tell how large" in note for note in notes) == (not facts)
+    shrunk = [note for note in notes if note.startswith("images of 800 px are scaled to 512 px, the data.image_size")]
+    assert len(shrunk) == (size.tile == 800)
 
 
 def test_a_run_that_was_stopped_is_told() -> None:
@@ -50,7 +52,8 @@ def test_a_run_that_was_stopped_is_told() -> None:
 def test_of_land_cover() -> None:
     facts = {"image_side": 1024, "largest_side": 1024}
     assert tile_size(Run(zoom=2.0), facts, PredictOptions())[0] == TileSize(256, 64, 1024)  # type: ignore[arg-type]
-    assert tile_size(Run(768, zoom=1.0), facts, PredictOptions())[0] == TileSize(768, 192, 1024)  # type: ignore[arg-type]
+    size, notes = tile_size(Run(768, zoom=1.0), facts, PredictOptions())  # type: ignore[arg-type]
+    assert (size, notes) == (TileSize(768, 192, 1024), []), "no pixel is lost"
 
 
 def test_an_image_of_training_size_is_one_tile() -> None:

@@ -101,7 +101,7 @@ def test_what_is_missing_or_too_much_is_found(wheel: Path, tmp_path: Path) -> No
 
 def test_the_commands_work(installed: Path, tmp_path: Path) -> None:
     assert output(installed / "distill", "--version", cwd=tmp_path).strip() == distill.__version__
-    recipes = output(installed / "distill", "recipes", cwd=tmp_path)
+    recipes = output(installed / "distill", "recipes", "list", cwd=tmp_path)
     assert all(name in recipes for name in shipped())
 
 

@@ -15,7 +15,9 @@ from distill.recipe.check import check
 from distill.recipe.command_line import merged, split
 from distill.recipe.compose import compose
 from distill.recipe.errors import explain
+from distill.runs.free_folder import require_free_folder
 from distill.runs.missing_paths import require_paths
+from tests.run_folders import write_run
 
 ROOT = Path(__file__).resolve().parents[2]
 PARTS = ("train", "val")
@@ -191,6 +193,9 @@ def test_overrides_are_put_in_place() -> None:
         (["fit", DISTIL, "--data.val_limit", "0"], "data: val_limit is 0; it must be 1 or more"),
         (["fit", DISTIL, "--trainer.max_steps", "0"], "trainer.max_steps is 0; it must be above 0"),
         (["fit", DISTIL, "--trainer.max_steps", "-3"], "trainer.max_steps is -3; it must be above 0"),
+        (["fit", DISTIL, "--model.optim.lr", "-1"], "model.optim: lr is -1; it must be above 0"),
+        (["fit", BOXES, "--model.optim", "{lr: 0}"], "model.optim: lr is 0; it must be above 0"),
+        (["fit", PIXELS, "--model.optim.warmup_steps=-1"], "model.optim: warmup_steps is -1; it must be 0 or more"),
         (["export", "runs/mine", "--out", "x", "--format", "onx"], "unknown format 'onx': did you mean onnx?"),
         (["export", "runs/mine"], "the following arguments are required: --out; see `distill export --help`"),
         (["predict", "runs/mine", "a.png"], "the following arguments are required: --out; see `distill predict --help"),
@@ -198,13 +203,42 @@ def test_overrides_are_put_in_place() -> None:
     ],
 )
 def test_a_mistake_waits_for_no_import(words: list[str], expected: str) -> None:
+    assert expected in refused_at_once(words)
+
+
+def refused_at_once(words: list[str], folder: Path | None = None) -> str:
+    """What a command says that is refused before anything slow is imported."""
     program = (
         f"from distill.cli import main; code = main({words}); import sys; print(code, {SLOW} & sys.modules.keys())"
     )
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", program], env=environment, cwd=folder, capture_output=True, text=True)
     assert done.stdout.strip() == "2 set()"
-    assert expected in done.stderr
+    return done.stderr
+
+
+def test_a_folder_that_holds_a_run_waits_for_no_import(tmp_path: Path) -> None:
+    """The default folder, one that is named, and that of a run which is fitted again from its folder."""
+    write_run(tmp_path / "runs" / "rs4d_small")
+    named = ["--run.dir", "runs/rs4d_small"]
+    for words in ([DISTIL], [BOXES, *named], ["runs/rs4d_small"]):
+        said = refused_at_once(["fit", *words], tmp_path)
+        assert "rs4d_small already holds a run; resume it with --ckpt_path last, start over with --run.ov" in said
+    write_run(tmp_path / "seeds" / "seed0")
+    assert "seeds holds the runs of several seeds" in refused_at_once(["fit", BOXES, "--run.dir=seeds"], tmp_path)
+
+
+@pytest.mark.parametrize(
+    "words", [["--ckpt_path=last"], ["--run.overwrite", "true"], ["--run.seeds=[0, 1]"], ["--run.dir=other"]]
+)
+def test_a_folder_that_holds_a_run_may_be_fitted(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_run(tmp_path / "runs" / "rs4d_small")
+    recipe, overrides = split([DISTIL, *words])
+    assert recipe is not None
+    require_free_folder(recipe, overrides)
 
 
 @pytest.mark.parametrize(

@@ -36,15 +36,21 @@ def steps_with(metric: str, run: Path) -> list[int]:
 def test_a_log_tells_every_phase_and_the_run_ends_with_a_validation(
     distill_recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], recwarn: pytest.WarningsRecorder
 ) -> None:
-    averaged = ["--trainer.callbacks+=distill.EMA", "--trainer.log_every_n_steps=5", "--trainer.max_steps=7"]
+    averaged = [
+        "--data.image_size=32",
+        "--trainer.callbacks+=distill.EMA",
+        "--trainer.log_every_n_steps=5",
+        "--trainer.max_steps=7",
+    ]
     assert main(["fit", str(distill_recipe), *averaged]) == 0
     assert main(["validate", str(tmp_path / "run")]) == 0
     said = capsys.readouterr()
     expected = [
         r"building the model",
         r"reading the data's index",
-        r"measuring what the student costs at 64 px",
+        r"measuring what the student costs at 32 px",
         r"12 training images, 4 images to validate on; 7 steps of 2 images",
+        r"images of \d+ px, as the first one has, are scaled to 32 px \(data\.image_size\)",
         r"calibrating on 8 training images",
         r"training: 7 steps",
         r"step 1/7  loss \d\.\d{4}  \d+\.\d\d s/step  [\d.]+ images/s  data wait \d+%",  # no time left: it warms up
@@ -61,6 +67,16 @@ def test_a_log_tells_every_phase_and_the_run_ends_with_a_validation(
     assert [w.message for w in recwarn if not issubclass(w.category, DeprecationWarning)] == []  # shown to nobody
     assert steps_with("val/l1", tmp_path / "run") == [3, 6]  # counted from 0
     assert "val/l1_ratio" in json.loads((tmp_path / "run" / "summary.json").read_text())
+
+
+@pytest.mark.parametrize(("batch", "seen"), [(2, 12), (5, 10), (100, 12)])
+def test_calibration_tells_how_many_images_there_are(
+    batch: int, seen: int, distill_recipe: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of 12 training images and 64 that the recipe asks for; what fills no batch is left out of an epoch."""
+    words = ["--model.calibration_images=64", f"--data.batch_size={batch}", "--trainer.max_steps=1"]
+    assert main(["fit", str(distill_recipe), *words, "--trainer.limit_val_batches=0"]) == 0
+    assert f"calibrating on {seen} training images\n" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ from reference.undocumented import Undocumented
 _INDEX = """# Recipes
 
 ```sh
-distill recipes                 # this list
+distill recipes list            # this list
 distill recipes show NAME       # one of them, or what several make together
 distill recipes copy NAME       # as a file of your own
 distill fit NAME [NAME ...]     # runs it; later ones go over earlier ones
