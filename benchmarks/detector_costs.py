@@ -1,6 +1,6 @@
 """What whole detectors cost, part by part: backbone, neck, proposals, regions and masks.
 
-    python benchmarks/detector_costs.py --headline      # eleven detectors at 1024 px: six minutes on two quiet cores
+    python benchmarks/detector_costs.py --headline      # ten detectors at 1024 px: three minutes on two quiet cores
     python benchmarks/detector_costs.py                 # every student under every head, SAM's encoders among them
     python benchmarks/detector_costs.py --only "RS4D base" "ResNet-50 + Mask R-CNN" --size 512
     python benchmarks/detector_costs.py --headline --table      # of what there is; measures nothing

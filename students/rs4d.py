@@ -31,6 +31,7 @@ from torch.utils.checkpoint import checkpoint as recompute_in_backward
 from distill.contracts import Corrupt
 from distill.errors import UserError, unknown_name
 from distill.layers import resize
+from distill.linear import Linear
 from distill.weights import load_matching, part_of, read_metadata, read_state_dict
 from students.output_scale import AffineOutputScale
 from students.released_rs4d import check_metadata, convert_released_state_dict
@@ -79,13 +80,13 @@ class BidirectionalMixer(nn.Module):
     def __init__(self, dim: int, inner: int, states: int, rank: int, layers: int, scan_backend: str = "auto") -> None:
         super().__init__()
         self.split, self.scan_backend = (rank, states, states), scan_backend
-        self.in_proj = nn.Linear(dim, 2 * inner, bias=False)
+        self.in_proj = Linear(dim, 2 * inner, bias=False)
         self.conv1d = nn.Conv1d(inner, inner, self._KERNEL, groups=inner)
-        self.x_proj = nn.Linear(inner, rank + 2 * states, bias=False)
+        self.x_proj = Linear(inner, rank + 2 * states, bias=False)
         self.dt_proj = nn.Linear(rank, inner)
         self.A_log = nn.Parameter(torch.log(torch.arange(1, states + 1, dtype=torch.float32)).repeat(inner, 1))
         self.D = nn.Parameter(torch.ones(inner))
-        self.out_proj = nn.Linear(inner, dim, bias=False)
+        self.out_proj = Linear(inner, dim, bias=False)
         with torch.no_grad():
             self.out_proj.weight.div_(math.sqrt(layers))
             self.dt_proj.weight.uniform_(-(rank**-0.5), rank**-0.5)

@@ -15,6 +15,7 @@ from torch import Tensor
 from distill.contracts import StudentBase
 from distill.errors import UserError, unknown_name
 from distill.layers import sin_cos_positions as waves_of_positions
+from distill.linear import use_onednn
 from distill.weights import load_matching, part_of, read_state_dict
 
 
@@ -73,6 +74,7 @@ class TimmStudent(StudentBase):
                 f"timm refuses to build {name!r} as a feature extractor with out_indices {out_indices} and options "
                 f"{self._options} ({reason}); correct them, or choose another model"
             ) from error
+        use_onednn(self.model)
         config = self.model.pretrained_cfg
         self.mean, self.std = tuple(config["mean"]), tuple(config["std"])
         self.feature_info = self.model.feature_info

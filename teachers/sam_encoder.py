@@ -17,9 +17,8 @@ from timm.layers import resample_abs_pos_embed_nhwc
 from torch import Tensor
 from torch.nn import functional as F
 
+from distill.linear import linear
 from teachers.sam_attention import attend
-
-_ONEDNN = torch.backends.mkldnn.is_available()  # asked once, because torch.compile cannot trace the question
 
 
 class Encoder:
@@ -65,7 +64,7 @@ class Encoder:
         height, width = images.shape[2:]
         patches = images.unflatten(3, (width // size, size)).unflatten(2, (height // size, size))
         patches = patches.permute(0, 2, 4, 1, 3, 5).flatten(3)  # (B, h, w, 3 size²)
-        x = _linear(patches, proj.weight.flatten(1), proj.bias)
+        x = linear(patches, proj.weight.flatten(1), proj.bias)
         if x.shape[1:] != self._positions.shape[1:]:  # bicubic resizing costs as much as half a block
             self._positions = resample_abs_pos_embed_nhwc(self.model.pos_embed, [height // size, width // size])
         return x.add_(self._positions)
@@ -73,7 +72,7 @@ class Encoder:
     def _neck(self, x: Tensor) -> Tensor:
         """Maps tokens (B, h, w, C) to the image embedding (B, 256, h, w)."""
         reduce, norm, conv, last_norm = self.model.neck
-        x = _layer_norm(_linear(x, reduce.weight.flatten(1), None), norm)
+        x = _layer_norm(linear(x, reduce.weight.flatten(1), None), norm)
         weight = conv.weight.contiguous(memory_format=torch.channels_last)  # as the permuted tokens are
         x = F.conv2d(x.permute(0, 3, 1, 2), weight, padding=conv.padding)
         return _layer_norm(x.permute(0, 2, 3, 1), last_norm).permute(0, 3, 1, 2).contiguous()
@@ -122,18 +121,7 @@ class _Block:
         return values[:, :height, :width].flatten(3)
 
     def _linear(self, name: str, x: Tensor) -> Tensor:
-        return _linear(x, self.weight[name], self.bias[name])
-
-
-def _linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """A linear layer: x (..., c) and weight (C, c) to (..., C).
-
-    In float32 on a processor by oneDNN: `F.linear` calls MKL there, which computes at half the speed on AMD's.
-    """
-    if x.device.type == "cpu" and x.dtype == torch.float32 and _ONEDNN:
-        y: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
-        return y
-    return F.linear(x, weight, bias)
+        return linear(x, self.weight[name], self.bias[name])
 
 
 def _windows(tokens: Tensor, shown: tuple[int, int], sides: tuple[int, int], padding: Tensor) -> tuple[Tensor, Tensor]:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from distill.errors import UserError
+from distill.linear import use_onednn
 from distill.weights import read_metadata
 from teachers.hub import fetch
 
@@ -51,12 +52,13 @@ def create(name: str, options: dict[str, Any], **required: Any) -> Any:
 
     try:
         with torch.random.fork_rng(devices=[]):  # the student's initialisation must not depend on the teacher's
-            return timm.create_model(name, **{**options, **required})
+            encoder = timm.create_model(name, **{**options, **required})
     except (TypeError, ValueError, RuntimeError, AssertionError, AttributeError) as error:
         raise UserError(
             f"timm cannot build {name!r} with options {options} ({error}); "
             "correct model.teacher.name or model.teacher.options"
         ) from error
+    return use_onednn(encoder)
 
 
 def hub_weights(name: str, encoder: Any) -> Path:

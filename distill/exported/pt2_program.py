@@ -42,13 +42,20 @@ def read_pt2(path: Path) -> Callable[..., Any]:
     for module in json.loads(_extra(path, OPERATORS_FILE) or "[]"):
         _import_operators(module, path)
     try:
-        program: Callable[..., Any] = torch.export.load(path).module()
+        program: Any = torch.export.load(path).module()
     except Exception as error:  # the loader lets through whatever its parts raise
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(
             f"{path} cannot be read by PyTorch {torch.__version__} ({reason}); export it again with this version"
         ) from error
-    return program
+    from distill.linear import linear
+
+    for node in program.graph.nodes:
+        if node.target is torch.ops.aten.linear.default:
+            node.target = linear
+    program.recompile()
+    called: Callable[..., Any] = program
+    return called
 
 
 def _import_operators(module: str, path: Path) -> None:
