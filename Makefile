@@ -30,7 +30,8 @@ test: install  ## the test suite
 # A second environment, with the lowest version of each dependency that pyproject.toml allows.
 OLDEST := .venv-min/bin/python
 AT_FLOORS := tests/packaging/test_floors.py tests/data tests/evaluation tests/tasks tests/training tests/teachers \
-  tests/students/test_rs4d.py tests/students/scan/test_cpu.py tests/heads/mmdet/test_two_stage.py tests/cli/test_data.py
+  tests/students/test_rs4d.py tests/students/scan/test_cpu.py tests/heads/mmdet/test_two_stage.py tests/cli/test_data.py \
+  tests/test_linear.py
 
 minimum: .venv-min/.installed  ## core tests at the lowest versions that pyproject.toml allows
 	$(OLDEST) -m pytest $(AT_FLOORS)

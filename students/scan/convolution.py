@@ -207,11 +207,7 @@ def _suits_cuda_kernel(x: Tensor, taps: int) -> bool:
     return x.device.type == "cuda" and x.dtype != torch.float64 and 2 <= taps <= 4 and aligned
 
 
-# Schemas are spelled out because PyTorch 2.6 cannot infer one from `list[int]`.
-_ARGUMENTS = "Tensor x, Tensor weight, Tensor bias, bool silu, SymInt[] offsets, SymInt[] strides"
-
-
-@torch.library.custom_op("distill::convolve", mutates_args=(), device_types="cpu", schema=f"({_ARGUMENTS}) -> Tensor")
+@torch.library.custom_op("distill::convolve", mutates_args=(), device_types="cpu")
 def convolve(x: Tensor, weight: Tensor, bias: Tensor, silu: bool, offsets: list[int], strides: list[int]) -> Tensor:
     """`_convolve` for float32 on CPUs, by the compiled kernels.
 
@@ -222,12 +218,7 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor, silu: bool, offsets: list[
     return cpu.convolve(x, weight, bias, silu, offsets, strides)
 
 
-@torch.library.custom_op(
-    "distill::convolve_backward",
-    mutates_args=(),
-    device_types="cpu",
-    schema=f"(Tensor grad_out, {_ARGUMENTS}) -> (Tensor, Tensor, Tensor)",
-)
+@torch.library.custom_op("distill::convolve_backward", mutates_args=(), device_types="cpu")
 def convolve_backward(
     grad_out: Tensor, x: Tensor, weight: Tensor, bias: Tensor, silu: bool, offsets: list[int], strides: list[int]
 ) -> tuple[Tensor, Tensor, Tensor]:

@@ -76,9 +76,6 @@ def selective_scan_2d(
         """(B, H, W, K, ...) to (B, K, P, ...)."""
         return x.flatten(1, 2).transpose(1, 2)
 
-    def per_direction(x: Tensor | None, rank: int) -> Tensor | None:
-        return x if x is None or x.dim() == rank else x.expand(directions, *x.shape)
-
     A = A if A.dim() == 3 else A.expand(directions, *A.shape)
     scan = Scan(
         u=u.flatten(1, 2).unsqueeze(1) if u.dim() == 4 else tokens(u),
@@ -87,9 +84,9 @@ def selective_scan_2d(
         A=A,
         B=tokens(B).unsqueeze(2),
         C=tokens(C).unsqueeze(2),
-        D=per_direction(D, 2),
+        D=_per_direction(D, directions),
         z=None if z is None else z.flatten(1, 2),
-        delta_bias=per_direction(delta_bias, 2),
+        delta_bias=_per_direction(delta_bias, directions),
         initial_state=None,
         order=None if isinstance(order, str) and order == "raster" else table,
         delta_softplus=delta_softplus,
@@ -97,6 +94,11 @@ def selective_scan_2d(
     )
     out, _ = run_scan(scan, backend)
     return out.unflatten(1, (height, width))
+
+
+def _per_direction(x: Tensor | None, directions: int) -> Tensor | None:
+    """(D,) or (K, D) to (K, D). Not inside of its caller: PyTorch 2.9 cannot compile a definition with `|`."""
+    return x if x is None or x.dim() == 2 else x.expand(directions, *x.shape)
 
 
 def _table(order: str | Tensor, height: int, width: int, device: torch.device) -> Tensor:

@@ -61,14 +61,7 @@ def _compute(scan: Scan, training: bool, backend: str) -> Result:
     return Result(*scan_reference(scan), empty, empty.clone())
 
 
-@torch.library.custom_op(
-    "distill::selective_scan_backward",
-    mutates_args=(),
-    # Spelled out because PyTorch 2.6 cannot infer it from `list[Tensor]`.
-    schema="(Tensor grad_out, Tensor? grad_last, Tensor u, Tensor delta, Tensor? delta_weight, Tensor A, Tensor B, "
-    "Tensor C, Tensor? D, Tensor? z, Tensor? delta_bias, Tensor? initial_state, Tensor? order, bool delta_softplus, "
-    "float scale, str backend, Tensor ungated, Tensor starts) -> Tensor[]",
-)
+@torch.library.custom_op("distill::selective_scan_backward", mutates_args=())
 def scan_backward(
     grad_out: Tensor,
     grad_last: Tensor | None,
