@@ -40,7 +40,8 @@ def linear_attention(q: Tensor, k: Tensor, v: Tensor, eps: float = 1e-15) -> Ten
     # One product yields numerators and denominator: the sum of the keys is one more row of the d x d summary.
     summary = torch.cat([values @ keys.transpose(-1, -2), keys.sum(-1).unsqueeze(-2)], dim=-2)
     numerator, denominator = (summary @ queries).split([v.shape[-2], 1], dim=-2)
-    return (numerator / (denominator + eps)).to(v.dtype)
+    # With an axis: the optimizer of ONNX exports takes a scalar below 1e-8 for zero and leaves it out.
+    return (numerator / (denominator + denominator.new_full((1,), eps))).to(v.dtype)
 
 
 def half_linear_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:

@@ -190,3 +190,23 @@ def test_compiles_in_one_graph(precision: str) -> None:
 def test_unknown_precision() -> None:
     with pytest.raises(UserError, match="valid names are float32, input"):
         MultiScaleLinearAttention(32, 16, precision="half")
+
+
+def test_onnx_files_keep_epsilon() -> None:
+    """Pixels whose queries are all negative have 0 / ε, where 0 / 0 would make the whole map NaN."""
+    pytest.importorskip("onnxscript")
+    onnxruntime = pytest.importorskip("onnxruntime")
+
+    class Attention(nn.Module):
+        def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+            return linear_attention(q, k, v)
+
+    q, k, v = torch.randn(3, 1, 2, 4, 6, generator=torch.Generator().manual_seed(0))
+    q[..., 2] = -1
+    exported = torch.onnx.export(Attention().eval(), (q, k, v), dynamo=True, opset_version=18, verbose=False)
+    assert exported is not None
+    session = onnxruntime.InferenceSession(exported.model_proto.SerializeToString())
+    names = [node.name for node in session.get_inputs()]
+    (found,) = session.run(None, {name: x.numpy() for name, x in zip(names, (q, k, v), strict=True)})
+    assert (found[..., 2] == 0).all()
+    torch.testing.assert_close(torch.from_numpy(found), linear_attention(q, k, v))
