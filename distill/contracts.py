@@ -107,8 +107,7 @@ class StudentBase(Component):
         feature_info: Channels and stride of each map.
         mean: Mean of the RGB channels that images are normalised with; ImageNet's by default.
         std: Standard deviation of the RGB channels; ImageNet's by default.
-        init_args: Arguments that build the same architecture again, without weights. They go into the exported file;
-            "variant" or "name", if there, is part of the `label`.
+        init_args: Arguments that build the same architecture, stored with the weights; `label` has "variant" or "name".
         token_channels: Channels C of the tokens that `forward_corrupted` exposes; None where there are none.
     """
 
@@ -124,6 +123,11 @@ class StudentBase(Component):
         """The class, and the variant or name it was built with."""
         detail = self.init_args.get("variant") or self.init_args.get("name")
         return f"{super().label} {detail}" if detail else super().label
+
+    @property
+    def coarsest(self) -> int:
+        """Stride of the coarsest map that is computed, in pixels, whether it is returned or not."""
+        return max(self.feature_info.reduction())
 
     @property
     def is_project_student(self) -> bool:

@@ -3,7 +3,8 @@
 from importlib import import_module
 from typing import Any
 
-from distill.contracts import FeatureInfo
+from distill.contracts import ExportForm, FeatureInfo
+from distill.errors import UserError
 from heads.mmdet.mmcv_ops import ensure_mmcv_ops
 from heads.mmdet.two_stage import TwoStageHead
 from heads.mmdet.two_stage_config import (
@@ -133,6 +134,17 @@ class RSPrompter(TwoStageHead):
         """See `distill.contracts.Component`."""
         shared = {key: value for key, value in super().smoke_args().items() if key != "mask_convs"}
         return shared | {"decoder_channels": 32, "mask_points": 256}
+
+    def export_form(self) -> ExportForm:
+        """None yet: a mask is computed for the whole image, and those of an exported file lie in boxes.
+
+        Raises:
+            UserError: Always.
+        """
+        raise UserError(
+            f"{self.class_path} cannot be exported: its masks are of the whole image, those of a file lie in boxes; "
+            "heads.MaskRCNN and heads.DenseMasks can"
+        )
 
     def sections(self, settings: TwoStageSettings) -> dict[str, Any]:
         """See `TwoStageHead.sections`."""

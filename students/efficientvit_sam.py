@@ -136,6 +136,11 @@ class EfficientViTSAM(AffineOutputScale):
         if checkpoint is not None:
             self._load(checkpoint)
 
+    @property
+    def coarsest(self) -> int:
+        """See `StudentBase`: that of the last map in the neck."""
+        return self.backbone.coarsest * (2 if self.half_resolution else 1)
+
     @classmethod
     def smoke_args(cls) -> dict[str, Any]:
         """The smallest variant, at the stride of SAM."""

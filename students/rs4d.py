@@ -219,8 +219,10 @@ class RS4D(AffineOutputScale):
         return maps, touched
 
     def _maps(self, images: Tensor, corrupt: Corrupt | None = None) -> tuple[list[Tensor], Tensor | None]:
-        # Written so that the bounds of sizes that vary are seen through it when the model is exported.
-        height, width = (-(-side // self.patch_size) * self.patch_size for side in images.shape[-2:])
+        # Written so that the bounds of sizes that vary are seen through it when the model is exported. Without negative
+        # numbers, whose quotients ONNX rounds towards zero.
+        patch = self.patch_size
+        height, width = ((side + patch - 1) // patch * patch for side in images.shape[-2:])
         images = F.pad(images, (0, width - images.shape[-1], 0, height - images.shape[-2]))
         with self._gradients(0):
             patches = self.patch_embed(images)

@@ -22,7 +22,7 @@ class ExportGraph(nn.Module):
         outputs: Names of what it returns, in order.
         kind: What they mean, see `distill.exported.facts.ExportedFacts`.
         stride: H and W are multiples of it, in pixels.
-        coarsest: Stride of the coarsest map, of the student or of what follows it, in pixels.
+        coarsest: Stride of the coarsest map, inside the student or in what follows it, in pixels.
         least: H and W have at least as many pixels, so that no map has one row or column. `torch.export` treats an axis
             of length 1 as one that never has another, and OpenVINO 2026.4 fails to compute with it.
 
@@ -40,7 +40,7 @@ class ExportGraph(nn.Module):
         super().__init__()
         self.student, self.normalize = student, Normalize.of(student)
         self.stride = max(student.feature_info.reduction())
-        self.coarsest = max(self.stride, coarsest)
+        self.coarsest = max(student.coarsest, coarsest)
         self._parts = (student, *others)  # in a tuple, of which nn.Module registers nothing
 
     @property

@@ -20,14 +20,12 @@ from distill.tasks.segmentation import SegmentationModule
 class LandCoverGraph(ExportGraph):
     """Logits (1, K, H, W) of an image (1, 3, H, W), or on the grid of the decoder.
 
-    H and W are any numbers, as in a run: an image that is padded to whole strides has other logits near its edges.
-    Students whose maps have one stride see patches, and pad to whole ones; their graphs take multiples of it.
+    H and W are any numbers, as in a run: an image that is padded to whole strides has other logits.
 
     Args:
         task: Fine-tuned, with its decoder built.
-        resized: Whether the logits are resized to the image; by default they are, but not those of patches. Where
-            images are zoomed or padded before the network, whoever runs the graph resizes them once, from the grid of
-            the decoder to the image as it was.
+        resized: Whether the logits are resized to the image. Where images are zoomed before the network, whoever runs
+            the graph resizes them once, from the grid of the decoder to the image as it was.
 
     Raises:
         UserError: A group norm of the decoder has one channel a group, which PyTorch refuses for a map of one position,
@@ -37,21 +35,15 @@ class LandCoverGraph(ExportGraph):
     outputs = OUTPUTS[LOGITS]
     kind = LOGITS
 
-    def __init__(self, task: SegmentationModule, resized: bool | None = None) -> None:
+    def __init__(self, task: SegmentationModule, resized: bool = True) -> None:
         assert isinstance(task.head, DecoderBase)
         super().__init__(task.student, task.head)
         _require_groups(task.head)
-        of_patches = len(set(task.student.feature_info.reduction())) == 1
-        self.decoder = with_computed_bins(task.head)
-        self.resized = not of_patches if resized is None else resized
-        if not of_patches:
-            self.stride = 1
+        self.decoder, self.resized, self.stride = with_computed_bins(task.head), resized, 1
         self.eval()
 
     def example(self) -> tuple[Tensor, ...]:
-        """An image whose sides are multiples of nothing but the stride."""
-        if self.stride > 1:
-            return super().example()
+        """An image whose sides are multiples of nothing."""
         return (torch.rand(1, 3, 6 * self.coarsest + 1, 10 * self.coarsest + 3),)
 
     def forward(self, image: Tensor) -> tuple[Tensor]:

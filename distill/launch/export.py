@@ -165,13 +165,19 @@ def export(
 
 
 def _require_own_views(facts: ExportedFacts, graph: ExportGraph) -> None:
-    """Refuses a detector whose square views a file does not take; padded further, they would give other results."""
-    side = facts.image_size
+    """Refuses views of a detector, and windows of land cover, that no file takes: padded, they give other results."""
+    side, window = facts.image_size, facts.window
+    because = f"because a cell of its coarsest map has {graph.coarsest} px"
     if side is not None and (side < facts.smallest or side % facts.stride):
         raise UserError(
             f"{facts.run} cannot be exported: its views have {side} px, and a file takes {facts.smallest} px or more, "
-            f"in multiples of {facts.stride}, because a cell of its coarsest map has {graph.coarsest} px; train with "
+            f"in multiples of {facts.stride}, {because}; train with "
             f"--data.image_size {max(side + -side % facts.stride, facts.smallest)}"
+        )
+    if window is not None and window < facts.smallest:
+        raise UserError(
+            f"{facts.run} cannot be exported: its windows have {window} px, and a file takes {facts.smallest} px or "
+            f"more, {because}; train with --model.window {facts.smallest} or more, or null"
         )
 
 
@@ -200,7 +206,7 @@ def _graph_of(reference: Predictor) -> ExportGraph:
     if isinstance(reference, InstancePredictor):
         return InstanceGraph(reference.network)
     if isinstance(reference, SemanticPredictor):
-        return LandCoverGraph(reference.network, resized=None if reference.zoom == 1.0 else False)
+        return LandCoverGraph(reference.network, resized=reference.zoom == 1.0)
     return FeatureGraph(reference.network)
 
 
@@ -303,7 +309,7 @@ def _for_qgis(model: _Model, photographs: Sequence[Pixels], out: Path) -> Export
     wanted = f"{NAME}-{DEEPNESS}.onnx"
     with _scratch(out) as place:
         with phase(f"writing {wanted}"):
-            graph = LandCoverGraph(model.reference.network, resized=True)
+            graph = LandCoverGraph(model.reference.network)
             write_deepness(onnx_model(graph), model.facts, place / wanted)
         checks = check_deepness(place / wanted, model.reference, photographs)
         require_equal(checks, wanted)

@@ -53,6 +53,16 @@ def test_maps_are_what_feature_info_announces(student: StudentBase, size: tuple[
     assert all(feature.dtype == torch.float32 and feature.isfinite().all() for feature in maps)
 
 
+def test_one_pixel_more_than_a_cell_of_the_coarsest_map_gives_every_map_two_rows(student: StudentBase) -> None:
+    """Exported files take no smaller images."""
+    rows: list[int] = []
+    for module in student.modules():
+        if isinstance(module, nn.Conv2d):
+            module.register_forward_hook(lambda _module, _inputs, output: rows.append(output.shape[-2]))
+    student(images(student.coarsest + 1, student.coarsest + 1))
+    assert min(rows) == 2
+
+
 def test_statistics(student: StudentBase) -> None:
     """Whoever calls a student normalises with these."""
     for statistics in (student.mean, student.std):

@@ -23,6 +23,7 @@ from distill.exporters.land_cover_graph import LandCoverGraph, MeanOfBins
 from distill.exporters.onnx_file import write_onnx
 from distill.exporters.pt2_file import write_pt2
 from distill.launch.predictors import SemanticPredictor
+from distill.layers import resize
 from distill.scene.tile_size import TileSize
 from distill.tasks.segmentation import SegmentationModule
 
@@ -45,6 +46,20 @@ class Convolutions(StudentBase):
     def forward(self, images: Tensor) -> list[Tensor]:
         fine = self.first(images).relu()
         return [fine, self.second(fine).relu()]
+
+
+class Merged(Convolutions):
+    """One map, of stride 4, into which one of stride 8 has gone."""
+
+    coarsest = 8
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.feature_info = FeatureInfo([{"num_chs": 20, "reduction": 4, "module": ""}], (0,))
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        fine, coarse = super().forward(images)
+        return [torch.cat([fine, resize(coarse, fine.shape[-2:], "bicubic")], dim=1)]
 
 
 class Pooled(DecoderBase):
@@ -109,6 +124,18 @@ def test_a_program_takes_any_size_too(task: SegmentationModule, tmp_path: Path) 
     (logits,) = open_model(tmp_path / "model.pt2").tile_logits([np.full((3, 5, 64), 90, np.uint8)])
     assert logits.shape == (3, 5, 64)
     assert np.isfinite(logits).all()
+
+
+def test_one_map_is_no_sign_of_patches(tmp_path: Path) -> None:
+    """An image is not padded to its stride, and is large enough for the map inside."""
+    torch.manual_seed(0)
+    task = SegmentationModule(Merged(), heads.SegHead)
+    task.build(list(NAMES))
+    graph = LandCoverGraph(task)
+    assert (graph.stride, graph.least) == (1, 9)
+    write_pt2(graph, facts(graph), tmp_path / "model.pt2")
+    same_logits(task, tmp_path / "model.pt2")
+    assert open_model(tmp_path / "model.pt2").session.run(np.zeros((1, 3, 9, 9), np.float32), (9, 9))
 
 
 @pytest.mark.slow

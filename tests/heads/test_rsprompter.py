@@ -327,3 +327,8 @@ def test_an_image_without_detections_beside_one_with(student, target):
         found = head.roi_head.predict_mask(levels, [sizes] * 2, [none, one], rescale=True)
     assert [len(result.masks) for result in found] == [0, 1]
     assert found[0].masks.shape == (0, 32, 32)
+
+
+def test_an_export_says_why_there_is_none(student):
+    with pytest.raises(UserError, match=r"heads.RSPrompter cannot be exported: its masks are of the whole image"):
+        built(student).export_form()

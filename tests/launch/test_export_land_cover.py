@@ -8,6 +8,7 @@ import yaml
 from PIL import Image
 
 from distill.cli import main
+from distill.errors import UserError
 from distill.launch.export import export
 
 SIDE = 64
@@ -51,8 +52,18 @@ def run(shallow: None, tmp_path: Path) -> Path:
 
 
 def test_images_of_other_sides_than_whole_patches(run: Path, tmp_path: Path) -> None:
-    """The run resizes the logits of whole patches to the image, and so does whoever runs the file."""
-    (written,) = export(run, "pt2", out=tmp_path / "exported")
-    checks = {check.image: check.difference for check in written.checks}
-    assert "64 px, not square" in checks, "which has 37 rows, of 4.6 patches"
-    assert all(difference.failed is None for difference in checks.values())
+    """The run resizes the logits of whole patches to the image, and so does the file."""
+    for written in export(run, ["onnx", "pt2"], out=tmp_path / "exported"):
+        checks = {check.image: check.difference for check in written.checks}
+        assert "64 px, not square" in checks, "which has 37 rows, of 4.6 patches"
+        assert all(difference.failed is None for difference in checks.values())
+
+
+def test_windows_that_no_file_takes(run: Path, tmp_path: Path) -> None:
+    recipe = yaml.safe_load((run / "recipe.yaml").read_text())
+    recipe["model"]["init_args"]["window"] = 8
+    (run / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    message = "run cannot be exported: its windows have 8 px, and a file takes 9 px or more, .* 9 or more, or null$"
+    with pytest.raises(UserError, match=message):
+        export(run, "pt2", out=tmp_path / "exported")
+    assert not (tmp_path / "exported").exists()

@@ -27,6 +27,15 @@ def test_classes() -> None:
     assert "class" in failed
 
 
+@pytest.mark.parametrize(("pixels", "side", "fails"), [(1, 8, False), (2, 8, True), (4, 200, False), (5, 200, True)])
+def test_one_pixel_of_a_small_image_may_have_another_class(pixels: int, side: int, fails: bool) -> None:
+    """Where its two best logits are equal up to rounding."""
+    close = np.stack([np.zeros((side, side)), np.full((side, side), LOGIT / 10)]).astype(np.float32)
+    other = close.copy()
+    other[1, 0, :pixels] = -LOGIT / 10
+    assert (compare_logits(close, other).failed is not None) is fails
+
+
 @pytest.mark.parametrize("wrong", [float("nan"), 1.0])
 def test_the_map_that_differs_is_named(wrong: float) -> None:
     other = LOGITS.copy()
