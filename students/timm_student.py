@@ -11,6 +11,7 @@ from timm.models import FeatureInfo, checkpoint_seq
 from timm.models._features import FeatureGetterNet
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
+from torch.nn import functional as F
 
 from distill.contracts import StudentBase
 from distill.errors import UserError, unknown_name
@@ -119,7 +120,14 @@ class TimmStudent(StudentBase):
         return result
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """Maps normalised images (B, 3, H, W) to maps (B, C_i, H_i, W_i), the deepest last."""
+        """Maps normalised images (B, 3, H, W) to maps (B, C_i, H_i, W_i), the deepest last.
+
+        Images of a plain vision transformer are padded with zeros, right and below, to whole patches.
+        """
+        if self._plain_transformer() is not None:
+            patch = max(self.feature_info.reduction())
+            height, width = ((side + patch - 1) // patch * patch for side in images.shape[-2:])
+            images = F.pad(images, (0, width - images.shape[-1], 0, height - images.shape[-2]))
         return list(self.model(images))
 
     def _plain_transformer(self) -> Any:

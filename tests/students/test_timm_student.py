@@ -6,6 +6,7 @@ import pytest
 import timm
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from distill.errors import UserError
 from students import TimmStudent
@@ -52,6 +53,15 @@ def test_a_transformer_returns_to_timm_by_removing_the_prefix() -> None:
     expected = model.forward_intermediates(images, indices=3, intermediates_only=True)
     for one, other in zip(student(images), expected, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+
+
+def test_a_transformer_pads_images_to_whole_patches() -> None:
+    student = build("vit_tiny_patch16_224", VIT)
+    images = torch.randn(1, 3, 70, 33)
+    padded = F.pad(images, (0, 48 - 33, 0, 80 - 70))
+    for one, other in zip(student(images), student(padded), strict=True):
+        assert one.shape[-2:] == (5, 3)
+        assert torch.equal(one, other)
 
 
 def gradients(student: TimmStudent) -> tuple[list[Tensor], list[Tensor], int]:
