@@ -107,7 +107,7 @@ class StudentBase(Component):
         feature_info: Channels and stride of each map.
         mean: Mean of the RGB channels that images are normalised with; ImageNet's by default.
         std: Standard deviation of the RGB channels; ImageNet's by default.
-        init_args: Arguments that build the same architecture, stored with the weights; `label` has "variant" or "name".
+        init_args: Arguments that build the same architecture; they go into its file. `label` shows variant or name.
         token_channels: Channels C of the tokens that `forward_corrupted` exposes; None where there are none.
     """
 

@@ -111,6 +111,14 @@ def resize(maps: Tensor, size: tuple[int, int] | torch.Size, mode: str, antialia
         return (rows @ (maps.to(dtype) @ columns.T)).to(maps.dtype)
 
 
+def pad_to_multiple(images: Tensor, multiple: int) -> Tensor:
+    """Pads images (B, C, H, W) with zeros, right and below, to sides that are multiples of a number of pixels."""
+    # Written so that the bounds of sizes that vary are seen through it when the model is exported. Without negative
+    # numbers, whose quotients ONNX rounds towards zero.
+    height, width = ((side + multiple - 1) // multiple * multiple for side in images.shape[-2:])
+    return F.pad(images, (0, width - images.shape[-1], 0, height - images.shape[-2]))
+
+
 def without_autocast(like: Tensor) -> AbstractContextManager[Any]:
     """Keeps matrix products in the dtype of their operands on the device of a tensor."""
     # The meta device knows no autocast.

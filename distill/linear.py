@@ -1,9 +1,9 @@
-"""Linear layers whose float32 products oneDNN computes on processors.
+"""Linear layers whose float32 products oneDNN computes on AMD's processors.
 
-PyTorch calls MKL there, which computes at half of the speed on AMD's processors. Elsewhere, in other precisions, under
-autocast, compiled or exported, they are PyTorch's. `torch.backends.mkldnn.flags(enabled=False)` switches oneDNN off.
+PyTorch calls MKL, which computes there at half of the speed. Elsewhere, in other precisions, under autocast, traced,
+compiled or exported, they are PyTorch's. `torch.backends.mkldnn.flags(enabled=False)` switches oneDNN off.
 
-Axes: L tokens, c channels in, C channels out.
+Axes: c channels in, C channels out.
 """
 
 from typing import Any, TypeVar
@@ -14,12 +14,13 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 from torch.utils.flop_counter import register_flop_formula
 
+from distill.processor import is_from_amd
+
 _Module = TypeVar("_Module", bound=nn.Module)
-_NARROW = (
-    128  # channels out below which the copies that oneDNN needs for the weight's gradient take longer than it saves
-)
-_ONEDNN = torch.backends.mkldnn.is_available()
-_product = torch.ops.mkldnn._linear_pointwise
+# Channels out below which the weight's gradient is PyTorch's: the copies that oneDNN needs cost more than it saves.
+_NARROW = 128
+_ONEDNN = torch.backends.mkldnn.is_available()  # where it is not, its operators do not exist
+_FASTER = is_from_amd()  # other makers' processors have not been measured
 
 
 class Linear(nn.Linear):
@@ -42,7 +43,7 @@ def use_onednn(model: _Module) -> _Module:
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """`torch.nn.functional.linear`, in float32 on processors by oneDNN.
+    """`torch.nn.functional.linear`, in float32 on AMD's processors by oneDNN.
 
     Args:
         x: (..., c).
@@ -54,9 +55,11 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """
     by_onednn = (
         _ONEDNN
+        and _FASTER
         and x.device.type == "cpu"
         and x.dtype == weight.dtype == torch.float32
         and not torch.compiler.is_compiling()
+        and not torch.jit.is_tracing()
         and torch.backends.mkldnn.enabled
         and not torch.is_autocast_enabled("cpu")
     )
@@ -68,9 +71,12 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 class _Linear(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        ctx.save_for_backward(x, weight)
+    def forward(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         return _multiply(x, weight, bias)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor | None], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs[:2])
 
     @staticmethod
     @once_differentiable
@@ -93,10 +99,13 @@ class _Linear(torch.autograd.Function):
 
 
 def _multiply(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    y: Tensor = _product(x, weight, bias, "none", [], "")
+    y: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
     return y
 
 
-@register_flop_formula(_product)
 def _flops(x: Any, *_: object, out_shape: Any, **__: object) -> int:
     return 2 * torch.Size(out_shape).numel() * int(x[-1])
+
+
+if _ONEDNN:
+    register_flop_formula(torch.ops.mkldnn._linear_pointwise)(_flops)

@@ -17,9 +17,19 @@ def has_bfloat16() -> bool:
     return not _BFLOAT16.isdisjoint(_flags())
 
 
+def is_from_amd() -> bool:
+    """Whether AMD made it; False if unknown."""
+    return "AuthenticAMD" in _words("vendor_id")
+
+
 def _flags() -> list[str]:
+    return _words("flags") or _words("Features")
+
+
+def _words(name: str) -> list[str]:
+    """The words of the first line of `/proc/cpuinfo` that begins with a name; none where there is no such line."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         return []
-    return next((line for line in lines if line.startswith(("flags", "Features"))), "").split()
+    return next((line for line in lines if line.startswith(name)), "").split()

@@ -25,12 +25,11 @@ from timm.models import FeatureInfo
 from torch import Tensor, nn
 from torch._ops import OpOverload
 from torch.fx.experimental.symbolic_shapes import statically_known_true
-from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint as recompute_in_backward
 
 from distill.contracts import Corrupt
 from distill.errors import UserError, unknown_name
-from distill.layers import resize
+from distill.layers import pad_to_multiple, resize
 from distill.linear import Linear
 from distill.weights import load_matching, part_of, read_metadata, read_state_dict
 from students.output_scale import AffineOutputScale
@@ -219,11 +218,7 @@ class RS4D(AffineOutputScale):
         return maps, touched
 
     def _maps(self, images: Tensor, corrupt: Corrupt | None = None) -> tuple[list[Tensor], Tensor | None]:
-        # Written so that the bounds of sizes that vary are seen through it when the model is exported. Without negative
-        # numbers, whose quotients ONNX rounds towards zero.
-        patch = self.patch_size
-        height, width = ((side + patch - 1) // patch * patch for side in images.shape[-2:])
-        images = F.pad(images, (0, width - images.shape[-1], 0, height - images.shape[-2]))
+        images = pad_to_multiple(images, self.patch_size)
         with self._gradients(0):
             patches = self.patch_embed(images)
             position = self._position(patches.shape[2], patches.shape[3])

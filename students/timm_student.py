@@ -11,10 +11,10 @@ from timm.models import FeatureInfo, checkpoint_seq
 from timm.models._features import FeatureGetterNet
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
-from torch.nn import functional as F
 
 from distill.contracts import StudentBase
 from distill.errors import UserError, unknown_name
+from distill.layers import pad_to_multiple
 from distill.layers import sin_cos_positions as waves_of_positions
 from distill.linear import use_onednn
 from distill.weights import load_matching, part_of, read_state_dict
@@ -125,9 +125,7 @@ class TimmStudent(StudentBase):
         Images of a plain vision transformer are padded with zeros, right and below, to whole patches.
         """
         if self._plain_transformer() is not None:
-            patch = max(self.feature_info.reduction())
-            height, width = ((side + patch - 1) // patch * patch for side in images.shape[-2:])
-            images = F.pad(images, (0, width - images.shape[-1], 0, height - images.shape[-2]))
+            images = pad_to_multiple(images, max(self.feature_info.reduction()))
         return list(self.model(images))
 
     def _plain_transformer(self) -> Any:

@@ -1,5 +1,7 @@
 """Linear layers by oneDNN against `torch.nn.functional.linear`: outputs, gradients, and where PyTorch's is kept."""
 
+import subprocess
+import sys
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -7,30 +9,25 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
+from distill import linear as module
 from distill.linear import Linear, linear, use_onednn
+from tests.operators import Operators
 
 pytestmark = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this PyTorch has no oneDNN")
 # Widths below and from that on from which oneDNN also multiplies the weight's gradient.
 SHAPES = [((3, 7, 40), 24), ((50, 96), 130), ((2, 3, 5, 16), 256), ((9,), 5), ((0, 8), 4)]
 
 
-class Names(TorchDispatchMode):
-    """Keeps the names of the operators that run."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.names: list[str] = []
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.names.append(str(func))
-        return func(*args, **(kwargs or {}))
+@pytest.fixture(autouse=True)
+def on_amd(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever processor the tests run on."""
+    monkeypatch.setattr(module, "_FASTER", True)
 
 
 def by_onednn(*tensors: Tensor, under: AbstractContextManager[Any] | None = None) -> bool:
-    with under or nullcontext(), Names() as ran:
+    with under or nullcontext(), Operators() as ran:
         linear(*tensors)
     return any("mkldnn" in name for name in ran.names)
 
@@ -84,6 +81,34 @@ def test_pytorch_computes_elsewhere() -> None:
     assert not by_onednn(*(x.to("meta") for x in given))
     off = torch.backends.mkldnn.flags(enabled=False)  # type: ignore[no-untyped-call]
     assert not by_onednn(*given, under=off)
+
+
+def test_pytorch_computes_on_other_processors(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_FASTER", False)
+    assert not by_onednn(*operands((4, 8), 6))
+
+
+def test_without_onednn_the_package_is_imported() -> None:
+    """As on macOS, where PyTorch has no such operators."""
+    code = """
+import torch
+torch.backends.mkldnn.is_available = lambda: False
+class Absent:
+    def __getattr__(self, name):
+        raise AttributeError(name)
+torch.ops.mkldnn = Absent()
+from distill.linear import Linear
+print(Linear(3, 2)(torch.ones(1, 3)).shape)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_traced_and_functional_transforms() -> None:
+    layer, x = Linear(8, 6), torch.randn(4, 8)
+    assert "mkldnn" not in str(torch.jit.trace(layer, x).inlined_graph)  # type: ignore[no-untyped-call]
+    weight = layer.weight.detach()
+    found = torch.func.grad(lambda given: linear(x, given).square().mean())(weight)
+    torch.testing.assert_close(found, torch.func.grad(lambda given: F.linear(x, given).square().mean())(weight))
 
 
 def test_exported_graphs_have_pytorchs_operator() -> None:

@@ -29,7 +29,7 @@ def run(words: list[str]) -> None:
     given, rest = parser().parse_known_args(words[1:])
     recipe, overrides = split(rest)
     if recipe is None:
-        raise UserError("`distill cache` needs a recipe; `distill recipes` lists those that come with the package")
+        raise UserError("`distill cache` needs a recipe; `distill recipes list` lists those that come with the package")
     for note in recipe.notes:
         print(f"distill: {note}", file=sys.stderr)
     check("fit", recipe, [*words_for(moved_paths(recipe.path)), *overrides])

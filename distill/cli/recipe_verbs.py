@@ -35,7 +35,9 @@ def run(words: list[str]) -> None:
     elif recipe is None and stage != "fit":
         raise UserError(f"`distill {stage}` needs a run; pass the folder that `distill fit` wrote")
     elif recipe is None:
-        raise UserError(f"`distill {stage}` needs a recipe; `distill recipes` lists those that come with the package")
+        raise UserError(
+            f"`distill {stage}` needs a recipe; `distill recipes list` lists those that come with the package"
+        )
     else:
         shown = any(word.startswith("--print_config") for word in overrides)
         for note in recipe.notes:

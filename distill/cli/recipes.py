@@ -55,7 +55,7 @@ def _text(names: Sequence[str], overrides: Sequence[str]) -> tuple[str, str]:
     """Name and text of one file that says what recipes and overrides make; a single recipe keeps its comments."""
     recipe, words = split([*names, *overrides])
     if recipe is None:
-        raise UserError("name a recipe first; `distill recipes` lists those that come with the package")
+        raise UserError("name a recipe first; `distill recipes list` lists those that come with the package")
     if recipe.file is not None and not words:
         return recipe.file.name, recipe.file.read_text(encoding="utf-8")
     opening = f"# {shlex.join(['distill', 'fit', *names, *overrides])}\n"

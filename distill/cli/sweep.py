@@ -46,7 +46,7 @@ def run(words: list[str]) -> int:
     arguments, overrides = parser().parse_known_args(rest[count:])
     axes = _axes(arguments.over)
     if not recipes and not any(axis.key == "recipe" for axis in axes):
-        raise UserError("`distill sweep` needs a recipe; `distill recipes` lists those that come with the package")
+        raise UserError("`distill sweep` needs a recipe; `distill recipes list` lists those that come with the package")
     sweep = _sweep(arguments, recipes, overrides, axes, words)
     if sweep is None:
         return 0

@@ -50,6 +50,7 @@ def read_pt2(path: Path) -> Callable[..., Any]:
         ) from error
     from distill.linear import linear
 
+    # As in the model that was exported, whose own call was written as PyTorch's.
     for node in program.graph.nodes:
         if node.target is torch.ops.aten.linear.default:
             node.target = linear

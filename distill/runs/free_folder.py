@@ -20,7 +20,7 @@ def run_folder(recipe: Recipe, words: Sequence[str], named: str | None) -> RunFo
     given = any(word.partition("=")[0] == "--run.dir" for word in words)
     if recipe.path.name == RUN_RECIPE and not given:  # a run folder, which may have been moved
         return RunFolder(recipe.path.parent)
-    return RunFolder(Path(named) if named else Path("runs") / recipe.path.stem)
+    return RunFolder(Path(str(named)) if named else Path("runs") / recipe.path.stem)
 
 
 def require_free_folder(recipe: Recipe, words: Sequence[str]) -> None:

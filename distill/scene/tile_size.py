@@ -44,14 +44,15 @@ class TileSize:
         return cls(side, overlap, whole if tile is None else 0)
 
     def shrunk(self, image_size: int) -> str | None:
-        """A note that the network sees a tile in fewer pixels than it has; None where it does not.
+        """A note that the network sees a tile, or a whole scene, in fewer pixels than it has; None where it does not.
 
         Args:
             image_size: Side of the square into which the network's view fits a tile.
         """
-        if self.tile <= image_size:
+        largest = max(self.tile, self.whole)
+        if largest <= image_size:
             return None
-        return f"images of {self.tile} px are scaled to {image_size} px, the data.image_size of the training"
+        return f"images of up to {largest} px are scaled to {image_size} px, the data.image_size of the training"
 
     def plan(self, height: int, width: int) -> TilePlan:
         """The tiles of a scene."""

@@ -252,7 +252,7 @@ class DistillationModule(TaskBase):
             return
         loader = self.trainer.datamodule.full_size_dataloader()  # type: ignore[attr-defined]
         raw = (self._calibrating(batch) for batch in loader)
-        # An epoch leaves out what fills no batch.
+        # An epoch leaves out what fills no batch; a single one may be larger than the data.
         there = min(len(loader) * loader.batch_size, len(loader.sampler))
         calibrate(self.matches, raw, min(self.calibration_images, there))
         for match in self.matches:

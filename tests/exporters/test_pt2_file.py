@@ -14,6 +14,7 @@ from distill.exporters.feature_graph import FeatureGraph
 from distill.exporters.pt2_file import write_pt2
 from distill.scene.tile_size import TileSize
 from students import RS4D
+from tests.operators import Operators
 
 pytestmark = pytest.mark.xdist_group("pt2")  # written once
 
@@ -62,6 +63,14 @@ def test_equals_the_graph_at_any_size(graph: FeatureGraph, file: Path, monkeypat
             torch.testing.assert_close(program(image)[0], graph(image)[0], rtol=1e-4, atol=1e-5)
         monkeypatch.setattr("students.scan.convolution._kernels_load", lambda: False)
         torch.testing.assert_close(program(image)[0], graph(image)[0], rtol=1e-4, atol=1e-5)
+
+
+def test_linear_layers_are_those_of_the_model(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("distill.linear._FASTER", True)
+    program, image = read_pt2(file), torch.rand(1, 3, 64, 64)
+    with torch.inference_mode(), Operators() as ran:
+        program(image)
+    assert sum("mkldnn._linear" in name for name in ran.names) == 3
 
 
 def test_only_modules_of_this_project_are_imported(file: Path, tmp_path: Path) -> None:

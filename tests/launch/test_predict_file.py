@@ -113,7 +113,7 @@ def test_a_batch_and_int8_are_told(scene: Path, tmp_path: Path) -> None:
 def test_images_that_are_scaled_are_told(scene: Path, tmp_path: Path) -> None:
     path = write_planes(tmp_path / "planes.onnx", image_size=48)
     found = distill.predict(path, scene, out=tmp_path / "out", overlay=False)
-    assert found.notes[0] == "images of 96 px are scaled to 48 px, the data.image_size of the training"
+    assert found.notes[0] == "images of up to 96 px are scaled to 48 px, the data.image_size of the training"
     found = distill.predict(path, scene, out=tmp_path / "small", overlay=False, tile=48)
     assert not any("scaled" in note for note in found.notes)
 

@@ -38,8 +38,15 @@ def test_of_instances(facts: dict[str, Any], options: dict[str, int], expected: 
     size, notes = tile_size(Run(), facts, PredictOptions(**options))  # type: ignore[arg-type]
     assert size == expected
     assert any("does not tell how large" in note for note in notes) == (not facts)
-    shrunk = [note for note in notes if note.startswith("images of 800 px are scaled to 512 px, the data.image_size")]
-    assert len(shrunk) == (size.tile == 800)
+    largest = max(size.tile, size.whole)
+    shrunk = f"images of up to {largest} px are scaled to 512 px, the data.image_size of the training"
+    assert (shrunk in notes) == (largest > 512)
+
+
+def test_of_whole_images_that_are_larger_than_tiles() -> None:
+    said = TileSize(480, 0, 1000).shrunk(512)
+    assert said == "images of up to 1000 px are scaled to 512 px, the data.image_size of the training"
+    assert TileSize(480, 0, 512).shrunk(512) is None
 
 
 def test_a_run_that_was_stopped_is_told() -> None:

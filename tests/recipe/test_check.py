@@ -224,6 +224,8 @@ def test_a_folder_that_holds_a_run_waits_for_no_import(tmp_path: Path) -> None:
     for words in ([DISTIL], [BOXES, *named], ["runs/rs4d_small"]):
         said = refused_at_once(["fit", *words], tmp_path)
         assert "rs4d_small already holds a run; resume it with --ckpt_path last, start over with --run.ov" in said
+    write_run(tmp_path / "2024")
+    assert "2024 already holds a run" in refused_at_once(["fit", DISTIL, "--run.dir", "2024"], tmp_path)
     write_run(tmp_path / "seeds" / "seed0")
     assert "seeds holds the runs of several seeds" in refused_at_once(["fit", BOXES, "--run.dir=seeds"], tmp_path)
 
