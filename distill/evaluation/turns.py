@@ -93,8 +93,11 @@ def compared(rounds: Sequence[Mapping[Name, float]]) -> Turns[Name]:
     Args:
         rounds: One at least: by the name of each model that took part, the logarithm of its seconds.
     """
-    models, slowness = _polished(rounds)
-    quiet = sorted(slowness)[len(slowness) // _QUIET]
+    fullest = [len(one) == max(map(len, rounds)) for one in rounds]
+    models, slowness = _polished(rounds, fullest)
+    # Of the fullest rounds alone: a model that runs by itself finds the caches full of its own.
+    shared = [slow for slow, full in zip(slowness, fullest, strict=True) if full]
+    quiet = sorted(shared)[len(shared) // _QUIET]
     errors = []
     for name, model in models.items():
         rest = [one[name] - model - slow for one, slow in zip(rounds, slowness, strict=True) if name in one]
@@ -103,13 +106,20 @@ def compared(rounds: Sequence[Mapping[Name, float]]) -> Turns[Name]:
         {name: math.exp(model + quiet) for name, model in models.items()},
         len(rounds),
         max(errors),
-        math.exp(statistics.median(slowness) - quiet),
+        math.exp(statistics.median(shared) - quiet),
     )
 
 
-def _polished(rounds: Sequence[Mapping[Name, float]]) -> tuple[dict[Name, float], list[float]]:
-    """How slow each model and each round is, as summands of the logarithms."""
-    models = dict.fromkeys((name for one in rounds for name in one), 0.0)
+def _polished(rounds: Sequence[Mapping[Name, float]], fullest: Sequence[bool]) -> tuple[dict[Name, float], list[float]]:
+    """How slow each model and each round is, as summands of the logarithms.
+
+    Models begin with their medians over the fullest rounds. From equal beginnings, rounds of one model would fit it as
+    it is, and where they are the most, nothing would move it again.
+    """
+    models: dict[Name, float] = {}
+    for name in dict.fromkeys(name for one in rounds for name in one):
+        own = [(one[name], full) for one, full in zip(rounds, fullest, strict=True) if name in one]
+        models[name] = statistics.median([time for time, full in own if full] or [time for time, _ in own])
     slowness: list[float] = []
     for _ in range(_SWEEPS):
         slowness = [statistics.median(time - models[name] for name, time in one.items()) for one in rounds]

@@ -77,6 +77,21 @@ def test_turns_vary_in_order_and_slow_models_have_five() -> None:
     assert estimated_seconds(planted) == 1.5 + 1.5 + 35
 
 
+def test_a_fast_model_that_runs_on_alone_changes_none() -> None:
+    """Most rounds are its own, in which it is as fast as a model that finds its own in the caches."""
+    planted = {"fast": 0.12, "middle": 0.4, "slow": 1.0}
+    machine = Machine(cycle([1.0]))
+    passes = machine.passes(planted)
+
+    def alone() -> float:
+        return passes["fast"]() * (0.8 if machine.ran[-2:] == ["fast", "fast"] else 1.0)
+
+    turns = take_turns({**passes, "fast": alone})
+    assert turns.rounds > 2 * machine.ran.count("slow")
+    for name, seconds in planted.items():
+        assert turns.seconds[name] == pytest.approx(seconds, rel=0.02)
+
+
 def test_imprecise_times_get_more_passes_but_not_for_ever() -> None:
     noise = random.Random(2)
     machine = Machine(noise.uniform(0.2, 3.0) for _ in _count())
