@@ -4,6 +4,7 @@ Nothing heavy is imported at the top: the process that starts the workers of pyt
 """
 
 import os
+import signal
 
 # Before anything imports W&B or the Hugging Face hub.
 os.environ["WANDB_MODE"] = "disabled"
@@ -34,6 +35,12 @@ def _one_thread_per_worker() -> None:
     import torch
 
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _interrupts_arrive() -> None:
+    """As in a terminal. A shell starts what it runs in the background with Ctrl-C ignored."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True, scope="session")

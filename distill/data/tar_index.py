@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from distill.data.images import SUFFIXES, is_leftover
 from distill.data.names import Names
@@ -134,10 +134,10 @@ def _keep(tar: Path, index: TarIndex) -> None:
         **{"letters": index.names.letters, "ends": index.names.ends},
         **{"offsets": index.offsets, "sizes": index.sizes},
     }
-    facts = _facts(tar)
+    written = save(content, _facts(tar))
     for place in _places(tar):
         try:
-            write_atomically(place, lambda temporary: save_file(content, temporary, facts))
+            write_atomically(place, lambda temporary: temporary.write_bytes(written))
             return
         except UserError as error:
             reason = error

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from distill.data.loader import OneLineErrorLoader
@@ -119,9 +119,10 @@ class CacheWriter:
             read, asked = batch["index"].tolist(), batch["asked"].tolist()
             broken += [views.name(index) for index, other in zip(asked, read, strict=True) if index != other]
             advance(len(digests[-1]))
-        tensors = tensors_of(_joined(parts), torch.cat(digests))
+        # As bytes: safetensors' own files begin under a name that `leftover` does not find, and stay after a kill.
+        content = save(tensors_of(_joined(parts), torch.cat(digests)), {"broken": json.dumps(broken)})
         try:
-            write_atomically(path, lambda temporary: save_file(tensors, temporary, {"broken": json.dumps(broken)}))
+            write_atomically(path, lambda temporary: temporary.write_bytes(content))
         except UserError as error:
             raise UserError(f"{error}; the same command then goes on where it stopped") from error
 
