@@ -202,11 +202,11 @@ def test_overrides_are_put_in_place() -> None:
         (["serve", "runs/mine", "--port", "99999"], "--port is 99999; it must lie in 0 to 65535"),
     ],
 )
-def test_a_mistake_waits_for_no_import(words: list[str], expected: str) -> None:
-    assert expected in refused_at_once(words)
+def test_a_mistake_waits_for_no_import(words: list[str], expected: str, tmp_path: Path) -> None:
+    assert expected in refused_at_once(words, tmp_path)
 
 
-def refused_at_once(words: list[str], folder: Path | None = None) -> str:
+def refused_at_once(words: list[str], folder: Path) -> str:
     """What a command says that is refused before anything slow is imported."""
     program = (
         f"from distill.cli import main; code = main({words}); import sys; print(code, {SLOW} & sys.modules.keys())"
