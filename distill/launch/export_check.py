@@ -160,4 +160,5 @@ def _difference(session: Session, reference: Predictor, image: CheckImage) -> Di
         # A region's score is the mean of its pixels, of which each is above the threshold of masks.
         facts.mask_threshold if facts.kind == PLANES else facts.score_threshold,
         facts.max_detections,
+        facts.min_area if facts.kind == PLANES else 0,
     )
