@@ -3,7 +3,7 @@
     python benchmarks/linear.py                # one thread, seconds of the processor
     python benchmarks/linear.py --threads 2    # seconds of the clock, on a quiet machine
 
-Float32 and random weights. A step is a forward and a backward pass.
+Float32 and random weights. A step is a forward and a backward pass. On other processors than AMD's both are PyTorch's.
 """
 
 import argparse
