@@ -52,6 +52,12 @@ def taps(*indices: int, weight: float = 0.5, feature: str = "stage_2") -> dict[s
     return {"targets": [{"feature": feature, "name": f"tap_{tap}", "tap": tap, "weight": weight} for tap in indices]}
 
 
+LARGER: dict[str, Any] = {
+    "student": {
+        "class_path": "students.RS4D",
+        "init_args": {"variant": "small", "image_size": 128, "patch_size": 8},
+    }
+}
 EMA = {"callbacks": [{"class_path": "distill.EMA", "init_args": {"decay": 0.99}}]}
 # What each condition changes of the default, z-scored L1 + cosine without corruption: of model, data and trainer.
 CONDITIONS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
@@ -86,6 +92,8 @@ CONDITIONS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
     "lr_8e-3": ({"optim": {"lr": 8.0e-3, "warmup_steps": 30}}, {}, {}),
     "few_images": ({}, {"train_limit": 64}, {}),
     "few_images_noise_20_mask_20": (corrupted(0.2, 0.2), {"train_limit": 64}, {}),
+    "larger": (LARGER, {}, {}),
+    "larger_noise_20_mask_20": (LARGER | corrupted(0.2, 0.2), {}, {}),
 }
 
 

@@ -14,6 +14,7 @@ from distill.recipe.check import check
 from distill.recipe.command_line import overridden
 from distill.runs.differences import differing
 from distill.runs.folder import RunFolder, RunState
+from distill.runs.missing_paths import require_paths
 from distill.runs.replacement import recover
 
 # What the sweep sets, or what would start it over each time that it goes on; and what is to be given in its place.
@@ -93,11 +94,16 @@ class Plan:
         except UserError as error:
             raise UserError(f"{run.cell.name}: {error}") from error
 
-    def require_possible(self, runs: Sequence[Run]) -> None:
+    def require_possible(self, runs: Sequence[Run], elsewhere: bool = False) -> None:
         """Parses every recipe before the first run starts, and refuses to go on with runs of other recipes.
 
+        Args:
+            runs: What is to be done.
+            elsewhere: Whether other machines do it, which may have files that this one has not.
+
         Raises:
-            UserError: See `parsed`; or a run folder holds a run of another recipe.
+            UserError: See `parsed`; or a file that a recipe names does not exist; or a run folder holds a run of
+                another recipe.
         """
         for run in runs:
             recover(run.folder)
@@ -106,6 +112,8 @@ class Plan:
                 continue  # as that of the first seed
             recipe = self.parsed(run)
             if fresh:
+                if not elsewhere:
+                    require_paths(recipe.recipe, recipe.words)
                 continue
             if keys := differing([parse_yaml(recipe.text()), run.folder.read_recipe()]):
                 raise UserError(

@@ -133,6 +133,7 @@ def test_a_user_stops_all_of_it(quick: str) -> None:
         ((), "needs --over"),
         (("--over=model.corruption.noise=0,lots",), "noise=lots: model.corruption.noise: given lots"),
         (("--over=model.corruption.nose=0,1",), "did you mean noise"),
+        (("--over=data.root=absent,other",), "data.root 'absent' does not exist"),
         (("--over=model.corruption.noise=0..1",), "add --search N"),
         ((NOISE, "--seeds=a"), "whole numbers"),
         ((NOISE, "--seeds=1,1"), "different whole numbers"),
@@ -151,6 +152,10 @@ def test_what_cannot_be_is_refused_before_anything_runs(
     assert said in err
     assert err.count("\n") == 1
     assert not list(Path("runs").rglob("recipe.yaml"))
+
+
+def test_a_job_array_may_read_what_only_the_nodes_have(quick: str) -> None:
+    assert main(["sweep", quick, NOISE, "--data.root=/only/on/the/nodes", "--slurm"]) == 0
 
 
 def test_a_job_array_runs_and_requeues_each_task(
