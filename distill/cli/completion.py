@@ -52,7 +52,8 @@ complete -c distill -f -a '(__distill_candidates)'
 def run(words: list[str]) -> None:
     """Runs `distill completion bash|zsh|fish`."""
     if words[1:2] == [_ANSWER]:
-        print("\n".join(answer(words[2:])))
+        for word in answer(words[2:]):
+            print(word)
     else:
         print(_SCRIPTS[parser().parse_args(words[1:]).shell], end="")
 

@@ -1,4 +1,4 @@
-"""`distill completion`: what the tab key completes, asked of bash itself, and without imports that take seconds."""
+"""`distill completion`: what the tab key completes, asked of real shells, and without imports that take seconds."""
 
 import os
 import pty
@@ -74,36 +74,85 @@ def test_bash_completes(environment: dict[str, str], parts: list[str], expected:
     assert set(bash(environment, *parts)) == expected
 
 
+class Terminal:
+    """An interactive shell in a folder of its own, and what it shows."""
+
+    def __init__(self, words: list[str], environment: dict[str, str], folder: Path) -> None:
+        self.process, self._file = pty.fork()
+        if self.process == 0:
+            os.chdir(folder)
+            os.execvpe(words[0], words, environment)
+
+    def shown(self, keys: str, expected: str) -> str:
+        """What is shown after keys are typed, until it holds what is expected, or for a minute."""
+        os.write(self._file, keys.encode())
+        text, end = "", time.monotonic() + 60
+        while expected not in text and time.monotonic() < end:
+            if select.select([self._file], [], [], 0.1)[0]:
+                text += os.read(self._file, 4096).decode()
+        return text
+
+    def leave(self) -> None:
+        os.write(self._file, b"exit\n")
+        os.waitpid(self.process, 0)
+
+
 @pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
 def test_the_tab_key_in_a_real_bash(environment: dict[str, str], tmp_path: Path) -> None:
     """Typed into a terminal: no space after a group of keys, `=` stays, and a path is completed where one belongs."""
     (tmp_path / "pictures" / "far").mkdir(parents=True)
-    process, terminal = pty.fork()
-    if process == 0:
-        os.chdir(tmp_path)
-        settings = {"PS1": "> ", "INPUTRC": "/dev/null", "TERM": "dumb"}
-        os.execvpe("bash", ["bash", "--norc", "--noprofile", "-i"], environment | settings)
-
-    def shown(keys: str, expected: str) -> str:
-        os.write(terminal, keys.encode())
-        text, end = "", time.monotonic() + 60
-        while expected not in text and time.monotonic() < end:
-            if select.select([terminal], [], [], 0.1)[0]:
-                text += os.read(terminal, 4096).decode()
-        return text
-
+    settings = {"PS1": "> ", "INPUTRC": "/dev/null", "TERM": "dumb"}
+    bash = Terminal(["bash", "--norc", "--noprofile", "-i"], environment | settings, tmp_path)
     # The prompt is awaited, too: keys that come before it are edited by the terminal instead of by bash.
-    assert "ready:" in shown('eval "$(distill completion bash)"; echo ready"":\n', "ready:\r\n> ")
+    assert "ready:" in bash.shown('eval "$(distill completion bash)"; echo ready"":\n', "ready:\r\n> ")
     for typed, completed in {
         "distill fit rs4d_sm\t": "distill fit rs4d_small ",
         "distill fit rs4d_small --mo\t.\x15": "--model..",
         "distill fit rs4d_small --model.student=students.LA\t": "--model.student=students.LALE ",
         "distill predict pic\t\tf\t": "distill predict pictures/far/",
     }.items():
-        assert completed in shown(typed, completed)
-        shown('\x15echo next"":\n', "next:\r\n> ")
-    os.write(terminal, b"exit\n")
-    os.waitpid(process, 0)
+        assert completed in bash.shown(typed, completed)
+        bash.shown('\x15echo next"":\n', "next:\r\n> ")
+    bash.leave()
+
+
+@pytest.mark.skipif(shutil.which("zsh") is None, reason="needs zsh")
+def test_the_tab_key_in_a_real_zsh(environment: dict[str, str], tmp_path: Path) -> None:
+    """The line is run after the tab key, by a `distill` that says what it was given."""
+    (tmp_path / "pictures" / "far").mkdir(parents=True)
+    settings = {"TERM": "dumb", "HOME": str(tmp_path)}
+    zsh = Terminal(["zsh", "-f", "-i"], environment | settings, tmp_path)
+    start = 'PS1="> "; autoload -U compinit; compinit -u -D; eval "$(distill completion zsh)"; '
+    assert "ready:" in zsh.shown(f'{start}say() {{ echo "<$*>" }}; echo ready"":\n', "ready:")
+    for typed, completed in {
+        "pre\t runs": "<predict runs>",
+        "fit rs4d_sm\t": "<fit rs4d_small>",
+        "fit rs4d_small --mo\tx": "<fit rs4d_small --model.x>",
+        "predict pict\t": "<predict pictures>",  # zsh takes the slash away again
+    }.items():
+        # `distill` is replaced by `say` after the tab key, which calls it.
+        assert completed in zsh.shown(f"distill {typed}\x01\x04\x04\x04\x04\x04\x04\x04say\n", completed)
+    zsh.leave()
+
+
+@pytest.mark.skipif(shutil.which("fish") is None, reason="needs fish")
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("pre", {"predict"}),
+        ("fit rs4d_sm", {"rs4d_small"}),
+        ("fit rs4d_small --model.student.v", {"--model.student.variant"}),
+        ("predict pict", {"pictures/"}),
+    ],
+)
+def test_fish_completes(environment: dict[str, str], tmp_path: Path, line: str, expected: set[str]) -> None:
+    (tmp_path / "pictures").mkdir()
+    script = f"distill completion fish | source; complete -C 'distill {line}'"
+    variables = environment | {"HOME": str(tmp_path)}
+    done = subprocess.run(
+        ["fish", "-c", script], env=variables, cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert set(done.stdout.split()) == expected
 
 
 def test_every_verb_has_options() -> None:
