@@ -25,7 +25,7 @@ sys.exit(f"problems: {problems}" if problems else 0)'
 # Both trainings of the demo's first stages, with few scenes and steps: data, kernels, training, validation, files.
 "$bin/python" -c '
 from distill.synthetic.scenes import write_scenes
-for split in ("teacher", "validation", "unlabelled"):
+for split in ("teacher", "validation", "test", "unlabelled"):
     write_scenes("runs/demo/data", split, 24, 128, 0, labelled=split != "unlabelled")'
 few=(--trainer.max_steps 4 --trainer.val_check_interval 4 --data.num_workers 0 --data.sizes null)
 time "$bin/distill" fit demo/teacher "${few[@]}" --run.dir runs/demo/teacher
