@@ -312,19 +312,19 @@ class ExportForm:
     """A head as a graph for one image; the shapes of its outputs depend on the image's size alone.
 
     Attributes:
-        kind: What `module` returns for maps (1, C_i, H_i, W_i) of an image (1, 3, H, W) and `size` (2,) int64, the
-            height and width of the real image inside the padding.
+        kind: What `module` returns for maps (1, C_i, H_i, W_i) and `size` (2,) int64, height and width without padding.
 
             - "regions": `boxes` (N, 4) float32 in pixels of the input, clipped to `size`, `scores` (N,) descending,
               `labels` (N,) int64, `count` () int64 of how many are instances, the rest being padding, and `masks`
               (N, m, m) float32, the probabilities inside each box.
+            - "frames": the same, but `masks` (N, h, w) are logits of the whole input, a cell for "mask_stride" pixels.
             - "planes": `probabilities` (1, K, H, W); the connected regions are found outside.
         module: `forward(features, size)`; shares the head's weights.
-        settings: What whoever runs the graph must know: "mask_threshold" of both kinds, "min_area" in pixels of planes.
+        settings: For the runner: "mask_threshold"; in pixels, "mask_stride" of frames and "min_area" of planes.
         coarsest: Stride of the coarsest map that `module` makes, in pixels; 0: the student's is the coarsest.
     """
 
-    kind: Literal["regions", "planes"]
+    kind: Literal["regions", "frames", "planes"]
     module: nn.Module
     settings: Mapping[str, float]
     coarsest: int = 0

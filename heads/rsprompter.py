@@ -4,7 +4,8 @@ from importlib import import_module
 from typing import Any
 
 from distill.contracts import ExportForm, FeatureInfo
-from distill.errors import UserError
+from heads.mmdet.exportable import PROMPTED, require_exportable
+from heads.mmdet.frames_form import FramesForm
 from heads.mmdet.mmcv_ops import ensure_mmcv_ops
 from heads.mmdet.two_stage import TwoStageHead
 from heads.mmdet.two_stage_config import (
@@ -136,15 +137,19 @@ class RSPrompter(TwoStageHead):
         return shared | {"decoder_channels": 32, "mask_points": 256}
 
     def export_form(self) -> ExportForm:
-        """None yet: a mask is computed for the whole image, and those of an exported file lie in boxes.
+        """The kind "frames": boxes, scores, labels, their count, and masks of the whole input.
 
         Raises:
-            UserError: Always.
+            UserError: Overrides chose a part or a setting that the graph does not know.
         """
-        raise UserError(
-            f"{self.class_path} cannot be exported: its masks are of the whole image, those of a file lie in boxes; "
-            "heads.MaskRCNN and heads.DenseMasks can"
-        )
+        require_exportable(type(self).__name__, self.rpn_head, self.roi_head, PROMPTED)
+        mask_head = self.roi_head.mask_head
+        settings = {
+            "mask_threshold": float(self.roi_head.test_cfg.mask_thr_binary),
+            "mask_stride": float(mask_head.stride),
+        }
+        module = FramesForm(self.neck, self.rpn_head, self.roi_head)
+        return ExportForm("frames", module, settings, coarsest=self.neck.strides[-1])
 
     def sections(self, settings: TwoStageSettings) -> dict[str, Any]:
         """See `TwoStageHead.sections`."""

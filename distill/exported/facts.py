@@ -7,15 +7,16 @@ from typing import Any
 from distill.errors import UserError
 from distill.scene.tile_size import TileSize
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # 1 has no frames
 METADATA_KEY = "distill"  # of ONNX metadata_props and of OpenVINO rt_info
 EXTRA_FILE = "distill.json"  # in a .pt2
 
-REGIONS, PLANES, LOGITS, FEATURES = "regions", "planes", "logits", "features"
+REGIONS, FRAMES, PLANES, LOGITS, FEATURES = "regions", "frames", "planes", "logits", "features"
 # Names of the outputs, in order; those of features are feature_0, feature_1 and so on.
 FLOAT32, INT8 = "float32", "int8"  # precisions
 OUTPUTS = {
     REGIONS: ("boxes", "scores", "labels", "count", "masks"),
+    FRAMES: ("boxes", "scores", "labels", "count", "masks"),
     PLANES: ("probabilities",),
     LOGITS: ("logits",),
     FEATURES: (),
@@ -32,6 +33,7 @@ class ExportedFacts:
     | kind | outputs |
     |---|---|
     | regions | boxes (K, 4), scores (K,), labels (K,), count (): how many are valid, masks (K, m, m): probabilities |
+    | frames | as of regions, but masks (K, h, w): logits of the whole view, in cells of `mask_stride` |
     | planes | probabilities (1, C, H, W), whose connected regions are the instances |
     | logits | logits (1, C, H, W), or with `zoom` on the coarser grid of the decoder |
     | features | one for each map of a student |
@@ -57,6 +59,7 @@ class ExportedFacts:
         score_threshold: Of instances: the lowest score inside the file.
         max_detections: Of instances: most that the file finds in one image; None if there is no limit.
         mask_threshold: Of instances: probability from which on a pixel belongs to one.
+        mask_stride: Of frames: pixels of the view in a cell of a mask, along each side.
         min_area: Of planes: pixels of the smallest instance.
         object_side: Of instances: side of a large object of the training, in pixels of an image; None: not known.
         bands: Of files that are shown as red, green and blue; None: see `distill.data.images.read_image`.
@@ -85,6 +88,7 @@ class ExportedFacts:
     score_threshold: float = 0.0
     max_detections: int | None = None
     mask_threshold: float = 0.5
+    mask_stride: int = 1
     min_area: int = 1
     object_side: float | None = None
     bands: tuple[int, ...] | None = None

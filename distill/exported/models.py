@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from distill.data.tiling import window_spans
 from distill.errors import UserError
-from distill.exported.facts import FEATURES, LOGITS, REGIONS
+from distill.exported.facts import FEATURES, FRAMES, LOGITS, PLANES, REGIONS
+from distill.exported.frames import instances_of_frames
 from distill.exported.planes import instances_of_planes
 from distill.exported.regions import instances_of_regions
 from distill.exported.resize import resize_maps
@@ -20,12 +21,14 @@ from distill.exported.session import Session, open_session
 from distill.exported.views import fitted, padded_to, zoomed
 from distill.scene.detections import Pixels, TileInstances
 
+_READERS = {REGIONS: instances_of_regions, FRAMES: instances_of_frames, PLANES: instances_of_planes}
+
 
 class ExportedInstances:
     """An `InstanceModel` of `distill.scene.detections`: what `InstancePredictor` finds, by a file.
 
     Args:
-        session: Of kind "regions" or "planes".
+        session: Of kind "regions", "frames" or "planes".
         side: Of the square view that an image is fitted into, in pixels; by default that of the run.
 
     Raises:
@@ -38,7 +41,7 @@ class ExportedInstances:
         if own is None:
             raise UserError("the file does not tell the side of the views of its images; export it again")
         self._side = own
-        self._read = instances_of_regions if session.facts.kind == REGIONS else instances_of_planes
+        self._read = _READERS[session.facts.kind]
 
     def tile_instances(self, tiles: Sequence[Pixels]) -> list[TileInstances]:
         """Instances of each tile, uint8 RGB (3, H, W) of any sizes, one after the other."""

@@ -3,6 +3,8 @@
 Axes: N instances, m cells along a side of a region's mask, H W pixels of an image.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -25,10 +27,27 @@ def instances_of_regions(
         shown: Height and width of the image in the view.
         size: H and W.
     """
+    return found_instances(outputs, shown, size, lambda cells, boxes: paste(cells, boxes, size, facts.mask_threshold))
+
+
+def found_instances(
+    outputs: Outputs,
+    shown: tuple[int, int],
+    size: tuple[int, int],
+    masks: Callable[[_Floats, _Floats], list[Patch]],
+) -> TileInstances:
+    """The instances of an image that have a pixel, without what a file pads its outputs with.
+
+    Args:
+        outputs: With boxes, scores, labels, count and masks.
+        shown: Height and width of the image in the view.
+        size: H and W.
+        masks: Of the image, from those of the file and boxes (N, 4) in pixels of the image.
+    """
     count = int(outputs["count"])
     scale = np.array([shown[1] / size[1], shown[0] / size[0]] * 2, np.float32)
     boxes = (outputs["boxes"][:count] / scale).astype(np.float32)
-    patches = paste(outputs["masks"][:count], boxes, size, facts.mask_threshold)
+    patches = masks(outputs["masks"][:count], boxes)
     kept = [number for number, patch in enumerate(patches) if patch.pixels.size]
     return TileInstances(
         boxes[kept], outputs["scores"][:count][kept], outputs["labels"][:count][kept], [patches[n] for n in kept]

@@ -6,10 +6,9 @@ import torch
 from torch import Tensor
 
 from distill.contracts import HeadBase
+from distill.exported.facts import OUTPUTS
 from distill.exporters.graph import ExportGraph
 from distill.tasks.instances import FineTuningModule
-
-_OUTPUTS = {"regions": ("boxes", "scores", "labels", "count", "masks"), "planes": ("probabilities",)}
 
 
 class InstanceGraph(ExportGraph):
@@ -33,7 +32,7 @@ class InstanceGraph(ExportGraph):
         form = task.head.export_form()
         super().__init__(task.student, task.head, coarsest=form.coarsest)
         self.kind, self.settings, self.form = form.kind, form.settings, form.module
-        self.outputs = _OUTPUTS[form.kind]
+        self.outputs = OUTPUTS[form.kind]
         self.eval()
 
     def forward(self, image: Tensor, size: Tensor) -> tuple[Tensor, ...]:

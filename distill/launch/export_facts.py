@@ -66,6 +66,7 @@ def facts_of(run: StoredRun, model: Predictor, graph: ExportGraph, checkpoint: s
             score_threshold=model.score_threshold,
             max_detections=model.max_detections,
             mask_threshold=float(graph.settings["mask_threshold"]),
+            mask_stride=int(graph.settings.get("mask_stride", 1)),
             min_area=int(graph.settings.get("min_area", 1)),
             object_side=summary.get("object_side"),
         )

@@ -1,6 +1,7 @@
 """A two-stage detector as a graph of fixed counts, for export: MMDetection's parts between padded operators.
 
-Axes: P proposals, K classes, N instances, m cells of a mask, C channels, H W the grid of a level or pixels.
+Axes: P proposals, K classes, N instances, R regions with a mask, m cells of a mask, C channels, H W the grid of a level
+or pixels.
 """
 
 from collections.abc import Sequence
@@ -28,6 +29,8 @@ class RegionsForm(nn.Module):
         roi_head: Its second stage, of one step or several.
     """
 
+    least_masks = 1  # that are computed
+
     def __init__(self, neck: nn.Module, rpn_head: Any, roi_head: Any) -> None:
         super().__init__()
         self.neck, self.rpn_head, self.roi_head = neck, rpn_head, roi_head
@@ -42,6 +45,7 @@ class RegionsForm(nn.Module):
         levels = [level.float() for level in self.neck(features)]
         limits = size.flip(0).repeat(2).to(torch.float32)
         proposals, real = self._propose(levels, limits)
+        levels = self._pooled_from(levels)
         boxes, scores = self._classify(levels, proposals, limits)
         classes = scores.shape[1]
         labels = torch.arange(classes, device=scores.device).expand_as(scores).flatten()
@@ -90,12 +94,16 @@ class RegionsForm(nn.Module):
         real = torch.arange(len(kept), device=kept.device) < count
         return torch.where(real[:, None], boxes.index_select(0, kept), 0), real
 
+    def _pooled_from(self, levels: list[Tensor]) -> list[Tensor]:
+        """What the second stage reads: the levels of the neck."""
+        return levels
+
     def _classify(self, levels: list[Tensor], boxes: Tensor, limits: Tensor) -> tuple[Tensor, Tensor]:
         """Boxes (P, K, 4) and probabilities (P, K); as `CascadeRoIHead._refine_roi` and `BBoxHead.predict_by_feat`."""
         heads, extractors = steps(self.roi_head.bbox_head), steps(self.roi_head.bbox_roi_extractor)
         all_logits = []
         for step, (head, extractor) in enumerate(zip(heads, extractors, strict=True)):
-            logits, deltas = head(_pool(extractor, levels, boxes))
+            logits, deltas = head(pool(extractor, levels, boxes))
             all_logits.append(logits)
             classes = logits.shape[1] - 1
             if step < len(heads) - 1:
@@ -109,25 +117,29 @@ class RegionsForm(nn.Module):
         return boxes, mean.softmax(1)[:, :-1]
 
     def _masks(self, levels: list[Tensor], boxes: Tensor, labels: Tensor, count: Tensor) -> Tensor:
-        """Probabilities (N, m, m) of the mask of each instance's class, averaged over the steps.
+        """Masks of the instances, those beyond the `count` found being zeros.
 
-        Only those of the `count` instances found are computed, and one if there are none: masks are a third of the
+        Only those of the instances found are computed, and `least_masks` if there are fewer: masks are a third of the
         cost of a detector, and N may be many times what an image holds.
         """
         limit = len(boxes)
-        shown: Any = count.clamp(min=1).item()  # an int, or a symbolic one
-        torch._check(shown >= 1)
+        least = min(self.least_masks, limit)
+        shown: Any = count.clamp(least, limit).item()  # an int, or a symbolic one
+        torch._check(shown >= least)
         torch._check(shown <= limit)
-        boxes, labels = boxes[:shown], labels[:shown]
+        masks = self._masks_of(levels, boxes[:shown], labels[:shown])
+        return F.pad(masks, (0, 0, 0, 0, 0, limit - shown))
+
+    def _masks_of(self, levels: list[Tensor], boxes: Tensor, labels: Tensor) -> Tensor:
+        """Probabilities (R, m, m) of the mask of each region's class, averaged over the steps."""
         heads, extractors = steps(self.roi_head.mask_head), steps(self.roi_head.mask_roi_extractor)
         masks = []
         for head, extractor in zip(heads, extractors, strict=True):
-            logits = head(_pool(extractor, levels, boxes))
-            row = torch.arange(shown, device=boxes.device) * logits.shape[1]
+            logits = head(pool(extractor, levels, boxes))
+            row = torch.arange(boxes.shape[0], device=boxes.device) * logits.shape[1]
             row = row if head.class_agnostic else row + labels
             masks.append(logits.flatten(0, 1).index_select(0, row).sigmoid())
-        merged = masks[0] if len(masks) == 1 else torch.stack(masks).mean(0)
-        return F.pad(merged, (0, 0, 0, 0, 0, limit - shown))
+        return masks[0] if len(masks) == 1 else torch.stack(masks).mean(0)
 
 
 def _suppressed_apart(nms: Any, numbers: Tensor) -> Tensor:
@@ -154,7 +166,7 @@ def _decode(coder: Any, boxes: Tensor, deltas: Tensor, limits: Tensor) -> Tensor
     return moved.clamp(min=0).minimum(limits) if coder.clip_border else moved
 
 
-def _pool(extractor: Any, levels: Sequence[Tensor], boxes: Tensor) -> Tensor:
+def pool(extractor: Any, levels: Sequence[Tensor], boxes: Tensor) -> Tensor:
     """Features (P, C, s, s) of boxes (P, 4) inside levels (1, C, H, W), each from its level; as `SingleRoIExtractor`.
 
     Every level pools all boxes, but those of other levels shrunk to a point, which costs nothing. Of a point, as of a

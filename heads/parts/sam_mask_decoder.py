@@ -116,7 +116,8 @@ class MaskDecoder(Component):
         """
         wanted = slice(1, None) if several else slice(0, 1)
         own = torch.cat([self.iou_token.weight, self.mask_tokens.weight])
-        tokens = torch.cat([own.expand(len(prompts), -1, -1), prompts], dim=1)
+        # Not `len`: an exported graph does not know how many there are.
+        tokens = torch.cat([own.expand(prompts.shape[0], -1, -1), prompts], dim=1)
         without_mask = image + self.no_mask_embed.weight[..., None, None]
         tokens, seen = self.transformer(without_mask, self.positions(*image.shape[2:]), tokens)
         upscaled = self.output_upscaling(seen.transpose(1, 2).unflatten(2, image.shape[2:]))

@@ -19,7 +19,7 @@ def test_facts_survive_json() -> None:
         (None, "a.onnx is no file of `distill export`"),
         ("{", "the description inside a.onnx is damaged"),
         ("[]", "the description inside a.onnx is damaged"),
-        ({"format_version": 2, "version": "9.0"}, "written by version 9.0 in a newer format .2; this version knows 1"),
+        ({"format_version": 3, "version": "9.0"}, "written by version 9.0 in a newer format .3; this version knows 2"),
         ({"kind": "cubes"}, "its kind is 'cubes'"),
         ({"size": {"tile": 3}}, "the description inside a.onnx is damaged"),
         ({"unheard": 1}, "the description inside a.onnx is damaged"),

@@ -14,13 +14,14 @@ from distill.data.views.instances import view
 from distill.data.views.semantic import zoomed as torch_zoomed
 from distill.data.views.window import fitting_window
 from distill.evaluation.sliding_window import predict_by_windows, resize_logits
+from distill.exported.frames import instances_of_frames
 from distill.exported.models import ExportedClasses
 from distill.exported.planes import instances_of_planes
 from distill.exported.regions import instances_of_regions, paste
 from distill.exported.session import Outputs
 from distill.exported.views import fitted, zoomed
 from distill.instance_masks import InstanceMasks
-from heads import DenseMasks
+from heads import DenseMasks, RSPrompter
 from heads.mmdet.compact_masks import paste as torch_paste
 from tests.exported.small_files import LOGITS, PLANES
 
@@ -80,6 +81,34 @@ def test_regions_beyond_the_count_are_padding() -> None:
     assert found.labels.tolist() == [1]
     (patch,) = found.masks
     assert (patch.top, patch.left, patch.pixels.shape) == (4, 4, (4, 8))
+
+
+@pytest.mark.parametrize("size", [(48, 72), (96, 144), (31, 47), (12, 18)])
+@pytest.mark.parametrize("threshold", [0.5, 0.3, 0.0, 1.0])
+def test_frames_are_resized_as_the_prompt_head_does(size: tuple[int, int], threshold: float) -> None:
+    """48 x 72 real px of 64 x 80, for files as large, twice as large, smaller and much smaller."""
+    logits = smooth(np.random.default_rng(5), 7, 16, 20) * 8 - 4
+    logits[5] = -30
+    outputs: Outputs = {
+        "boxes": np.tile(np.array([6, 8, 40, 36], np.float32), (7, 1)),
+        "scores": np.linspace(0.9, 0.3, 7, dtype=np.float32),
+        "labels": np.arange(7),
+        "count": np.array(6),
+        "masks": logits,
+    }
+    facts = replace(PLANES, kind="frames", mask_threshold=threshold, mask_stride=4)
+    found = instances_of_frames(outputs, facts, (48, 72), size)
+    head = RSPrompter(_info(), ["ship"], neck_channels=16, fc_channels=16, decoder_channels=16).roi_head.mask_head
+    assert head.stride == 2, "its map has 8 px a cell"
+    head.stride = 4
+    expected = head._binary(torch.from_numpy(logits[:6, None]), (48, 72), size, threshold).dense().numpy()
+    kept = np.flatnonzero(expected.any(axis=(1, 2)))
+    assert found.labels.tolist() == kept.tolist()
+    assert len(kept) == {0.0: 6, 1.0: 0}.get(threshold, 5)
+    dense = InstanceMasks.from_patches(list(found.masks), size).dense().numpy()
+    assert (dense != expected[kept]).sum() <= 1  # values within rounding of the threshold
+    scale = np.array([size[1] / 72, size[0] / 48] * 2)
+    assert np.abs(found.boxes - [6, 8, 40, 36] * scale).max(initial=0) < 1e-5
 
 
 @pytest.mark.parametrize("size", [(64, 80), (100, 125), (32, 40)])

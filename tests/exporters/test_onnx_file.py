@@ -13,7 +13,7 @@ from distill.exporters.instance_graph import InstanceGraph
 from distill.exporters.onnx_file import onnx_model, write_onnx
 from distill.scene.tile_size import TileSize
 from distill.tasks.instances import FineTuningModule
-from heads import CascadeMaskRCNN, DenseMasks, MaskRCNN
+from heads import CascadeMaskRCNN, DenseMasks, MaskRCNN, RSPrompter
 from tests.heads.conftest import ColumnarStudent
 
 onnx = pytest.importorskip("onnx")
@@ -23,7 +23,7 @@ onnxruntime = pytest.importorskip("onnxruntime")
 pytestmark = pytest.mark.xdist_group("onnx")  # written once
 
 LIMIT, FACTOR = 3, 4
-SMALL = {"neck_channels": 16, "fc_channels": 32, "mask_convs": 1, "proposals": 48, "max_detections": LIMIT}
+SMALL = {"neck_channels": 16, "fc_channels": 32, "proposals": 48, "max_detections": LIMIT}
 SIZES = [((80, 64), (80, 64)), ((64, 64), (61, 64)), ((40, 120), (40, 115)), ((136, 104), (130, 104))]  # padded, real
 
 
@@ -42,7 +42,8 @@ def images() -> list[tuple[Tensor, Tensor]]:
 
 def detector(head: Any) -> FineTuningModule:
     """With scores that differ, as after training, and a threshold that one of the images does not reach."""
-    task = task_with(head, **SMALL, score_threshold=0.0)
+    own = {"decoder_channels": 16} if head is RSPrompter else {"mask_convs": 1}
+    task = task_with(head, **SMALL, **own, score_threshold=0.0)
     with torch.no_grad():
         for part in task.head.roi_head.bbox_head.parameters():
             part.mul_(FACTOR)
@@ -75,7 +76,7 @@ class Exported:
 @pytest.fixture(
     scope="module",
     # Of Mask R-CNN, tests/launch/test_export.py compares the files of a run in every runtime.
-    params=[pytest.param(head, marks=pytest.mark.slow) for head in (MaskRCNN, CascadeMaskRCNN)],
+    params=[pytest.param(head, marks=pytest.mark.slow) for head in (MaskRCNN, CascadeMaskRCNN, RSPrompter)],
     ids=lambda h: h.__name__,
 )
 def exported(request) -> Exported:

@@ -2,6 +2,7 @@
 
 import json
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,9 +12,13 @@ from distill.errors import UserError
 from distill.exported.facts import FEATURES, ExportedFacts
 from distill.exported.pt2_program import OPERATORS_FILE, read_pt2, read_pt2_facts
 from distill.exporters.feature_graph import FeatureGraph
+from distill.exporters.instance_graph import InstanceGraph
 from distill.exporters.pt2_file import write_pt2
 from distill.scene.tile_size import TileSize
+from distill.tasks.instances import FineTuningModule
+from heads import RSPrompter
 from students import RS4D
+from tests.heads.conftest import ColumnarStudent
 from tests.operators import Operators
 
 pytestmark = pytest.mark.xdist_group("pt2")  # written once
@@ -71,6 +76,30 @@ def test_linear_layers_are_those_of_the_model(file: Path, monkeypatch: pytest.Mo
     with torch.inference_mode(), Operators() as ran:
         program(image)
     assert sum("mkldnn._linear" in name for name in ran.names) == 3
+
+
+def test_a_prompt_head_at_any_size_with_any_number_of_instances(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    arguments = {"neck_channels": 16, "fc_channels": 16, "decoder_channels": 16, "proposals": 20, "max_detections": 5}
+    task = FineTuningModule(ColumnarStudent(16), lambda *given: RSPrompter(*given, **arguments))
+    task.build(["ship", "plane"])
+    with torch.no_grad():
+        for part in task.head.roi_head.bbox_head.parameters():
+            part.mul_(3)  # scores that differ, as after training
+    task.head.score_threshold = 0.535
+    graph = InstanceGraph(task)
+    write_pt2(graph, replace(FACTS, kind=graph.kind), tmp_path / "model.pt2")
+    program, counts = read_pt2(tmp_path / "model.pt2"), set()
+    for seed, (height, width) in enumerate(((64, 64), (80, 136), (120, 40), (64, 72), (48, 48))):
+        image = torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(seed))
+        size = torch.tensor([height - 3, width])
+        with torch.inference_mode():
+            expected, found = graph(image, size), program(image, size)
+        for own, other in zip(expected, found, strict=True):
+            torch.testing.assert_close(other, own, rtol=1e-5, atol=1e-5)
+        assert found[-1].shape == (5, height // 2, width // 2)
+        counts.add(int(found[3]))
+    assert {0, 1, 4} <= counts
 
 
 def test_only_modules_of_this_project_are_imported(file: Path, tmp_path: Path) -> None:

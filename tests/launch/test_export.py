@@ -20,6 +20,7 @@ from distill.exported.session import open_session
 from distill.exporters.graph import ExportGraph
 from distill.exporters.instance_graph import InstanceGraph
 from distill.exporters.verify.instances import InstanceDifference
+from distill.launch.bench import bench
 from distill.launch.export import Exported, export
 from distill.launch.export_check import Check
 from distill.launch.export_facts import facts_of
@@ -188,6 +189,34 @@ def test_planes_without_instances_are_compared(scenes: Path, tmp_path: Path, mon
     monkeypatch.setattr(exporting, "write_pt2", write_wrong)
     with pytest.raises(UserError, match=r"model.pt2 does not do .* probabilities of pixels differ by"):
         export(tmp_path / "run", "pt2", out=tmp_path / "out")
+
+
+@pytest.mark.slow
+def test_a_prompt_head_in_every_runtime(scenes: Path, tmp_path: Path) -> None:
+    recipe = fine_tuning(scenes, tmp_path / "run")
+    head = {"neck_channels": 16, "fc_channels": 32, "decoder_channels": 16, "mask_points": 64, "proposals": 50}
+    head |= {"score_threshold": 0.0, "max_detections": 20}
+    recipe["model"]["init_args"]["head"] = {"class_path": "heads.RSPrompter", "init_args": head}
+    recipe["model"]["init_args"]["student"]["init_args"]["out_indices"] = [0, 1]
+    recipe["trainer"] |= {"max_steps": 2, "limit_val_batches": 0, "logger": False}
+    (tmp_path / "prompt.yaml").write_text(yaml.safe_dump(recipe))
+    assert main(["fit", str(tmp_path / "prompt.yaml")]) == 0
+    for one in export(tmp_path / "run", list(FILES), out=tmp_path / "out"):
+        assert (one.facts.kind, one.facts.mask_stride, one.facts.smallest) == ("frames", 2, 40)
+        differences = [check.difference for check in one.checks]
+        assert len(differences) == 7
+        for difference in differences:
+            assert isinstance(difference, InstanceDifference)
+            assert (difference.failed, difference.matched) == (None, 20)
+    photo = next((scenes / "test" / "images").iterdir())
+    score = float(load(tmp_path / "run", device="cpu").predict(photo).scores[4:6].mean())
+    mine = predict(tmp_path / "run", photo, out=tmp_path / "mine", score=score, device="cpu", overlay=False)
+    file = predict(tmp_path / "out" / "model.onnx", photo, out=tmp_path / "file", score=score, overlay=False)
+    assert mine.scenes[0].counts == file.scenes[0].counts
+    assert sum(file.scenes[0].counts.values()) > 0
+    both = [tmp_path / "run", tmp_path / "out" / "model.onnx"]
+    timed = bench(both, threads=1, repeats=1, memory=False).timings
+    assert [set(one.parts) for one in timed] == [{"backbone", "neck", "proposals", "regions", "masks"}, set()]
 
 
 def test_a_package_that_is_absent_is_named_before_anything_is_read(

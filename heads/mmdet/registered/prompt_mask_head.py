@@ -70,6 +70,7 @@ class PromptMaskHead(BaseModule):
     every pixel; a Dice loss beside the cross-entropy, because a vehicle of 30 px is a thousandth of its image.
 
     Attributes:
+        stride: Of the cells of a mask, in pixels.
         compact: Whether predicted masks are `InstanceMasks`; MMDetection's metrics take a tensor.
 
     Args:
@@ -117,7 +118,7 @@ class PromptMaskHead(BaseModule):
                 f"the prompt head reads a map whose stride is a multiple of {_UPSCALING} pixels (got {image_stride}); "
                 "let the student emit another map last (`out_indices`), or take heads.MaskRCNN"
             )
-        self.image_stride, self.recompute, self.chunk = image_stride, decoder_recompute, decoder_chunk
+        self.stride, self.recompute, self.chunk = image_stride // _UPSCALING, decoder_recompute, decoder_chunk
         self.compact = False
         self.sample = mask_sampler(mask_loss)
         self.embed = PromptEmbedding(in_channels, roi_feat_size, decoder_channels, prompts, prompt_sine)
@@ -169,8 +170,7 @@ class PromptMaskHead(BaseModule):
         if not len(mask_preds):
             none = mask_preds.sum()
             return {"loss_mask": {"loss_mask": none, "loss_mask_dice": none}}
-        stride = self.image_stride // _UPSCALING
-        height, width = (stride * side for side in mask_preds.shape[2:])
+        height, width = (self.stride * side for side in mask_preds.shape[2:])
         instances, matched = [], []
         for own, result in zip(batch_gt_instances, sampling_results, strict=True):
             needed, position = torch.unique(result.pos_assigned_gt_inds, return_inverse=True)
@@ -224,8 +224,7 @@ class PromptMaskHead(BaseModule):
         self, logits: Tensor, shown: tuple[int, int], frame: tuple[int, int], threshold: float
     ) -> Iterator[Tensor]:
         """The masks, of a few regions at a time."""
-        stride = self.image_stride // _UPSCALING
-        size = tuple(stride * side for side in logits.shape[2:])
+        size = tuple(self.stride * side for side in logits.shape[2:])
         at_once = max(1, _RESIZED // max(size[0] * size[1], frame[0] * frame[1]))
         for part in logits.split(at_once):
             full = F.interpolate(part, size, mode="bilinear", align_corners=False)[..., : shown[0], : shown[1]]

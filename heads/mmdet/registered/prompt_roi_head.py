@@ -47,26 +47,26 @@ class PromptRoIHead(StandardRoIHead):
 
     def loss(self, x: list[Tensor], rpn_results_list: list[Any], batch_data_samples: list[Any]) -> dict[str, Any]:
         """Losses of boxes and masks from the levels and, last, the image map."""
-        losses: dict[str, Any] = super().loss(self._placed(x), rpn_results_list, batch_data_samples)
+        losses: dict[str, Any] = super().loss(self.placed(x), rpn_results_list, batch_data_samples)
         return losses
 
     def predict(
         self, x: list[Tensor], rpn_results_list: list[Any], batch_data_samples: list[Any], rescale: bool = False
     ) -> list[Any]:
         """Boxes and masks from the levels and, last, the image map."""
-        results: list[Any] = super().predict(self._placed(x), rpn_results_list, batch_data_samples, rescale)
+        results: list[Any] = super().predict(self.placed(x), rpn_results_list, batch_data_samples, rescale)
         return results
 
     def forward(self, x: list[Tensor], rpn_results_list: list[Any], batch_data_samples: Any = None) -> tuple[Any, ...]:
         """Raw outputs of both heads."""
-        outputs: tuple[Any, ...] = super().forward(self._placed(x), rpn_results_list, batch_data_samples)
+        outputs: tuple[Any, ...] = super().forward(self.placed(x), rpn_results_list, batch_data_samples)
         return outputs
 
     def _mask_forward(self, x: list[Tensor], rois: Tensor) -> dict[str, Tensor]:
         regions = self.mask_roi_extractor(x[: self.mask_roi_extractor.num_inputs], rois)
         return {"mask_preds": self.mask_head(regions, x[-1], rois[:, 0]), "mask_feats": regions}
 
-    def _placed(self, x: list[Tensor]) -> list[Tensor]:
+    def placed(self, x: list[Tensor]) -> list[Tensor]:
         """Levels (B, C, H, W) with positional encoding; the image map, last, as it is."""
         *levels, image_map = x
         height, width = levels[0].shape[2:]
