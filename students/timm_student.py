@@ -19,6 +19,8 @@ from distill.layers import sin_cos_positions as waves_of_positions
 from distill.linear import use_onednn
 from distill.weights import load_matching, part_of, read_state_dict
 
+_PLAIN = ("timm.models.vision_transformer", "timm.models.deit")  # whose models are all `VisionTransformer`
+
 
 class TimmStudent(StudentBase):
     """A timm model without its classifier, as a feature pyramid (`features_only`).
@@ -38,7 +40,8 @@ class TimmStudent(StudentBase):
         out_indices: Which of timm's feature levels are returned; by default timm's choice.
         checkpoint: Weights of a `TimmStudent` or of the timm model itself. timm's names are accepted with or without
             prefix, and the parts `features_only` drops are ignored.
-        options: Further arguments of `timm.create_model`, for example `{"img_size": 512, "dynamic_img_size": true}`.
+        options: Further arguments of `timm.create_model`, for example `{"img_size": 512}`. A plain vision transformer
+            takes images of any size, its position embedding resampled, unless `dynamic_img_size` is false.
         sin_cos_positions: Whether the position embedding of a vision transformer starts as sine and cosine waves, as in
             MAE, instead of at random. It is trained either way.
         checkpointing: Whether training computes the inside of blocks or stages, as timm divides the model, again in the
@@ -65,7 +68,7 @@ class TimmStudent(StudentBase):
         if not timm.is_model(name.split(".", 1)[0]):
             raise unknown_name("timm model", name, timm.list_models())
         self.init_args = {"name": name, "out_indices": out_indices, "options": options}
-        self._options = dict(options or {})
+        self._options = _free_size(name) | (options or {})
         taps = {} if out_indices is None else {"out_indices": tuple(out_indices)}
         try:
             self.model = timm.create_model(name, pretrained=False, features_only=True, **taps, **self._options)
@@ -73,7 +76,7 @@ class TimmStudent(StudentBase):
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise UserError(
                 f"timm refuses to build {name!r} as a feature extractor with out_indices {out_indices} and options "
-                f"{self._options} ({reason}); correct them, or choose another model"
+                f"{options or {}} ({reason}); correct them, or choose another model"
             ) from error
         use_onednn(self.model)
         config = self.model.pretrained_cfg
@@ -164,3 +167,12 @@ class TimmStudent(StudentBase):
             elif key not in full:
                 converted[key] = tensor  # neither's: `load_matching` names it
         load_matching(self, converted, path)
+
+
+def _free_size(name: str) -> dict[str, Any]:
+    """The option with which timm builds a plain vision transformer for images of any size, or none.
+
+    Weights, their names, and maps of images of the own size are the same with and without it.
+    """
+    plain = timm.models.model_entrypoint(name.split(".", 1)[0]).__module__ in _PLAIN
+    return {"dynamic_img_size": True} if plain else {}

@@ -3,7 +3,8 @@
 Axes: H W pixels of the network's input.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from torch._ops import OpOverload
 
 from distill.contracts import Component, StudentBase
+from distill.errors import UserError, first_line
 from distill.layers import Normalize
 
 
@@ -71,3 +73,26 @@ class ExportGraph(nn.Module):
         strides = max(4, self.coarsest // self.stride)  # of the student, in one of the coarsest map
         height, width = ((count * strides + 2) * self.stride for count in (1, 2))
         return (torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(0)),)
+
+
+@contextmanager
+def refused_in_one_line(graph: ExportGraph) -> Iterator[None]:
+    """Names the student where PyTorch's exporter fails inside.
+
+    Raises:
+        UserError: The graph cannot be written for images of any size.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:  # whatever a model or an operator of others raises
+        cause: BaseException = error
+        while cause.__cause__ is not None:  # of steps of the exporter, whose own words do not say what is wrong
+            cause = cause.__cause__
+        reason = first_line(cause) if isinstance(cause, Exception) else type(cause).__name__
+        raise UserError(
+            f"{graph.student.label} cannot be exported with images of any size: {reason}; choose a student that takes "
+            "these, of timm's transformers a plain one or Eva with options {dynamic_img_size: true}, or --format "
+            "safetensors"
+        ) from error

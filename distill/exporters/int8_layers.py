@@ -1,9 +1,9 @@
 """Which layers of a graph get int8 weights: convolutions and matrix products by weights, but for some.
 
 In float stay the last layers before an output, before boxes that regions are cut out by, and before whatever sums up
-over a sequence or needs a wide range: selective scans with their Δ (softplus), B and C, and what becomes a shape. All
-that is no such layer stays in float, too: norms, softmax, products of two activations, the division of linear
-attention, and everything after the heads.
+over a sequence or needs a wide range: selective scans with their Δ, B and C, softplus, which `openvino_file` writes
+with exponentials, and what becomes a shape. All that is no such layer stays in float, too: norms, softmax, products of
+two activations, the division of linear attention, and everything after the heads.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 LAYERS = ("Convolution", "GroupConvolution", "ConvolutionBackpropData", "GroupConvolutionBackpropData", "MatMul")
 ONNX_LAYERS = ("Conv", "ConvTranspose", "MatMul", "Gemm")
 _POOLING = ("ROIAlign", "RoiAlign")
-_SEQUENTIAL = ("TensorIterator", "Loop", "Scan", "LinearAttention", "CumSum", "SoftPlus", "Softplus")
+_SEQUENTIAL = ("TensorIterator", "Loop", "Scan", "LinearAttention", "CumSum", "SoftPlus", "Softplus", "Exp")
 _SHAPE = ("ShapeOf", "Shape", "Size")
 
 

@@ -7,7 +7,7 @@ import torch
 
 from distill.errors import UserError
 from distill.exported.facts import METADATA_KEY, ExportedFacts
-from distill.exporters.graph import ExportGraph
+from distill.exporters.graph import ExportGraph, refused_in_one_line
 from distill.files import write_atomically
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def write_onnx(graph: ExportGraph, facts: ExportedFacts, path: Path) -> None:
         path: See `save_onnx`.
 
     Raises:
-        UserError: The packages of the extra `onnx` are absent, or the place cannot be written.
+        UserError: The packages of the extra `onnx` are absent, the graph cannot be written, or the place.
     """
     save_onnx(onnx_model(graph), facts, path)
 
@@ -52,7 +52,7 @@ def onnx_model(graph: ExportGraph) -> "ModelProto":
     """The graph as an ONNX model with the names and types of all its values.
 
     Raises:
-        UserError: The packages of the extra `onnx` are absent.
+        UserError: The packages of the extra `onnx` are absent, or the graph cannot be written.
     """
     try:
         import onnx
@@ -60,17 +60,18 @@ def onnx_model(graph: ExportGraph) -> "ModelProto":
     except ImportError as error:
         raise UserError(f"onnx files need the package {error.name}: pip install 'distill-rs[onnx]'") from error
     operators: Any = graph.onnx_operators()  # the exporter's own signature allows functions alone
-    program: Any = torch.onnx.export(
-        graph,
-        graph.example(),
-        dynamo=True,
-        opset_version=_OPSET,
-        input_names=list(graph.inputs),
-        output_names=list(graph.outputs),
-        dynamic_shapes=graph.dynamic_shapes(),
-        custom_translation_table=dict(operators),
-        verbose=False,
-    )
+    with refused_in_one_line(graph):
+        program: Any = torch.onnx.export(
+            graph,
+            graph.example(),
+            dynamo=True,
+            opset_version=_OPSET,
+            input_names=list(graph.inputs),
+            output_names=list(graph.outputs),
+            dynamic_shapes=graph.dynamic_shapes(),
+            custom_translation_table=dict(operators),
+            verbose=False,
+        )
     model = program.model_proto
     _forget_sources(model)
     # Types that the exporter knew, of values that its rewriting has replaced since, are those of other values.

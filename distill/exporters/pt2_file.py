@@ -7,7 +7,7 @@ import torch
 
 from distill.exported.facts import EXTRA_FILE, ExportedFacts
 from distill.exported.pt2_program import OPERATORS_FILE
-from distill.exporters.graph import ExportGraph
+from distill.exporters.graph import ExportGraph, refused_in_one_line
 from distill.files import write_atomically
 
 
@@ -20,9 +20,9 @@ def write_pt2(graph: ExportGraph, facts: ExportedFacts, path: Path) -> None:
         path: Of the file, which gets its name when it is finished.
 
     Raises:
-        UserError: The place cannot be written.
+        UserError: The graph cannot be written, or the place.
     """
-    with torch.no_grad():  # operators keep nothing for a backward pass
+    with refused_in_one_line(graph), torch.no_grad():  # operators keep nothing for a backward pass
         program = torch.export.export(
             graph,
             graph.example(),

@@ -10,19 +10,22 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from distill.errors import UserError
 from distill.evaluation.sliding_window import resize_logits
 from distill.evaluation.units import counted
-from distill.exported.facts import PLANES
+from distill.exported.facts import PLANES, ExportedFacts
 from distill.exported.models import ExportedClasses, ExportedInstances
-from distill.exported.session import Session, open_session
+from distill.exported.session import Outputs, Session, open_session
 from distill.exported.views import fitted
 from distill.exporters.deepness import open_deepness
 from distill.exporters.graph import ExportGraph
+from distill.exporters.instance_graph import InstanceGraph
 from distill.exporters.verify.images import CheckImage, Pixels, crop
 from distill.exporters.verify.instances import SCORE, InstanceDifference, compare_instances
 from distill.exporters.verify.maps import (
+    PROBABILITY,
     FeatureDifference,
     LogitDifference,
     ProbabilityDifference,
@@ -72,11 +75,40 @@ def check_planes(path: Path, graph: ExportGraph, images: Sequence[CheckImage]) -
     session, checks = open_session(path), []
     for image in images:
         view, shown = fitted(image.pixels, image.side)
-        with torch.no_grad():
-            (expected,) = graph(torch.from_numpy(view), torch.tensor(shown))
         found = session.run(view, shown)["probabilities"]
-        checks.append(Check(image.name, compare_probabilities(expected.numpy(), found)))
+        checks.append(Check(image.name, compare_probabilities(_probabilities(graph, view, shown), found)))
     return checks
+
+
+def _probabilities(graph: ExportGraph, view: NDArray[np.float32], shown: tuple[int, int]) -> NDArray[np.float32]:
+    """What a graph of kind "planes" computes, (1, K, H, W)."""
+    with torch.no_grad():
+        (planes,) = graph(torch.from_numpy(view), torch.tensor(shown))
+    values: NDArray[np.float32] = planes.numpy()
+    return values
+
+
+class _Decided:
+    """A file of kind "planes" in which no pixel is on the other side of the threshold because of rounding.
+
+    One pixel more moves a box, makes a small region large enough, or joins two.
+
+    Args:
+        session: The file.
+        graph: Of its run, which decides about pixels whose probability differs by no more than is allowed.
+    """
+
+    facts: ExportedFacts
+
+    def __init__(self, session: Session, graph: ExportGraph) -> None:
+        self.facts, self._session, self._graph = session.facts, session, graph
+
+    def run(self, image: NDArray[np.float32], size: tuple[int, int]) -> Outputs:
+        """See `Session`."""
+        found = self._session.run(image, size)["probabilities"]
+        expected, threshold = _probabilities(self._graph, image, size), self.facts.mask_threshold
+        rounded = ((found > threshold) != (expected > threshold)) & (np.abs(found - expected) <= PROBABILITY)
+        return {"probabilities": np.where(rounded, expected, found)}
 
 
 @contextmanager
@@ -154,11 +186,11 @@ def _difference(session: Session, reference: Predictor, image: CheckImage) -> Di
         )
     assert isinstance(reference, InstancePredictor)
     reference.size = image.side
+    file = _Decided(session, InstanceGraph(reference.network)) if facts.kind == PLANES else session
     return compare_instances(
         reference.tile_instances([image.pixels])[0],
-        ExportedInstances(session, image.side).tile_instances([image.pixels])[0],
+        ExportedInstances(file, image.side).tile_instances([image.pixels])[0],
         # A region's score is the mean of its pixels, of which each is above the threshold of masks.
         facts.mask_threshold if facts.kind == PLANES else facts.score_threshold,
         facts.max_detections,
-        facts.min_area if facts.kind == PLANES else 0,
     )

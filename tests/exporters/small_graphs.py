@@ -52,6 +52,17 @@ def write_pooling(path: Path, regions: np.ndarray) -> None:
     _write(path, nodes, stored, [IMAGE], ("pooled", [len(regions), 3, POOLED, POOLED]), LOGITS)
 
 
+def write_softplus(path: Path) -> None:
+    """Softplus between two layers that leave an image as it is."""
+    nodes = [
+        helper.make_node("Conv", ["image", "first"], ["wide"]),
+        helper.make_node("Softplus", ["wide"], ["narrow"]),
+        helper.make_node("Conv", ["narrow", "last"], ["logits"]),
+    ]
+    weights = {"first": np.eye(3)[:, :, None, None], "last": np.eye(3)[:, :, None, None]}
+    _write(path, nodes, weights, [IMAGE], ("logits", [1, 3, "rows", "columns"]), LOGITS)
+
+
 def write_unknown(path: Path) -> None:
     """An operator that no runtime has."""
     nodes = [helper.make_node("Wavelet", ["image"], ["logits"], domain="mine")]

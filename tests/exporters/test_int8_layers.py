@@ -1,6 +1,12 @@
 """Which layers may be in int8: all but those in front of outputs, boxes and scans."""
 
+from pathlib import Path
+
 from distill.exporters.int8_layers import Node, quantized_layers
+from distill.exporters.openvino_file import read_graph, write_openvino
+from distill.exporters.quantize_openvino import graph_nodes
+from tests.exported.small_files import LOGITS
+from tests.exporters.small_graphs import write_softplus
 
 
 def layer(*inputs: str) -> Node:
@@ -51,3 +57,14 @@ def test_what_a_scan_reads_stays_in_float() -> None:
         "classes": layer("out"),
     }
     assert quantized_layers(nodes, ["classes"]) == ["into", "delta_rank", "out"]
+
+
+def test_what_softplus_reads_stays_in_float_in_either_form(tmp_path: Path) -> None:
+    source, path = tmp_path / "a.onnx", tmp_path / "a.xml"
+    write_softplus(source)
+    write_openvino(source, LOGITS, path)
+    for file, kinds in ((source, {"SoftPlus"}), (path, {"Exp"})):
+        nodes = graph_nodes(read_graph(file))
+        assert {node.kind for node in nodes.values()} & {"SoftPlus", "Exp"} == kinds
+        assert sum(node.weighted for node in nodes.values()) == 2
+        assert quantized_layers(nodes, []) == [name for name, node in nodes.items() if node.weighted][1:]

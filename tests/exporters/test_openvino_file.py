@@ -12,7 +12,7 @@ from distill.errors import UserError
 from distill.exported.session import open_session
 from distill.exporters.openvino_file import write_openvino
 from tests.exported.small_files import LOGITS
-from tests.exporters.small_graphs import write_network, write_pooling, write_unknown
+from tests.exporters.small_graphs import write_network, write_pooling, write_softplus, write_unknown
 
 SIZES = ((16, 16), (16, 24), (32, 16), (40, 48))
 POINTS = [[0, 0, 0, 0], [5, 5, 5, 5], [9, 9, 3, 3], [3, 3, 9, 3]]
@@ -46,6 +46,16 @@ def test_zeros_are_pooled_from_regions_without_extent(tmp_path: Path, precision:
         assert np.abs(found - expected).max() < (1e-5 if precision == "f32" else 0.1)
         assert not found[: len(POINTS)].any()
         assert found[len(POINTS)].any()
+
+
+def test_softplus_of_small_and_large_values_is_exact(tmp_path: Path) -> None:
+    source, path = tmp_path / "a.onnx", tmp_path / "a.xml"
+    write_softplus(source)
+    write_openvino(source, LOGITS, path)
+    compiled = openvino.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    image = np.linspace(-80, 80, 3 * 64 * 64, dtype=np.float32).reshape(1, 3, 64, 64)
+    found, expected = compiled({"image": image})[0], np.logaddexp(0, image.astype(np.float64))
+    assert np.abs(found / expected - 1).max() < 1e-6  # 2e-2 at -10, and 1 at -20, of OpenVINO's own
 
 
 def test_an_operator_that_openvino_lacks_is_one_line(tmp_path: Path) -> None:

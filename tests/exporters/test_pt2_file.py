@@ -2,6 +2,7 @@
 
 import json
 import zipfile
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,11 +14,12 @@ from distill.exported.facts import FEATURES, ExportedFacts
 from distill.exported.pt2_program import OPERATORS_FILE, read_pt2, read_pt2_facts
 from distill.exporters.feature_graph import FeatureGraph
 from distill.exporters.instance_graph import InstanceGraph
+from distill.exporters.onnx_file import write_onnx
 from distill.exporters.pt2_file import write_pt2
 from distill.scene.tile_size import TileSize
 from distill.tasks.instances import FineTuningModule
 from heads import RSPrompter
-from students import RS4D
+from students import RS4D, TimmStudent
 from tests.heads.conftest import ColumnarStudent
 from tests.operators import Operators
 
@@ -126,3 +128,15 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
         read_pt2_facts(path)
     with pytest.raises(UserError, match="cannot be read by PyTorch"):
         read_pt2(path)
+
+
+@pytest.mark.parametrize("write", [write_pt2, write_onnx])
+def test_a_student_of_one_size_is_one_line(write: Callable[..., None], tmp_path: Path) -> None:
+    options = {"img_size": 64, "patch_size": 16, "depth": 3, "dynamic_img_size": False}
+    graph = FeatureGraph(TimmStudent("vit_tiny_patch16_224", options=options))
+    with pytest.raises(
+        UserError, match=r"^TimmStudent vit_tiny_patch16_224 cannot be exported .*match model"
+    ) as caught:
+        write(graph, FACTS, tmp_path / "a")
+    assert "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []

@@ -64,6 +64,18 @@ def test_a_transformer_pads_images_to_whole_patches() -> None:
         assert torch.equal(one, other)
 
 
+@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "deit_tiny_distilled_patch16_224"])
+def test_a_plain_transformer_takes_any_size_and_is_else_as_timm_builds_it(name: str) -> None:
+    student, fixed = (build(name, {"depth": 3} | more) for more in ({}, {"dynamic_img_size": False}))
+    own = torch.randn(1, 3, 224, 224)
+    assert student.state_dict().keys() == fixed.state_dict().keys()
+    for one, other in zip(student(own), fixed(own), strict=True):
+        assert torch.equal(one, other)
+    assert student(torch.randn(1, 3, 96, 160))[-1].shape[-2:] == (6, 10)
+    with pytest.raises(AssertionError, match="doesn't match model"):
+        fixed(torch.randn(1, 3, 96, 160))
+
+
 def gradients(student: TimmStudent) -> tuple[list[Tensor], list[Tensor], int]:
     """Maps, gradients, and the bytes that autograd keeps for them."""
     kept = 0

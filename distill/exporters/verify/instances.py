@@ -26,8 +26,8 @@ class InstanceDifference:
         box: Largest difference of a coordinate, in pixels.
         score: Largest difference of a score.
         mask: Largest 1 - IoU of the masks, where more than one pixel differs.
-        borderline: Instances that one of them lacks and that are at an edge: of the threshold of scores, of the last
-            kept, or of the smallest mask.
+        borderline: Instances that one of them lacks and that are at an edge: of the threshold of scores, or of the last
+            kept.
         unmatched: Other instances that one of them lacks.
     """
 
@@ -70,7 +70,7 @@ class InstanceDifference:
 
 
 def compare_instances(
-    expected: TileInstances, found: TileInstances, threshold: float, limit: int | None, least_pixels: float = 0.0
+    expected: TileInstances, found: TileInstances, threshold: float, limit: int | None
 ) -> InstanceDifference:
     """Matches the instances of two models one to one, by class and overlap, and compares the pairs.
 
@@ -79,7 +79,6 @@ def compare_instances(
         found: Of the file.
         threshold: Lowest score of an instance.
         limit: Most instances; None if there is no limit.
-        least_pixels: Pixels of the smallest mask that is kept. With one less it is none.
     """
     pairs = _pairs(expected, found)
     mine, others = [first for first, _ in pairs], [second for _, second in pairs]
@@ -91,7 +90,6 @@ def compare_instances(
         edges = [threshold] + ([float(whose.scores.min())] if limit is not None and len(whose) >= limit else [])
         for index in set(range(len(whose))) - taken:
             at_edge = any(abs(float(whose.scores[index]) - edge) <= SCORE for edge in edges)
-            at_edge |= int(whose.masks[index].pixels.sum()) <= least_pixels
             borderline, unmatched = borderline + at_edge, unmatched + (not at_edge)
     return InstanceDifference(len(pairs), _largest(box), _largest(score), _largest(mask), borderline, unmatched)
 
