@@ -18,6 +18,7 @@ Runs that are there are kept, and an interrupted one is resumed: call it again t
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,9 @@ CONDITIONS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
     "larger_noise_20_mask_20": (LARGER | corrupted(0.2, 0.2), {}, {}),
 }
 
+# What a condition differs from in one thing, where that is not the default.
+BASES = {"few_images_noise_20_mask_20": "few_images", "larger_noise_20_mask_20": "larger"}
+
 
 class Study:
     """Where everything lies, and how it is made.
@@ -141,6 +145,17 @@ class Study:
             "random RS4D-tiny": self.score(self.work / "random/probes.json", student_features(random)),
             "teacher": self.score(self.work / "teacher/probes.json", teacher_features(teacher, "stage_2")),
         }
+
+    def scores(self, condition: str, steps: int, seeds: Sequence[int]) -> dict[int, dict[str, float]]:
+        """The scores of the seeds that there are, and `l1_ratio` of the last validation."""
+        found = {}
+        for seed in seeds:
+            folder = self.folder(condition, steps, seed)
+            if (folder / "probes.json").exists():
+                summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+                probes = json.loads((folder / "probes.json").read_text(encoding="utf-8"))
+                found[seed] = {**probes, "l1_ratio": summary["val/l1_ratio"]}
+        return found
 
     def folder(self, condition: str, steps: int, seed: int) -> Path:
         return self.work / f"{condition}-{steps}" / f"seed{seed}"
@@ -237,21 +252,21 @@ def main() -> None:
 
 
 def show(study: Study, arguments: argparse.Namespace) -> None:
-    """Mean and 95 % t-interval over seeds."""
-    table = make_table("Frozen features, balanced accuracy in percent", "", "steps", "seeds", "l1_ratio", *SCORES)
+    """Mean and 95 % t-interval over seeds, and the same of few-shot differences to the base with the same seed."""
+    columns = ("", "steps", "seeds", "l1_ratio", *SCORES, "few-shot - base")
+    table = make_table("Frozen features, balanced accuracy in percent", *columns)
     for name, found in study.references().items():
-        table.add_row(name, "", "", "", *(f"{100 * found[score]:.1f}" for score in SCORES))
+        table.add_row(name, "", "", "", *(f"{100 * found[score]:.1f}" for score in SCORES), "")
     for steps in arguments.steps:
         for condition in arguments.only:
-            folders = [study.folder(condition, steps, seed) for seed in arguments.seeds]
-            done = [folder for folder in folders if (folder / "probes.json").exists()]
-            if done:
-                scores = [json.loads((folder / "probes.json").read_text(encoding="utf-8")) for folder in done]
-                ratios = [
-                    json.loads((folder / "summary.json").read_text(encoding="utf-8"))["val/l1_ratio"] for folder in done
-                ]
-                row = [spread([100 * score[name] for score in scores], 1) for name in SCORES]
-                table.add_row(condition, str(steps), str(len(done)), spread(ratios, 3), *row)
+            scores = study.scores(condition, steps, arguments.seeds)
+            if scores:
+                base = study.scores(BASES.get(condition, "default"), steps, arguments.seeds)
+                gains = [100 * (scores[seed]["few-shot"] - base[seed]["few-shot"]) for seed in scores if seed in base]
+                columns = [spread([100 * of[name] for of in scores.values()]) for name in SCORES]
+                ratio = spread([of["l1_ratio"] for of in scores.values()], 3)
+                gain = spread(gains) if gains and condition != "default" else ""
+                table.add_row(condition, str(steps), str(len(scores)), ratio, *columns, gain)
     console.print(table)
 
 

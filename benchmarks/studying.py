@@ -64,7 +64,7 @@ def on_one_thread(script: str, words: Sequence[object]) -> None:
 
 def spread(values: Sequence[float], digits: int = 1) -> str:
     """Mean and 95 % t-interval over seeds; of one seed, its value."""
-    mean, count = statistics.fmean(values), len(values)
+    mean, count = round(statistics.fmean(values), digits) + 0.0, len(values)  # + 0.0: not -0.0
     if count < 2:
         return f"{mean:.{digits}f}"
     half = float(t.ppf(0.975, count - 1)) * statistics.stdev(values) / count**0.5
