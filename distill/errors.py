@@ -38,9 +38,9 @@ def did_you_mean(given: str, names: Sequence[str]) -> str:
     return f"did you mean {' or '.join(nearest)}? " if nearest else ""
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     """The first line of an error's message, to stand inside a sentence; its class where it has none."""
-    return (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
 
 
 class Stopped(Exception):

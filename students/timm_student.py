@@ -19,7 +19,7 @@ from distill.layers import sin_cos_positions as waves_of_positions
 from distill.linear import use_onednn
 from distill.weights import load_matching, part_of, read_state_dict
 
-_PLAIN = ("timm.models.vision_transformer", "timm.models.deit")  # whose models are all `VisionTransformer`
+_PLAIN = ("vision_transformer", "deit")  # modules of timm whose models are all `VisionTransformer`
 
 
 class TimmStudent(StudentBase):
@@ -32,7 +32,8 @@ class TimmStudent(StudentBase):
         weights = {name.removeprefix(prefix): tensor for name, tensor in student.state_dict().items()}
         timm.create_model(name, **options).load_state_dict(weights, strict=False)
 
-    Only the parts that `features_only` drops are then missing: the classifier, the final norm (a SAM encoder's neck),
+    That model has one image size unless `options` name `dynamic_img_size`. Only the parts that `features_only` drops
+    are then missing: the classifier, the final norm (a SAM encoder's neck),
     and blocks after the last tap. Some convolutional nets are flattened: timm writes `stages_0` for `stages.0` there.
 
     Args:
@@ -40,8 +41,9 @@ class TimmStudent(StudentBase):
         out_indices: Which of timm's feature levels are returned; by default timm's choice.
         checkpoint: Weights of a `TimmStudent` or of the timm model itself. timm's names are accepted with or without
             prefix, and the parts `features_only` drops are ignored.
-        options: Further arguments of `timm.create_model`, for example `{"img_size": 512}`. A plain vision transformer
-            takes images of any size, its position embedding resampled, unless `dynamic_img_size` is false.
+        options: Further arguments of `timm.create_model`, for example `{"img_size": 512}`. A vision transformer
+            without convolutions before it is built with `dynamic_img_size`, unless they say false: it takes images of
+            any size, its position embedding resampled.
         sin_cos_positions: Whether the position embedding of a vision transformer starts as sine and cosine waves, as in
             MAE, instead of at random. It is trained either way.
         checkpointing: Whether training computes the inside of blocks or stages, as timm divides the model, again in the
@@ -174,5 +176,4 @@ def _free_size(name: str) -> dict[str, Any]:
 
     Weights, their names, and maps of images of the own size are the same with and without it.
     """
-    plain = timm.models.model_entrypoint(name.split(".", 1)[0]).__module__ in _PLAIN
-    return {"dynamic_img_size": True} if plain else {}
+    return {"dynamic_img_size": True} if timm.models.is_model_in_modules(name.split(".", 1)[0], _PLAIN) else {}

@@ -82,7 +82,7 @@ def _sweep(
         from distill.launch.sweep.slurm import write_script
 
         runs = plan.runs(grid(axes))
-        plan.require_possible(runs, elsewhere=True)
+        plan.require_possible(runs, files=False)
         plain = [word for word in words if word != "--slurm"]
         submit = write_script(folder, plain, len(runs))
         print(f"{len(runs)} runs. Submit them with what your cluster asks for, then make the table:")

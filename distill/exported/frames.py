@@ -54,7 +54,7 @@ def _mask(
 
 
 def _logit(probability: float) -> float:
-    """Where the sigmoid has this value; a sigmoid is 0 or more, and less than 1."""
+    """Where the sigmoid has this value."""
     if 0 < probability < 1:
         return math.log(probability / (1 - probability))
     return -math.inf if probability <= 0 else math.inf

@@ -3,6 +3,7 @@
 Axes: H W pixels of the network's input.
 """
 
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, ClassVar
@@ -46,6 +47,11 @@ class ExportGraph(nn.Module):
         self._parts = (student, *others)  # in a tuple, of which nn.Module registers nothing
 
     @property
+    def label(self) -> str:
+        """Its parts, for messages."""
+        return " under ".join(part.label for part in self._parts)
+
+    @property
     def least(self) -> int:
         """See above."""
         return (self.coarsest // self.stride + 1) * self.stride
@@ -77,11 +83,13 @@ class ExportGraph(nn.Module):
 
 @contextmanager
 def refused_in_one_line(graph: ExportGraph) -> Iterator[None]:
-    """Names the student where PyTorch's exporter fails inside.
+    """Names the model where PyTorch's exporter fails inside, and keeps back what the exporter logs meanwhile.
 
     Raises:
-        UserError: The graph cannot be written for images of any size.
+        UserError: The graph cannot be written for images of any size. Its cause is the exporter's own error.
     """
+    before = logging.root.manager.disable
+    logging.disable(logging.ERROR)
     try:
         yield
     except UserError:
@@ -90,9 +98,10 @@ def refused_in_one_line(graph: ExportGraph) -> Iterator[None]:
         cause: BaseException = error
         while cause.__cause__ is not None:  # of steps of the exporter, whose own words do not say what is wrong
             cause = cause.__cause__
-        reason = first_line(cause) if isinstance(cause, Exception) else type(cause).__name__
+        reason = f"{type(cause).__name__}: {first_line(cause)}" if str(cause).strip() else type(cause).__name__
         raise UserError(
-            f"{graph.student.label} cannot be exported with images of any size: {reason}; choose a student that takes "
-            "these, of timm's transformers a plain one or Eva with options {dynamic_img_size: true}, or --format "
-            "safetensors"
+            f"{graph.label} cannot be exported for images of any size ({reason}); docs/export.md lists what can, and "
+            "--format safetensors takes every model"
         ) from error
+    finally:
+        logging.disable(before)

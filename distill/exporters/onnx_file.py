@@ -72,12 +72,12 @@ def onnx_model(graph: ExportGraph) -> "ModelProto":
             custom_translation_table=dict(operators),
             verbose=False,
         )
-    model = program.model_proto
-    _forget_sources(model)
-    # Types that the exporter knew, of values that its rewriting has replaced since, are those of other values.
-    del model.graph.value_info[:]
-    model = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
-    onnx.checker.check_model(model)
+        model = program.model_proto
+        _forget_sources(model)
+        # Types that the exporter knew, of values that its rewriting has replaced since, are those of other values.
+        del model.graph.value_info[:]
+        model = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
+        onnx.checker.check_model(model)
     return model
 
 

@@ -21,7 +21,7 @@ from distill.runs.folder import RunFolder
 from distill.weights import load_student, write_weights
 from students import LALE, RS4D, EfficientViT, EfficientViTSAM, TimmStudent
 
-VIT = {"img_size": 64, "patch_size": 8, "depth": 2}  # a ViT that takes images of 64 px only
+VIT = {"img_size": 64, "patch_size": 8, "depth": 2, "dynamic_img_size": False}  # a ViT that takes images of 64 px only
 STUDENTS = {
     "RS4D": lambda: RS4D("tiny", image_size=64, patch_size=8),
     "LALE": lambda: LALE("S1"),

@@ -64,7 +64,9 @@ def test_a_transformer_pads_images_to_whole_patches() -> None:
         assert torch.equal(one, other)
 
 
-@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "deit_tiny_distilled_patch16_224"])
+@pytest.mark.parametrize(
+    "name", ["vit_tiny_patch16_224", "vit_tiny_patch16_224_in21k", "deit_tiny_distilled_patch16_224"]
+)
 def test_a_plain_transformer_takes_any_size_and_is_else_as_timm_builds_it(name: str) -> None:
     student, fixed = (build(name, {"depth": 3} | more) for more in ({}, {"dynamic_img_size": False}))
     own = torch.randn(1, 3, 224, 224)

@@ -94,15 +94,16 @@ class Plan:
         except UserError as error:
             raise UserError(f"{run.cell.name}: {error}") from error
 
-    def require_possible(self, runs: Sequence[Run], elsewhere: bool = False) -> None:
+    def require_possible(self, runs: Sequence[Run], files: bool = True) -> None:
         """Parses every recipe before the first run starts, and refuses to go on with runs of other recipes.
 
         Args:
             runs: What is to be done.
-            elsewhere: Whether other machines do it, which may have files that this one has not.
+            files: Whether files that recipes of fresh runs name must exist; not where other machines do the runs, which
+                may have files that this one has not.
 
         Raises:
-            UserError: See `parsed`; or a file that a recipe names does not exist; or a run folder holds a run of
+            UserError: See `parsed`; or a file does not exist; or a run folder holds a run of
                 another recipe.
         """
         for run in runs:
@@ -112,7 +113,7 @@ class Plan:
                 continue  # as that of the first seed
             recipe = self.parsed(run)
             if fresh:
-                if not elsewhere:
+                if files:
                     require_paths(recipe.recipe, recipe.words)
                 continue
             if keys := differing([parse_yaml(recipe.text()), run.folder.read_recipe()]):

@@ -1,6 +1,9 @@
 """W&B's server: whether there is a key for it, whether it answers, and what is saved there."""
 
+import ssl
 import time
+import urllib.error
+import urllib.request
 from typing import Any
 
 import wandb
@@ -31,12 +34,32 @@ def entity_of_key() -> str:
     Raises:
         UserError: The server does not answer, or does not take the key.
     """
+    _require_answer()
     start = time.monotonic()
     try:
         return str(wandb.Api(timeout=_TIMEOUT).default_entity)
     except Exception as error:  # of many kinds
         late = time.monotonic() - start >= _TIMEOUT
         raise _refused("gives no access", f"no answer within {_TIMEOUT} s" if late else first_line(error)) from error
+
+
+def _require_answer() -> None:
+    """Asks the server for any answer at all: W&B's own client goes on trying, now and then for minutes.
+
+    Raises:
+        UserError: There is none.
+    """
+    address = wandb.setup().settings.base_url
+    try:
+        urllib.request.urlopen(address, timeout=_TIMEOUT).close()
+    except urllib.error.HTTPError:
+        return  # which is an answer
+    except OSError as error:
+        reason = error.reason if isinstance(error, urllib.error.URLError) else error
+        if isinstance(reason, ssl.SSLError):
+            return  # another answer; W&B's client may know other certificates
+        late = isinstance(reason, TimeoutError)
+        raise _refused("gives no access", f"no answer within {_TIMEOUT} s" if late else str(reason)) from error
 
 
 def require_project(entity: str, project: str) -> None:

@@ -232,3 +232,11 @@ def test_a_search_goes_on_after_a_cell_that_cannot_be(quick: str) -> None:
     assert {f"trial{number}/seed0" for number, can in possible.items() if not can} == found.failures.keys()
     assert all("model.corruption.noise: given" in why for why in found.failures.values())
     assert len(found.failures) >= 2
+
+
+def test_a_search_goes_on_after_a_file_that_does_not_exist(quick: str) -> None:
+    pytest.importorskip("optuna")
+    root = yaml.safe_load(Path(quick).read_text())["data"]["init_args"]["root"]
+    found = distill.sweep(quick, {"data.root": f"a,b,c,{root},d,e"}, search=3, out="found")
+    assert len(found.failures) >= 2
+    assert all("does not exist" in why or "no such folder" in why for why in found.failures.values())

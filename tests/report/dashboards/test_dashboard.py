@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -163,13 +164,22 @@ def test_without_a_key_the_runs_are_written_and_a_line_says_how_to_get_the_rest(
     assert heavy == "[]"
 
 
-def test_a_server_that_does_not_answer_is_one_line_and_the_runs_stay(runs: list[str], tmp_path: Path) -> None:
-    nobody = offline(tmp_path, WANDB_BASE_URL="http://127.0.0.1:9", WANDB_API_KEY="0123456789" * 4)
-    soon = "from distill.report.dashboards import connection\nconnection._TIMEOUT = 1"
-    done = dashboard([runs[-1], "--out", "here"], nobody, tmp_path, soon)
+@pytest.mark.parametrize("listens", [False, True])
+def test_a_server_that_does_not_answer_is_one_line_and_the_runs_stay(
+    listens: bool, runs: list[str], tmp_path: Path
+) -> None:
+    with socket.socket() as door:
+        door.bind(("127.0.0.1", 0))
+        if listens:
+            door.listen()
+        address = f"http://127.0.0.1:{door.getsockname()[1]}"
+        nobody = offline(tmp_path, WANDB_BASE_URL=address, WANDB_API_KEY="0123456789" * 4)
+        soon = "from distill.report.dashboards import connection\nconnection._TIMEOUT = 1"
+        done = dashboard([runs[-1], "--out", "here"], nobody, tmp_path, soon)
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
-    assert line.startswith("distill: error: W&B at http://127.0.0.1:9 gives no access (no answer within 1 s)")
+    why = "no answer within 1 s" if listens else "[Errno 111] Connection refused"
+    assert line.startswith(f"distill: error: W&B at {address} gives no access ({why})")
     assert "send them: wandb sync" in done.stdout
     assert len(list(tmp_path.glob("here/offline-run-*"))) == 1
 
