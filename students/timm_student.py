@@ -13,7 +13,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
 from distill.contracts import StudentBase
-from distill.errors import UserError, unknown_name
+from distill.errors import UserError, first_line, unknown_name
 from distill.layers import pad_to_multiple
 from distill.layers import sin_cos_positions as waves_of_positions
 from distill.linear import use_onednn
@@ -33,8 +33,8 @@ class TimmStudent(StudentBase):
         timm.create_model(name, **options).load_state_dict(weights, strict=False)
 
     That model has one image size unless `options` name `dynamic_img_size`. Only the parts that `features_only` drops
-    are then missing: the classifier, the final norm (a SAM encoder's neck),
-    and blocks after the last tap. Some convolutional nets are flattened: timm writes `stages_0` for `stages.0` there.
+    are then missing: the classifier, the final norm (a SAM encoder's neck), and blocks after the last tap. Some
+    convolutional nets are flattened: timm writes `stages_0` for `stages.0` there.
 
     Args:
         name: timm's name, for example "efficientvit_b0" or "vit_tiny_patch16_224".
@@ -75,10 +75,9 @@ class TimmStudent(StudentBase):
         try:
             self.model = timm.create_model(name, pretrained=False, features_only=True, **taps, **self._options)
         except (TypeError, ValueError, AssertionError, IndexError, RuntimeError) as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise UserError(
                 f"timm refuses to build {name!r} as a feature extractor with out_indices {out_indices} and options "
-                f"{options or {}} ({reason}); correct them, or choose another model"
+                f"{options or {}} ({first_line(error)}); correct them, or choose another model"
             ) from error
         use_onednn(self.model)
         config = self.model.pretrained_cfg

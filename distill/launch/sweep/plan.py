@@ -99,12 +99,11 @@ class Plan:
 
         Args:
             runs: What is to be done.
-            files: Whether files that recipes of fresh runs name must exist; not where other machines do the runs, which
-                may have files that this one has not.
+            files: Whether files that recipes of fresh runs name must exist. Other machines may have what this one has
+                not, and of a search a missing one is the failure of its cell.
 
         Raises:
-            UserError: See `parsed`; or a file does not exist; or a run folder holds a run of
-                another recipe.
+            UserError: See `parsed`; or a file does not exist, or a run folder holds a run of another recipe.
         """
         for run in runs:
             recover(run.folder)

@@ -55,7 +55,7 @@ def run_search(plan: Plan, axes: Sequence[Axis | Range], count: int, metric: str
                 failures |= dict.fromkeys((run.name for run in runs), " ".join(str(error).split()))
                 study.tell(trial.number, state=_state("FAIL"))
                 continue
-            plan.require_possible(runs, files=False)  # a missing one is the failure of this cell
+            plan.require_possible(runs, files=False)
             failures |= do(plan, runs)
             scores = [score for run in runs if (score := _score(run.folder, key)) is not None]
             if len(scores) == len(runs):

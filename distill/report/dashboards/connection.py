@@ -1,5 +1,6 @@
 """W&B's server: whether there is a key for it, whether it answers, and what is saved there."""
 
+import http.client
 import ssl
 import time
 import urllib.error
@@ -52,8 +53,8 @@ def _require_answer() -> None:
     address = wandb.setup().settings.base_url
     try:
         urllib.request.urlopen(address, timeout=_TIMEOUT).close()
-    except urllib.error.HTTPError:
-        return  # which is an answer
+    except (urllib.error.HTTPError, http.client.HTTPException):
+        return  # an answer, whatever it is
     except OSError as error:
         reason = error.reason if isinstance(error, urllib.error.URLError) else error
         if isinstance(reason, ssl.SSLError):

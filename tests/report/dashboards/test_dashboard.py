@@ -8,9 +8,11 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -183,6 +185,26 @@ def test_a_server_that_does_not_answer_is_one_line_and_the_runs_stay(
     assert f"{why}); check the network" in line
     assert "send them: wandb sync" in done.stdout
     assert len(list(tmp_path.glob("here/offline-run-*"))) == 1
+
+
+def test_a_server_that_answers_nonsense_is_left_to_the_client(monkeypatch: pytest.MonkeyPatch) -> None:
+    from distill.report.dashboards import connection
+
+    with socket.socket() as door:
+        door.bind(("127.0.0.1", 0))
+        door.listen()
+        settings = SimpleNamespace(base_url=f"http://127.0.0.1:{door.getsockname()[1]}")
+        monkeypatch.setattr(connection.wandb, "setup", lambda: SimpleNamespace(settings=settings))
+
+        def answer() -> None:
+            with door.accept()[0] as other:
+                other.recv(1024)
+                other.sendall(b"nonsense\r\n\r\n")
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        connection._require_answer()
+        thread.join()
 
 
 def test_what_cannot_be_a_key_is_one_line(tmp_path: Path) -> None:
