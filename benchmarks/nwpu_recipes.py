@@ -33,6 +33,10 @@ TEACHERS: dict[str, tuple[dict[str, Any], float, float]] = {
     "vit_scratch": ({"class_path": "students.TimmStudent", "init_args": VIT}, 1.0e-3, 1.0),
     "resnet18": ({"class_path": "students.TimmStudent", "init_args": RESNET}, 1.0e-3, 1.0),
 }
+# Learning rates of a fine-tuning by its start, each the best of `SELECTED_FROM` on the images that are left out.
+RATES = {"distilled": 2.0e-3, "scratch": 2.0e-3}
+STARTS = tuple(RATES)
+SELECTED_FROM = (1.0e-3, 2.0e-3, 4.0e-3, 8.0e-3)
 # Other heads than `heads.DenseMasks`, by the recipes that have them: does the light one cost precision?
 HEADS = {"mask_rcnn": ["finetune/mask_rcnn"], "light": ["finetune/mask_rcnn", "head/light"]}
 
@@ -54,7 +58,8 @@ class Recipes:
 
         Args:
             name: `pretrained`, `<teacher>`, `distilled/<student>-<images>-<steps>/<seed>`, or
-                `finetuned/<student>-<start>-<percent>/<seed>`, where one of `HEADS` may follow the percentage.
+                `finetuned/<student>-<start>-<percent>/<seed>`, where one of `HEADS` may follow the percentage, or
+                `selected/<student>-<start>-<percent>-<learning rate>/<seed>`.
         """
         kind, *rest = name.split("/")
         if kind == "pretrained":
@@ -64,9 +69,13 @@ class Recipes:
             recipe = self._distillation(student, int(images), int(steps), int(rest[1]))
         elif kind == "finetuned":
             student, start, percent, *head = rest[0].split("-")
-            recipe = self._fine_tuning(student, start, int(percent), int(rest[1]))
+            recipe = self._fine_tuning(student, start, int(percent), int(rest[1]), RATES[start])
             if head:
                 under(HEADS[head[0]], recipe)
+        elif kind == "selected":
+            student, start, percent, lr = rest[0].split("-")
+            recipe = self._fine_tuning(student, start, int(percent), int(rest[1]), float(lr))
+            recipe["data"]["init_args"]["test_annotations"] = str(self.data.part("select"))
         else:
             recipe = self._teacher(kind)
         recipe["run"] = {"dir": str(self.folder(name)), "pictures_every": 0, "loggers": [], "checkpoint_every": 100}
@@ -121,12 +130,12 @@ class Recipes:
             "trainer": {"max_steps": steps, "val_check_interval": 100_000, "check_val_every_n_epoch": None},
         }
 
-    def _fine_tuning(self, student: str, start: str, percent: int, seed: int) -> dict[str, Any]:
+    def _fine_tuning(self, student: str, start: str, percent: int, seed: int, lr: float) -> dict[str, Any]:
         chosen = STUDENTS[student]
         if start == "distilled":
             weights = self.student(f"distilled/{student}-{IMAGES}-{STEPS}/{seed}")
             chosen = {**chosen, "init_args": {**chosen["init_args"], "checkpoint": weights}}
-        optim = {"lr": 2.0e-3, "warmup_steps": 50}
+        optim = {"lr": lr, "warmup_steps": 50}
         return self._supervised(chosen, self.data.labels(percent, seed), optim, seed, 1000, "32-true")
 
     def _supervised(

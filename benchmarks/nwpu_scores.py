@@ -48,13 +48,20 @@ def _of_untied(data: StudyData, class_names: list[str]) -> Tensor:
     return torch.tensor(shown).nonzero()[:, 0]
 
 
-def average_precision(data: StudyData, predictions: Path) -> dict[str, dict[str, float]]:
-    """AP and AP50 of boxes and masks of COCO results on NWPU's validation images, on each of `SPLITS`."""
+def average_precision(data: StudyData, predictions: Path, selecting: bool = False) -> dict[str, dict[str, float]]:
+    """AP and AP50 of boxes and masks of COCO results on NWPU's validation images, on each of `SPLITS`.
+
+    Args:
+        data: The images.
+        predictions: The results.
+        selecting: Whether they are of the training images that are left out; these are "select".
+    """
     with contextlib.redirect_stdout(io.StringIO()):
-        truth = COCO(str(data.nwpu / "annotations/val.json"))
+        truth = COCO(str(data.part("select") if selecting else data.nwpu / "annotations/val.json"))
         results: list[dict[str, Any]] = json.loads(predictions.read_text(encoding="utf-8"))
         found = truth.loadRes(results) if results else None
-        chosen = {"val": truth.getImgIds(), "untied": data.untied}
+        every = truth.getImgIds()
+        chosen = {"select": every} if selecting else {"val": every, "untied": data.untied}
         return {split: _scores(truth, found, ids) for split, ids in chosen.items()}
 
 

@@ -3,6 +3,7 @@
     python benchmarks/nwpu_study.py --root DATA                               # everything: see below
     python benchmarks/nwpu_study.py --root DATA --only distilled/rs4d_tiny finetuned/rs4d_tiny --seeds 0
     python benchmarks/nwpu_study.py --root DATA --heads                       # the usual and the light Mask R-CNN
+    python benchmarks/nwpu_study.py --root DATA --select --seeds 0            # learning rates of the fine-tuning
     python benchmarks/nwpu_study.py --root DATA --table                       # of what there is; trains nothing
 
 DATA holds `nwpu` (`images/`, `annotations/train.json` and `val.json`), `landcover` (the Dubai tiles, with `train.txt`)
@@ -15,6 +16,8 @@ and `unlabelled` (`images/`). Runs, by the names of their folders below `--work`
     finetuned/<student>-<start>-<percent>/<seed> students under a head, from random or distilled weights, on a share of
                                                  the labels; under `heads.DenseMasks`, or with --heads under the
                                                  head that ends the name
+    selected/<student>-<start>-<percent>-<learning rate>/<seed>
+                                                 the same at other learning rates, scored on images left out
     random/<student>/<seed>                      not trained
 
 A share of the labels is one of the labelled images, drawn anew for each seed, the same for both starts. The teacher has
@@ -41,7 +44,18 @@ from typing import Any
 
 import torch
 from nwpu_data import StudyData
-from nwpu_recipes import HEADS, IMAGE, IMAGES, PRETRAINING, STEPS, STUDENTS, TEACHERS, Recipes
+from nwpu_recipes import (
+    HEADS,
+    IMAGE,
+    IMAGES,
+    PRETRAINING,
+    SELECTED_FROM,
+    STARTS,
+    STEPS,
+    STUDENTS,
+    TEACHERS,
+    Recipes,
+)
 from nwpu_scores import average_precision, probe_scores
 from nwpu_tables import show
 from studying import distil_once, fit_once, on_one_thread
@@ -51,7 +65,6 @@ from distill.evaluation.cost import count_macs
 from distill.tasks.probes.features import student_features
 
 SEEDS = (0, 1, 2)
-STARTS = ("distilled", "scratch")
 CURVE_IMAGES, CURVE_STEPS = (64, 512), (300, 1200)
 
 
@@ -79,6 +92,12 @@ def names_of_heads(seeds: list[int]) -> Iterator[str]:
     yield from (f"finetuned/rs4d_tiny-distilled-100-{head}/{seed}" for seed in seeds for head in HEADS)
 
 
+def names_of_selection(seeds: list[int]) -> Iterator[str]:
+    """The runs of `--select`."""
+    for seed in seeds:
+        yield from (f"selected/rs4d_tiny-{start}-25-{lr}/{seed}" for start in STARTS for lr in SELECTED_FROM)
+
+
 def needed(name: str) -> list[str]:
     """Runs whose weights a run starts from or learns from."""
     kind, *rest = name.split("/")
@@ -86,7 +105,7 @@ def needed(name: str) -> list[str]:
         return ["pretrained"]
     if kind == "distilled":
         return ["teacher"]
-    if kind == "finetuned" and "-distilled-" in rest[0]:
+    if "-distilled-" in name:
         return [f"distilled/{rest[0].split('-')[0]}-{IMAGES}-{STEPS}/{rest[1]}"]
     return []
 
@@ -108,21 +127,23 @@ class Study:
     def make(self, name: str) -> None:
         """Trains and scores one run, in this process.
 
-        Its `study.json` has `params` and `macs`, `probes` by split and number of labels, and `ap` by split.
+        Its `study.json` has `params` and `macs`, `probes` by split and number of labels, and `ap` by split; of a run
+        that selects only `ap`.
         """
         torch.set_num_threads(1)
         # On a CPU, the gradient of PyTorch's fused attention takes half of a step in bfloat16; products take less.
         torch.backends.cuda.enable_flash_sdp(False)
         folder, kind = self.recipes.folder(name), name.split("/")[0]
         student = self._random(name) if kind == "random" else self._trained(name)
-        found: dict[str, Any] = {
-            "params": sum(parameter.numel() for parameter in student.parameters()),
-            "macs": count_macs(student.eval(), IMAGE),
-            "probes": probe_scores(self.recipes.data, student_features(student)),
-        }
-        if kind == "finetuned" or kind in TEACHERS:
+        found: dict[str, Any] = {}
+        if kind != "selected":
+            found["params"] = sum(parameter.numel() for parameter in student.parameters())
+            found["macs"] = count_macs(student.eval(), IMAGE)
+            found["probes"] = probe_scores(self.recipes.data, student_features(student))
+        if kind in ("finetuned", "selected", *TEACHERS):
             distill.test(str(folder))
-            found["ap"] = average_precision(self.recipes.data, folder / "test_predictions.json")
+            predictions = folder / "test_predictions.json"
+            found["ap"] = average_precision(self.recipes.data, predictions, selecting=kind == "selected")
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "study.part").write_text(json.dumps(found), encoding="utf-8")
         (folder / "study.part").replace(folder / "study.json")
@@ -149,6 +170,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", default=[""], metavar="NAME", help="runs whose names begin so")
     parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
     parser.add_argument("--heads", action="store_true", help="only the runs under the usual and the light Mask R-CNN")
+    parser.add_argument("--select", action="store_true", help="only the runs that select learning rates")
     parser.add_argument("--table", action="store_true", help="only the tables of what there is")
     parser.add_argument("--quick", action="store_true", help="two steps a run, in WORK/quick: does all fit together?")
     parser.add_argument("--run", metavar="NAME", help="one run, in this process")
@@ -159,7 +181,8 @@ def main() -> None:
         study.make(arguments.run)
         return
     if not arguments.table:
-        every = names_of_heads(arguments.seeds) if arguments.heads else names(arguments.seeds)
+        listed = names_of_heads if arguments.heads else names_of_selection if arguments.select else names
+        every = listed(arguments.seeds)
         chosen = [name for name in every if name.startswith(tuple(arguments.only))]
         if not chosen:
             parser.error(f"no run's name begins with {' or '.join(arguments.only)}")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from measuring import console, make_table
-from nwpu_recipes import HEADS, IMAGES, STEPS, STUDENTS, TEACHERS
+from nwpu_recipes import HEADS, IMAGES, SELECTED_FROM, STARTS, STEPS, STUDENTS, TEACHERS
 from nwpu_scores import SHOTS, SPLITS
 from studying import spread
 
@@ -41,6 +41,7 @@ def show(work: Path, seeds: Sequence[int]) -> None:
     show_probes(runs)
     show_precision(runs)
     show_curve(runs)
+    show_selection(runs)
 
 
 def show_probes(runs: Runs) -> None:
@@ -107,5 +108,18 @@ def show_curve(runs: Runs) -> None:
         if found := runs.of(f"distilled/rs4d_tiny-{images}-{steps}"):
             values = [[100 * one["probes"][split]["20"] for one in found.values()] for split in SPLITS]
             table.add_row(f"{images:,}", f"{steps:,}", str(len(found)), *map(spread, values))
+    if table.row_count:
+        console.print(table)
+
+
+def show_selection(runs: Runs) -> None:
+    """Fine-tuned models on the training images that are left out, by learning rate."""
+    title = "Learning rates: RS4D-tiny, a quarter of the labels, average precision on training images left out"
+    table = make_table(title, "", "learning rate", "seeds", *SCORES)
+    for start in STARTS:
+        for lr in SELECTED_FROM:
+            if found := runs.of(f"selected/rs4d_tiny-{start}-25-{lr}"):
+                values = [[100 * one["ap"]["select"][score] for one in found.values()] for score in SCORES]
+                table.add_row(start, f"{lr:g}", str(len(found)), *map(spread, values))
     if table.row_count:
         console.print(table)
