@@ -16,6 +16,7 @@ RUNS = (
     "random/rs4d_tiny/0",
     "finetuned/rs4d_tiny-distilled-100-light/0",
     "finetuned/rs4d_tiny-scratch-25/0",
+    "selected/rs4d_tiny-distilled-25-0.002/0",
 )
 
 
@@ -25,7 +26,7 @@ def root(tmp_path: Path) -> Path:
     root = tmp_path / "data"
     for name in ("nwpu/images", "nwpu/annotations", "landcover/images", "unlabelled/images"):
         (root / name).mkdir(parents=True)
-    for split, name, count in (("train", "train", 24), ("test", "val", 4)):
+    for split, name, count in (("train", "train", 96), ("test", "val", 16)):
         scenes = write_scenes(tmp_path / "scenes", split, count, 128)
         content = json.loads((scenes / "annotations.json").read_text(encoding="utf-8"))
         for image in content["images"]:
@@ -56,8 +57,11 @@ def test_stages_follow_each_other_and_tables_show_them(
     labels = (study.recipes.data.labels(percent, 0).read_text(encoding="utf-8") for percent in (25, 100))
     few, all_of_them = (len(json.loads(text)["annotations"]) for text in labels)
     assert 0 < few < all_of_them
-    found = json.loads((study.recipes.folder(RUNS[-1]) / "study.json").read_text(encoding="utf-8"))
+    found, selecting = (
+        json.loads((study.recipes.folder(name) / "study.json").read_text(encoding="utf-8")) for name in RUNS[-2:]
+    )
     assert set(found["ap"]) == {"val", "untied"}
+    assert set(selecting["ap"]) == {"select"}
     assert 0 < found["probes"]["val"]["5"] <= 1
     capsys.readouterr()
     nwpu_study.show(study.recipes.data.work, [0])
@@ -65,13 +69,15 @@ def test_stages_follow_each_other_and_tables_show_them(
     assert "rs4d_tiny random" in shown
     assert "rs4d_tiny scratch" in shown
     assert "rs4d_tiny distilled light" in shown
+    assert "training images left out" in " ".join(shown.split())
 
 
 def test_every_run_comes_after_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     import nwpu_study
 
-    names = [*nwpu_study.names([0, 1]), *nwpu_study.names_of_heads([0, 1])]
+    listed = (nwpu_study.names, nwpu_study.names_of_heads, nwpu_study.names_of_selection)
+    names = [name for names_of in listed for name in names_of([0, 1])]
     assert len(names) == len(set(names))
     for place, name in enumerate(names):
         assert set(nwpu_study.needed(name)) <= set(names[:place])
