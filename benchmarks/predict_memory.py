@@ -23,6 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from distill.patch import Patch
+from distill.process_memory import forget_peak, process_bytes
 from distill.scene.detections import Pixels, TileInstances
 from distill.scene.job import SceneJob
 from distill.scene.model_facts import INSTANCES, LAND_COVER, ModelFacts
@@ -70,12 +71,6 @@ def write_sparse(path: Path, height: int, width: int, tiled: bool) -> None:
         pass
 
 
-def resident(key: str) -> float:
-    """MB of this process: "VmRSS", what it holds, or "VmHWM", the most it held."""
-    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(key)) / 1000
-
-
 def measure(task: str, height: int, width: int, tiled: bool) -> None:
     """Predicts a scene in this process, and prints what it took as JSON."""
     model = FreeModel()
@@ -85,12 +80,12 @@ def measure(task: str, height: int, width: int, tiled: bool) -> None:
         write_sparse(path, height, width, tiled)
         write_sparse(Path(name, "warm.tif"), 1500, 1500, tiled)
         predict(model, facts, Path(name, "warm.tif"))
-        before = resident("VmRSS")
-        Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # the most begins anew
+        before = process_bytes("VmRSS") / 1e6
+        forget_peak()
         summary, rows, seconds, cpu, peak = predict(model, facts, path)
         numbers = {"seconds": seconds, "rows": rows, "cpu": cpu, "mb_rows": peak - before}
         found = {"tiles": summary.tiles, "objects": sum(summary.counts.values())}
-        print(json.dumps(numbers | found | {"mb": resident("VmHWM") - before}))
+        print(json.dumps(numbers | found | {"mb": process_bytes("VmHWM") / 1e6 - before}))
 
 
 def predict(model: FreeModel, facts: ModelFacts, path: Path) -> tuple[SceneSummary, float, float, float, float]:
@@ -100,7 +95,7 @@ def predict(model: FreeModel, facts: ModelFacts, path: Path) -> tuple[SceneSumma
         job.begin()
         for row in job.missing_rows():
             job.predict_row(model, row)
-        rows, peak = time.perf_counter() - started, resident("VmHWM")
+        rows, peak = time.perf_counter() - started, process_bytes("VmHWM") / 1e6
         summary = job.finish()
     return summary, rows, time.perf_counter() - started, time.process_time() - cpu, peak
 

@@ -6,15 +6,15 @@ python benchmarks/scan_memory.py PEER   # MiB of one peer on the CPU; `scan.py -
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import torch
 from measuring import Candidate, console
 from scan_checks import BOTH, bind, checked
 from scan_peers import Peer, available_peers
 
+from distill.process_memory import forget_peak, process_bytes
+
 MEMORY_SIZE = {"cpu": (1, 1024, 192), "cuda": (8, 1024, 768)}
-RESET = Path("/proc/self/clear_refs")
 
 
 def main() -> None:
@@ -29,8 +29,8 @@ def peak(name: str, peer: Peer, device: str) -> float | str:
         return problem
     if device == "cuda":
         return peak_on_cuda(problem)
-    if not RESET.exists():
-        return f"no {RESET} here"
+    if not forget_peak():
+        return "this system does not count peaks anew"
     environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536"}  # freed tensors leave the process at once
     command = [sys.executable, __file__, name]
     result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
@@ -44,16 +44,10 @@ def peak_on_cpu(peer: Peer) -> float:
     """Growth of the resident memory of this process, after a small run that loads what the peer needs."""
     bind(BOTH, peer, (1, 32, 16), "cpu")()
     run = bind(BOTH, peer, MEMORY_SIZE["cpu"], "cpu")
-    RESET.write_text("5", encoding="utf-8")  # sets the peak back to the present size
-    before = resident_peak()
+    forget_peak()
+    before = process_bytes("VmHWM")
     run()
-    return (resident_peak() - before) / 1024
-
-
-def resident_peak() -> int:
-    """Peak resident memory of this process in KiB."""
-    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+    return (process_bytes("VmHWM") - before) / 2**20
 
 
 def peak_on_cuda(problem: Candidate) -> float:

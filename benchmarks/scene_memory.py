@@ -25,6 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 from distill.data.tiling import Tile, TilePlan
+from distill.process_memory import forget_peak, process_bytes
 from distill.scene.class_polygons import ClassPolygonWriter, write_class_polygons
 from distill.scene.class_raster import ClassRasterWriter
 from distill.scene.georeference import Georeference
@@ -32,7 +33,6 @@ from distill.scene.mosaic import RowBlender, class_blocks
 
 SPACING = 32  # pixels between independent logits of the fake model: objects are about as large
 TILE, CLASSES = 1024, 7
-RESET = Path("/proc/self/clear_refs")
 UTM = Georeference((0.5, 0.0, 400000.0, 0.0, -0.5, 5000000.0), CRS.from_epsg(32632).to_wkt())
 
 
@@ -68,16 +68,10 @@ class FakeModel:
 @contextmanager
 def stage(stages: list[Stage], name: str, start: float) -> Iterator[None]:
     """Counts the processor time of what happens inside, and takes its peak of resident memory above `start` MiB."""
-    RESET.write_text("5", encoding="utf-8")  # sets the peak back to the present size
+    forget_peak()
     begin = time.process_time()
     yield
-    stages.append(Stage(name, time.process_time() - begin, memory("VmHWM") - start))
-
-
-def memory(line: str) -> float:
-    """MiB of this process: "VmRSS" is the present size, "VmHWM" the peak."""
-    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
-    return next(int(text.split()[1]) / 1024 for text in lines if text.startswith(line))
+    stages.append(Stage(name, time.process_time() - begin, process_bytes("VmHWM") / 2**20 - start))
 
 
 def landcover(
@@ -86,7 +80,7 @@ def landcover(
     """Rows, final pass and files of land cover, each with its time and its peak of memory above the start."""
     names = [f"class {label}" for label in range(classes)]
     gc.collect()
-    start = memory("VmRSS")
+    start = process_bytes("VmRSS") / 2**20
     stages: list[Stage] = []
     paths = [folder / f"row{row:04}" for row in range(len(plan.tops))]
     with stage(stages, "rows", start):

@@ -7,6 +7,7 @@ from typing import Any
 
 import timm
 import torch
+from timm.layers import PatchEmbed
 from timm.models import FeatureInfo, checkpoint_seq
 from timm.models._features import FeatureGetterNet
 from timm.models.vision_transformer import VisionTransformer
@@ -19,7 +20,8 @@ from distill.layers import sin_cos_positions as waves_of_positions
 from distill.linear import use_onednn
 from distill.weights import load_matching, part_of, read_state_dict
 
-_PLAIN = ("vision_transformer", "deit")  # modules of timm whose models are all `VisionTransformer`
+# The modules of timm whose models are `VisionTransformer`s; those of the last two start with convolutions.
+_TRANSFORMERS = ("vision_transformer", "deit", "vision_transformer_hybrid", "vitamin")
 
 
 class TimmStudent(StudentBase):
@@ -41,9 +43,9 @@ class TimmStudent(StudentBase):
         out_indices: Which of timm's feature levels are returned; by default timm's choice.
         checkpoint: Weights of a `TimmStudent` or of the timm model itself. timm's names are accepted with or without
             prefix, and the parts `features_only` drops are ignored.
-        options: Further arguments of `timm.create_model`, for example `{"img_size": 512}`. A vision transformer
-            without convolutions before it is built with `dynamic_img_size`, unless they say false: it takes images of
-            any size, its position embedding resampled.
+        options: Further arguments of `timm.create_model`, for example `{"img_size": 512}`. One of timm's
+            `VisionTransformer`s is built with `dynamic_img_size`, unless they say false: it takes images of any size,
+            its position embedding resampled.
         sin_cos_positions: Whether the position embedding of a vision transformer starts as sine and cosine waves, as in
             MAE, instead of at random. It is trained either way.
         checkpointing: Whether training computes the inside of blocks or stages, as timm divides the model, again in the
@@ -114,7 +116,8 @@ class TimmStudent(StudentBase):
 
     def forward_visible(self, images: Tensor, visible: Tensor) -> Tensor:
         """The tokens of some patches alone, of a plain vision transformer; see `StudentBase.forward_visible`."""
-        if (vit := self._plain_transformer()) is None:
+        vit = self._transformer()
+        if vit is None or not isinstance(vit.patch_embed, PatchEmbed):  # convolutions see the patches around, too
             return super().forward_visible(images, visible)
         tokens = vit._pos_embed(vit.patch_embed(images))
         leading, patches = tokens.tensor_split([vit.num_prefix_tokens], dim=1)
@@ -126,21 +129,21 @@ class TimmStudent(StudentBase):
     def forward(self, images: Tensor) -> list[Tensor]:
         """Maps normalised images (B, 3, H, W) to maps (B, C_i, H_i, W_i), the deepest last.
 
-        Images of a plain vision transformer are padded with zeros, right and below, to whole patches.
+        Images of a vision transformer are padded with zeros, right and below, to whole patches.
         """
-        if self._plain_transformer() is not None:
+        if self._transformer() is not None:
             images = pad_to_multiple(images, max(self.feature_info.reduction()))
         return list(self.model(images))
 
-    def _plain_transformer(self) -> Any:
-        """timm's model, if it is a plain vision transformer."""
+    def _transformer(self) -> Any:
+        """timm's model, if it is of its class `VisionTransformer`."""
         model = self.model.model if isinstance(self.model, FeatureGetterNet) else None
         return model if isinstance(model, VisionTransformer) else None
 
     @torch.no_grad()
     def _start_positions(self) -> None:
         """Sine and cosine waves for the patches, zero for a class token."""
-        vit = self._plain_transformer()
+        vit = self._transformer()
         if vit is None or vit.pos_embed is None:
             raise UserError(
                 f"timm's {self.init_args['name']!r} has no position embedding; set the student's sin_cos_positions to "
@@ -171,8 +174,9 @@ class TimmStudent(StudentBase):
 
 
 def _free_size(name: str) -> dict[str, Any]:
-    """The option with which timm builds a plain vision transformer for images of any size, or none.
+    """The option with which timm builds a `VisionTransformer` for images of any size, or none.
 
     Weights, their names, and maps of images of the own size are the same with and without it.
     """
-    return {"dynamic_img_size": True} if timm.models.is_model_in_modules(name.split(".", 1)[0], _PLAIN) else {}
+    found = timm.models.is_model_in_modules(name.split(".", 1)[0], _TRANSFORMERS)
+    return {"dynamic_img_size": True} if found else {}

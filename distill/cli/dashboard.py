@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from rich.markup import escape
 from rich.progress import track
 from rich.table import Table
 
@@ -77,5 +78,6 @@ def _table(dashboard: Dashboard, offline: list[Path]) -> Table:
     table = Table("run", "task", "student", "init", "seed", "at W&B", box=None, pad_edge=False)
     for record, folder in zip(dashboard.records, offline, strict=True):
         identity = folder.name.rpartition("-")[2]
-        table.add_row(str(record.folder), record.task, record.student, record.init, str(record.seed), identity)
+        cells = (str(record.folder), record.task, record.student, record.init, str(record.seed), identity)
+        table.add_row(*map(escape, cells))
     return table

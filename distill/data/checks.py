@@ -73,6 +73,19 @@ def say_small_batches(batch_size: int, images: int) -> None:
         )
 
 
+def existing_file(key: str, path: str) -> Path:
+    """Returns `path` as a `Path`.
+
+    Raises:
+        UserError: No such file; `key` names the argument at fault.
+    """
+    file = Path(path)
+    if not file.is_file():
+        what = "is a folder, not a file" if file.is_dir() else "does not exist"
+        raise UserError(f"{key} {path!r} {what}; give a COCO file of annotations")
+    return file
+
+
 def existing_folder(key: str, path: str) -> Path:
     """Returns `path` as a `Path`.
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from distill.data.annotations import CocoAnnotations
 from distill.data.base import LabelledImages
-from distill.data.checks import at_least, existing_folder
+from distill.data.checks import at_least, existing_file, existing_folder
 from distill.data.images import is_file
 from distill.data.selection import hold_out, repeat_factors
 from distill.data.sizes import Measure, ground_sizes, image_sides, object_side, sample_of, shrunk_images
@@ -126,11 +126,11 @@ class CocoInstances(LabelledImages):
 
     @cached_property
     def _train_annotations(self) -> CocoAnnotations:
-        return CocoAnnotations(self.sources["train"][1], self.classes, self.on_error)
+        return CocoAnnotations(self._annotations("train"), self.classes, self.on_error)
 
     def views(self, split: str) -> InstanceViews:
         """The annotated images of a split."""
-        folder = existing_folder(f"{split}_images", self.sources[split][0])
+        folder = existing_folder(f"data.{self._named(split)}_images", self.sources[split][0])
         build = self._train_views if split == "train" else self._fixed_views
         return build(folder, *self._records(split))
 
@@ -186,10 +186,17 @@ class CocoInstances(LabelledImages):
         sides = [max(image["height"], image["width"]) for image in self.dataset("train").images]
         return shrunk_images(sides, self.image_size)
 
+    def _named(self, split: str) -> str:
+        """The split whose arguments name the files of a split."""
+        return next(name for name, files in self.sources.items() if files == self.sources[split])
+
+    def _annotations(self, split: str) -> Path:
+        return existing_file(f"data.{self._named(split)}_annotations", self.sources[split][1])
+
     def _records(self, split: str) -> tuple[CocoAnnotations, list[dict[str, Any]]]:
         """The annotations of a split, and its image records among them."""
         if split != "train" and split not in self._held_out:
-            content = CocoAnnotations(self.sources[split][1], self.class_names, scored=True)
+            content = CocoAnnotations(self._annotations(split), self.class_names, scored=True)
             return content, content.images
         content = self._train_annotations
         training, held_out = self._parts

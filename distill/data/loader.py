@@ -37,7 +37,10 @@ from distill.data.size_schedule import SizeSchedule
 from distill.errors import UserError
 
 _GROUP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
-_begun: WeakSet[_MultiProcessingDataLoaderIter] = WeakSet()  # iterators with workers
+# Iterators with workers. PyTorch has no public way to end them: it does so once nothing refers to an iterator, but a
+# loader with persistent workers does, and so do tracebacks. Killing the processes is none either, since PyTorch takes a
+# killed worker for a failure of the run. `_shutdown_workers` was tried with PyTorch 2.15.
+_begun: WeakSet[_MultiProcessingDataLoaderIter] = WeakSet()
 
 
 class ResumableSampler(DistributedSampler[SampleKey]):

@@ -135,6 +135,9 @@ def export(
     if part not in PARTS:
         raise unknown_name("part", part, PARTS)
     stored = StoredRun(Path(run))
+    # Read first: the folders of a run's images may be gone. Weights and recipe alone are compared with nothing.
+    compared = [name for name in wanted if name != SAFETENSORS]
+    seen = run_images(stored, "val", _PHOTOGRAPHS, None if images is None else Path(images)) if compared else []
     reference = load(
         run,
         part=part,
@@ -151,8 +154,6 @@ def export(
     if SUFFIXES.keys() & wanted:
         _require_own_views(facts, graph)
     model = _Model(stored, graph, facts, reference)
-    seen = run_images(stored, "val", _PHOTOGRAPHS, None if images is None else Path(images))
-    checked = check_images(seen, stored.image_size, facts.stride, math.ceil(facts.smallest / facts.zoom))
     folder, written = Path(out), []
     for name in wanted:
         if name == SAFETENSORS:
@@ -160,6 +161,7 @@ def export(
         elif name == DEEPNESS:
             written.append(_for_qgis(model, seen, folder))
         else:
+            checked = check_images(seen, stored.image_size, facts.stride, math.ceil(facts.smallest / facts.zoom))
             written.append(_written(name, model, checked, folder, full, int8, allow_loss))
     return written
 
@@ -220,7 +222,7 @@ def _written(
         with phase(f"writing {wanted}"):
             _write(name, model, path)
         with phase(f"running {wanted} in {FORMATS[name]} on {counted(len(images), 'image')}"):
-            checks = check_file(path, model.reference, images)
+            checks = check_file(path, model.reference, model.graph, images)
         require_equal(checks, wanted)
         notes = [note for note in (fullest(checks, facts.max_detections),) if note]
         if not any(check.difference.compared for check in checks):
@@ -228,7 +230,7 @@ def _written(
             require_equal(checks, wanted)
             notes = [note]
         if name == OPENVINO:
-            notes += _of_own_precision(path, model.reference, images)
+            notes += _of_own_precision(path, model, images)
         if full:
             found = changes(model.scores, validation_scores(open_model(path), model.run, wanted))
             require_equal_scores(found, wanted)
@@ -259,7 +261,7 @@ def _without_instances(name: str, model: _Model, path: Path, images: Sequence[Ch
             facts = replace(model.facts, score_threshold=lower)
             other = path.with_name(f"lower{path.suffix}")
             _write(name, replace(model, facts=facts), other)
-            return check_file(other, reference, images), (
+            return check_file(other, reference, model.graph, images), (
                 f"no image has an instance of the file's least score, {own:g}: a file that differs in the least score "
                 f"alone, {lower:.3g}, was compared"
             )
@@ -287,9 +289,9 @@ def _write(name: str, model: _Model, path: Path) -> None:
         write_openvino(between, model.facts, path)
 
 
-def _of_own_precision(path: Path, reference: Predictor, images: Sequence[CheckImage]) -> list[str]:
+def _of_own_precision(path: Path, model: _Model, images: Sequence[CheckImage]) -> list[str]:
     """How OpenVINO differs where it computes in what it prefers, which is bfloat16 on some processors."""
-    checks = check_file(path, reference, images[:1], exact=False)
+    checks = check_file(path, model.reference, model.graph, images[:1], exact=False)
     shown = ", ".join(f"{name} {value}" for name, value in checks[0].difference.row.items())
     return [f"computing as OpenVINO prefers on this processor differs by: {shown} ({checks[0].image})"]
 

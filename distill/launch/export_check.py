@@ -21,7 +21,6 @@ from distill.exported.session import Outputs, Session, open_session
 from distill.exported.views import fitted
 from distill.exporters.deepness import open_deepness
 from distill.exporters.graph import ExportGraph
-from distill.exporters.instance_graph import InstanceGraph
 from distill.exporters.verify.images import CheckImage, Pixels, crop
 from distill.exporters.verify.instances import SCORE, InstanceDifference, compare_instances
 from distill.exporters.verify.maps import (
@@ -51,16 +50,21 @@ class Check:
     difference: Difference
 
 
-def check_file(path: Path, reference: Predictor, images: Sequence[CheckImage], exact: bool = True) -> list[Check]:
+def check_file(
+    path: Path, reference: Predictor, graph: ExportGraph, images: Sequence[CheckImage], exact: bool = True
+) -> list[Check]:
     """Compares a file with its run on images.
 
     Args:
         path: The file.
         reference: The run, in float32.
+        graph: Of the run, in float32 on the CPU.
         images: See `distill.exporters.verify.images`.
         exact: Whether the runtime has to compute in float32; else in what it prefers on this processor.
     """
     session = open_session(path, exact=exact)
+    if session.facts.kind == PLANES:
+        session = _Decided(session, graph)
     return [Check(image.name, _difference(session, reference, image)) for image in images]
 
 
@@ -186,10 +190,9 @@ def _difference(session: Session, reference: Predictor, image: CheckImage) -> Di
         )
     assert isinstance(reference, InstancePredictor)
     reference.size = image.side
-    file = _Decided(session, InstanceGraph(reference.network)) if facts.kind == PLANES else session
     return compare_instances(
         reference.tile_instances([image.pixels])[0],
-        ExportedInstances(file, image.side).tile_instances([image.pixels])[0],
+        ExportedInstances(session, image.side).tile_instances([image.pixels])[0],
         # A region's score is the mean of its pixels, of which each is above the threshold of masks.
         facts.mask_threshold if facts.kind == PLANES else facts.score_threshold,
         facts.max_detections,

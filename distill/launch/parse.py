@@ -119,26 +119,42 @@ class ParsedRecipe:
         config.run.overwrite = False
         return str(self._parser.dump(config, skip_none=False, skip_validation=True))
 
-    def build(self, weights_stored: bool = False) -> Built:
+    def build(self, weights_stored: bool = False, data: Any = None) -> Built:
         """Seeds all random numbers, and builds model, data and callbacks.
 
         Args:
             weights_stored: Whether a checkpoint will be loaded, so that files of initial weights are not needed.
+            data: The data module, if `build_data` has built it.
 
         Raises:
             UserError: A component refuses its arguments.
         """
-        if self.config.seed_everything is not False:
-            given = None if self.config.seed_everything is True else self.config.seed_everything
-            self.config.seed_everything = pl.seed_everything(given, workers=True)
+        self._seed()
         config = self.config.clone()
+        if data is not None:
+            config.data = None
         config.model = with_cached_teacher(config.model)
         if weights_stored:
             config.model = without_initial_weights(config.model)
         with phase("building the model"), self.explained():
             built = self._parser.instantiate_classes(config)
         arguments = {key: built[key] for key in self._method_keys}
-        return Built(built.model, built.data, dict(vars(built.trainer)), arguments)
+        return Built(built.model, built.data if data is None else data, dict(vars(built.trainer)), arguments)
+
+    def build_data(self) -> Any:
+        """Seeds all random numbers, and builds the data module alone.
+
+        Raises:
+            UserError: It refuses its arguments.
+        """
+        self._seed()
+        with self.explained():
+            return self._parser.instantiate_classes(Namespace(data=self.config.clone().data)).data
+
+    def _seed(self) -> None:
+        if self.config.seed_everything is not False:
+            given = None if self.config.seed_everything is True else self.config.seed_everything
+            self.config.seed_everything = pl.seed_everything(given, workers=True)
 
     @contextmanager
     def explained(self) -> Iterator[None]:

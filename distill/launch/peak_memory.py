@@ -14,6 +14,7 @@ from distill.errors import UserError
 from distill.exported.facts import FLOAT32
 from distill.exported.session import is_exported, open_session
 from distill.launch.bench_image import bench_image
+from distill.process_memory import forget_peak, process_bytes
 from distill.training.allocator import trim_freed_memory
 
 _PASSES = 2  # OpenVINO compiles for a size in the second
@@ -47,7 +48,7 @@ def main(name: str, side: int, threads: int, precision: str) -> None:
     """Prints it."""
     suffix = Path(name).suffix.lower()
     import_module(_LIBRARIES[suffix] if is_exported(name) else "distill.launch.bench_models")
-    before = _bytes("VmRSS")
+    before = process_bytes("VmRSS")
     if is_exported(name):
         run = _pass_of_file(name, side, threads, precision)
     else:
@@ -55,32 +56,16 @@ def main(name: str, side: int, threads: int, precision: str) -> None:
 
         run = BenchRun(name).prepared(side, threads, precision)
     trim_freed_memory()
-    forgets = _forget_peak()  # what opening it needed
+    forgets = forget_peak()  # what opening it needed
     for _ in range(_PASSES):
         run()
-    print(json.dumps((_bytes("VmHWM") - before) / 1e6 if forgets else None))
+    print(json.dumps((process_bytes("VmHWM") - before) / 1e6 if forgets else None))
 
 
 def _pass_of_file(name: str, side: int, threads: int, precision: str) -> Callable[[], object]:
     session = open_session(name, threads=threads, exact=precision == FLOAT32)
     image = bench_image(side)
     return lambda: session.run(image, (side, side))
-
-
-def _forget_peak() -> bool:
-    """Whether the system lets the process forget its peak."""
-    try:
-        Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
-    except OSError:
-        return False
-    return True
-
-
-def _bytes(key: str) -> int:
-    """A line of what Linux tells of the process; 0 elsewhere."""
-    status = Path("/proc/self/status")
-    lines = status.read_text(encoding="utf-8").splitlines() if status.exists() else []
-    return next((1024 * int(line.split()[1]) for line in lines if line.startswith(f"{key}:")), 0)
 
 
 if __name__ == "__main__":

@@ -46,12 +46,14 @@ def score_one(recipe: ParsedRecipe) -> Scores:
             recipe.config.model.init_args[argument] = None  # a teacher's file may have been deleted
         require_teachers(recipe.config.model, "scoring a distillation")
         require_device(recipe.config.trainer)
-        built = recipe.build(weights_stored=True)
+        data = recipe.build_data()
         require_same_selection(recipe.folder, recipe.config.data)
-        _require_other_images(recipe, built, state)
-        with phase("reading the data's index"):
-            built.data.setup(recipe.stage)
-        built.task.build(built.data.class_names)
+        _require_other_images(recipe, data, state)
+        with phase("reading the data's index"):  # before the model is built, so that missing files show early
+            data.setup(recipe.stage)
+            class_names = data.class_names
+        built = recipe.build(weights_stored=True, data=data)
+        built.task.build(class_names)
         attach_cache(recipe, built)
         wait = DataWait()
         display = progress_display(wait, lambda: "")
@@ -96,13 +98,13 @@ def _require_batches(recipe: ParsedRecipe) -> None:
         raise UserError(f"trainer.{key} is 0, so there is nothing to score; give --trainer.{key} 1.0 for all images")
 
 
-def _require_other_images(recipe: ParsedRecipe, built: Built, state: StoredState) -> None:
+def _require_other_images(recipe: ParsedRecipe, data: Any, state: StoredState) -> None:
     """Refuses to report a checkpoint on the images that it was chosen on."""
-    if recipe.stage != "test" or state.path.name != recipe.folder.BEST or not built.data.selects_on_test:
+    if recipe.stage != "test" or state.path.name != recipe.folder.BEST or not data.selects_on_test:
         return
     way_out = (
         "with test images of their own in data.test_images and data.test_annotations"
-        if built.data.val_fraction
+        if data.val_fraction
         else "with --data.val_fraction 0.1, which holds out a part of the training images to choose on"
     )
     raise UserError(

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from rich.markup import escape
 from rich.table import Table
 
 _NONE = "-"
@@ -146,7 +147,7 @@ def _rich(head: Row, rows: list[Row], names: int) -> Table:
     for index, title in enumerate(head):
         table.add_column(title, justify="left" if index < names else "right", overflow="fold")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(escape, row))
     return table
 
 

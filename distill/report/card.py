@@ -130,15 +130,16 @@ def score_tables(scores: Mapping[str, float | None]) -> str:
     tables = [table(["metric", "value"], single)] if single else []
     for heading, rows in (("%", kinds), ("class, %", classes)):
         if rows:
-            columns = list(next(iter(rows.values())))
-            tables.append(table([heading, *columns], {key: list(row.values()) for key, row in rows.items()}))
+            columns = dict.fromkeys(column for row in rows.values() for column in row)  # probes have not all the same
+            cells = {key: [row.get(column, "") for column in columns] for key, row in rows.items()}
+            tables.append(table([heading, *columns], cells))
     return "\n\n".join(tables)
 
 
 def table(header: Sequence[str], rows: Mapping[str, Sequence[str]]) -> str:
     """Rows by what stands in their first column, as Markdown."""
     lines = [header, ["---"] * len(header), *([key, *row] for key, row in rows.items())]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
 def _readable(key: str, value: object) -> str:

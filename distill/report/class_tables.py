@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from rich.markup import escape
 from rich.table import Table
 
 from distill.evaluation.units import UNDEFINED
@@ -40,7 +41,7 @@ def class_table(rows: Mapping[str, Sequence[str]], columns: Sequence[str], headi
     for column in table.columns[1:]:
         column.justify = "right"
     for name, cells in rows.items():
-        table.add_row(name, *cells)
+        table.add_row(escape(name), *cells)
     return table
 
 

@@ -46,10 +46,10 @@ class RunRecord:
             UserError: It is none, or one of its files cannot be read.
         """
         recipe = folder.read_recipe()
-        if lacking := {"model", "data", "seed_everything"} - recipe.keys():
-            raise UserError(
-                f"{folder.recipe} has no {', '.join(sorted(lacking))}; give folders that `distill fit` wrote"
-            )
+        lacking = [f"{key} with a class_path" for key in ("model", "data") if not _class_name(recipe.get(key))]
+        lacking += ["seed_everything"] if "seed_everything" not in recipe else []
+        if lacking:
+            raise UserError(f"{folder.recipe} has no {', '.join(lacking)}; give folders that `distill fit` wrote")
         finished = folder.state is RunState.FINISHED
         facts, metrics = folder.read_summary() if finished else ({}, {})
         validation = {key: value for key, value in metrics.items() if key.startswith("val/")}
@@ -161,5 +161,5 @@ class RunRecord:
         return Path(self.environment.get("started_in", "")) / str(given)
 
 
-def _class_name(component: Mapping[str, Any]) -> str:
-    return str(component.get("class_path", "")).rpartition(".")[2]
+def _class_name(component: object) -> str:
+    return str(component.get("class_path", "")).rpartition(".")[2] if isinstance(component, Mapping) else ""

@@ -81,6 +81,9 @@ def test_bad_input_is_one_line(runs: Path, capsys: pytest.CaptureFixture[str]) -
     foreign = runs / "foreign"
     foreign.mkdir()
     (foreign / "recipe.yaml").write_text("eggs: 2\n")
+    empty = runs / "empty"
+    empty.mkdir()
+    (empty / "recipe.yaml").write_text("model: 3\ndata:\nseed_everything: 0\n")
     (runs / "taken").touch()
     listed = write_run(runs / "listed", scores={"test/mask/AP": 0.3})
     listed.facts("test").write_text("[1]")
@@ -92,7 +95,8 @@ def test_bad_input_is_one_line(runs: Path, capsys: pytest.CaptureFixture[str]) -
         ([str(broken)], "is no valid JSON"),
         ([str(listed)], "holds no mapping"),
         ([str(bytes_only)], "is no valid CSV"),
-        ([str(foreign)], "has no data, model, seed_everything"),
+        ([str(foreign)], "has no model with a class_path, data with a class_path, seed_everything; give folders"),
+        ([str(empty)], "has no model with a class_path, data with a class_path; give folders"),
         ([str(runs / "scratch"), "--out", str(runs / "taken")], "cannot be written"),
     ):
         assert main(["compare", *words]) == 2

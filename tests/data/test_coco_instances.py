@@ -230,8 +230,8 @@ def test_image_of_another_size_than_annotated_is_broken(scenes: Path) -> None:
         ({"scale_jitter": (0.0, 1.0)}, r"scale_jitter is \[0.0, 1.0\]"),
         ({"train_limit": 0}, "train_limit is 0"),
         ({"on_error": "skpi"}, "did you mean skip"),
-        ({"train_images": "nowhere"}, "train_images 'nowhere' does not exist"),
-        ({"val_annotations": "nowhere.json"}, "annotations 'nowhere.json' do not exist"),
+        ({"train_images": "nowhere"}, "data.train_images 'nowhere' does not exist"),
+        ({"val_annotations": "nowhere.json"}, "data.val_annotations 'nowhere.json' does not exist"),
     ],
 )
 def test_bad_arguments(scenes: Path, arguments: dict[str, Any], message: str) -> None:

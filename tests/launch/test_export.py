@@ -268,6 +268,21 @@ def test_bad_input_is_one_line(
     assert not out.exists()
 
 
+def test_images_that_are_gone_are_named_before_the_model_is_loaded(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy, out = tmp_path / "run", tmp_path / "out"
+    shutil.copytree(run, copy)
+    recipe = yaml.safe_load((copy / "recipe.yaml").read_text())
+    recipe["data"]["init_args"]["val_images"] = "gone"
+    (copy / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    (one,) = export(copy, "safetensors", out=out)  # which is compared with nothing
+    assert one.path.is_dir()
+    monkeypatch.setattr(exporting, "load", lambda *_, **__: pytest.fail("the model was loaded"))
+    with pytest.raises(UserError, match=r"data.val_images 'gone' does not exist; .*; name a folder with --images"):
+        export(copy, "pt2", out=out)
+
+
 def test_a_head_without_a_form_is_one_line() -> None:
     with pytest.raises(UserError, match=r"HeadBase cannot be exported; heads.MaskRCNN"):
         HeadBase().export_form()

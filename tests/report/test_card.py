@@ -6,7 +6,7 @@ from pathlib import Path
 import yaml
 
 from distill.cli import main
-from distill.report.card import NO_TEST_FILES, origins, write_card
+from distill.report.card import NO_TEST_FILES, origins, score_tables, write_card
 from distill.runs.folder import RunFolder
 
 
@@ -84,6 +84,15 @@ def test_the_card_says_what_was_tested_and_where_weights_came_from(tmp_path: Pat
     (tmp_path / "test_predictions.png").touch()
     write_card(RunFolder(tmp_path), "load()")
     assert "![Labels and predictions](test_predictions.png)" in (tmp_path / "card.md").read_text()
+
+
+def test_scores_stand_under_their_names() -> None:
+    """Probes have not all the same scores, and a class may have any name."""
+    scores = {"val/probe/scenes/linear": 0.5, "val/probe/ships/tokens": 0.4, "val/IoU/road|path": 0.2}
+    assert score_tables(scores) == (
+        "| % | linear | tokens |\n| --- | --- | --- |\n| probe scenes | 50.0 |  |\n| probe ships |  | 40.0 |\n\n"
+        "| class, % | IoU |\n| --- | --- |\n| road\\|path | 20.0 |"
+    )
 
 
 def test_the_weights_of_a_teacher_of_ones_own_are_not_called_published() -> None:

@@ -14,6 +14,7 @@ from rasterio.enums import Resampling
 from distill.data.fitting import PADDING
 from distill.data.images import BrokenImage, decode_image, read_image
 from distill.errors import UserError
+from distill.process_memory import forget_peak, process_bytes
 from distill.scene import chunks
 from distill.scene.source import SourceOptions, open_scene
 from tests.scene.kinds import INSIDE, KINDS, TILED, check_windows, eight, whole
@@ -259,19 +260,13 @@ def test_a_large_window_takes_little_more_memory_than_its_pixels(
 def test_a_scene_of_20000_pixels_takes_bounded_memory(tmp_path: Path, layout: dict[str, Any]) -> None:
     side, strip = 20_000, 1024
     path = empty(tmp_path / "a.tif", side, dtype="uint8", **layout)
-    Path("/proc/self/clear_refs").write_text("5")  # resets the peak
-    before = resident_peak()
+    assert forget_peak()
+    before = process_bytes("VmHWM")
     with open_scene(path) as scene:
         for top in range(0, side - strip, strip):
             scene.read(top, 0, strip, side)
         scene.overview(2048)
-    assert resident_peak() - before < 200  # of which the strip takes 59 and GDAL's cache 64
-
-
-def resident_peak() -> float:
-    """Megabytes."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
+    assert process_bytes("VmHWM") - before < 200 * 2**20  # of which the strip takes 59 MiB and GDAL's cache 64
 
 
 def empty(path: Path, side: int, **options: Any) -> Path:

@@ -65,17 +65,31 @@ def test_a_transformer_pads_images_to_whole_patches() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["vit_tiny_patch16_224", "vit_tiny_patch16_224_in21k", "deit_tiny_distilled_patch16_224"]
+    ("name", "stride"),
+    [
+        ("vit_tiny_patch16_224", 16),
+        ("vit_tiny_patch16_224_in21k", 16),
+        ("deit_tiny_distilled_patch16_224", 16),
+        ("vit_tiny_r_s16_p8_224", 32),
+        ("vitamin_small_224", 16),
+    ],
 )
-def test_a_plain_transformer_takes_any_size_and_is_else_as_timm_builds_it(name: str) -> None:
+def test_a_transformer_takes_any_size_and_is_else_as_timm_builds_it(name: str, stride: int) -> None:
     student, fixed = (build(name, {"depth": 3} | more) for more in ({}, {"dynamic_img_size": False}))
     own = torch.randn(1, 3, 224, 224)
     assert student.state_dict().keys() == fixed.state_dict().keys()
     for one, other in zip(student(own), fixed(own), strict=True):
         assert torch.equal(one, other)
-    assert student(torch.randn(1, 3, 96, 160))[-1].shape[-2:] == (6, 10)
-    with pytest.raises(AssertionError, match="doesn't match model"):
+    assert student(torch.randn(1, 3, 96, 150))[-1].shape[-2:] == (96 // stride, 160 // stride)
+    with pytest.raises((AssertionError, RuntimeError), match="match"):
         fixed(torch.randn(1, 3, 96, 160))
+
+
+def test_a_transformer_after_convolutions_cannot_leave_out_patches() -> None:
+    """Its tokens are of their surroundings, too: what masked autoencoding hides would be seen."""
+    student = build("vit_tiny_r_s16_p8_224", {"depth": 1})
+    with pytest.raises(UserError, match="cannot leave out patches"):
+        student.forward_visible(torch.randn(1, 3, 64, 64), torch.tensor([[0]]))
 
 
 def gradients(student: TimmStudent) -> tuple[list[Tensor], list[Tensor], int]:

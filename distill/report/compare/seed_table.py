@@ -4,6 +4,7 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from rich.markup import escape
 from rich.table import Table
 
 from distill.errors import UserError
@@ -39,7 +40,7 @@ class SeedTable:
         for column in table.columns[1:]:
             column.justify = "right"
         for key, row in self.rows.items():
-            table.add_row(bare(key), shown(key, row["mean"]), f"± {shown(key, row['std'])}")
+            table.add_row(escape(bare(key)), shown(key, row["mean"]), f"± {shown(key, row['std'])}")
         spread = "std is the sample standard deviation over the runs (n - 1), not the error of the mean."
         said: list[str | Table] = [f"{len(self.seeds)} runs, seeds {', '.join(map(str, self.seeds))}\n", table, spread]
         if self.differences:

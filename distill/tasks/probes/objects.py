@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from distill.data.annotations import CocoAnnotations
-from distill.data.checks import existing_folder
+from distill.data.checks import existing_file, existing_folder
 from distill.data.class_table import IGNORE
 from distill.data.images import size_fault
 from distill.data.masks import decode_patch
@@ -83,8 +83,8 @@ class ObjectProbe(ProbeBase):
         Raises:
             UserError: A file is missing or broken, or there is one class and `tokens` is false.
         """
-        train = CocoAnnotations(self.sources["train"][1], self.classes, "skip")
-        val = CocoAnnotations(self.sources["val"][1], train.class_names, scored=True)
+        train = CocoAnnotations(self._annotations("train"), self.classes, "skip")
+        val = CocoAnnotations(self._annotations("val"), train.class_names, scored=True)
         if len(train.class_names) == 1 and not self.tokens:
             raise UserError(
                 f"probe {self.name!r}: there is nothing to tell {train.class_names[0]!r} from, the one class; set "
@@ -92,6 +92,9 @@ class ObjectProbe(ProbeBase):
             )
         token_names = [*train.class_names, "background"] if self.tokens else []
         return ProbeData(self._windows("train", train), self._windows("val", val), train.class_names, token_names)
+
+    def _annotations(self, split: str) -> Path:
+        return existing_file(self._key(f"{split}_annotations"), self.sources[split][1])
 
     def _windows(self, split: str, content: CocoAnnotations) -> ProbeImages:
         """One window for each chosen object, image by image."""

@@ -91,7 +91,7 @@ def test_one_class_is_told_from_background(build: Callable[..., ObjectProbe]) ->
         ({"classes": ["boat"]}, "unknown class in .*'boat'"),
         ({"classes": ["ship"], "tokens": False}, "nothing to tell 'ship' from"),
         ({"train_images": "nowhere"}, r"probes\[objects\].train_images 'nowhere' does not exist"),
-        ({"val_annotations": "nowhere.json"}, "annotations 'nowhere.json' do not exist"),
+        ({"val_annotations": "nowhere.json"}, r"probes\[objects\].val_annotations 'nowhere.json' does not exist"),
         ({"context": 0.5}, r"probes\[objects\].context is 0.5"),
         ({"region": "bix"}, "did you mean box"),
         ({"name": "a/b"}, "use letters"),
