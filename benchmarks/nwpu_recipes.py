@@ -34,9 +34,9 @@ TEACHERS: dict[str, tuple[dict[str, Any], float, float]] = {
     "resnet18": ({"class_path": "students.TimmStudent", "init_args": RESNET}, 1.0e-3, 1.0),
 }
 # Learning rates of a fine-tuning by its start, each the best of `SELECTED_FROM` on the images that are left out.
-RATES = {"distilled": 2.0e-3, "scratch": 2.0e-3}
+RATES = {"distilled": 2.0e-3, "scratch": 1.0e-3}
 STARTS = tuple(RATES)
-SELECTED_FROM = (1.0e-3, 2.0e-3, 4.0e-3, 8.0e-3)
+SELECTED_FROM = (5.0e-4, 1.0e-3, 2.0e-3, 4.0e-3)
 # Other heads than `heads.DenseMasks`, by the recipes that have them: does the light one cost precision?
 HEADS = {"mask_rcnn": ["finetune/mask_rcnn"], "light": ["finetune/mask_rcnn", "head/light"]}
 

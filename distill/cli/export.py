@@ -60,7 +60,8 @@ def print_exported(one: "Exported") -> None:
     """Prints the files that were written, how they were checked, and notes."""
     console = table_console()
     size = sum(path.stat().st_size for path in one.files)
-    console.print(Text(f"wrote {', '.join(map(str, one.files))} ({size / 1e6:.1f} MB, {one.facts.precision})"))
+    precision = "" if one.facts is None else f", {one.facts.precision}"
+    console.print(Text(f"wrote {', '.join(map(str, one.files))} ({size / 1e6:.1f} MB{precision})"))
     if one.checks:
         table = Table(title=f"{one.runtime} beside the run", title_justify="left")
         table.add_column("image")

@@ -114,11 +114,11 @@ class ImageFolder(ImageData):
     @cached_property
     def _parts(self) -> tuple[ImageList, ImageList]:
         """Images to train on, in order, and to validate on, in that of their hashes."""
-        images = list_images(self.root)
+        images = list_images(self.root, key="data.root")
         positions = _positions(images)
         if self.val_root is not None:
             train, held_out = np.arange(len(images)), np.arange(0)
-            others = list_images(self.val_root, key="val_root")
+            others = list_images(self.val_root, key="data.val_root")
             val = others.only(_positions(others).argsort(kind="stable")[: self.val_limit])
         else:
             train, held_out = hold_out_by_position(positions, self.val_fraction)

@@ -67,7 +67,7 @@ class Exported:
         format: See `export`.
         path: The file that names the others, if there are others.
         files: All of them.
-        facts: What the file tells of itself.
+        facts: What the file tells of itself; None of weights, beside which the run's recipe lies.
         checks: How it differs from the run, image by image.
         notes: What there is to tell about it.
     """
@@ -75,7 +75,7 @@ class Exported:
     format: str
     path: Path
     files: Sequence[Path]
-    facts: ExportedFacts
+    facts: ExportedFacts | None
     checks: Sequence[Check] = ()
     notes: Sequence[str] = ()
 
@@ -134,10 +134,15 @@ def export(
     require_packages(wanted, int8)
     if part not in PARTS:
         raise unknown_name("part", part, PARTS)
+    if part != "model" and SAFETENSORS in wanted:
+        raise UserError(f"--part {part} is of no use for {SAFETENSORS}, which is the whole run; leave one out")
+    folder = Path(out)
+    if wanted == [SAFETENSORS]:  # weights are compared with nothing, so any model has them
+        return [_shared(run, folder, checkpoint)]
     stored = StoredRun(Path(run))
-    # Read first: the folders of a run's images may be gone. Weights and recipe alone are compared with nothing.
-    compared = [name for name in wanted if name != SAFETENSORS]
-    seen = run_images(stored, "val", _PHOTOGRAPHS, None if images is None else Path(images)) if compared else []
+    # Read first: the folders of a run's images may be gone.
+    seen = run_images(stored, "val", _PHOTOGRAPHS, None if images is None else Path(images))
+    calibration = run_images(stored, "train", ENOUGH) if int8 else []
     reference = load(
         run,
         part=part,
@@ -153,11 +158,11 @@ def export(
     facts = facts_of(stored, reference, graph, checkpoint)
     if SUFFIXES.keys() & wanted:
         _require_own_views(facts, graph)
-    model = _Model(stored, graph, facts, reference)
-    folder, written = Path(out), []
+    model = _Model(stored, graph, facts, reference, calibration)
+    written = []
     for name in wanted:
         if name == SAFETENSORS:
-            written.append(_shared(run, folder, facts, checkpoint))
+            written.append(_shared(run, folder, checkpoint))
         elif name == DEEPNESS:
             written.append(_for_qgis(model, seen, folder))
         else:
@@ -185,12 +190,13 @@ def _require_own_views(facts: ExportedFacts, graph: ExportGraph) -> None:
 
 @dataclass(frozen=True)
 class _Model:
-    """What is written in every format, and the run to compare with."""
+    """What is written in every format, the run to compare with, and images that int8 is calibrated on."""
 
     run: StoredRun
     graph: ExportGraph
     facts: ExportedFacts
     reference: Predictor
+    calibration: Sequence[Pixels]
 
     @cached_property
     def onnx(self) -> Any:
@@ -271,7 +277,7 @@ def _in_int8(path: Path, model: _Model, allow_loss: bool) -> tuple[Path, Exporte
     """A file in int8 beside the one in float32, what it tells of itself, and what it lost."""
     out = path.with_name(f"{path.stem}-int8{path.suffix}")
     with phase(f"calibrating {out.name}"):
-        quantized = quantize(path, run_images(model.run, "train", ENOUGH), model.facts, out)
+        quantized = quantize(path, model.calibration, model.facts, out)
     found = changes(model.scores, validation_scores(open_model(out), model.run, out.name))
     if not allow_loss:
         require_little_loss(found, path.name)
@@ -296,10 +302,10 @@ def _of_own_precision(path: Path, model: _Model, images: Sequence[CheckImage]) -
     return [f"computing as OpenVINO prefers on this processor differs by: {shown} ({checks[0].image})"]
 
 
-def _shared(run: str | PathLike[str], out: Path, facts: ExportedFacts, checkpoint: str | None) -> Exported:
+def _shared(run: str | PathLike[str], out: Path, checkpoint: str | None) -> Exported:
     """The folder of weights and recipe that `distill push` writes."""
     shared = push(run, out / NAME, checkpoint=checkpoint)
-    return Exported(SAFETENSORS, out / NAME, tuple(out / NAME / name for name in shared.files), facts)
+    return Exported(SAFETENSORS, out / NAME, tuple(out / NAME / name for name in shared.files), None)
 
 
 def _for_qgis(model: _Model, photographs: Sequence[Pixels], out: Path) -> Exported:

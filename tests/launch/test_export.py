@@ -255,6 +255,7 @@ def test_views_that_no_file_takes(name: str, exported_run: Path, tmp_path: Path)
         (["--format", "tensorrt"], "tensorrt"),
         (["--images", "nowhere"], "nowhere"),
         (["--checkpoint", "best.ckpt"], "best.ckpt"),
+        (["--format", "safetensors", "--part", "student"], "--part student is of no use for safetensors"),
     ],
 )
 def test_bad_input_is_one_line(
@@ -273,14 +274,20 @@ def test_images_that_are_gone_are_named_before_the_model_is_loaded(
 ) -> None:
     copy, out = tmp_path / "run", tmp_path / "out"
     shutil.copytree(run, copy)
-    recipe = yaml.safe_load((copy / "recipe.yaml").read_text())
+    text = (copy / "recipe.yaml").read_text()
+    recipe = yaml.safe_load(text)
     recipe["data"]["init_args"]["val_images"] = "gone"
     (copy / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    monkeypatch.setattr(exporting, "load", lambda *_, **__: pytest.fail("the model was loaded"))
     (one,) = export(copy, "safetensors", out=out)  # which is compared with nothing
     assert one.path.is_dir()
-    monkeypatch.setattr(exporting, "load", lambda *_, **__: pytest.fail("the model was loaded"))
     with pytest.raises(UserError, match=r"data.val_images 'gone' does not exist; .*; name a folder with --images"):
         export(copy, "pt2", out=out)
+    recipe = yaml.safe_load(text)
+    recipe["data"]["init_args"]["train_images"] = "gone"
+    (copy / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    with pytest.raises(UserError, match=r"data.train_images 'gone' does not exist"):
+        export(copy, "onnx", out=out, int8=True)
 
 
 def test_a_head_without_a_form_is_one_line() -> None:

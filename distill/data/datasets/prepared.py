@@ -28,7 +28,7 @@ class PreparedInstances(CocoInstances):
         train = paths.get("train", paths.get("all"))
         if train is None or not Path(images).is_dir():
             raise UserError(
-                f"root {root!r} lacks images/, or annotations/train.json or all.json; write them with `distill data "
+                f"data.root {root!r} lacks images/, or annotations/train.json or all.json; write them with `distill data "
                 "prepare` or `distill data tile`, or name the files of another layout with distill.data.CocoInstances"
             )
         super().__init__(
@@ -57,7 +57,7 @@ def prepared_files(name: str, root: str, *splits: str) -> list[str]:
     missing = [part for part in parts if not (Path(root) / part).exists()]
     if missing:
         raise UserError(
-            f"root {root!r} lacks {', '.join(missing)}; {name.upper()} needs {', '.join(parts)}. Write them with: "
+            f"data.root {root!r} lacks {', '.join(missing)}; {name.upper()} needs {', '.join(parts)}. Write them with: "
             f"distill data prepare {name} --source UNPACKED --target {root}"
         )
     return [str(Path(root) / part) for part in parts]
