@@ -118,5 +118,6 @@ class ISPRS(SemanticImages):
             if is_file(self.root / folder / name):
                 return self.root / folder / name
         raise UserError(
-            f"data.root {str(self.root)!r} lacks {name} in {' or '.join(folders)}; unpack the benchmark's archives there"
+            f"data.root {str(self.root)!r} lacks {name} in {' or '.join(folders)}; unpack the benchmark's archives "
+            "there"
         )

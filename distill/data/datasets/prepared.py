@@ -28,8 +28,9 @@ class PreparedInstances(CocoInstances):
         train = paths.get("train", paths.get("all"))
         if train is None or not Path(images).is_dir():
             raise UserError(
-                f"data.root {root!r} lacks images/, or annotations/train.json or all.json; write them with `distill data "
-                "prepare` or `distill data tile`, or name the files of another layout with distill.data.CocoInstances"
+                f"data.root {root!r} lacks images/, or annotations/train.json or all.json; write them with "
+                "`distill data prepare` or `distill data tile`, or name the files of another layout with "
+                "distill.data.CocoInstances"
             )
         super().__init__(
             train_images=images,

@@ -40,7 +40,8 @@ def test_a_set_without_a_split_holds_some_out(tmp_path: Path) -> None:
     root = prepare("labelme", labelme(tmp_path / "source", 10), tmp_path / "a").root
     data = PreparedInstances(str(root), image_size=64, num_workers=0)
     assert [len(data.dataset(split)) for split in ("train", "val", "test")] == [9, 1, 1]
-    with pytest.raises(UserError, match=r"^data.root '.*/nothing' lacks images/, or annotations/train\.json or all\.json"):
+    message = r"^data.root '.*/nothing' lacks images/, or annotations/train\.json or all\.json"
+    with pytest.raises(UserError, match=message):
         PreparedInstances(str(tmp_path / "nothing"))
 
 
