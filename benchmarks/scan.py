@@ -1,7 +1,7 @@
 """The selective scan against its peers, side by side in one run; scans that differ from float64 are not timed.
 
     python benchmarks/scan.py                   # everything, about five minutes on two cores
-    python benchmarks/scan.py --peers --memory  # parts; also --threads, --roofline, --scaling, --images
+    python benchmarks/scan.py --peers --memory  # parts; also --accuracy, --threads, --roofline, --scaling, --images
     python benchmarks/scan.py --device cuda     # on a GPU, in bfloat16: its backends, and mamba-ssm where installed
 
 All candidates of a table take turns, so that a busy machine slows all; medians are printed. A state update is one of
@@ -24,10 +24,16 @@ from scan_checks import (
     FORWARD,
     PASSES,
     STATES,
+    STEPS,
     TOLERANCE,
     Size,
     checked,
+    distances,
     error,
+    gradients,
+    make_problem,
+    place,
+    with_means,
 )
 from scan_memory import MEMORY_SIZE, peak
 from scan_peers import (
@@ -44,6 +50,7 @@ from scan_peers import (
     fused,
     fused_low_rank,
     image_problems,
+    selective_scan_softplus,
     two_calls,
     two_calls_low_rank,
 )
@@ -67,12 +74,14 @@ GOALS = {
 THREADS_GOALS = {FORWARD: 1.7, BOTH: 1.6}
 LENGTHS = [2**power for power in range(10, 17)]
 GRID, IMAGE_CHANNELS, RANK = 64, 512, 16
+ACCURACY_SIZE = (1, 4096, 64)
 DEFAULT_THREADS = torch.get_num_threads()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parts = {
+        "accuracy": accuracy,
         "peers": peers,
         "threads": threads,
         "roofline": roofline,
@@ -86,7 +95,7 @@ def main() -> None:
     parser.add_argument("--small", action="store_true", help="the smallest sizes only: to see whether it runs")
     arguments = parser.parse_args()
     named = [name for name in parts if getattr(arguments, name)]
-    on_cpu_only = ("threads", "roofline", "images")
+    on_cpu_only = ("accuracy", "threads", "roofline", "images")
     machine = f"{processor()}, {os.cpu_count()} cores"
     if arguments.device == "cuda":
         if not torch.cuda.is_available():
@@ -107,6 +116,25 @@ def main() -> None:
         console.print(f"[dim]{name}: {time.perf_counter() - start:.0f} s[/dim]\n")
     if bars:
         print_goals(bars)
+
+
+def accuracy(device: str) -> list[Bar]:
+    """Our backends in float32 against float64."""
+    found, _ = available_peers(device)
+    problem = make_problem(*ACCURACY_SIZE, STATES, torch.float32)
+    title = f"RMS error of the output, of the worst gradient, {describe(ACCURACY_SIZE)}, N={STATES}"
+    table = make_table(title, "scan", *STEPS)
+    rows: dict[str, list[str]] = {name: [] for name, peer in found.items() if peer.ours}
+    for steps in STEPS:
+        exact = with_means(problem, steps)
+        expected = gradients(partial(selective_scan_softplus, backend="chunked"), exact)
+        for name, row in rows.items():
+            errors = distances(gradients(found[name].run, place(exact, found[name], device, torch.float32)), expected)
+            row.append(f"{errors[0]:.1e}, {max(errors[1:]):.1e}")
+    for name, row in rows.items():
+        table.add_row(name, *row)
+    console.print(table)
+    return []
 
 
 def peers(device: str) -> list[Bar]:

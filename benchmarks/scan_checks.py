@@ -16,6 +16,7 @@ from torch import Tensor
 STATES = 16
 DTYPES = {"cpu": torch.float32, "cuda": torch.bfloat16}
 TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 5e-2}  # largest error, as a share of a tensor's largest value
+STEPS = {"small Δ": -4.0, "Δ at initialisation": 0.0, "large Δ": 6.0}  # added to the bias of Δ
 LONGEST_REFERENCE = 4096  # tokens: beyond, the reference is chunked PyTorch in float64
 
 Size = tuple[int, int, int]  # B, L, D
@@ -42,6 +43,13 @@ def make_problem(batch: int, length: int, channels: int, states: int, dtype: tor
         "z": normal(batch, channels, length),
         "delta_bias": (target + torch.log(-torch.expm1(-target))).float().double(),
     }
+
+
+def with_means(problem: dict[str, Tensor], steps: str) -> dict[str, Tensor]:
+    """The problem with other steps, and u, B and C about 1: like trained features, they add up in the states."""
+    spread = {"u": 1.0, "B": 0.3, "C": 0.3}
+    changed = {name: (1 + factor * problem[name]).float().double() for name, factor in spread.items()}
+    return problem | changed | {"delta_bias": (problem["delta_bias"] + STEPS[steps]).float().double()}
 
 
 def place(problem: dict[str, Tensor], peer: Peer, device: str, dtype: torch.dtype) -> dict[str, Tensor]:
@@ -77,6 +85,11 @@ def error(found: tuple[Tensor, ...], expected: tuple[Tensor, ...]) -> float:
         difference = (a.detach().double() - b).abs().max() / b.abs().max()
         worst = max(worst, float(difference) if torch.isfinite(difference) else math.inf)
     return worst
+
+
+def distances(found: tuple[Tensor, ...], expected: tuple[Tensor, ...]) -> list[float]:
+    """The root mean square of the error of each tensor, as a share of that of the tensor."""
+    return [float((a.double() - b).norm() / b.norm()) for a, b in zip(found, expected, strict=True)]
 
 
 @lru_cache(maxsize=4)

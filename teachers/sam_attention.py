@@ -17,11 +17,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from distill.linear import linear
+
 _SCORES = 2**18  # scores for each thread at a time: 1 MiB in float32, which the cache of a core holds
 _MANY = 1024  # tokens of a group, from which on more than one call of PyTorch's fused attention pays
-# Asked once, because torch.compile cannot trace the questions.
-_ONEDNN = torch.backends.mkldnn.is_available()
-_MATRIX_UNITS = torch.cpu._is_amx_tile_supported()
+_MATRIX_UNITS = torch.cpu._is_amx_tile_supported()  # asked once, because torch.compile cannot trace the question
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
@@ -43,7 +43,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, rows: Tensor, columns: Tensor) -> Te
     # how many threads there are, which cannot be compiled.
     appends = (q.dtype == torch.bfloat16 and _MATRIX_UNITS) or torch.compiler.is_compiling()
     if q.device.type == "cpu" and not appends:
-        many = k.shape[1] * k.shape[2] >= _MANY and _ONEDNN
+        many = k.shape[1] * k.shape[2] >= _MANY
         return (blocked if many else masked)(q, k, v, rows, columns)
     if q.device.type == "cuda" and q.shape[1] * q.shape[2] >= _MANY and flex_runs():
         return flexible(q, k, v, rows, columns, _compiled_flex())
@@ -77,7 +77,7 @@ def masked(q: Tensor, k: Tensor, v: Tensor, rows: Tensor, columns: Tensor) -> Te
 
 
 def blocked(q: Tensor, k: Tensor, v: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """The scores of a few rows of queries at a time, by oneDNN: PyTorch's own attention of processors calls MKL.
+    """The scores of a few rows of queries at a time, whose products are those of `distill.linear`.
 
     Scores and their softmax are float32. For bfloat16, shares and values are multiplied in bfloat16.
     """
@@ -86,7 +86,6 @@ def blocked(q: Tensor, k: Tensor, v: Tensor, rows: Tensor, columns: Tensor) -> T
     of_rows, of_columns = (term.float() for term in _terms(q, rows, columns))
     queries, keys, values = (x.flatten(1, 2) for x in (q, k, v))
     out = torch.empty_like(queries)
-    multiply = torch.ops.mkldnn._linear_pointwise
     lines = max(1, _SCORES * torch.get_num_threads() // (width * tokens))  # rows of queries
     for group in range(groups):
         query, key = queries[group].float() * channels**-0.5, keys[group].float()
@@ -95,9 +94,8 @@ def blocked(q: Tensor, k: Tensor, v: Tensor, rows: Tensor, columns: Tensor) -> T
             line = slice(top, top + lines)
             place = slice(top * width, (top + lines) * width)
             bias = of_rows[group, line, :, :, None] + of_columns[group, line, :, None, :]
-            scores = multiply.binary(query[place], bias.view(-1, tokens), key, None, "add")
-            shares = scores.softmax(-1).to(value.dtype)
-            out[group, place] = multiply(shares, value, None, "none", [], "")
+            scores = linear(query[place], key).add_(bias.view(-1, tokens))
+            out[group, place] = linear(scores.softmax(-1).to(value.dtype), value)
     return out.view_as(q)
 
 

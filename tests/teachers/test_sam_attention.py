@@ -6,10 +6,13 @@ import pytest
 import torch
 from segment_anything.modeling.image_encoder import add_decomposed_rel_pos
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.attention.flex_attention import flex_attention
 
+from distill import linear
 from teachers import sam_attention
 from teachers.sam_attention import appended, attend, blocked, flexible, masked, materialised
+from tests.operators import Operators
 
 GRIDS = {"windows": (12, 14, 14), "wide": (3, 5, 9), "one row": (4, 1, 6), "one patch": (2, 1, 1)}
 
@@ -87,3 +90,28 @@ def test_bfloat16_rounds_queries_and_keys_but_not_their_sum(function: Callable[.
     error, of_rounded = ((x.float() - expected).norm() / expected.norm() for x in (found, rounded))
     assert error < 0.02
     assert error < 0.75 * of_rounded
+
+
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this PyTorch has no oneDNN")
+@pytest.mark.parametrize("amd", [True, False])
+def test_float32_is_by_onednn_on_amd_only(monkeypatch: pytest.MonkeyPatch, amd: bool) -> None:
+    monkeypatch.setattr(linear, "_FASTER", amd)
+    arguments = tensors(1, 32, 32)
+    with torch.no_grad(), Operators() as ran:
+        found = attend(*arguments)
+    assert any("mkldnn" in name for name in ran.names) is amd
+    torch.testing.assert_close(found, materialised(*arguments), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("amd", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("side", [14, 32], ids=["window", "global"])
+def test_shapes_are_known_without_computing(
+    monkeypatch: pytest.MonkeyPatch, side: int, dtype: torch.dtype, amd: bool
+) -> None:
+    monkeypatch.setattr(linear, "_FASTER", amd)
+    monkeypatch.setattr(sam_attention, "_MATRIX_UNITS", False)
+    with FakeTensorMode(), torch.no_grad():
+        q, k, v = (torch.empty(2, side, side, 16, dtype=dtype) for _ in range(3))
+        found = attend(q, k, v, torch.empty(side, side, 16), torch.empty(side, side, 16))
+    assert (found.shape, found.dtype) == (q.shape, dtype)

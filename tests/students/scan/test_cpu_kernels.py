@@ -9,6 +9,7 @@ from torch import Tensor
 
 from students.scan import cpu, selective_scan
 from students.scan.interface import run_scan
+from students.scan.orders import scan_order
 from students.scan.problem import Scan, Traits
 from tests.students.scan.problems import DIFFERENTIABLE, Problem, assert_close, build, cast, expected, run
 
@@ -158,3 +159,46 @@ def test_elementary_functions_are_accurate(backend: str) -> None:
     found = last_state(x.unsqueeze(0), torch.zeros_like(x), one, nothing, True)[0].double()
     exact = torch.log1p(x.double().exp())
     assert ((found / exact - 1).abs() <= 4e-7 + 1.2e-7 * x.abs()).all()
+
+
+def like_features(bias: float) -> Scan:
+    """Both directions of 32 x 32 tokens of a student at initialisation; `bias` is that of Δ, before softplus.
+
+    Inputs whose mean is not zero, as those of trained layers are: what a state remembers adds up.
+    """
+    random = torch.Generator().manual_seed(0)
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=random)
+
+    tokens, channels, states = 32**2, 32, 16
+    spread = torch.linspace(-2, 2, channels).expand(2, -1)
+    return Scan(
+        u=1 + normal(1, 2, tokens, channels),
+        delta=0.5 * normal(1, 2, tokens, channels),
+        delta_weight=None,
+        A=-torch.arange(1.0, states + 1).expand(2, channels, -1),
+        B=1 + 0.3 * normal(1, 2, 1, tokens, states),
+        C=1 + 0.3 * normal(1, 2, 1, tokens, states),
+        D=normal(2, channels),
+        z=normal(1, tokens, channels),
+        delta_bias=bias + spread,
+        initial_state=None,
+        order=scan_order("bidirectional", 32, 32),
+        delta_softplus=True,
+        scale=0.5,
+    )
+
+
+@every_kernel
+@pytest.mark.parametrize("bias", [-9, -5, 1], ids=["small steps", "steps at initialisation", "large steps"])
+def test_as_accurate_as_the_loop_in_float32(backend: str, bias: float) -> None:
+    """Errors that have a sign add up over all steps that a state remembers, which hides in a test of each operation."""
+    scan = like_features(bias)
+    exact = run(cast(scan, torch.float64), "chunked")
+
+    def errors(found: dict[str, Tensor]) -> dict[str, float]:
+        return {name: float((x - exact[name]).norm() / exact[name].norm()) for name, x in found.items()}
+
+    found, loop = errors(run(scan, backend)), errors(run(scan, "reference"))
+    assert {name: error for name, error in found.items() if error > 4 * loop[name]} == {}

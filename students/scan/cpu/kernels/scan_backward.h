@@ -177,7 +177,7 @@ class BackwardWorker {
         Vector grad[COUNT], grad_A[COUNT];
         for (int i = 0; i < COUNT; i++) {
             grad[i] = Vector::load(unit.g + (n + i) * UNIT + c);
-            grad_A[i] = Vector::load(unit.dA + (n + i) * UNIT + c);
+            grad_A[i] = zero();  // of this chunk: one long sum would round each step to the size of all before it
         }
         const float *A = unit.A + n * UNIT + c;
         int live = (int)std::min<int64_t>(Vector::lanes, unit.width - c);  // idle lanes may hold NaN, 0 * inf
@@ -209,7 +209,8 @@ class BackwardWorker {
         }
         for (int i = 0; i < COUNT; i++) {
             grad[i].store(unit.g + (n + i) * UNIT + c);
-            grad_A[i].store(unit.dA + (n + i) * UNIT + c);
+            float *sum = unit.dA + (n + i) * UNIT + c;
+            (Vector::load(sum) + grad_A[i]).store(sum);
         }
     }
 
@@ -241,21 +242,24 @@ class BackwardWorker {
     }
 
     void write_gradients(DifferentiatedUnit &unit) const {
-        for (int64_t j = 0; j < tiles.length; j++) {
-            int64_t row = tiles.offset(unit, tiles.token[j]);
-            for (int64_t c = 0; c < unit.width; c += Vector::lanes) {
-                int64_t at = j * UNIT + c, count = unit.width - c;
+        for (int64_t c = 0; c < unit.width; c += Vector::lanes) {
+            int64_t count = unit.width - c;
+            Vector skip = Vector::load(unit.skip + c), dD = zero(), dbias = zero();
+            for (int64_t j = 0; j < tiles.length; j++) {
+                int64_t at = j * UNIT + c, row = tiles.offset(unit, tiles.token[j]) + c;
                 Vector u = Vector::load(tiles.u[j] + c), out = Vector::load(dy + at), sum_B = Vector::load(through_B + at);
-                Vector to_u = fma(sum_B, Vector::load(tiles.delta + at), out * Vector::load(unit.skip + c));
-                if (p.shared && tiles.direction > 0) to_u = to_u + load_some(du() + row + c, count);
-                store_some(to_u, du() + row + c, count);
+                Vector to_u = fma(sum_B, Vector::load(tiles.delta + at), out * skip);
+                if (p.shared && tiles.direction > 0) to_u = to_u + load_some(du() + row, count);
+                store_some(to_u, du() + row, count);
                 // A is kept times log2(e).
                 Vector to_delta = fma(Vector::broadcast(0.693147181f), Vector::load(through_A + at), sum_B * u);
                 if (p.softplus) to_delta = to_delta * Vector::load(tiles.slope + at);
-                store_some(to_delta, ddelta() + row + c, count);
-                fma(out, u, Vector::load(unit.dD + c)).store(unit.dD + c);
-                (to_delta + Vector::load(unit.dbias + c)).store(unit.dbias + c);
+                store_some(to_delta, ddelta() + row, count);
+                dD = fma(out, u, dD);
+                dbias = dbias + to_delta;
             }
+            (Vector::load(unit.dD + c) + dD).store(unit.dD + c);
+            (Vector::load(unit.dbias + c) + dbias).store(unit.dbias + c);
         }
     }
 
