@@ -180,7 +180,7 @@ def batches() -> tuple[Tensor, Tensor]:
     return torch.randn(4, 6, 20, generator=random), torch.randn(4, 3, 20, generator=random)
 
 
-def train_in_parallel(process: int, rank: int, folder: str) -> None:
+def train_in_parallel(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
     settings: dict[str, Any] = {"init_method": f"file://{folder}/store", "timeout": timedelta(seconds=90)}
     torch.distributed.init_process_group("gloo", rank=rank, world_size=2, **settings)
@@ -192,13 +192,8 @@ def train_in_parallel(process: int, rank: int, folder: str) -> None:
 
 
 def test_distributed_data_parallel(tmp_path: Path) -> None:
-    """This process and one beside it, which is forked so that it need not import everything again."""
-    other = torch.multiprocessing.start_processes(
-        train_in_parallel, args=(1, str(tmp_path)), nprocs=1, join=False, start_method="fork"
-    )
-    train_in_parallel(0, 0, str(tmp_path))
-    while not other.join():
-        pass
+    """Processes that begin anew: a fork of this one waits for threads that earlier tests have started."""
+    torch.multiprocessing.start_processes(train_in_parallel, args=(str(tmp_path),), nprocs=2, start_method="spawn")
     alone = Scanner()
     alone(*batches()).square().mean().backward()
     for rank in (0, 1):
