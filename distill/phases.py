@@ -23,8 +23,8 @@ Advance = Callable[[int], None]
 
 
 def line_console() -> Console:
-    """Prints lines that break between words on a terminal, and stay whole in a pipe or a file."""
-    console = Console(highlight=False)
+    """Prints lines as they are; they break between words on a terminal, and stay whole in a pipe or a file."""
+    console = Console(highlight=False, markup=False, emoji=False)  # names of files and classes may look like either
     console.soft_wrap = not console.is_terminal
     return console
 
@@ -80,7 +80,9 @@ def tracked(what: str, items: Iterable[T], total: int) -> Iterator[T]:
 def _with_bar(console: Console, what: str, total: int | None) -> Iterator[Advance]:
     count = [] if total is None else [BarColumn(20), MofNCompleteColumn(), TimeRemainingColumn(compact=True)]
     start = time.perf_counter()
-    with Progress(SpinnerColumn(), TextColumn("{task.description}"), *count, console=console, transient=True) as bar:
+    with Progress(
+        SpinnerColumn(), TextColumn("{task.description}", markup=False), *count, console=console, transient=True
+    ) as bar:
         task = bar.add_task(what, total=total)
         yield lambda number: bar.advance(task, number)
     console.print(f"{what}: {_took(time.perf_counter() - start)}")

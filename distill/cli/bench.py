@@ -3,8 +3,6 @@
 import json
 from pathlib import Path
 
-from rich.text import Text
-
 from distill.cli.console import table_console
 from distill.cli.parser import VerbParser
 from distill.files import write_text
@@ -31,7 +29,7 @@ def run(words: list[str]) -> None:
     for table in found.rich_tables():
         table_console().print(table)
         table_console().print()
-    line_console().print(Text(found.sentence()))
+    line_console().print(found.sentence())
     if files["json"] is not None:
         write_text(files["json"], json.dumps(found.as_json(), indent=2) + "\n")
     if files["markdown"] is not None:

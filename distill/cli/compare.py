@@ -3,8 +3,6 @@
 import shlex
 from pathlib import Path
 
-from rich.text import Text
-
 from distill.cli.console import table_console
 from distill.cli.parser import VerbParser
 from distill.launch.compare import compare
@@ -65,17 +63,17 @@ def print_comparison(comparison: Comparison, out: Path | None) -> None:
     console, lines = table_console(), line_console()
     content = comparison.as_json()
     if others := content["passed_over"]:
-        lines.print(Text(f"Passed over, since they are no run folders: {', '.join(others)}\n"))
+        lines.print(f"Passed over, since they are no run folders: {', '.join(others)}\n")
     for section in content["sections"]:
         for table in rich_tables(section):
             console.print(table)
             console.print()
-        lines.print(Text(section["sentence"]))
+        lines.print(section["sentence"])
         for note in notes(section):
-            lines.print(Text(note["text"], style="red" if note["level"] == "red" else ""))
+            lines.print(note["text"], style="red" if note["level"] == "red" else "")
         for reason in reasons(section):
-            lines.print(Text(f"missing: {reason}"))
+            lines.print(f"missing: {reason}")
         console.print()
-    lines.print(Text(timing(content)))
+    lines.print(timing(content))
     if out is not None:
-        lines.print(f"Wrote {out}/: {', '.join(FILES)}", markup=False)
+        lines.print(f"Wrote {out}/: {', '.join(FILES)}")

@@ -59,7 +59,7 @@ def _write(dashboard: Dashboard, out: Path) -> None:
     if not console.is_terminal:
         print(what, flush=True)
     offline = dashboard.write_offline(
-        out, lambda records: track(records, what, console=console, disable=not console.is_terminal)
+        out, lambda records: track(records, escape(what), console=console, disable=not console.is_terminal)
     )
     console.print(_table(dashboard, offline))
     print(f"\nsend them: {dashboard.sync_line(offline)}")
@@ -79,5 +79,5 @@ def _table(dashboard: Dashboard, offline: list[Path]) -> Table:
     for record, folder in zip(dashboard.records, offline, strict=True):
         identity = folder.name.rpartition("-")[2]
         cells = (str(record.folder), record.task, record.student, record.init, str(record.seed), identity)
-        table.add_row(*map(escape, cells))
+        table.add_row(*cells)
     return table

@@ -33,12 +33,11 @@ def run(words: list[str]) -> None:
     spent = sum(os.times()[:4])  # of this process and of those it waited for
     lines.print(
         f"Took {time.perf_counter() - start:.0f} s, {spent:.0f} s of processors. Open in a browser:\n  {shown}",
-        markup=False,
     )
     if (said := doubt(comparison)) is not None:
-        lines.print(f"{said}.", markup=False)
+        lines.print(f"{said}.")
     for title, command in next_commands(arguments.dir):
-        lines.print(f"{title}:\n  {command}", markup=False)
+        lines.print(f"{title}:\n  {command}")
 
 
 def parser() -> VerbParser:

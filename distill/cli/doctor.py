@@ -4,7 +4,6 @@ import json
 from importlib import import_module
 from importlib.util import find_spec
 
-from rich.markup import escape
 from rich.table import Table
 
 from distill.cli import HEADLESS_OPENCV
@@ -96,7 +95,7 @@ def run(words: list[str]) -> None:
     table = Table("subject", "state", "why, or what to do", box=None, pad_edge=False)
     for subject, state, note in rows:
         style = "red" if state.startswith("problem") else ""
-        table.add_row(subject, escape(state), escape(note), style=style)
+        table.add_row(subject, state, note, style=style)
     table_console().print(table)
 
 

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.table import Table
-from rich.text import Text
 
 from distill.cli.console import table_console
 from distill.cli.parser import VerbParser
@@ -61,7 +60,7 @@ def print_exported(one: "Exported") -> None:
     console = table_console()
     size = sum(path.stat().st_size for path in one.files)
     precision = "" if one.facts is None else f", {one.facts.precision}"
-    console.print(Text(f"wrote {', '.join(map(str, one.files))} ({size / 1e6:.1f} MB{precision})"))
+    console.print(f"wrote {', '.join(map(str, one.files))} ({size / 1e6:.1f} MB{precision})")
     if one.checks:
         table = Table(title=f"{one.runtime} beside the run", title_justify="left")
         table.add_column("image")
@@ -71,8 +70,8 @@ def print_exported(one: "Exported") -> None:
             table.add_row(check.image, *check.difference.row.values())
         console.print(table)
         if any(check.difference.compared for check in one.checks):
-            console.print(Text(f"verified on {counted(len(one.checks), 'image')}"))
+            console.print(f"verified on {counted(len(one.checks), 'image')}")
         else:
-            console.print(Text("no image had an instance: only that neither finds one was compared"))
+            console.print("no image had an instance: only that neither finds one was compared")
     for note in one.notes:
-        console.print(Text(f"note: {note}"))
+        console.print(f"note: {note}")

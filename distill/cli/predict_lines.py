@@ -4,8 +4,6 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 
-from rich.text import Text
-
 from distill.evaluation.units import counted
 from distill.launch.predict import Prediction
 from distill.phases import line_console
@@ -17,7 +15,7 @@ def print_prediction(found: Prediction) -> None:
     """Prints what was found, the files that were written, and notes."""
     console = line_console()
     for line in _lines(found):
-        console.print(Text(line))
+        console.print(line)
 
 
 def _lines(found: Prediction) -> Iterator[str]:

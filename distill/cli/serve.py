@@ -1,5 +1,6 @@
 """`distill serve RUN [RUN ...]`: a page on this machine that shows what runs find in the images dropped on it."""
 
+import math
 from importlib.util import find_spec
 
 from distill.cli.parser import VerbParser
@@ -22,8 +23,8 @@ def run(words: list[str]) -> None:
     if missing := [name for name in _PACKAGES if find_spec(name) is None]:
         raise UserError(f"distill serve needs {' and '.join(missing)}; pip install 'distill-rs[serve]'")
     for name in ("max_mb", "max_pixels"):
-        if not vars(given)[name] > 0:
-            raise UserError(f"--{name.replace('_', '-')} is {vars(given)[name]:g}; it must be above 0")
+        if not 0 < vars(given)[name] < math.inf:
+            raise UserError(f"--{name.replace('_', '-')} is {vars(given)[name]:g}; it must be a finite number above 0")
     if not 0 <= given.port < 2**16:
         raise UserError(f"--port is {given.port}; it must lie in 0 to {2**16 - 1}")
     from distill.serve.server import serve

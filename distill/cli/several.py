@@ -22,7 +22,7 @@ def run(commands: Sequence[tuple[str, Sequence[str]]]) -> int:
         The exit code of the last one that ran.
     """
     for title, words in commands:
-        line_console().print(f"\n{title}", style="bold", markup=False)
+        line_console().print(f"\n{title}", style="bold")
         if code := main(list(words)):
             print(f"distill: `{shlex.join(['distill', *words[:2]])}` ended with exit code {code}", file=sys.stderr)
             return code

@@ -102,7 +102,7 @@ def _print(sweep: "Sweep") -> None:
     if sweep.comparison is not None:
         notes = [note for section in sweep.comparison.sections for note in section["notes"]]
         for text in dict.fromkeys(note["text"] for note in notes if note["level"] == "red"):
-            console.print(text, style="red", markup=False)
+            console.print(text, style="red")
         print(f"Wrote {sweep.folder}/: sweep.json, {', '.join(FILES)}")
     for name, why in sweep.failures.items():
         print(f"distill: {name} failed: {why}", file=sys.stderr)

@@ -87,14 +87,13 @@ def _run(folder: Path, seed: int, fresh: bool) -> Comparison:
     lines.print(
         f"{len(RUNS)} trainings and a comparison, about {MINUTES} minutes on 2 CPU cores. Trainings 1 to {len(SHOWN)} "
         f"are shown; {len(SHOWN) + 1} to {len(RUNS)} run beside them, and their log is {log}",
-        markup=False,
     )
     _draw(data, seed)
     fits = _fits(runs, data, folder, seed)
     found = states(runs, fits, NEEDS)
     for name, state in found.items():
         if state is not RunState.FRESH:
-            lines.print(f"{KEPT[state]}: {runs[name]}", markup=False)
+            lines.print(f"{KEPT[state]}: {runs[name]}")
     lists = [_commands(names, runs, fits, found) for names in (HIDDEN, SHOWN)]
     if any(lists):
         for where, commands in zip((f" > {log}", ""), lists, strict=True):
@@ -110,7 +109,7 @@ def _run(folder: Path, seed: int, fresh: bool) -> Comparison:
 
 def _title(text: str) -> None:
     """A line above what a stage prints, whole in any width."""
-    line_console().print(f"\n{text}", style="bold", markup=False)
+    line_console().print(f"\n{text}", style="bold")
 
 
 def _as_one(commands: Sequence[_Command]) -> str:
@@ -137,7 +136,7 @@ def _draw(data: Path, seed: int) -> None:
             if drawn == before:
                 advance(scenes)
     if drawn < total:
-        line_console().print(f"there already: {total - drawn:,} scenes of seed {seed}", markup=False)
+        line_console().print(f"there already: {total - drawn:,} scenes of seed {seed}")
 
 
 def _fits(runs: dict[str, RunFolder], data: Path, folder: Path, seed: int) -> dict[str, list[str]]:

@@ -19,7 +19,7 @@ _SHOWN = 10  # broken images that are named
 def print_next_steps(fitted: Fitted) -> None:
     """Prints what a fit wrote, which broken images it skipped, and what to type next."""
     folder, student, skipped = fitted.folder, fitted.task.student, fitted.data.skipped
-    console = Console(soft_wrap=True, highlight=False)
+    console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
     written = [entry.name for entry in sorted(folder.path.iterdir()) if not entry.name.startswith(".")]
     console.print(f"\nWrote {folder}/: {', '.join(written)}")
     console.print(f"Waiting for data took {fitted.data_wait:.0%} of the training time.")
@@ -27,21 +27,20 @@ def print_next_steps(fitted: Fitted) -> None:
         more = " ..." * (len(skipped) > _SHOWN)
         console.print(f"Skipped {len(skipped)} broken images: {', '.join(skipped[:_SHOWN])}{more}")
     command = next_command(folder, fitted.task.name, student, fitted.data.image_size)
-    console.print(f"Next:\n  {command}", markup=False)
+    console.print(f"Next:\n  {command}")
     if fitted.task.name == "distillation":
         own = fine_tuning_command(folder, student, fitted.data.image_size, own_recipe="mine.yaml")
         console.print(
             "YOUR_DATA is a folder that `distill data prepare` wrote. On COCO files, which a recipe of yours names as "
             f'mine.yaml in the README ("Train on your own labels"):\n  {own}',
-            markup=False,
         )
     if _PLAIN_HEAD in command:
-        console.print(f"Mask R-CNN needs pip install 'distill-rs[mmdet]'; then leave out {_PLAIN_HEAD}.", markup=False)
+        console.print(f"Mask R-CNN needs pip install 'distill-rs[mmdet]'; then leave out {_PLAIN_HEAD}.")
     if fitted.task.name != "distillation":
         predict = f"distill predict {shlex.quote(str(folder))} YOUR_IMAGES --out predicted"
-        console.print(f"On new images:\n  {predict}", markup=False)
+        console.print(f"On new images:\n  {predict}")
     console.print("In Python:")
-    console.print("\n".join(f"  {line}" for line in loading_lines(folder, student).splitlines()), markup=False)
+    console.print("\n".join(f"  {line}" for line in loading_lines(folder, student).splitlines()))
 
 
 def next_command(folder: RunFolder, task: str, student: StudentBase, image_size: int) -> str:

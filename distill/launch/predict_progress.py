@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
 from distill.phases import line_console, seconds_left, shows_bars
 
@@ -48,7 +48,7 @@ class PredictProgress:
 
     def say(self, line: str) -> None:
         """Prints a message above the bar."""
-        self._console.print(escape(line))
+        self._console.print(Text(line))
 
     def _show(self) -> None:
         total = round(self._planned / self._opened * self._scenes)
@@ -56,7 +56,7 @@ class PredictProgress:
         scene = f"{self._name} ({self._opened}/{self._scenes})" if self._scenes > 1 else self._name
         now = time.perf_counter()
         if self._bar is not None and self._task is not None:
-            text = escape(f"predicting {scene}")
+            text = f"predicting {scene}"
             self._bar.update(self._task, description=text, completed=self._tiles, total=total, numbers=numbers)
         elif self._tiles and now - self._spoken >= _EVERY:
             self._spoken = now
@@ -77,6 +77,11 @@ def predict_progress(scenes: int) -> Iterator[PredictProgress]:
         return
     columns = (TextColumn("{task.fields[numbers]}"), TimeRemainingColumn(compact=True))
     with Progress(
-        SpinnerColumn(), TextColumn("{task.description}"), BarColumn(20), *columns, console=console, transient=True
+        SpinnerColumn(),
+        TextColumn("{task.description}", markup=False),
+        BarColumn(20),
+        *columns,
+        console=console,
+        transient=True,
     ) as bar:
         yield PredictProgress(scenes, console, bar)

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 _NONE = "-"
 
@@ -147,7 +147,7 @@ def _rich(head: Row, rows: list[Row], names: int) -> Table:
     for index, title in enumerate(head):
         table.add_column(title, justify="left" if index < names else "right", overflow="fold")
     for row in rows:
-        table.add_row(*map(escape, row))
+        table.add_row(*map(Text, row))
     return table
 
 

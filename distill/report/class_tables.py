@@ -11,11 +11,13 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from distill.evaluation.units import UNDEFINED
 from distill.files import write_atomically
+
+_MOST_NUMBERED = 100  # classes up to which a cell of a confusion matrix has room for its number
 
 
 def write_rows(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
@@ -41,7 +43,7 @@ def class_table(rows: Mapping[str, Sequence[str]], columns: Sequence[str], headi
     for column in table.columns[1:]:
         column.justify = "right"
     for name, cells in rows.items():
-        table.add_row(escape(name), *cells)
+        table.add_row(Text(name), *cells)
     return table
 
 
@@ -54,6 +56,8 @@ def matrix_figure(
 ) -> Figure:
     """A confusion matrix (K, L); colours are shares of the true class, and empty cells stay empty.
 
+    Above 100 classes the cells are smaller and have no numbers.
+
     Args:
         counts: Rows are true classes, columns predicted ones.
         rows: Names (K).
@@ -63,12 +67,12 @@ def matrix_figure(
     """
     sums = counts.sum(axis=1, keepdims=True)
     shares = np.divide(counts, sums, out=np.zeros(counts.shape), where=sums > 0)
-    side = 2.6 + 0.55 * len(counts)
+    side = 2.6 + 0.55 * min(len(counts), _MOST_NUMBERED)  # a picture of many more would take gigabytes
     figure = Figure(figsize=(side, side), layout="constrained")
     axes = figure.subplots()
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     for (row, column), count in np.ndenumerate(counts):
-        if count:
+        if count and len(counts) <= _MOST_NUMBERED:
             shade = "white" if shares[row, column] > 0.5 else "black"
             label = text(int(count), shares[row, column])
             axes.text(column, row, label, ha="center", va="center", color=shade, fontsize=8)

@@ -11,7 +11,12 @@ from distill.evaluation.metrics import COSTS
 from distill.runs.folder import RunFolder, RunState
 from distill.runs.teacher_weights import RANDOM
 
-TASKS = ("distillation", "instances", "segmentation")
+# What people read of each task.
+TASKS = {
+    "distillation": "Distillation",
+    "instances": "Instance segmentation",
+    "segmentation": "Semantic segmentation",
+}
 # Of runs that earlier versions made, whose summary does not say the task.
 _TASKS = {
     "DistillationModule": "distillation",

@@ -39,38 +39,41 @@ def report_scores(
     """
     exact, found = model.scores(), model.evaluation
     metrics = {key: exact.get(key.partition("/")[2], value) for key, value in logged.items()}
+    facts = dict(facts)
+    if isinstance(found, InstanceEvaluation):
+        facts |= {"images": len(found.evaluator.seen()), "max_detections": found.evaluator.max_detections}
+    elif isinstance(found, PixelConfusion):
+        facts |= {"images": int(found.images[-1])}
+    # Before anything that may fail: scores beside the facts of an earlier test would be taken for those.
+    write_json(folder.facts(stage), facts)
     write_json(folder.scores(stage), metrics)
-    facts, details = dict(facts), [folder.facts(stage).name]
-    tables = [metric_table(metrics)]
+    details, tables = [folder.facts(stage).name], [metric_table(metrics)]
     with phase("drawing predictions and tables"):
         if isinstance(found, InstanceEvaluation):
             evaluator = found.evaluator
-            facts |= {"images": len(evaluator.seen()), "max_detections": evaluator.max_detections}
             write_json(folder.predictions(stage), instances := evaluator.results())
             details += [folder.predictions(stage).name, *write_details(folder, stage, evaluator, found.scores)]
             tables = instance_tables(found.scores, evaluator.objects())
         elif isinstance(found, PixelConfusion):
-            facts |= {"images": int(found.images[-1])}
             details += write_pixel_details(folder, stage, found)
             tables = pixel_tables(found)
         details += _pictures(folder, stage)
-    write_json(folder.facts(stage), facts)
     if folder.summary.is_file():  # else training has not come to its end, and there is no card
         write_card(folder, loading_lines(folder, model.student))
         details.append(folder.card.name)
     console = line_console()
-    console.print(f"\n{folder} ({stage}: {scored(facts)})\n", markup=False)
+    console.print(f"\n{folder} ({stage}: {scored(facts)})\n")
     if without_test_files(facts):
-        console.print(f"{NO_TEST_FILES}\n", markup=False)
+        console.print(f"{NO_TEST_FILES}\n")
     if isinstance(found, InstanceEvaluation) and not instances:
         least = max(model.head.score_threshold, model.head.lowest_score)
         images = counted(len(found.evaluator.seen()), "image")
         line = f"The run found no object in {images} with a score of {least:g} or more; it may need more training steps"
-        console.print(f"{line}.\n", markup=False)
+        console.print(f"{line}.\n")
     for table in tables:
         console.print(table)
         console.print()
-    console.print(f"Wrote {folder}/: {', '.join([folder.scores(stage).name, *details])}", markup=False)
+    console.print(f"Wrote {folder}/: {', '.join([folder.scores(stage).name, *details])}")
     return metrics
 
 

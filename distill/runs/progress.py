@@ -197,7 +197,7 @@ class RunProgress(pl.Callback):
         self.show_scoring(f"{min(self._scored, self._to_score)}/{counted(self._to_score, self._unit)}")
 
     def _say(self, text: str) -> None:
-        self.console.print(text, markup=False)
+        self.console.print(text)
 
 
 def images_to_score(trainer: pl.Trainer, loaders: Any, batches: list[int | float]) -> int:

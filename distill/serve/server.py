@@ -66,10 +66,9 @@ def _listen(host: str, port: int) -> socket.socket:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(address)
         listening.listen()  # at once: a second server would not be refused before its runs are loaded
-    except OSError as error:
-        raise UserError(
-            f"{host}:{port} cannot be listened on ({error.strerror}); give another --host or --port"
-        ) from error
+    except (OSError, UnicodeError) as error:  # the latter of what can be no host name, such as two dots in a row
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise UserError(f"{host}:{port} cannot be listened on ({reason}); give another --host or --port") from error
     return listening
 
 

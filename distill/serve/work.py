@@ -1,5 +1,6 @@
 """The queue of the server: one worker for all users, in order of arrival, and the results that are kept."""
 
+import itertools
 import logging
 import queue
 import secrets
@@ -146,7 +147,9 @@ class Worker:
         """The number of images before a waiting one."""
         with self._lock:
             before = list(self._jobs.values())
-        return sum(other.state in ("waiting", "predicting") for other in before[: before.index(job)])
+        # One that is removed meanwhile is not among them.
+        earlier = itertools.takewhile(lambda other: other is not job, before)
+        return sum(other.state in ("waiting", "predicting") for other in earlier)
 
     def remove(self, identity: str) -> None:
         """Removes an image and its results; one that is predicted is removed once that is done."""
@@ -191,6 +194,8 @@ class Worker:
     def _line(self, job: Job, error: Exception) -> str:
         """What is said of an error, without the place of the files on this machine."""
         if isinstance(error, UserError):
-            return " ".join(str(error).split()).replace(f"{job.image}", job.name).replace(f"{job.folder}/", "")
-        logger.error("the image %r cannot be predicted", job.name, exc_info=error)
-        return f"the image cannot be predicted ({type(error).__name__}: {first_line(error)}); see the server's log"
+            line = " ".join(str(error).split())
+        else:
+            logger.error("the image %r cannot be predicted", job.name, exc_info=error)
+            line = f"the image cannot be predicted ({type(error).__name__}: {first_line(error)}); see the server's log"
+        return line.replace(f"{job.image}", job.name).replace(f"{job.folder}/", "")

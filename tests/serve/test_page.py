@@ -98,6 +98,23 @@ def test_masks_are_drawn_compared_and_downloaded(serve: Callable, open_page: Cal
     assert notes == ["first took 0.5 s, second took 0.5 s", "scene is odd"]
 
 
+def test_classes_of_two_runs_go_by_their_names(serve: Callable, open_page: Callable) -> None:
+    runs = [FakeRun("first"), FakeRun("second")]
+    runs[1].class_names = ["building", "ship"]
+    tab = open_page(serve(runs))
+    send(tab, png())
+    tab.locator("#result").wait_for()
+    slide(tab, "score", 0.5)
+    assert rows(tab) == [["ship", "1", MISSING], ["building", MISSING, "1"]]
+    assert tab.locator("#legend .square").count() == 4  # the colours of both runs
+    slide(tab, "score", 0.3)
+    tab.locator("#class-0").uncheck()
+    assert colour_at(tab, 25, 25)[3] == 0  # the first run's ship, on the left
+    assert colour_at(tab, 75, 35)[3] == 0  # the second run's, on the right
+    tab.select_option("#left", "1")
+    assert colour_at(tab, 25, 25)[3] > 0  # its building
+
+
 def test_a_class_map_is_drawn_and_downloaded(serve: Callable, open_page: Callable) -> None:
     tab = open_page(serve([FakeLandCover("cover")]))
     send(tab, png())

@@ -60,6 +60,8 @@ def test_a_port_in_use_is_one_line(listened: list[str]) -> None:
             server.serve(["runs/a"], "127.0.0.1", port, 1, 100, str)
     with pytest.raises(UserError, match="cannot be listened on"):
         server.serve(["runs/a"], "no such host", 0, 1, 100, str)
+    with pytest.raises(UserError, match="cannot be listened on"):
+        server.serve(["runs/a"], "two..dots", 0, 1, 100, str)
     with pytest.raises(UserError, match="--port is 70000; it must lie between 0 and 65535"):
         server.serve(["runs/a"], "127.0.0.1", 70_000, 1, 100, str)
     assert not listened
@@ -71,7 +73,7 @@ def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytes
     assert "needs fastapi and uvicorn; pip install 'distill-rs[serve]'" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("words", [["--max-mb", "0"], ["--max-pixels", "-5"], ["--max-mb", "nan"]])
+@pytest.mark.parametrize("words", [["--max-mb", "0"], ["--max-pixels", "-5"], ["--max-mb", "nan"], ["--max-mb", "inf"]])
 def test_limits_are_above_zero(capsys: pytest.CaptureFixture[str], words: list[str]) -> None:
     assert main(["serve", "runs/a", *words]) == 2
     assert f"{words[0]} is" in capsys.readouterr().err

@@ -43,6 +43,15 @@ def test_who_waits_is_told_how_many_come_before(client: TestClient, runs: list[F
     assert len(list(place.iterdir())) == 2
 
 
+def test_one_that_is_removed_meanwhile_has_nothing_before_it_to_tell(
+    worker: Worker, runs: list[FakeRun], place: Path
+) -> None:
+    runs[0].gate.clear()
+    jobs = [worker.submit(place / str(number), place / "none", "a.png") for number in range(2)]
+    worker.remove(jobs[1].id)
+    assert worker.ahead(jobs[1]) <= 1
+
+
 def test_a_queue_that_is_full_says_so(client: TestClient, runs: list[FakeRun], place: Path) -> None:
     runs[0].gate.clear()
     first = sent(client, png())
@@ -67,7 +76,7 @@ def test_one_run_may_fail_where_another_does_not(client: TestClient, runs: list[
 
 
 def test_what_nobody_expected_is_one_line_and_stands_in_the_log(
-    client: TestClient, runs: list[FakeRun], caplog: pytest.LogCaptureFixture
+    client: TestClient, runs: list[FakeRun], place: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     runs[1].fault = RuntimeError("out of memory\nat 0x123")
     with caplog.at_level(logging.ERROR):
@@ -76,6 +85,11 @@ def test_what_nobody_expected_is_one_line_and_stands_in_the_log(
         "the image cannot be predicted (RuntimeError: out of memory); see the server's log"
     )
     assert "Traceback" in caplog.text
+    runs[1].predict = lambda image, out, advance: image.rename(out / "none" / "there")
+    error = settled(client, sent(client, png()))["results"][1]["error"]
+    assert "(FileNotFoundError: " in error
+    assert str(place) not in error
+    del runs[1].predict
     runs[1].fault = None
     assert "counts" in settled(client, sent(client, png()))["results"][1]
 

@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 from rich.console import RenderableType
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from distill.curate.tracking import Track, silent
 from distill.curate.verify.files import CheckedFiles, ImageFiles
@@ -53,14 +53,14 @@ class LandCoverReport(Report):
         """Shares of the classes in the pixels of each part, and in how many images they are."""
         table = Table("class", box=None, pad_edge=False)
         for part in self.summaries:
-            table.add_column(f"{escape(part.name)}: pixels ({counted(part.images, 'image')})", justify="right")
+            table.add_column(Text(f"{part.name}: pixels ({counted(part.images, 'image')})"), justify="right")
         for name in dict.fromkeys(name for part in self.summaries for name in part.pixels):
             cells = []
             for part in self.summaries:
                 pixels, images = part.pixels.get(name, (0, 0))
                 total = sum(count for count, _ in part.pixels.values())
                 cells.append(f"{pixels / max(total, 1):.1%} ({images:,})")
-            table.add_row(escape(name), *cells)
+            table.add_row(Text(name), *cells)
         return [table]
 
 

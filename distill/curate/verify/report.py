@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar
 
 from rich.console import Console, Group, RenderableType
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -105,16 +104,16 @@ class Report:
             table.add_column(column, justify="right")
         for part in self.parts:
             numbers = (part.images, part.empty, part.objects, *part.sizes.values(), part.most)
-            table.add_row(escape(part.name), *(f"{number:,}" for number in numbers))
+            table.add_row(Text(part.name), *(f"{number:,}" for number in numbers))
         return table
 
     def _class_table(self) -> Table:
         table = Table("class", box=None, pad_edge=False)
         for part in self.parts:
-            table.add_column(f"{escape(part.name)}: objects (images)", justify="right")
+            table.add_column(Text(f"{part.name}: objects (images)"), justify="right")
         for name in dict.fromkeys(name for part in self.parts for name in part.classes):
             cells = (part.classes.get(name, (0, 0)) for part in self.parts)
-            table.add_row(escape(name), *(f"{objects:,} ({images:,})" for objects, images in cells))
+            table.add_row(Text(name), *(f"{objects:,} ({images:,})" for objects, images in cells))
         return table
 
     def _lookalike_table(self, rows: int) -> Table:
@@ -122,7 +121,7 @@ class Report:
         for one in self.lookalikes[:rows]:
             names = [f"{one.parts[i]}: {one.files[i]} ({one.objects[i]})" for i in one.examples]
             cells = names if len(one.files) == 2 else [one.tally, f"e.g. {', '.join(names)}"]
-            table.add_row(*map(escape, cells), one.how)
+            table.add_row(*map(Text, cells), one.how)
         if len(self.lookalikes) > rows:
             table.add_row(f"... and {len(self.lookalikes) - rows} more (--all)", "", "")
         return table

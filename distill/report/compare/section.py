@@ -22,12 +22,8 @@ from distill.report.compare.rows import Row, folded
 from distill.report.compare.sentence import sentence
 from distill.report.compare.spread import Value, fold, missing
 from distill.report.compare.teachers import references
+from distill.report.run_record import TASKS
 
-_TITLES = {
-    "distillation": "Distillation",
-    "instances": "Instance segmentation",
-    "segmentation": "Semantic segmentation",
-}
 _SPLITS = {"test": "test", "validate": "validation"}
 
 
@@ -77,7 +73,7 @@ class Section:
             "id": name,
             "task": self.task,
             "data": self.data,
-            "title": f"{_TITLES.get(self.task, self.task)} on {self.data}{self.suffix}",
+            "title": f"{TASKS.get(self.task, self.task)} on {self.data}{self.suffix}",
             "subtitle": self._subtitle(),
             "sentence": sentence(rows, main),
             "quality": main.key,

@@ -4,8 +4,8 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from distill.errors import UserError
 from distill.evaluation.metrics import bare
@@ -40,7 +40,7 @@ class SeedTable:
         for column in table.columns[1:]:
             column.justify = "right"
         for key, row in self.rows.items():
-            table.add_row(escape(bare(key)), shown(key, row["mean"]), f"± {shown(key, row['std'])}")
+            table.add_row(Text(bare(key)), shown(key, row["mean"]), f"± {shown(key, row['std'])}")
         spread = "std is the sample standard deviation over the runs (n - 1), not the error of the mean."
         said: list[str | Table] = [f"{len(self.seeds)} runs, seeds {', '.join(map(str, self.seeds))}\n", table, spread]
         if self.differences:

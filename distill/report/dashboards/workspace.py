@@ -13,7 +13,6 @@ from distill.report.dashboards.panels import MOST_RUNS, Panels, run_columns
 from distill.report.run_record import TASKS, RunRecord
 
 _NAME = "Students compared"
-_TITLES = dict(zip(TASKS, ("Distillation", "Instance segmentation", "Semantic segmentation"), strict=True))
 
 
 def workspace(records: Sequence[RunRecord], entity: str, project: str) -> ws.Workspace:
@@ -33,7 +32,7 @@ def workspace(records: Sequence[RunRecord], entity: str, project: str) -> ws.Wor
         entity=entity,
         project=project,
         name=_NAME,
-        sections=[*(_section(_TITLES.get(task, task), found) for task, found in panels.items()), recipes],
+        sections=[*(_section(TASKS.get(task, task), found) for task, found in panels.items()), recipes],
         settings=ws.WorkspaceSettings(x_axis=STEP, max_runs=MOST_RUNS),
         runset_settings=ws.RunsetSettings(
             pinned_columns=run_columns(list(panels.values())),

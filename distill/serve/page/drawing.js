@@ -1,6 +1,7 @@
 "use strict";
 
-// What a run found, as a layer that draws itself in pixels of the image.
+// What a run found, as a layer that draws itself in pixels of the image. `classes` are [name, colour] in label order;
+// a view hides classes by name, since labels of one run are not those of another.
 
 const FILLED = 0.3;
 const CLASSES = 0.45;
@@ -9,7 +10,8 @@ const NO_CLASS = 255;
 /** Objects; `items` are [label, score, outline], the best first. */
 function instanceLayer(items, classes) {
   const objects = items.map(([label, score, outline]) => ({ label, score, path: new Path2D(outline) }));
-  const shown = (view) => objects.filter(({ label, score }) => score >= view.score && !view.hidden.has(label));
+  const hidden = (label, view) => view.hidden.has(classes[label][0]);
+  const shown = (view) => objects.filter(({ label, score }) => score >= view.score && !hidden(label, view));
   return {
     paint(context, size, view, pixel) {
       context.lineWidth = 2 * pixel;
@@ -26,10 +28,11 @@ function instanceLayer(items, classes) {
       const found = shown(view).find(({ path }) => context.isPointInPath(path, x, y, "evenodd"));
       return found ? `${classes[found.label][0]}, score ${found.score.toFixed(2)}` : "";
     },
+    /** How many there are of each class, by name. */
     amounts(view) {
       const counts = classes.map(() => 0);
       for (const { label, score } of objects) if (score >= view.score) counts[label] += 1;
-      return counts.map((count) => (count ? count.toLocaleString("en") : ""));
+      return new Map(classes.map(([name], label) => [name, counts[label] ? counts[label].toLocaleString("en") : ""]));
     },
   };
 }
@@ -46,16 +49,17 @@ function classLayer(content, classes, counts) {
 
   function draw(hidden) {
     const image = new ImageData(width, height);
+    const shown = classes.map(([name]) => !hidden.has(name));
     labels.forEach((label, i) => {
-      if (label !== NO_CLASS && !hidden.has(label)) image.data.set([...colours[label], 255 * CLASSES], 4 * i);
+      if (shown[label]) image.data.set([...colours[label], 255 * CLASSES], 4 * i);
     });
     canvas.getContext("2d").putImageData(image, 0, 0);
-    drawn = [...hidden].join();
+    drawn = JSON.stringify([...hidden]);
   }
 
   return {
     paint(context, [tall, wide], view) {
-      if (drawn !== [...view.hidden].join()) draw(view.hidden);
+      if (drawn !== JSON.stringify([...view.hidden])) draw(view.hidden);
       context.imageSmoothingEnabled = false;
       context.drawImage(canvas, 0, 0, wide, tall);
     },
@@ -63,10 +67,13 @@ function classLayer(content, classes, counts) {
       const label = labels[Math.floor((y / tall) * height) * width + Math.floor((x / wide) * width)];
       return label === undefined || label === NO_CLASS ? "no data" : classes[label][0];
     },
+    /** The share of each class, by name. */
     amounts: () =>
-      classes.map(([name]) => {
-        const share = (100 * (counts[name] ?? 0)) / total;
-        return !share ? "" : share < 0.1 ? "< 0.1 %" : `${share.toFixed(1)} %`;
-      }),
+      new Map(
+        classes.map(([name]) => {
+          const share = (100 * (counts[name] ?? 0)) / total;
+          return [name, !share ? "" : share < 0.1 ? "< 0.1 %" : `${share.toFixed(1)} %`];
+        }),
+      ),
   };
 }

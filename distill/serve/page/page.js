@@ -3,7 +3,7 @@
 // Sends an image, waits for its results and shows them. Names come from users: they are set as text, never as markup.
 
 const part = (id) => document.getElementById(id);
-const view = { score: 0.3, hidden: new Set() };
+const view = { score: 0.3, hidden: new Set() }; // names of classes
 let server = null; // what /api/runs says
 let image = null; // {id, name, size, results, layers}
 let turn = 0; // counts images, so that an earlier one is not shown over a later one
@@ -150,26 +150,32 @@ function paint() {
   });
 }
 
+/** A row for each name of a class, with its colour in each run that is shown: runs may have other classes. */
 function legend() {
   const columns = [...new Set(sides())].filter((number) => image.layers[number]);
   const amounts = columns.map((number) => image.layers[number].amounts(view));
-  const classes = server.runs[columns[0] ?? 0].classes;
+  const colours = new Map();
+  for (const [name, colour] of (columns.length ? columns : [0]).flatMap((number) => server.runs[number].classes))
+    colours.set(name, (colours.get(name) ?? new Set()).add(colour));
   const head = ["class", ...columns.map((number) => server.runs[number].name)];
   part("legend").tHead.replaceChildren(element("tr", {}, ...head.map((name) => element("th", { scope: "col" }, name))));
   // With several classes only those that are found are listed; all stay where nothing is.
-  const rows = classes.map(([name, colour], label) => [name, colour, label, amounts.map((of) => of[label] ?? "")]);
+  const rows = [...colours].map(([name, own], i) => [name, own, i, amounts.map((of) => of.get(name) ?? "")]);
   part("legend").tBodies[0].replaceChildren(
     ...rows
-      .filter(([, , , values]) => values.some(Boolean) || classes.length <= 12)
-      .map(([name, colour, label, values]) => {
-        const box = element("input", { type: "checkbox", checked: !view.hidden.has(label), id: `class-${label}` });
-        const square = element("span", { className: "square" });
-        square.style.background = colour;
+      .filter(([, , , values]) => values.some(Boolean) || rows.length <= 12)
+      .map(([name, own, i, values]) => {
+        const box = element("input", { type: "checkbox", checked: !view.hidden.has(name), id: `class-${i}` });
+        const squares = [...own].map((colour) => {
+          const square = element("span", { className: "square" });
+          square.style.background = colour;
+          return square;
+        });
         box.addEventListener("change", () => {
-          view.hidden[box.checked ? "delete" : "add"](label);
+          view.hidden[box.checked ? "delete" : "add"](name);
           paint();
         });
-        const title = element("label", { className: "class" }, box, square, name);
+        const title = element("label", { className: "class" }, box, ...squares, name);
         return element("tr", {}, element("th", { scope: "row" }, title), ...values.map((of) => element("td", {}, of || "–")));
       }),
   );

@@ -76,8 +76,10 @@ def _encoded(path: str, side: int, quality: int) -> dict:
             picture = opened.convert("RGB")
     except UnidentifiedImageError:
         return {"missing": f"{path} is no picture"}
-    except OSError:
+    except FileNotFoundError:
         return {"missing": f"{path} is missing"}
+    except OSError:  # it may be cut off
+        return {"missing": f"{path} cannot be read"}
     pixelated = max(picture.size) <= _TINY
     picture.thumbnail((side, side))
     content = io.BytesIO()

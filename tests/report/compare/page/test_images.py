@@ -55,6 +55,9 @@ def test_a_feature_map_keeps_its_pixels(tmp_path: Path) -> None:
 
 def test_files_that_cannot_be_shown_are_named(tmp_path: Path) -> None:
     (tmp_path / "text.png").write_text("no picture")
-    gone, text = str(tmp_path / "gone.png"), str(tmp_path / "text.png")
-    found = embed([gone, text, gone], 10**6)
-    assert [image["missing"] for image in found["images"]] == [f"{gone} is missing", f"{text} is no picture"]
+    gone, text, half = (str(tmp_path / name) for name in ("gone.png", "text.png", "half.png"))
+    content = Path(noisy(tmp_path / "whole.png", 80)).read_bytes()
+    Path(half).write_bytes(content[: len(content) // 2])
+    found = embed([gone, text, gone, half], 10**6)
+    said = [f"{gone} is missing", f"{text} is no picture", f"{half} cannot be read"]
+    assert [image["missing"] for image in found["images"]] == said
