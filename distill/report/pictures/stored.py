@@ -63,8 +63,8 @@ def write_index(
 
 def read_pictures(folder: RunFolder) -> list[PictureSet]:
     """All pictures of a run: those of the fit by step, then those of validation and test."""
-    by_step = sorted(folder.pictures("fit").glob(f"*/{_INDEX}"), key=lambda path: int(path.parent.name))
-    fitted = [("fit", path) for path in by_step]
+    steps = [path for path in folder.pictures("fit").glob(f"*/{_INDEX}") if path.parent.name.isdigit()]  # no copies
+    fitted = [("fit", path) for path in sorted(steps, key=lambda path: int(path.parent.name))]
     scored = [(stage, folder.pictures(stage) / _INDEX) for stage in STAGES]
     return [_read(stage, path) for stage, path in [*fitted, *scored] if path.is_file()]
 

@@ -1,6 +1,7 @@
 """Pictures as runs write them."""
 
 import json
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -67,6 +68,8 @@ def test_a_resumed_run_keeps_its_pictures_and_goes_on_counting(distill_recipe: P
     assert steps(whole) == steps(cut) == [2, 4, 5]
     for one, other in zip(read_pictures(RunFolder(whole)), read_pictures(RunFolder(cut)), strict=True):
         assert content(one) == content(other)
+    fitted = RunFolder(cut).pictures("fit")
+    shutil.copytree(fitted / "2", fitted / "2 (copy)")  # a user's
     drop_pictures(RunFolder(cut), 4)
     assert steps(cut) == [2, 4]
     drop_pictures(RunFolder(cut), -1)
