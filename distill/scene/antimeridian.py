@@ -1,6 +1,6 @@
-"""Polygons in longitudes and latitudes that cross the antimeridian, cut there as RFC 7946 asks.
+"""Polygons in longitudes and latitudes; those that cross the antimeridian are cut there, as RFC 7946 asks.
 
-Axes: N polygons, P points of a ring. Coordinates are (longitude, latitude) in degrees.
+Axes: N polygons, P points of a ring. Coordinates are (longitude, latitude) in degrees, if nothing else is said.
 """
 
 import math
@@ -9,8 +9,26 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
+from distill.scene.georeference import Georeference
 from distill.scene.outlines import Polygons
 from distill.scene.polygons import only_polygons, valid_polygons
+
+
+def in_degrees(polygons: Polygons, georeference: Georeference) -> Polygons:
+    """Polygons (N,) in pixels as polygons in longitudes and latitudes, cut at the antimeridian.
+
+    An edge over more than half of the globe would pass for one that crosses the antimeridian. Polygons with such edges
+    get further vertices.
+
+    Raises:
+        UserError: A point has no longitude and latitude.
+    """
+    degrees = shapely.transform(polygons, georeference.to_lonlat)
+    wide = _with_jumps(degrees)
+    left, top, right, bottom = shapely.bounds(polygons[wide]).T
+    finer = shapely.segmentize(polygons[wide], np.maximum(right - left, bottom - top) / 4)
+    degrees[wide] = shapely.transform(finer, georeference.to_lonlat)
+    return split_at_antimeridian(degrees)
 
 
 def split_at_antimeridian(polygons: Polygons) -> Polygons:
@@ -22,13 +40,18 @@ def split_at_antimeridian(polygons: Polygons) -> Polygons:
     Source: RFC 7946, section 3.1.9.
     """
     points, owners = shapely.get_coordinates(polygons, return_index=True)
-    jumps = (np.abs(np.diff(points[:, 0])) > 180) & (np.diff(owners) == 0)
-    crossing = np.union1d(owners[:-1][jumps], owners[np.abs(points[:, 0]) > 180])
+    crossing = np.union1d(_with_jumps(polygons), owners[np.abs(points[:, 0]) > 180])
     polygons = polygons.copy()
     for number in crossing:
         parts = [piece for part in shapely.get_parts(polygons[number]) for piece in _cut(part)]
         polygons[number] = only_polygons(shapely.union_all(parts))  # around a pole they meet
     return polygons
+
+
+def _with_jumps(polygons: Polygons) -> NDArray[np.int64]:
+    """Numbers of the polygons of which two neighbouring vertices lie more than 180 degrees apart."""
+    points, owners = shapely.get_coordinates(polygons, return_index=True)
+    return np.unique(owners[:-1][(np.abs(np.diff(points[:, 0])) > 180) & (np.diff(owners) == 0)])
 
 
 def _cut(polygon: shapely.Polygon) -> list[shapely.Polygon]:

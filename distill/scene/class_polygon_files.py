@@ -10,7 +10,7 @@ import shapely
 from numpy.typing import NDArray
 
 from distill.errors import UserError
-from distill.scene.antimeridian import split_at_antimeridian
+from distill.scene.antimeridian import in_degrees
 from distill.scene.geojson import DECIMALS
 from distill.scene.geopackage import PIXELS, same_date
 from distill.scene.georeference import Georeference
@@ -123,7 +123,7 @@ class ClassPolygonWriter(Writing):
 
     def _write_geojson(self, polygons: Polygons, fields: dict[str, NDArray[np.generic]]) -> None:
         assert self.georeference is not None
-        polygons = split_at_antimeridian(shapely.transform(polygons, self.georeference.to_lonlat))
+        polygons = in_degrees(polygons, self.georeference)
         polygons = valid_polygons(shapely.transform(polygons, lambda points: np.round(points, DECIMALS) + 0.0))
         rows = zip(*(values.tolist() for values in fields.values()), strict=True)
         lines = []

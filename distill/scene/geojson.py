@@ -10,7 +10,7 @@ import shapely
 from numpy.typing import NDArray
 
 from distill.errors import UserError
-from distill.scene.antimeridian import split_at_antimeridian
+from distill.scene.antimeridian import in_degrees
 from distill.scene.feature_writer import TextWriter
 from distill.scene.features import Feature
 from distill.scene.georeference import Georeference
@@ -53,7 +53,7 @@ class GeoJsonWriter(TextWriter):
 
     def _write(self, features: Sequence[Feature]) -> None:
         polygons = np.array([feature.polygon for feature in features], object)
-        polygons = split_at_antimeridian(shapely.transform(polygons, self.georeference.to_lonlat))
+        polygons = in_degrees(polygons, self.georeference)
         polygons = shapely.orient_polygons(_rounded(polygons))
         corners = np.array([feature.oriented for feature in features], np.float64).reshape(-1, 2)
         boxes = _round(self.georeference.to_lonlat(corners)).reshape(-1, 4, 2)

@@ -4,6 +4,7 @@ Axes: N points. Pixels are (column, row), with the corners of pixels at whole nu
 first pixel, (0.5, 0.5) its centre. Coordinates are always (x, y) or (longitude, latitude), whatever a CRS says.
 """
 
+import math
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -22,8 +23,9 @@ from distill.errors import UserError, first_line
 _LONGEST_EDGE = 0.01  # degrees
 _METRES_A_DEGREE = 111_000.0
 
-# Areas are exact to about 1e-8 square metres, which is little for a block of pixels and much for one of a drone.
-_BLOCK = 8  # pixels
+# Areas are exact to about 1e-8 square metres, which is little for a block of pixels and much for one of a drone. The
+# large block can reach beyond a pole, or the limb of the Earth.
+_BLOCKS = (8.0, 0.5)  # pixels
 
 PIXELS_ONLY = "has no georeference, so its results are in pixels"
 
@@ -65,8 +67,12 @@ class Georeference:
         Raises:
             UserError: There is no CRS.
         """
-        half = _BLOCK / 2
-        return float(np.sqrt(self.area(shapely.box(x - half, y - half, x + half, y + half)))) / _BLOCK
+        for block in _BLOCKS:
+            half = block / 2
+            size = math.sqrt(self.area(shapely.box(x - half, y - half, x + half, y + half))) / block
+            if math.isfinite(size):
+                break
+        return size
 
     def pixel_sides(self, x: float, y: float) -> tuple[float, float]:
         """Width and height of the pixels around a point given in pixels, in metres on the ground.
@@ -74,10 +80,14 @@ class Georeference:
         Raises:
             UserError: There is no CRS.
         """
-        half = _BLOCK / 2
-        ends = np.array([[x - half, y], [x + half, y], [x, y - half], [x, y + half]])
-        west, east, north, south = self._to_own_degrees(ends)
-        return self._geod.inv(*west, *east)[2] / _BLOCK, self._geod.inv(*north, *south)[2] / _BLOCK
+        for block in _BLOCKS:
+            half = block / 2
+            ends = np.array([[x - half, y], [x + half, y], [x, y - half], [x, y + half]])
+            west, east, north, south = self._to_own_degrees(ends)
+            sides = self._geod.inv(*west, *east)[2] / block, self._geod.inv(*north, *south)[2] / block
+            if all(map(math.isfinite, sides)):
+                break
+        return sides
 
     def area(self, polygon: shapely.Polygon | shapely.MultiPolygon) -> float:
         """Geodesic area of a polygon in pixels, less its holes, in square metres.

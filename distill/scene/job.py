@@ -172,6 +172,8 @@ class SceneJob:
             move_into_place(fresh / path.name, path)
         if COCO in self.formats:
             move_into_place(fresh / self.part.name, self.part)
+        else:  # one of an earlier prediction would be joined with the results of this one
+            self.part.unlink(missing_ok=True)
         of_pixels = self.facts.task == LAND_COVER
         pixels, place = sum(counts.values()), self.scene.georeference
         summary = SceneSummary(

@@ -30,7 +30,8 @@ class PredictOptions:
         crs: The coordinate reference system of scenes that do not say theirs.
         simplify: How far a simplified polygon may leave the edges of the pixels, in metres, or in pixels where there
             are no coordinates; 0 keeps the edges. By default 0.75 pixels.
-        min_area: Polygons below it are left out, in square metres, or in pixels where there are no coordinates.
+        min_area: Objects below it are left out, in square metres, or in pixels where there are no coordinates; smaller
+            polygons of land cover take the class around them.
         classes: Names of the classes of the instances that are kept; by default all.
         batch_size: Tiles that the model sees together; by default the batch size of the run.
         tta: Whether each tile is seen in eight orientations, whose results are joined.

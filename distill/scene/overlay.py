@@ -42,7 +42,7 @@ class Overlay:
         self._shown = _Shrunk(size, (height, width)) if shrunk else Zoom((0, 0, *size), (height, width))
         self._rows, self._columns = _middles(size[0], height), _middles(size[1], width)
         self._labels: NDArray[np.uint8] | None = None
-        self._counts = np.zeros(IGNORE + 1, np.int64)
+        self._counts = np.zeros(len(self._names), np.int64)
 
     def add(self, detections: Iterable[Detection]) -> None:
         """Draws objects."""
@@ -66,7 +66,7 @@ class Overlay:
         if self._labels is None:
             self._labels = np.full(self._canvas.shape[:2], IGNORE, np.uint8)
         for row in labels:  # one at a time, because counting makes eight bytes of each pixel
-            self._counts += np.bincount(row, minlength=IGNORE + 1)
+            self._counts += np.bincount(row[row != IGNORE], minlength=len(self._names))
         first, end = np.searchsorted(self._rows, (top, top + len(labels)))
         self._labels[first:end] = labels[np.ix_(self._rows[first:end] - top, self._columns)]
 
@@ -87,7 +87,7 @@ class Overlay:
         Raises:
             OSError: The file cannot be written.
         """
-        counts, of_pixels = self._counts[:IGNORE], self._labels is not None
+        counts, of_pixels = self._counts, self._labels is not None
         entries = {
             self._names[label]: (class_colour(label), _amount(int(counts[label]), counts.sum() if of_pixels else None))
             for label in np.flatnonzero(counts).tolist()

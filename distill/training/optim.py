@@ -49,14 +49,12 @@ class OptimSettings:
             UserError: A learning rate, decay or number of steps out of its range.
         """
         positive("model.optim.lr", self.lr)
-        if self.weight_decay < 0 or self.student_lr_factor < 0 or not all(0 <= beta < 1 for beta in self.betas):
-            raise UserError(
-                f"model.optim has weight_decay {self.weight_decay}, student_lr_factor {self.student_lr_factor} "
-                f"and betas {self.betas}; the first two must be 0 or more, betas in [0, 1)"
-            )
+        for name in ("weight_decay", "final_lr", "student_lr_factor", "warmup_steps"):
+            at_least(f"model.optim.{name}", vars(self)[name], 0)
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise UserError(f"model.optim.betas is {list(self.betas)}; both must lie in [0, 1)")
         if not 0 < self.layer_decay <= 1:
             raise UserError(f"model.optim.layer_decay is {self.layer_decay}; it must be above 0 and at most 1")
-        at_least("model.optim.warmup_steps", self.warmup_steps, 0)
 
 
 def lr_factor(step: int, total_steps: int, settings: OptimSettings) -> float:

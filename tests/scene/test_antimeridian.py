@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 import shapely
+from pyproj import CRS
 
-from distill.scene.antimeridian import split_at_antimeridian
+from distill.scene.antimeridian import in_degrees, split_at_antimeridian
+from distill.scene.georeference import Georeference
 
 
 def split(*polygons: shapely.Geometry) -> list[shapely.Geometry]:
@@ -52,3 +54,16 @@ def test_a_polygon_around_a_pole_reaches_the_pole(latitude: int) -> None:
     assert cap.is_valid
     assert cap.area == pytest.approx(360 * 10)
     assert cap.bounds == (-180, min(latitude, np.sign(latitude) * 90), 180, max(latitude, np.sign(latitude) * 90))
+
+
+@pytest.mark.parametrize("west", [-180, 0])
+@pytest.mark.parametrize("box", [(0, 0, 180, 90), (0, 10, 100, 40), (80, 10, 180, 40), (10, 10, 170, 60)])
+def test_an_edge_over_more_than_half_of_the_globe_is_no_crossing(west: int, box: tuple[int, int, int, int]) -> None:
+    """On a map of the world with pixels of 2 degrees, from either meridian."""
+    world = Georeference((2, 0, west, 0, -2, 90), CRS.from_epsg(4326).to_wkt())
+    (found,) = in_degrees(np.array([shapely.box(*box)], object), world)
+    left, top, right, bottom = box
+    assert found.is_valid
+    assert found.area == pytest.approx(4 * (right - left) * (bottom - top))
+    beyond = (2 * left + west, 2 * right + west)
+    assert (found.bounds[0], found.bounds[2]) == (beyond if beyond[1] <= 180 else (-180, 180))

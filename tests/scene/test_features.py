@@ -48,6 +48,17 @@ def test_areas_are_geodesic(georeference: Georeference) -> None:
     assert feature.area_m2 == pytest.approx(alone, rel=1e-5)
 
 
+def test_an_object_at_a_pole_is_measured_like_others() -> None:
+    """On a map of the world, whose rows beyond the pole are no place."""
+    world = Georeference((0.25, 0.0, -180.0, 0.0, -0.25, 90.0), CRS.from_epsg(4326).to_wkt())
+    features = features_of([Patch(0, 100, np.ones((2, 10), np.uint8)), Patch(719, 5, np.ones((1, 1), np.uint8))], world)
+    assert [feature.area_m2 for feature in features] == pytest.approx(
+        [world.area(shapely.box(100, 0, 110, 2)), world.area(shapely.box(5, 719, 6, 720))]
+    )
+    width, height = world.pixel_sides(100, 1)
+    assert (width, height) == pytest.approx((121.9, 27_923), rel=1e-2)
+
+
 def test_large_objects_are_measured_along_their_outline() -> None:
     coarse = Georeference((100.0, 0.0, 300_000.0, 0.0, -100.0, 5_400_000.0), UTM.wkt)
     (feature,) = features_of([disc(40)], coarse, PolygonSettings(simplify=0))

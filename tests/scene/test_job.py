@@ -179,6 +179,18 @@ def test_a_scene_without_a_crs_has_no_geojson(
     assert not (tmp_path / "out").exists()
 
 
+def test_results_of_an_earlier_prediction_are_not_joined_with_those_of_another(scene: Path, tmp_path: Path) -> None:
+    predict(scene, tmp_path, facts(), PredictOptions(formats="coco"))
+    other = PredictOptions(formats="gpkg", score=0.6)
+    with SceneJob(scene, "scene", tmp_path, other, facts(), overwrite=True) as job:
+        assert job.part.is_file()
+        job.begin()
+        for row in job.rows:
+            job.predict_row(Squares(), row)
+        job.finish()
+        assert not job.part.exists()
+
+
 def test_the_summary_comes_back_from_json(scene: Path, tmp_path: Path) -> None:
     summary = predict(scene, tmp_path / "out", facts())
     stored = json.loads((tmp_path / "out" / ".predict" / "scene.json").read_text())

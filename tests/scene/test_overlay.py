@@ -157,6 +157,17 @@ def test_a_legend_of_long_or_many_names_is_whole(tmp_path: Path, names: list[str
         assert (np.abs(pixels[height:] - colour(label)).max(axis=2) == 0).sum() > 40
 
 
+def test_objects_of_more_classes_than_a_byte_tells_are_drawn(tmp_path: Path) -> None:
+    drawn = overlay(700, 900, classes=300)
+    drawn.add([found(20, 30, block(9, 12), label) for label in (255, 280)])
+    assert (drawn.pixels()[20, 30] == colour(280)).all()
+    drawn.save(tmp_path / "many.png")
+    with Image.open(tmp_path / "many.png") as image:
+        below = np.asarray(image)[700:]
+    for label in (255, 280):
+        assert (below == colour(label)).all(axis=2).sum() > 40
+
+
 def test_nothing_found_is_said(tmp_path: Path) -> None:
     overlay(700, 900).save(tmp_path / "empty.png")
     with Image.open(tmp_path / "empty.png") as image:

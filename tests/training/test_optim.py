@@ -58,7 +58,10 @@ def test_a_student_without_blocks_is_refused() -> None:
         build_optimizer(module, 100, OptimSettings(layer_decay=0.9))
 
 
-@pytest.mark.parametrize("settings", [{"lr": 0.0}, {"warmup_steps": -1}, {"layer_decay": 0.0}, {"layer_decay": 1.1}])
+@pytest.mark.parametrize(
+    "settings",
+    [{"lr": 0.0}, {"final_lr": -1e-5}, {"warmup_steps": -1}, {"layer_decay": 0.0}, {"layer_decay": 1.1}],
+)
 def test_bad_settings_name_the_key(settings: dict) -> None:
     with pytest.raises(UserError, match=r"model\.optim\."):
         OptimSettings(**settings)

@@ -106,10 +106,11 @@ def _error(info: CacheInfo, sample: dict[str, Any], teach: Callable[[Tensor], di
     worst = 0.0
     for feature in info.targets:
         stored, again = decode(batch["target"][feature]), rounded(made[feature].cpu(), info.dtype)
-        worst = max(worst, float((stored - again).norm() / again.norm().clamp_min(torch.finfo(torch.float32).tiny)))
-    if not worst <= _TOLERANCE:
-        raise UserError(
-            f"the stored target of image {sample['path']!r} is {worst:.2g} relative L2 away from what the teacher "
-            "makes of the view now; make a cache in another folder"
-        )
+        error = float((stored - again).norm() / again.norm().clamp_min(torch.finfo(torch.float32).tiny))
+        if not error <= _TOLERANCE:  # NaN, too
+            raise UserError(
+                f"the stored target of image {sample['path']!r} is {error:.2g} relative L2 away from what the teacher "
+                "makes of the view now; make a cache in another folder"
+            )
+        worst = max(worst, error)
     return worst

@@ -171,7 +171,8 @@ def combine(
         step: The optimizer step, for weights that change.
 
     Returns:
-        Scalars: every term by name, unweighted by `terms`, and their weighted sum as "loss".
+        Scalars: every term by name, unweighted by `terms`, and their weighted sum as "loss". Terms on positions are 0
+        where no position has weight.
     """
     weight = None
     if corrupted is not None and settings.corrupted_weight != 1:
@@ -179,7 +180,7 @@ def combine(
     values = {
         name: parts[name].mean()
         if weight is None or parts[name].ndim == 0
-        else (parts[name] * weight).sum() / weight.sum()
+        else (parts[name] * weight).sum() / weight.sum().clamp_min(1e-12)
         for name in settings.terms
     }
     zero = parts["l1"].new_zeros(())

@@ -43,11 +43,12 @@ class ObjectProbe(ProbeBase):
         context: Side of the window over the longer side of the object.
         region: What features are pooled over: "mask", the pixels of the object, or "box".
         tokens: Whether tokens are probed.
-        **kwargs: See `ProbeBase`. Each object takes S * S * 5 bytes of memory.
+        **kwargs: See `ProbeBase`. Each object takes S * S * 5 bytes of memory, S * S * 4 without tokens.
 
     Raises:
         UserError: An argument is out of its range; on reading, a file is missing or broken, a class has no object or
-            fewer training objects than `shots`, or there is one class and `tokens` is false.
+            fewer training objects than `shots`, or there is one class and `tokens` is false, or more than 254 and it is
+            true.
     """
 
     default_name = "objects"
@@ -81,7 +82,8 @@ class ObjectProbe(ProbeBase):
         """Cuts the windows out of the images.
 
         Raises:
-            UserError: A file is missing or broken, or there is one class and `tokens` is false.
+            UserError: A file is missing or broken; or there is one class and `tokens` is false, or more than 254 and it
+                is true.
         """
         train = CocoAnnotations(self._annotations("train"), self.classes, "skip")
         val = CocoAnnotations(self._annotations("val"), train.class_names, scored=True)
@@ -89,6 +91,11 @@ class ObjectProbe(ProbeBase):
             raise UserError(
                 f"probe {self.name!r}: there is nothing to tell {train.class_names[0]!r} from, the one class; set "
                 f"{self._key('tokens')} to true, which tells objects from background"
+            )
+        if self.tokens and len(train.class_names) >= IGNORE:
+            raise UserError(
+                f"probe {self.name!r}: tokens are told apart by at most {IGNORE - 1} classes, and there are "
+                f"{len(train.class_names)}; set {self._key('tokens')} to false, or name fewer classes"
             )
         token_names = [*train.class_names, "background"] if self.tokens else []
         return ProbeData(self._windows("train", train), self._windows("val", val), train.class_names, token_names)
@@ -103,7 +110,8 @@ class ObjectProbe(ProbeBase):
         count, size = sum(map(len, chosen.values())), self.image_size
         pixels = torch.empty(count, 3, size, size, dtype=torch.uint8)
         regions = torch.zeros(count, size, size, dtype=torch.bool)
-        pixel_labels = torch.full((count, size, size), len(content.class_names), dtype=torch.uint8)
+        background = len(content.class_names)
+        tokens = torch.full((count, size, size), background, dtype=torch.uint8) if self.tokens else None
         labels: list[int] = []
         for image in content.images:
             if image["id"] not in chosen:
@@ -117,14 +125,13 @@ class ObjectProbe(ProbeBase):
                 zoom, number = square.zoom(size), len(labels)
                 pixels[number] = square.show(shown, size)
                 for record, patch in zip(objects, patches, strict=True):
-                    if (seen := zoom(patch)) is not None:
-                        paint(pixel_labels[number], seen, IGNORE if record.get("iscrowd") else record["label"])
+                    if tokens is not None and (seen := zoom(patch)) is not None:
+                        paint(tokens[number], seen, IGNORE if record.get("iscrowd") else record["label"])
                 if self.region == "mask" and (seen := zoom(patches[own])) is not None:
                     paint(regions[number], seen, True)
                 else:  # also an object that covers no pixel by half
                     regions[number] = square.box(box, size)
                 labels.append(objects[own]["label"])
-        tokens = pixel_labels if self.tokens else None
         return ProbeImages(pixels, regions, torch.tensor(labels, dtype=torch.int64), tokens)
 
     def _checked(self, folder: Path, image: _Record) -> Tensor:

@@ -128,9 +128,10 @@ def test_verifying_reads_all_and_recomputes_some(images: Path, caches: Path) -> 
     assert (found.entries, found.recomputed, found.equal, found.largest_error) == (23, 16, 16, 0)
 
 
-def test_verifying_sees_another_teacher(images: Path, caches: Path) -> None:
+@pytest.mark.parametrize("factor", [1.02, float("nan")])
+def test_verifying_sees_another_teacher(images: Path, caches: Path, factor: float) -> None:
     def other(batch: torch.Tensor) -> dict[str, torch.Tensor]:
-        return {name: 1.02 * maps for name, maps in teach(batch).items()}
+        return {name: factor * maps for name, maps in teach(batch).items()}
 
     with pytest.raises(UserError, match="relative L2 away from what the teacher makes of the view now"):
         _verify(images, caches / "float16", other)

@@ -38,6 +38,8 @@ def test_corrupted_positions_can_weigh_more() -> None:
     assert values["l1"].item() == pytest.approx((1 + 1 + 9 + 9) / 8)
     only_clean = evaluate(LossSettings(corrupted_weight=0.0), estimate, target, corrupted)
     assert only_clean["l1"].item() == pytest.approx(1.0)
+    nothing = evaluate(LossSettings(corrupted_weight=0.0), estimate, target, torch.ones(1, 1, 4))
+    assert nothing["loss"].item() == 0
 
 
 def test_low_precision_inputs_are_compared_in_fp32() -> None:

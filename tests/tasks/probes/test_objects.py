@@ -116,3 +116,24 @@ def test_an_empty_class_and_a_missing_image(build: Callable[..., ObjectProbe], s
         build(val_annotations=str(without)).load()
     with pytest.raises(UserError, match=r"probe 'objects': image .* does not exist"):
         build(val_images=str(tmp_path)).load()
+
+
+def test_more_classes_than_a_byte_tells_are_probed_without_tokens(
+    build: Callable[..., ObjectProbe], scenes: Path, tmp_path: Path
+) -> None:
+    """Every object has a class of its own name."""
+    content = json.loads((scenes / "train" / "annotations.json").read_text())
+    content["annotations"] = [
+        {**content["annotations"][number % len(content["annotations"])], "id": number + 1, "category_id": number + 1}
+        for number in range(300)
+    ]
+    content["categories"] = [{"id": number + 1, "name": f"class {number}"} for number in range(300)]
+    many = tmp_path / "many.json"
+    many.write_text(json.dumps(content))
+    files = {f"{split}_annotations": str(many) for split in ("train", "val")}
+    files["val_images"] = str(scenes / "train" / "images")
+    with pytest.raises(UserError, match=r"at most 254 classes, and there are 300; set .*tokens to false"):
+        build(**files, shots=None).load()
+    data = build(**files, shots=None, tokens=False).load()
+    assert data.train.pixel_labels is None
+    assert sorted(data.train.labels.tolist()) == list(range(300))
