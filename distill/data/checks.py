@@ -2,13 +2,15 @@
 
 import logging
 from pathlib import Path
+from typing import TypeVar
 
 from distill.errors import UserError
 
 logger = logging.getLogger(__name__)
+_Number = TypeVar("_Number", int, float)
 
 
-def at_least(key: str, value: int, minimum: int) -> int:
+def at_least(key: str, value: _Number, minimum: int) -> _Number:
     """Returns `value`.
 
     Raises:

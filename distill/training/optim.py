@@ -49,8 +49,10 @@ class OptimSettings:
             UserError: A learning rate, decay or number of steps out of its range.
         """
         positive("model.optim.lr", self.lr)
-        for name in ("weight_decay", "final_lr", "student_lr_factor", "warmup_steps"):
-            at_least(f"model.optim.{name}", vars(self)[name], 0)
+        at_least("model.optim.weight_decay", self.weight_decay, 0)
+        at_least("model.optim.final_lr", self.final_lr, 0)
+        at_least("model.optim.student_lr_factor", self.student_lr_factor, 0)
+        at_least("model.optim.warmup_steps", self.warmup_steps, 0)
         if not all(0 <= beta < 1 for beta in self.betas):
             raise UserError(f"model.optim.betas is {list(self.betas)}; both must lie in [0, 1)")
         if not 0 < self.layer_decay <= 1:
