@@ -74,6 +74,8 @@ class ParsedRecipe:
             recipe_parser.cache_clear()  # it may hold what it had read, such as --print_config
             raise
         seed = self.config.seed_everything
+        if seed is False:
+            raise UserError("seed_everything is false; give a number, or true for a random one that is written down")
         if not isinstance(seed, bool) and not 0 <= seed < 2**32:  # as NumPy wants it
             raise UserError(f"seed_everything is {seed}; it must lie in 0 to {2**32 - 1}")
         self.folder = run_folder(recipe, self.words, self.config.run.dir)
@@ -152,9 +154,8 @@ class ParsedRecipe:
             return self._parser.instantiate_classes(Namespace(data=self.config.clone().data)).data
 
     def _seed(self) -> None:
-        if self.config.seed_everything is not False:
-            given = None if self.config.seed_everything is True else self.config.seed_everything
-            self.config.seed_everything = pl.seed_everything(given, workers=True)
+        given = None if self.config.seed_everything is True else self.config.seed_everything
+        self.config.seed_everything = pl.seed_everything(given, workers=True)
 
     @contextmanager
     def explained(self) -> Iterator[None]:

@@ -15,7 +15,7 @@ from distill.scene.detections import Model
 from distill.scene.job import SceneJob
 from distill.scene.joined import finished_scenes, join, settings_of
 from distill.scene.model_facts import ModelFacts
-from distill.scene.options import COCO, PredictOptions
+from distill.scene.options import PredictOptions
 from distill.scene.summary import SceneSummary
 
 
@@ -76,12 +76,10 @@ class Told:
     Attributes:
         broken: Why its file cannot be read; None if it can.
         settings: What of the scene's header is the same for all scenes.
-        coco: Whether the scene has a part of COCO results.
     """
 
     broken: str | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
-    coco: bool = False
 
 
 class PredictWork:
@@ -150,7 +148,7 @@ class PredictWork:
             else:
                 self._progress.begin(source.name, 0)
                 self._progress.say(f"{source.name} is there already, with the same settings")
-            return Told(None, settings_of(job.header), COCO in job.formats)
+            return Told(None, settings_of(job.header))
 
     def joined(self, told: Sequence[Told]) -> Done:
         """How far all processes are; joins the scenes if none is pending.
@@ -173,8 +171,7 @@ class PredictWork:
         if pending:
             return Done(scenes, pending, ())
         facts = {"run": self._facts.run, "class_names": list(self._facts.class_names), **settings}
-        coco = any(one.coco for one in told)
-        return Done(scenes, (), join(self._out, scenes, self._facts.class_names, facts, coco))
+        return Done(scenes, (), join(self._out, scenes, self._facts.class_names, facts))
 
     def _predict(self, job: SceneJob, model: Model, rows: range, batch_size: int) -> None:
         if not rows:  # of a scene with fewer rows than shares

@@ -31,6 +31,13 @@ def in_degrees(polygons: Polygons, georeference: Georeference) -> Polygons:
     return split_at_antimeridian(degrees)
 
 
+def within_the_globe(points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Points (P, 2) with longitudes in [-180, 180]; those that are in it are not changed."""
+    longitudes = points[:, 0]
+    turned = np.where(np.abs(longitudes) > 180, (longitudes + 180) % 360 - 180, longitudes)
+    return np.column_stack([turned, points[:, 1]])
+
+
 def split_at_antimeridian(polygons: Polygons) -> Polygons:
     """The same areas with longitudes in [-180, 180]; a polygon that crosses the antimeridian becomes several parts.
 

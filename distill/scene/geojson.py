@@ -10,7 +10,7 @@ import shapely
 from numpy.typing import NDArray
 
 from distill.errors import UserError
-from distill.scene.antimeridian import in_degrees
+from distill.scene.antimeridian import in_degrees, within_the_globe
 from distill.scene.feature_writer import TextWriter
 from distill.scene.features import Feature
 from distill.scene.georeference import Georeference
@@ -56,7 +56,7 @@ class GeoJsonWriter(TextWriter):
         polygons = in_degrees(polygons, self.georeference)
         polygons = shapely.orient_polygons(_rounded(polygons))
         corners = np.array([feature.oriented for feature in features], np.float64).reshape(-1, 2)
-        boxes = _round(self.georeference.to_lonlat(corners)).reshape(-1, 4, 2)
+        boxes = _round(within_the_globe(self.georeference.to_lonlat(corners))).reshape(-1, 4, 2)
         for feature, polygon, box in zip(features, polygons, boxes, strict=True):
             line = {
                 "type": "Feature",

@@ -61,34 +61,35 @@ def refuse_foreign_files(out: Path) -> None:
             )
 
 
-def join(
-    out: Path, scenes: Sequence[SceneSummary], class_names: Sequence[str], facts: Mapping[str, Any], coco: bool
-) -> list[str]:
+def join(out: Path, scenes: Sequence[SceneSummary], class_names: Sequence[str], facts: Mapping[str, Any]) -> list[str]:
     """Writes the joined files, the summary last; the same scenes give the same files.
 
-    Of several processes that come here at once, one writes.
+    Where no scene has a part of COCO results, those of an earlier prediction are removed. Of several processes that
+    come here at once, one writes.
 
     Args:
         out: The output folder.
         scenes: All of them, in the order of their names.
         class_names: In label order.
         facts: Of the run and the settings, for the summary.
-        coco: Whether the scenes have parts of COCO results.
 
     Returns:
         Names of the files.
     """
-    names = [RESULTS, DATA_SET, SUMMARY] if coco else [SUMMARY]
+    parts = _parts(out, scenes)
+    names = [RESULTS, DATA_SET, SUMMARY] if parts else [SUMMARY]
     with locked(out / FOLDER / "joined.lock", 0, 1) as got:
         if got:
             fresh = out / FOLDER / "joined"
             shutil.rmtree(fresh, ignore_errors=True)
             fresh.mkdir()
-            if coco:
-                join_coco(_parts(out, scenes), class_names, fresh / RESULTS, fresh / DATA_SET)
+            if parts:
+                join_coco(parts, class_names, fresh / RESULTS, fresh / DATA_SET)
             write_json(fresh / SUMMARY, {**facts, "scenes": [scene.as_json() for scene in scenes]})
             for name in names:
                 move_into_place(fresh / name, out / name)
+            for name in {RESULTS, DATA_SET} - set(names):
+                (out / name).unlink(missing_ok=True)
             shutil.rmtree(fresh)
     return names
 

@@ -76,7 +76,7 @@ class LoadedRun:
             for row in job.missing_rows():
                 job.predict_row(self._model.network, row, self._model.batch_size, count)
             summary = job.finish()
-        names = join(out, [summary], self.class_names, {}, instances)
+        names = join(out, [summary], self.class_names, {})
         files = [*summary.outputs, *(name for name in names if name == RESULTS)]
         shown = out / "shown"
         if instances:

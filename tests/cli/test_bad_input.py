@@ -223,6 +223,7 @@ def test_settings_that_a_data_set_hands_on_answer_with_theirs(capsys: pytest.Cap
         ("--run.seeds=two", "run.seeds: given two, expected a list or null;"),
         ("--run.seeds=[two]", "run.seeds: given two, expected a whole number;"),
         ("--seed_everything=x", "seed_everything: given x, expected true, false or a whole number;"),
+        ("--seed_everything=false", "seed_everything is false; give a number, or true for a random one"),
         ("--trainer=5", "trainer: given '5', expected a mapping;"),
     ],
 )

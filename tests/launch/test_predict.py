@@ -122,6 +122,9 @@ def test_on_the_command_line(run: Path, mixed: Path, tmp_path: Path, capsys: pyt
     assert sum(sum(scene.counts.values()) for scene in again.scenes) < len(results)
     assert again.files == ["predictions.json", "images.json", "summary.json"]
     assert json.loads((out / "summary.json").read_text())["score"] == 0.99
+    other = distill.predict(run, mixed, out=out, formats=["gpkg"], overwrite=True, device="cpu", overlay=False)
+    assert other.files == ["summary.json"]
+    assert not {"predictions.json", "images.json"} & set(files(out))
 
 
 def test_a_broken_image_is_passed_over_and_told(

@@ -63,6 +63,10 @@ def test_objects_are_cut_at_the_antimeridian(west: float, tmp_path: Path) -> Non
     whole = shapely.geometry.shape(feature["geometry"])
     assert len(whole.geoms) == 2
     assert whole.area == pytest.approx(pixels.sum() * 1e-6, rel=1e-6)
+    corners = np.array(feature["properties"]["oriented_box"])
+    assert np.abs(corners[:, 0]).max() <= 180
+    assert np.abs(corners[:, 0]).tolist() == pytest.approx([179.99, 179.99, 179.99, 179.99])
+    assert len(set(np.sign(corners[:, 0]))) == 2
 
 
 def test_centimetre_pixels_survive_the_seventh_decimal(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from distill.runs.folder import RunFolder
 
 STEP = "trainer/global_step"  # the horizontal axis
 CLASSES = "test_classes"  # the table of the scores of each class
+_NAMES = ("kind", "class")  # columns of it that hold names, which may look like numbers
 _STAGES = {"validate": "val", "test": "test"}  # how names of their scores begin
 
 
@@ -163,7 +164,10 @@ def media_of(pictures: PictureSet) -> dict[str, list[tuple[Path, str]]]:
 def class_table(record: RunRecord) -> tuple[list[str], list[list[str | float | None]]] | None:
     """Columns and rows of the scores of each class in a test; None for a run without them."""
     columns, *rows = _table(record.folder.class_scores("test"))
-    return (columns, [[_cell(cell) for cell in row] for row in rows]) if columns else None
+    cells = [
+        [text if column in _NAMES else _cell(text) for column, text in zip(columns, row, strict=True)] for row in rows
+    ]
+    return (columns, cells) if columns else None
 
 
 def _table(path: Path) -> list[list[str]]:
@@ -210,11 +214,8 @@ def _recipe_digest(recipe: Mapping[str, Any]) -> str:
     return digest({**shared, "data": {**data, "init_args": {**(data.get("init_args") or {}), "seed": None}}})
 
 
-def _cell(text: str) -> str | float | None:
-    """A cell of a CSV file; None where a score is not defined."""
+def _cell(text: str) -> float | None:
+    """A score in a CSV file; None where it is not defined."""
     if text == UNDEFINED:
         return None
-    try:
-        return int(text) if text.lstrip("-").isdigit() else float(text)
-    except ValueError:
-        return text
+    return int(text) if text.isdigit() else float(text)

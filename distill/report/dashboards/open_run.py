@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import wandb
 
+from distill.errors import UserError
 from distill.report.dashboards.fields import STEP, Identity
 
 _TIMEOUT = 20  # seconds to wait for a server that does not answer
@@ -31,10 +32,11 @@ def open_run(
         settings: More of `wandb.Settings`.
 
     Raises:
+        UserError: `WANDB_INIT_TIMEOUT` is no number.
         Exception: Whatever W&B raises where there is no key, no network or no space.
     """
     silent = os.environ.get("WANDB_SILENT", "true").lower() in ("true", "1")
-    timeout = float(os.environ.get("WANDB_INIT_TIMEOUT", _TIMEOUT))
+    timeout = _timeout()
     wandb.setup(wandb.Settings(silent=silent))
     if mode == "online" and not wandb.login(prompt=False, verify=False):
         raise ValueError("no API key is configured")
@@ -55,3 +57,11 @@ def open_run(
     run.define_metric(STEP)
     run.define_metric("*", step_metric=STEP)
     return run
+
+
+def _timeout() -> float:
+    given = os.environ.get("WANDB_INIT_TIMEOUT", _TIMEOUT)
+    try:
+        return float(given)
+    except ValueError as error:
+        raise UserError(f"WANDB_INIT_TIMEOUT is {given}; it must be a number of seconds") from error

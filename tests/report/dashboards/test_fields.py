@@ -142,13 +142,13 @@ def test_pictures_of_an_image_are_one_list_with_captions(tmp_path: Path) -> None
 
 
 def test_the_table_of_classes_has_numbers_and_gaps(tmp_path: Path) -> None:
-    folder = write_run(tmp_path / "a", scores={"test/mask/AP": 0.2}, classes={"ship": (3, 0.2)})
+    folder = write_run(tmp_path / "a", scores={"test/mask/AP": 0.2}, classes={"1_000": (3, 0.2)})
     found = class_table(record(folder))
     assert found is not None
     columns, rows = found
     assert dict(zip(columns, rows[1], strict=True)) == {
         "kind": "mask",
-        "class": "ship",
+        "class": "1_000",
         "objects": 3,
         "AP": 0.2,
         "AP50": None,

@@ -181,7 +181,7 @@ def test_the_process_goes_on_without_the_log_of_a_run_that_went(tmp_path: Path, 
     logger.error("said after the run")
 
 
-def test_what_cannot_be_written_is_said_in_one_line(tmp_path: Path) -> None:
+def test_what_cannot_be_written_is_said_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = write_run(tmp_path / "run", history=HISTORY)
     copy = RunFolder(tmp_path / "copy")
     shutil.copytree(folder, copy)
@@ -190,6 +190,9 @@ def test_what_cannot_be_written_is_said_in_one_line(tmp_path: Path) -> None:
         offline.write_all(records, tmp_path / "out")
     with pytest.raises(UserError, match=r"recipe.yaml cannot be written \(File exists\)"):
         offline.write_offline(records[0], folder.recipe)
+    monkeypatch.setenv("WANDB_INIT_TIMEOUT", "soon")
+    with pytest.raises(UserError, match="WANDB_INIT_TIMEOUT is soon; it must be a number of seconds"):
+        offline.write_offline(records[0], tmp_path / "out")
 
 
 def digest(folder: Path) -> dict[str, str]:
