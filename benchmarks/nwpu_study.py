@@ -5,6 +5,7 @@
     python benchmarks/nwpu_study.py --root DATA --heads                       # the usual and the light Mask R-CNN
     python benchmarks/nwpu_study.py --root DATA --select --seeds 0            # learning rates of the fine-tuning
     python benchmarks/nwpu_study.py --root DATA --table                       # of what there is; trains nothing
+    python benchmarks/nwpu_study.py --root DATA --table --plot nwpu.png       # and a picture of the frozen features
 
 DATA holds `nwpu` (`images/`, `annotations/train.json` and `val.json`), `landcover` (the Dubai tiles, with `train.txt`)
 and `unlabelled` (`images/`). Runs, by the names of their folders below `--work`; a name's beginning selects several:
@@ -44,6 +45,7 @@ from typing import Any
 
 import torch
 from nwpu_data import StudyData
+from nwpu_plot import draw
 from nwpu_recipes import (
     HEADS,
     IMAGE,
@@ -57,7 +59,7 @@ from nwpu_recipes import (
     Recipes,
 )
 from nwpu_scores import average_precision, probe_scores
-from nwpu_tables import show
+from nwpu_tables import Runs, show
 from studying import distil_once, fit_once, on_one_thread
 
 import distill
@@ -173,6 +175,7 @@ def main() -> None:
     others.add_argument("--heads", action="store_true", help="only the runs under the usual and the light Mask R-CNN")
     others.add_argument("--select", action="store_true", help="only the runs that select learning rates")
     parser.add_argument("--table", action="store_true", help="only the tables of what there is")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="also a picture of frozen features over their cost")
     parser.add_argument("--quick", action="store_true", help="two steps a run, in WORK/quick: does all fit together?")
     parser.add_argument("--run", metavar="NAME", help="one run, in this process")
     arguments = parser.parse_args()
@@ -189,7 +192,10 @@ def main() -> None:
             parser.error(f"no run's name begins with {' or '.join(arguments.only)}")
         for name in chosen:
             make_with_needed(study, name, arguments)
-    show(study.recipes.data.work, arguments.seeds)
+    runs = Runs(work, arguments.seeds)
+    show(runs)
+    if arguments.plot:
+        draw(runs, arguments.plot)
 
 
 def make_with_needed(study: Study, name: str, arguments: argparse.Namespace) -> None:

@@ -35,9 +35,8 @@ class Runs:
         return {seed: json.loads(path.read_text(encoding="utf-8")) for seed, path in paths.items() if path.exists()}
 
 
-def show(work: Path, seeds: Sequence[int]) -> None:
+def show(runs: Runs) -> None:
     """Prints all tables; intervals are 95 % t-intervals over seeds."""
-    runs = Runs(work, seeds)
     show_probes(runs)
     show_precision(runs)
     show_curve(runs)

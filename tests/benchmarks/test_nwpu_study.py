@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from distill.synthetic.scenes import write_scenes
 
@@ -64,7 +65,10 @@ def test_stages_follow_each_other_and_tables_show_them(
     assert set(selecting["ap"]) == {"select"}
     assert 0 < found["probes"]["val"]["5"] <= 1
     capsys.readouterr()
-    nwpu_study.show(study.recipes.data.work, [0])
+    runs = nwpu_study.Runs(study.recipes.data.work, [0])
+    nwpu_study.show(runs)
+    nwpu_study.draw(runs, tmp_path / "nwpu.png")
+    assert Image.open(tmp_path / "nwpu.png").width > 400
     shown = capsys.readouterr().out
     assert "rs4d_tiny random" in shown
     assert "rs4d_tiny scratch" in shown
