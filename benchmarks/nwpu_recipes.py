@@ -175,10 +175,11 @@ class Recipes:
 
 def under(recipes: list[str], recipe: dict[str, Any]) -> None:
     """Puts the head of recipes of the package into a recipe, with what `size/cpu` sets for a short schedule and views
-    as small as these; the widths and the numbers of proposals stay, in which the heads differ.
+    as small as these; the widths and the numbers of proposals stay, in which the heads differ. Both train in bfloat16.
     """
     head = compose(recipes).content["model"]["init_args"]["head"]
     head["init_args"] |= {"anchor_scale": 4, "roi_samples": 64, "dense_weight": 1.0}
     optim = {"lr": 1.0e-3, "betas": [0.9, 0.95], "student_lr_factor": 0.5, "warmup_steps": 50}
     recipe["model"]["init_args"] |= {"head": head, "optim": optim}
     recipe["data"]["init_args"]["batch_size"] = 4
+    recipe["trainer"]["precision"] = "bf16-mixed"
