@@ -119,6 +119,16 @@ def pad_to_multiple(images: Tensor, multiple: int) -> Tensor:
     return F.pad(images, (0, width - images.shape[-1], 0, height - images.shape[-2]))
 
 
+def reaching(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """The first H rows and W columns of maps (B, C, h, w); their last ones are repeated where they stop short of it.
+
+    Maps of a student that rounds its grid down end before the image does, where a side is no multiple of the stride.
+    """
+    height, width = size
+    missing = (0, max(0, width - maps.shape[-1]), 0, max(0, height - maps.shape[-2]))
+    return F.pad(maps[..., :height, :width], missing, mode="replicate") if any(missing) else maps[..., :height, :width]
+
+
 def without_autocast(like: Tensor) -> AbstractContextManager[Any]:
     """Keeps matrix products in the dtype of their operands on the device of a tensor."""
     # The meta device knows no autocast.

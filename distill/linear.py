@@ -65,8 +65,11 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     )
     if not by_onednn:
         return F.linear(x, weight, bias)
-    y: Tensor = _Linear.apply(x, weight, bias) if torch.is_grad_enabled() else _multiply(x, weight, bias)
-    return y
+    if not torch.is_grad_enabled():
+        return _multiply(x, weight, bias)
+    # In rows: of more axes oneDNN gives a view, which a custom function may return but no ReLU change in place.
+    rows: Tensor = _Linear.apply(x.reshape(-1, x.shape[-1]), weight, bias)
+    return rows.view(*x.shape[:-1], len(weight))
 
 
 class _Linear(torch.autograd.Function):
@@ -86,15 +89,13 @@ class _Linear(torch.autograd.Function):
         of_x = of_weight = of_bias = None
         if wants_x:
             of_x = _multiply(gradient, weight.t().contiguous(), None)
-        rows = gradient.reshape(-1, gradient.shape[-1])
         if wants_weight:
-            tokens = x.reshape(-1, x.shape[-1])
             if len(weight) < _NARROW:
-                of_weight = rows.t() @ tokens
+                of_weight = gradient.t() @ x
             else:
-                of_weight = _multiply(rows.t().contiguous(), tokens.t().contiguous(), None)
+                of_weight = _multiply(gradient.t().contiguous(), x.t().contiguous(), None)
         if wants_bias:
-            of_bias = rows.sum(0)
+            of_bias = gradient.sum(0)
         return of_x, of_weight, of_bias
 
 

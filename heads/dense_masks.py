@@ -17,7 +17,9 @@ from torch.nn import functional as F
 from distill.contracts import ExportForm, FeatureInfo, HeadBase, Prediction, Target
 from distill.errors import UserError
 from distill.instance_masks import InstanceMasks
+from distill.layers import reaching
 from distill.patch import Patch
+from heads.parts.ranges import require_at_least, require_share
 
 
 def dense_mask_losses(logits: Tensor, targets: list[Target], stride: int) -> dict[str, Tensor]:
@@ -67,7 +69,7 @@ class DenseMasks(HeadBase):
         min_area: Smallest region, in pixels, that counts as an instance.
 
     Raises:
-        UserError: No class names.
+        UserError: No class names, or a number out of range.
     """
 
     def __init__(
@@ -76,6 +78,8 @@ class DenseMasks(HeadBase):
         super().__init__()
         if not class_names:
             raise UserError("DenseMasks needs at least one class; the data names none")
+        require_share(threshold=threshold)
+        require_at_least(0, min_area=min_area)
         channels, self.stride = feature_info.channels()[-1], feature_info.reduction()[-1]
         self.classes, self.threshold, self.min_area = len(class_names), threshold, min_area
         self.lowest_score = threshold  # the mean over pixels that are all above it
@@ -109,10 +113,8 @@ class DenseMasks(HeadBase):
         return [self._instances(p, target) for p, target in zip(probability, targets, strict=True)]
 
     def _instances(self, probability: Tensor, target: Target) -> Prediction:
-        height, width = target.size
-        resized = F.interpolate(
-            probability[None, :, :height, :width], target.original_size, mode="bilinear", align_corners=False
-        )[0]
+        shown = reaching(probability[None], target.size)
+        resized = F.interpolate(shown, target.original_size, mode="bilinear", align_corners=False)[0]
         patches, scores, labels = [], [], []
         for label, plane in enumerate(resized.cpu()):
             found = (plane > self.threshold).numpy().astype(np.uint8)

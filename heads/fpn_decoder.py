@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from distill.contracts import DecoderBase, FeatureInfo
 from distill.errors import UserError
+from heads.parts.ranges import require_at_least, require_share
 from heads.parts.smp import LEVELS, choose_levels, initialise, require_smp
 
 _GROUPS = 32  # of the group norms in SMP's FPN
@@ -38,7 +39,7 @@ class FPNDecoder(DecoderBase):
 
     Raises:
         UserError: SMP is absent, no class names, maps that are not ordered from fine to coarse, channels that cannot be
-            grouped, or a checkpoint that does not fit.
+            grouped, a number out of range, or a checkpoint that does not fit.
     """
 
     def __init__(
@@ -52,6 +53,8 @@ class FPNDecoder(DecoderBase):
     ) -> None:
         super().__init__()
         smp = require_smp("FPNDecoder")
+        require_at_least(1, channels=channels, segmentation_channels=segmentation_channels)
+        require_share(dropout=dropout)
         if segmentation_channels % _GROUPS:
             raise UserError(
                 f"FPNDecoder segmentation_channels is {segmentation_channels}; its group norms allow multiples of "

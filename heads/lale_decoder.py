@@ -17,6 +17,7 @@ from distill.contracts import DecoderBase, FeatureInfo
 from distill.errors import UserError
 from distill.layers import STAR, StarReLU
 from distill.weights import load_matching, read_state_dict
+from heads.parts.ranges import require_at_least, require_share
 
 
 class LALEDecoder(DecoderBase):
@@ -34,7 +35,8 @@ class LALEDecoder(DecoderBase):
         star_bias: Initial bias of StarReLU.
 
     Raises:
-        UserError: No class names, maps that are not ordered from fine to coarse, or a checkpoint that does not fit.
+        UserError: No class names, maps that are not ordered from fine to coarse, a number out of range, or a checkpoint
+            that does not fit.
     """
 
     def __init__(
@@ -50,6 +52,8 @@ class LALEDecoder(DecoderBase):
         super().__init__()
         if not class_names:
             raise UserError("LALEDecoder needs at least one class; the data names none")
+        require_at_least(1, channels=channels)
+        require_share(dropout=dropout)
         strides = list(feature_info.reduction())
         if strides != sorted(strides):
             raise UserError(

@@ -18,6 +18,7 @@ from distill.contracts import DecoderBase, FeatureInfo
 from distill.errors import UserError, unknown_name
 from distill.layers import match_grid
 from distill.weights import load_matching, read_state_dict
+from heads.parts.ranges import require_at_least, require_share
 
 _ACTIVATIONS = {"hardswish": nn.Hardswish, "gelu": GELUTanh}
 _BLOCKS = {"mbconv": MBConv, "fused": FusedMBConv}
@@ -75,7 +76,8 @@ class SegHead(DecoderBase):
         checkpoint: A state dict of this head.
 
     Raises:
-        UserError: Unknown block or activation, no class names, or a checkpoint that does not fit.
+        UserError: Unknown block or activation, no class names, a number out of range, or a checkpoint that does not
+            fit.
     """
 
     def __init__(
@@ -99,6 +101,9 @@ class SegHead(DecoderBase):
             raise unknown_name("SegHead activation", activation, _ACTIVATIONS)
         if not class_names:
             raise UserError("SegHead needs at least one class; the data names none")
+        require_at_least(1, width=width, expand=expand)
+        require_at_least(0, depth=depth, final_expand=final_expand or 0, norm_eps=norm_eps)
+        require_share(dropout=dropout)
         channels = list(feature_info.channels())[-3:]
         self.stride = list(feature_info.reduction())[-len(channels)]
         norm, act = partial(nn.BatchNorm2d, eps=norm_eps), _ACTIVATIONS[activation]

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from distill.contracts import DecoderBase, FeatureInfo
 from distill.errors import UserError
+from heads.parts.ranges import require_at_least
 from heads.parts.smp import choose_levels, initialise, require_smp
 
 
@@ -29,8 +30,8 @@ class UPerNet(DecoderBase):
         checkpoint: A state dict of this head.
 
     Raises:
-        UserError: SMP is absent, no class names, maps that are not ordered from fine to coarse, or a checkpoint that
-            does not fit.
+        UserError: SMP is absent, no class names, maps that are not ordered from fine to coarse, no channels, or a
+            checkpoint that does not fit.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class UPerNet(DecoderBase):
     ) -> None:
         super().__init__()
         smp = require_smp("UPerNet")
+        require_at_least(1, channels=channels)
         self.levels = choose_levels("UPerNet", feature_info, class_names)
         self.stride = feature_info.reduction()[self.levels[0]]
         inputs = [feature_info.channels()[level] for level in self.levels]

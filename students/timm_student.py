@@ -7,9 +7,9 @@ from typing import Any
 
 import timm
 import torch
-from timm.layers import PatchEmbed
+from timm.layers import Format, PatchEmbed
 from timm.models import FeatureInfo, checkpoint_seq
-from timm.models._features import FeatureGetterNet
+from timm.models._features import FeatureDictNet, FeatureGetterNet, FeatureHookNet
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
@@ -40,7 +40,8 @@ class TimmStudent(StudentBase):
 
     Args:
         name: timm's name, for example "efficientvit_b0" or "vit_tiny_patch16_224".
-        out_indices: Which of timm's feature levels are returned; by default timm's choice.
+        out_indices: Which of timm's feature levels are returned, each once and in growing order; by default timm's
+            choice.
         checkpoint: Weights of a `TimmStudent` or of the timm model itself. timm's names are accepted with or without
             prefix, and the parts `features_only` drops are ignored.
         options: Further arguments of `timm.create_model`, for example `{"img_size": 512}`. One of timm's
@@ -53,8 +54,9 @@ class TimmStudent(StudentBase):
             twice, so their running statistics follow the data faster.
 
     Raises:
-        UserError: Unknown name, arguments that timm refuses, a checkpoint of another architecture, checkpointing of a
-            model for which timm has none, or positions of one that has none.
+        UserError: Unknown name, arguments that timm refuses, levels in another order, other images than RGB, a
+            checkpoint of another architecture, checkpointing of a model for which timm has none, or positions of one
+            that has none.
     """
 
     feature_info: FeatureInfo
@@ -73,10 +75,15 @@ class TimmStudent(StudentBase):
             raise unknown_name("timm model", name, timm.list_models())
         self.init_args = {"name": name, "out_indices": out_indices, "options": options}
         self._options = _free_size(name) | (options or {})
+        if self._options.get("in_chans", 3) != 3:
+            raise UserError(
+                f"TimmStudent options have in_chans {self._options['in_chans']}, and a student gets red, green and "
+                "blue; leave in_chans out (data.bands chooses the bands of an image that are shown as these)"
+            )
         taps = {} if out_indices is None else {"out_indices": tuple(out_indices)}
         try:
             self.model = timm.create_model(name, pretrained=False, features_only=True, **taps, **self._options)
-        except (TypeError, ValueError, AssertionError, IndexError, RuntimeError) as error:
+        except (TypeError, ValueError, AssertionError, LookupError, RuntimeError, OSError) as error:
             raise UserError(
                 f"timm refuses to build {name!r} as a feature extractor with out_indices {out_indices} and options "
                 f"{options or {}} ({first_line(error)}); correct them, or choose another model"
@@ -85,6 +92,10 @@ class TimmStudent(StudentBase):
         config = self.model.pretrained_cfg
         self.mean, self.std = tuple(config["mean"]), tuple(config["std"])
         self.feature_info = self.model.feature_info
+        self._require_growing(name, out_indices)
+        # Swin and its like compute with channels last.
+        wrapped = isinstance(self.model, FeatureDictNet | FeatureHookNet)
+        self._channels_last = wrapped and self.model.output_fmt is Format.NHWC
         self.weights_prefix = "model.model." if isinstance(self.model, FeatureGetterNet) else "model."
         if sin_cos_positions:
             self._start_positions()
@@ -130,10 +141,32 @@ class TimmStudent(StudentBase):
         """Maps normalised images (B, 3, H, W) to maps (B, C_i, H_i, W_i), the deepest last.
 
         Images of a vision transformer are padded with zeros, right and below, to whole patches.
+
+        Raises:
+            UserError: timm's model does not take images of that size.
         """
         if self._transformer() is not None:
             images = pad_to_multiple(images, max(self.feature_info.reduction()))
-        return list(self.model(images))
+        try:
+            maps = list(self.model(images))
+        except AssertionError as error:  # of models of one size, or of multiples of their windows
+            height, width = images.shape[-2:]
+            raise UserError(
+                f"timm's {self.init_args['name']!r} does not take images of {width} x {height} px "
+                f"({first_line(error)}); set the data's image_size to a size that it takes, or the student's options, "
+                "for example img_size"
+            ) from error
+        return [x.permute(0, 3, 1, 2) for x in maps] if self._channels_last else maps
+
+    def _require_growing(self, name: str, out_indices: list[int] | None) -> None:
+        """timm returns the maps from fine to coarse, each once, whatever the order that it tells them in."""
+        info: Any = self.feature_info
+        levels = [index % len(info.info) for index in info.out_indices]
+        if not levels or levels != sorted(set(levels)):
+            raise UserError(
+                f"TimmStudent out_indices is {out_indices}; {name!r} allows growing numbers from 0 to "
+                f"{len(info.info) - 1}"
+            )
 
     def _transformer(self) -> Any:
         """timm's model, if it is of its class `VisionTransformer`."""

@@ -62,6 +62,12 @@ def test_only_what_is_trained_has_a_gradient(trained: int) -> None:
     assert [x.grad is not None for x in given] == [index == trained for index in range(3)]
 
 
+def test_what_follows_may_change_the_output_in_place() -> None:
+    x, weight, bias = operands((3, 7, 40), 24)
+    mine, others = (torch.autograd.grad(f(x, weight, bias).relu_().sum(), weight) for f in (linear, F.linear))
+    torch.testing.assert_close(mine, others)
+
+
 def test_strided_operands() -> None:
     x, weight, bias = (x.detach() for x in operands((6, 40), 24))
     x, weight = x[:, ::2].requires_grad_(), weight.t()[:20].t().requires_grad_()

@@ -12,7 +12,7 @@ METADATA_KEY = "distill"  # of ONNX metadata_props and of OpenVINO rt_info
 EXTRA_FILE = "distill.json"  # in a .pt2
 
 REGIONS, FRAMES, PLANES, LOGITS, FEATURES = "regions", "frames", "planes", "logits", "features"
-# Names of the outputs, in order; those of features are feature_0, feature_1 and so on.
+# Names of the outputs, in order; those of features are map_0, map_1 and so on.
 FLOAT32, INT8 = "float32", "int8"  # precisions
 OUTPUTS = {
     REGIONS: ("boxes", "scores", "labels", "count", "masks"),

@@ -39,7 +39,7 @@ def read_pt2(path: Path) -> Callable[..., Any]:
         import torch
     except ImportError as error:
         raise UserError(f"{path} needs PyTorch: pip install torch, or export to ONNX") from error
-    for module in json.loads(_extra(path, OPERATORS_FILE) or "[]"):
+    for module in _operator_modules(path):
         _import_operators(module, path)
     try:
         program: Any = torch.export.load(path).module()
@@ -57,6 +57,16 @@ def read_pt2(path: Path) -> Callable[..., Any]:
     program.recompile()
     called: Callable[..., Any] = program
     return called
+
+
+def _operator_modules(path: Path) -> list[str]:
+    try:
+        modules = json.loads(_extra(path, OPERATORS_FILE) or "[]")
+    except ValueError:
+        modules = None
+    if not isinstance(modules, list) or not all(isinstance(module, str) for module in modules):
+        raise UserError(f"the names of operators inside {path} are damaged; export it again")
+    return modules
 
 
 def _import_operators(module: str, path: Path) -> None:

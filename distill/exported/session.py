@@ -80,7 +80,7 @@ class OnnxSession:
         try:
             self._session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # the classes of onnxruntime have no base of their own
-            raise _unreadable(path, error) from error
+            raise _unreadable(path, first_line(error)) from error
         self.facts = ExportedFacts.from_json(self._session.get_modelmeta().custom_metadata_map.get(METADATA_KEY), path)
         self._path = path
         self._inputs = {one.name for one in self._session.get_inputs()}
@@ -92,7 +92,7 @@ class OnnxSession:
         try:
             values = self._session.run(None, _chosen(self._inputs, image, size))
         except Exception as error:
-            raise _failed(self._path, image, error) from error
+            raise _failed(self._path, image, first_line(error)) from error
         return dict(zip(self._outputs, values, strict=True))
 
 
@@ -118,7 +118,7 @@ class OpenvinoSession:
             self.facts = ExportedFacts.from_json(text, path)
             self._for_all = None if self.facts.precision == INT8 else self._compiled(self._model)
         except RuntimeError as error:
-            raise _unreadable(path, error) from error
+            raise _unreadable(path, openvino_reason(error)) from error
         self._by_size: dict[tuple[int, ...], Any] = {}  # None of a size that was seen once
         self._path = path
         self._inputs = {one.get_any_name() for one in self._model.inputs}
@@ -130,7 +130,7 @@ class OpenvinoSession:
         try:
             values = self._compiled_for(image.shape)(_chosen(self._inputs, image, size))
         except RuntimeError as error:
-            raise _failed(self._path, image, error) from error
+            raise _failed(self._path, image, openvino_reason(error)) from error
         return {name: np.array(value) for name, value in zip(self._outputs, values.values(), strict=True)}
 
     def _compiled(self, model: Any) -> Any:
@@ -171,8 +171,8 @@ class TorchSession:
             with torch.inference_mode():
                 values = [value.numpy() for value in self._program(*inputs)]
         except (RuntimeError, AssertionError) as error:
-            raise _failed(self._path, image, error) from error
-        names = OUTPUTS[self.facts.kind] or [f"feature_{number}" for number in range(len(values))]
+            raise _failed(self._path, image, first_line(error)) from error
+        names = OUTPUTS[self.facts.kind] or [f"map_{number}" for number in range(len(values))]
         return dict(zip(names, values, strict=True))
 
 
@@ -195,8 +195,15 @@ def _library(name: str, path: Path, extra: str | None) -> Any:
         raise UserError(f"{path} needs {name}, which is not installed: {way_out}") from error
 
 
-def _unreadable(path: Path, error: Exception) -> UserError:
-    return UserError(f"{path} cannot be opened: {first_line(error)}; export it again")
+def openvino_reason(error: Exception) -> str:
+    """The last line of an error of OpenVINO that is not a place in its sources."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    said = [line for line in lines if line and not line.startswith(("Check ", "Exception from ", "While "))]
+    return (said or lines or [type(error).__name__])[-1].rstrip(".")
+
+
+def _unreadable(path: Path, reason: str) -> UserError:
+    return UserError(f"{path} cannot be opened: {reason}; export it again")
 
 
 def _require_size(path: Path, facts: ExportedFacts, image: NDArray[np.float32]) -> None:
@@ -209,6 +216,6 @@ def _require_size(path: Path, facts: ExportedFacts, image: NDArray[np.float32]) 
         )
 
 
-def _failed(path: Path, image: NDArray[np.float32], error: Exception) -> UserError:
+def _failed(path: Path, image: NDArray[np.float32], reason: str) -> UserError:
     height, width = image.shape[-2:]
-    return UserError(f"{path} fails on an image of {width}x{height}: {first_line(error)}")
+    return UserError(f"{path} fails on an image of {width}x{height}: {reason}")

@@ -16,6 +16,8 @@ from distill.contracts import Component, StudentBase
 from distill.errors import UserError, first_line
 from distill.layers import Normalize
 
+_LARGEST = 2**16  # side of an image, in pixels
+
 
 class ExportGraph(nn.Module):
     """Normalisation, student and what follows, from an image to tensors of known names.
@@ -70,8 +72,8 @@ class ExportGraph(nn.Module):
 
     def dynamic_shapes(self) -> dict[str, Any]:
         """For `torch.export`: height and width vary, as multiples of the stride, from `least` on."""
-        least = self.least // self.stride
-        height, width = (self.stride * torch.export.Dim(name, min=least, max=2**12) for name in ("rows", "columns"))
+        least, most = self.least // self.stride, _LARGEST // self.stride
+        height, width = (self.stride * torch.export.Dim(name, min=least, max=most) for name in ("rows", "columns"))
         return {name: {2: height, 3: width} if name == "image" else None for name in self.inputs}
 
     def example(self) -> tuple[Tensor, ...]:

@@ -13,6 +13,7 @@ import numpy as np
 
 from distill.errors import UserError
 from distill.exported.facts import METADATA_KEY, ExportedFacts
+from distill.exported.session import openvino_reason
 from distill.files import move_into_place
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def read_graph(path: Path) -> "Model":
     except RuntimeError as error:
         version = openvino.__version__.partition("-")[0]
         raise UserError(
-            f"OpenVINO {version} cannot convert the model: {_reason(error)}; export it with --format onnx"
+            f"OpenVINO {version} cannot convert the model: {openvino_reason(error)}; export it with --format onnx"
         ) from error
     return model
 
@@ -82,7 +83,7 @@ def save(model: "Model", facts: ExportedFacts, path: Path) -> None:
         for suffix in (".bin", ".xml"):  # the .xml last: it is what names the model
             move_into_place((place / path.name).with_suffix(suffix), path.with_suffix(suffix))
     except RuntimeError as error:
-        raise UserError(f"{path} cannot be written ({_reason(error)}); free space there") from error
+        raise UserError(f"{path} cannot be written ({openvino_reason(error)}); free space there") from error
     finally:
         shutil.rmtree(place, ignore_errors=True)
 
@@ -159,10 +160,3 @@ def _exact_softplus(nodes: Iterable[Any]) -> None:
         exact = ops.add(ops.relu(x), ops.multiply(s, factor))
         exact.set_friendly_name(node.get_friendly_name())
         node.output(0).replace(exact.output(0))
-
-
-def _reason(error: Exception) -> str:
-    """The last line that is not a place in OpenVINO's sources."""
-    lines = [line.strip() for line in str(error).splitlines()]
-    said = [line for line in lines if line and not line.startswith(("Check ", "Exception from ", "While "))]
-    return (said or lines or [type(error).__name__])[-1].rstrip(".")

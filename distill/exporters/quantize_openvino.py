@@ -7,8 +7,9 @@ from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from distill.errors import UserError, first_line
+from distill.errors import UserError
 from distill.exported.facts import ExportedFacts
+from distill.exported.session import openvino_reason
 from distill.exporters.calibration import Calibration
 from distill.exporters.int8_layers import LAYERS, Node, quantized_layers
 from distill.exporters.openvino_file import read_graph, save
@@ -62,7 +63,7 @@ def quantize_openvino(
                 advanced_parameters=nncf.AdvancedQuantizationParameters(overflow_fix=fix),
             )
     except RuntimeError as error:
-        raise UserError(f"{path.name} cannot be quantised: {first_line(error)}") from error
+        raise UserError(f"{path.name} cannot be quantised: {openvino_reason(error)}") from error
     save(model, facts, out)
     return len(layers), sum(node.weighted for node in nodes.values()) - len(layers)
 

@@ -15,7 +15,7 @@ from distill.errors import UserError, unknown_name
 from distill.evaluation.units import counted
 from distill.exported.facts import INT8, PLANES, ExportedFacts
 from distill.exported.models import open_model
-from distill.exporters.deepness import write_deepness
+from distill.exporters.deepness import deepness_metadata, write_deepness
 from distill.exporters.feature_graph import FeatureGraph
 from distill.exporters.formats import (
     DEEPNESS,
@@ -36,6 +36,7 @@ from distill.exporters.openvino_file import write_openvino
 from distill.exporters.pt2_file import write_pt2
 from distill.exporters.quantize import ENOUGH, quantize
 from distill.exporters.verify.images import CheckImage, Pixels, check_images
+from distill.exporters.weights_file import require_shareable
 from distill.files import move_into_place
 from distill.launch.export_check import (
     Check,
@@ -156,8 +157,13 @@ def export(
         raise UserError("a student alone has no scores on labels; leave out --full and --int8")
     graph = _graph_of(reference)
     facts = facts_of(stored, reference, graph, checkpoint)
+    # All refusals come before the first file, which takes minutes.
     if SUFFIXES.keys() & wanted:
         _require_own_views(facts, graph)
+    if DEEPNESS in wanted:
+        _require_land_cover(stored, reference, facts)
+    if SAFETENSORS in wanted:
+        require_shareable(stored.folder)
     model = _Model(stored, graph, facts, reference, calibration)
     written = []
     for name in wanted:
@@ -186,6 +192,13 @@ def _require_own_views(facts: ExportedFacts, graph: ExportGraph) -> None:
             f"{facts.run} cannot be exported: its windows have {window} px, and a file takes {facts.smallest} px or "
             f"more, {because}; train with --model.window {facts.smallest} or more, or null"
         )
+
+
+def _require_land_cover(run: StoredRun, reference: Predictor, facts: ExportedFacts) -> None:
+    """Refuses what the plugin of QGIS cannot show."""
+    if not isinstance(reference, SemanticPredictor):
+        raise UserError(f"{run.name} is no run of land cover, which {DEEPNESS} files are for; export it as {ONNX}")
+    deepness_metadata(facts)
 
 
 @dataclass(frozen=True)
@@ -310,10 +323,7 @@ def _shared(run: str | PathLike[str], out: Path, checkpoint: str | None) -> Expo
 
 def _for_qgis(model: _Model, photographs: Sequence[Pixels], out: Path) -> Exported:
     """A land-cover file of one size, whose probabilities were compared with those of the run."""
-    if not isinstance(model.reference, SemanticPredictor):
-        raise UserError(
-            f"{model.run.name} is no run of land cover, which {DEEPNESS} files are for; export it as {ONNX}"
-        )
+    assert isinstance(model.reference, SemanticPredictor)
     wanted = f"{NAME}-{DEEPNESS}.onnx"
     with _scratch(out) as place:
         with phase(f"writing {wanted}"):

@@ -15,7 +15,7 @@ def build(config: dict[str, Any]) -> Any:
 
     Raises:
         UserError: mmcv is absent or does not load.
-        TypeError, KeyError, AssertionError: MMDetection refuses the configuration.
+        Exception: MMDetection refuses the configuration, by one of many classes.
     """
     ensure_mmcv_ops()
     from mmdet.registry import MODELS

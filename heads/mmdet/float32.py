@@ -25,7 +25,9 @@ def steps(part: Any) -> list[Any]:
 
 
 def _cast(module: nn.Module, inputs: Any, output: Any) -> Any:
-    """Forward hook: a tensor, or nested sequences of them, in float32."""
+    """Forward hook: a tensor, or nested sequences of them, in float32; None where a branch is switched off."""
+    if output is None:
+        return None
     if isinstance(output, Tensor):
         return output.float()
     return type(output)(_cast(module, inputs, part) for part in output)

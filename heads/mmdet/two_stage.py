@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch._ops import OpOverload
 
 from distill.contracts import ExportForm, FeatureInfo, HeadBase, Prediction, Target
-from distill.errors import UserError
+from distill.errors import UserError, first_line
 from distill.instance_masks import InstanceMasks
 from heads.dense_masks import dense_mask_losses
 from heads.mmdet.building import build
@@ -129,9 +129,13 @@ class TwoStageHead(HeadBase):
         try:
             self.rpn_head = build({**self._sections["rpn_head"], "train_cfg": train["rpn"], "test_cfg": test["rpn"]})
             self.roi_head = build({**self._sections["roi_head"], "train_cfg": train["rcnn"], "test_cfg": test["rcnn"]})
-        except (TypeError, KeyError, AssertionError) as error:
-            raise UserError(f"MMDetection refuses the configuration of heads.{name} (overrides): {error}") from error
-        require_nms_types(self._sections, name)
+            require_nms_types(self._sections, name)
+        except UserError:
+            raise
+        except Exception as error:  # whatever a part of MMDetection makes of a setting that it does not understand
+            raise UserError(
+                f"MMDetection refuses the configuration of heads.{name} (overrides): {first_line(error)}"
+            ) from error
         for part in (*steps(self.roi_head.bbox_head), *steps(self.roi_head.mask_head)):
             # Parts that know no classes, such as the prompt mask head, have no `num_classes`.
             if vars(part).get("num_classes", settings.classes) != settings.classes:

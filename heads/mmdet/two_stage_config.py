@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
-from distill.errors import UserError, unknown_name
-from heads.parts.ranges import require_at_least
+from distill.errors import unknown_name
+from heads.parts.ranges import require_at_least, require_share
 
 NMS_TYPES = ("nms", "soft_nms")  # those of mmcv that take boxes without angles
 
@@ -45,8 +45,7 @@ class TwoStageSettings:
         for key in ("fc_channels", "roi_samples", "max_detections", "proposals"):
             require_at_least(1, **{key: vars(self)[key]})
         require_at_least(0, mask_convs=self.mask_convs)
-        if not 0 <= self.score_threshold <= 1:
-            raise UserError(f"model.head.score_threshold is {self.score_threshold}; it must be in [0, 1]")
+        require_share(score_threshold=self.score_threshold)
 
 
 def rpn_head(settings: TwoStageSettings) -> dict[str, Any]:

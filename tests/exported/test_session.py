@@ -2,13 +2,16 @@
 
 import sys
 from pathlib import Path
+from zipfile import ZipFile
 
 import numpy as np
 import onnx
 import pytest
 
 from distill.errors import UserError
+from distill.exported.facts import EXTRA_FILE
 from distill.exported.models import open_model
+from distill.exported.pt2_program import OPERATORS_FILE
 from distill.exported.session import open_session
 from distill.exporters.openvino_file import write_openvino
 from tests.exported.small_files import PLANES, write_planes
@@ -50,6 +53,31 @@ def test_a_broken_file(tmp_path: Path, suffix: str) -> None:
         UserError, match=r"a\.(onnx cannot be opened|pt2 is no `.pt2` file or is damaged).*; export it again"
     ):
         open_session(path)
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [("no weights", "Empty weights data in bin file"), ("cut off", "Error parsing"), ("another image", "incompatible")],
+)
+def test_openvino_says_why(tmp_path: Path, damage: str, said: str) -> None:
+    pytest.importorskip("openvino")
+    path = tmp_path / "a.xml"
+    write_openvino(write_planes(tmp_path / "a.onnx"), PLANES, path)
+    if damage == "no weights":
+        path.with_suffix(".bin").unlink()
+    if damage == "cut off":
+        path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(UserError, match=rf"a\.xml (cannot be opened|fails on an image of 16x16): .*{said}"):
+        open_session(path).run(np.zeros((1, 1, 16, 16), np.float32), (16, 16))
+
+
+@pytest.mark.parametrize("operators", ["{", "3", "[3]"])
+def test_a_program_with_damaged_names_of_operators(tmp_path: Path, operators: str) -> None:
+    with ZipFile(tmp_path / "a.pt2", "w") as archive:
+        archive.writestr(f"a/extra/{EXTRA_FILE}", PLANES.to_json())
+        archive.writestr(f"a/extra/{OPERATORS_FILE}", operators)
+    with pytest.raises(UserError, match=r"operators inside .*a\.pt2 are damaged; export it again"):
+        open_session(tmp_path / "a.pt2")
 
 
 def test_a_foreign_file(tmp_path: Path) -> None:

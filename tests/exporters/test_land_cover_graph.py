@@ -124,6 +124,8 @@ def test_a_program_takes_any_size_too(task: SegmentationModule, tmp_path: Path) 
     (logits,) = open_model(tmp_path / "model.pt2").tile_logits([np.full((3, 5, 64), 90, np.uint8)])
     assert logits.shape == (3, 5, 64)
     assert np.isfinite(logits).all()
+    (wide,) = open_model(tmp_path / "model.pt2").tile_logits([np.full((3, 16, 4100), 90, np.uint8)])
+    assert wide.shape == (3, 16, 4100), "scenes that a run predicts whole are wider than 4096 px"
 
 
 def test_one_map_is_no_sign_of_patches(tmp_path: Path) -> None:

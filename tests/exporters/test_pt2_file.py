@@ -6,12 +6,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from distill.errors import UserError
 from distill.exported.facts import FEATURES, ExportedFacts
 from distill.exported.pt2_program import OPERATORS_FILE, read_pt2, read_pt2_facts
+from distill.exported.session import open_session
 from distill.exporters.feature_graph import FeatureGraph
 from distill.exporters.instance_graph import InstanceGraph
 from distill.exporters.onnx_file import write_onnx
@@ -55,6 +57,11 @@ def file(graph: FeatureGraph, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("pt2") / "model.pt2"
     write_pt2(graph, FACTS, path)
     return path
+
+
+def test_maps_have_the_names_that_they_have_in_the_other_formats(graph: FeatureGraph, file: Path) -> None:
+    found = open_session(file).run(np.zeros((1, 3, 16, 16), np.float32), (16, 16))
+    assert tuple(found) == graph.outputs == ("map_0",)
 
 
 def test_equals_the_graph_at_any_size(graph: FeatureGraph, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -104,6 +104,18 @@ def test_instances_are_regions_in_the_files_frame(
     assert prediction.masks[1].sum() == pytest.approx(32 * 16, rel=0.15)
 
 
+def test_a_grid_that_stops_short_of_the_image_is_not_stretched(
+    head: DenseMasks, target: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ConvNeXt and its like round their grids down: 64 of 72 px."""
+    logits = torch.full((1, 2, 64, 64), -9.0)
+    logits[0, 0, 8:16, 40:56] = 3
+    logits[0, 1, 40:, 40:] = 3  # up to the border
+    painted(head, monkeypatch, logits)
+    (prediction,) = head.predict([], [target([], [], size=(60, 72), original_size=(60, 72))])
+    assert sorted(prediction.boxes.tolist()) == [[40, 8, 56, 16], [40, 40, 72, 60]]
+
+
 def test_nothing_found_is_an_empty_prediction(head: DenseMasks, target: Build, monkeypatch: pytest.MonkeyPatch) -> None:
     painted(head, monkeypatch, torch.full((1, 2, 64, 64), -9.0))
     (prediction,) = head.predict([], [target([], [], original_size=(30, 40))])

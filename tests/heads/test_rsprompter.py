@@ -307,6 +307,15 @@ def test_masks_are_resized_from_the_real_part_of_the_input(student):
     assert found.bboxes[0].tolist() == [48, 16, 96, 48]
 
 
+def test_masks_of_a_grid_that_stops_short_of_the_input_are_not_stretched(student):
+    mask_head = built(student).roi_head.mask_head
+    logits = torch.full((1, 1, 32, 32), -9.0)  # two px per cell: 64 of 72 px
+    logits[0, 0, 4:12, 20:28] = 9
+    mask = mask_head._binary(logits, (72, 72), (72, 72), 0.5).dense()[0]
+    assert mask[8:24, 40:56].all()
+    assert mask.sum() < 18 * 18
+
+
 def test_prediction_in_small_parts_is_the_same(student, monkeypatch):
     mask_head = built(student).roi_head.mask_head
     logits = torch.randn(5, 1, 12, 9)

@@ -95,6 +95,20 @@ def test_a_file_that_differs_is_not_kept(
     assert (tmp_path / "model.pt2").read_text() == "an earlier export"
 
 
+def test_a_format_that_is_refused_is_refused_before_other_files_are_written(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(folder: object) -> None:
+        raise UserError("cannot be shared")
+
+    monkeypatch.setattr("distill.launch.share.require_shareable", refuse)
+    monkeypatch.setattr(exporting, "require_shareable", refuse, raising=False)
+    for name, said in (("deepness", "is no run of land cover"), ("safetensors", "cannot be shared")):
+        with pytest.raises(UserError, match=said):
+            export(run, ["pt2", name], out=tmp_path / "out")
+        assert not (tmp_path / "out").exists()
+
+
 def test_a_student_alone_and_what_is_printed(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["export", str(run), "--format", "pt2", "--part", "student", "--out", str(tmp_path)]) == 0
     said = capsys.readouterr().out

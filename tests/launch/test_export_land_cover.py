@@ -67,3 +67,9 @@ def test_windows_that_no_file_takes(run: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=message):
         export(run, "pt2", out=tmp_path / "exported")
     assert not (tmp_path / "exported").exists()
+
+
+def test_what_deepness_cannot_show_is_refused_before_other_files_are_written(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="does not tell how large a pixel of its training images is"):
+        export(run, ["pt2", "deepness"], out=tmp_path / "exported")
+    assert not (tmp_path / "exported").exists()

@@ -81,7 +81,7 @@ def test_a_transformer_takes_any_size_and_is_else_as_timm_builds_it(name: str, s
     for one, other in zip(student(own), fixed(own), strict=True):
         assert torch.equal(one, other)
     assert student(torch.randn(1, 3, 96, 150))[-1].shape[-2:] == (96 // stride, 160 // stride)
-    with pytest.raises((AssertionError, RuntimeError), match="match"):
+    with pytest.raises((UserError, RuntimeError), match="match"):
         fixed(torch.randn(1, 3, 96, 160))
 
 
@@ -132,9 +132,40 @@ def test_weights_of_another_model_are_refused(tmp_path: Path) -> None:
     [
         ("resnet10tt", {}, "did you mean resnet10t"),
         ("resnet10t", {"depht": 3}, "timm refuses to build 'resnet10t'"),
+        ("resnet10t", {"checkpoint_path": "missing.pth"}, "timm refuses to build 'resnet10t'"),
+        ("resnet10t", {"in_chans": 4}, "in_chans 4, and a student gets red, green and blue"),
     ],
 )
 def test_bad_arguments(name: str, options: dict[str, object], said: str) -> None:
     with pytest.raises(UserError, match=said) as caught:
         build(name, options)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("levels", [[4, 1], [-1, 1], [2, 2], []])
+def test_levels_in_another_order_than_that_of_the_maps(levels: list[int]) -> None:
+    with pytest.raises(UserError, match=r"out_indices is .*; 'resnet10t' allows growing numbers from 0 to 4"):
+        build("resnet10t", {}, out_indices=levels)
+
+
+def test_levels_counted_from_the_end() -> None:
+    student = build("resnet10t", {}, out_indices=[1, -1])
+    expected = list(student.feature_info.channels())
+    assert [x.shape[1] for x in student(torch.randn(1, 3, 64, 64))] == expected == [64, 512]
+
+
+@pytest.mark.parametrize(
+    "options", [{"name": "mambaout_femto"}, {"name": "swin_tiny_patch4_window7_224", "img_size": 64, "window_size": 2}]
+)
+def test_models_with_channels_last_return_them_first(options: dict[str, object]) -> None:
+    name, *others = options.items()
+    student = build(str(name[1]), dict(others))
+    maps, info = student(torch.randn(1, 3, 64, 64)), student.feature_info
+    expected = [(1, c, 64 // s, 64 // s) for c, s in zip(info.channels(), info.reduction(), strict=True)]
+    assert [tuple(x.shape) for x in maps] == expected
+
+
+def test_a_size_that_the_model_does_not_take() -> None:
+    student = build("vit_tiny_patch16_224", VIT | {"dynamic_img_size": False})
+    with pytest.raises(UserError, match=r"'vit_tiny_patch16_224' does not take images of 96 x 32 px \(Input height"):
+        student(torch.randn(1, 3, 32, 96))

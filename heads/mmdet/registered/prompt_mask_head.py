@@ -15,6 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 from distill.errors import UserError
 from distill.instance_masks import InstanceMasks
+from distill.layers import reaching
 from heads.mmdet.mask_samplers import RegionMasks, mask_sampler
 from heads.parts.norms import layer_norm
 from heads.parts.ranges import require_at_least
@@ -227,6 +228,6 @@ class PromptMaskHead(BaseModule):
         size = tuple(self.stride * side for side in logits.shape[2:])
         at_once = max(1, _RESIZED // max(size[0] * size[1], frame[0] * frame[1]))
         for part in logits.split(at_once):
-            full = F.interpolate(part, size, mode="bilinear", align_corners=False)[..., : shown[0], : shown[1]]
-            resized = F.interpolate(full, frame, mode="bilinear", align_corners=False)[:, 0]
+            full = F.interpolate(part, size, mode="bilinear", align_corners=False)
+            resized = F.interpolate(reaching(full, shown), frame, mode="bilinear", align_corners=False)[:, 0]
             yield resized.sigmoid() >= threshold

@@ -209,6 +209,9 @@ def test_state_survives_a_round_trip(student, head, head_class, small, target):
         (["ship"], {"test_cfg.rcnn.nms.type": "nmss"}, "section test_cfg.rcnn.nms 'nmss': did you mean nms"),
         (["ship"], {"test_cfg.rpn.nms.type": "softnms"}, "section test_cfg.rpn.nms 'softnms': did you mean soft_nms"),
         (["ship"], {"train_cfg.rcnn": None}, "train_cfg.rcnn is None, but that is a section"),
+        (["ship"], {"train_cfg": {"_delete_": True, "rpn": {}, "rcnn": {}}}, "rpn_proposal"),
+        (["ship"], {"roi_head.bbox_head.fc_out_channels": -3}, "negative dimension -3"),
+        (["ship"], {"rpn_head.init_cfg": {"type": "Pretrained", "checkpoint": "absent.pth"}}, "absent.pth can not be"),
         (["ship"], {"roi_head.bbox_head.num_classes": 5}, "num_classes 5, but the data has 1 classes; leave"),
     ],
 )
@@ -217,6 +220,15 @@ def test_unfit_settings_are_named_on_one_line(student, head_class, small, class_
         head_class(student.feature_info, class_names, overrides=overrides, **small)
     assert head_class.__name__ in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+def test_a_second_stage_that_moves_no_boxes(student, target):
+    """MMDetection's `with_reg: false`: its box head returns None beside the classes."""
+    settings = heads.MaskRCNN.smoke_args() | {"overrides": {"roi_head.bbox_head.with_reg": False}}
+    head = heads.MaskRCNN(student.feature_info, ["ship"], **settings)
+    features = student(torch.randn(1, 3, 64, 64))
+    assert "loss_bbox" not in head.loss(features, [target([[8, 8, 40, 40]], [0])])
+    assert len(head.eval().predict(features, [target([], [])])[0].scores)
 
 
 @pytest.mark.parametrize(
