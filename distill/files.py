@@ -5,6 +5,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +20,25 @@ try:
     from yaml import CSafeLoader as _YAMLLoader
 except ImportError:  # PyYAML that was built without libyaml
     from yaml import SafeLoader as _YAMLLoader
+
+
+class _Loader(_YAMLLoader):
+    pass
+
+
+class _PreciseLoader(yaml.SafeLoader):
+    """In whose words errors are."""
+
+
+class _Dumper(yaml.SafeDumper):
+    pass
+
+
+for _kind in (_Loader, _PreciseLoader, _Dumper):
+    # 1e-3 is a number to the parser of recipes, as in YAML 1.2, and text to PyYAML.
+    _kind.add_implicit_resolver(
+        "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+    )
 
 
 def write_atomically(path: str | Path, write: Callable[[Path], object]) -> None:
@@ -96,12 +116,23 @@ def parse_yaml(text: str) -> Any:
     """Parses YAML of standard types with libyaml, ten times as fast as PyYAML's own reader.
 
     Raises:
-        yaml.YAMLError: The text is no YAML; in the words of PyYAML's reader, which quotes the place.
+        yaml.YAMLError: The text is no YAML, or a mapping has a key twice, of which PyYAML would take the last; in the
+            words of PyYAML's reader, which quotes the place.
     """
     try:
-        return yaml.load(text, Loader=_YAMLLoader)
+        return _parsed(text, _Loader)
     except yaml.YAMLError:
-        return yaml.safe_load(text)
+        return _parsed(text, _PreciseLoader)
+
+
+def dump_yaml(value: object, **layout: Any) -> str:
+    """A value as YAML that `parse_yaml` and the parser of recipes read as the same: the text "1e-3" is in quotes.
+
+    Args:
+        value: Of standard types.
+        **layout: Further arguments of `yaml.dump`.
+    """
+    return str(yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, **layout))
 
 
 def read_csv(path: Path) -> list[list[str]]:
@@ -121,6 +152,34 @@ def digest_of(path: Path) -> str:
     """SHA-256 of a file's content, in hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _parsed(text: str, loader_class: Any) -> Any:
+    loader = loader_class(text)
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        _require_single_keys(node, set())
+        return loader.construct_document(node)
+    finally:
+        loader.dispose()
+
+
+def _require_single_keys(node: Any, seen: set[int]) -> None:
+    """Refuses a key that a mapping at any depth has twice; `seen` has the nodes that were looked at, by their ids."""
+    if isinstance(node, yaml.ScalarNode) or id(node) in seen:
+        return
+    seen.add(id(node))
+    lines: dict[tuple[str, str], int] = {}
+    for key, value in node.value if isinstance(node, yaml.MappingNode) else [(None, item) for item in node.value]:
+        if isinstance(key, yaml.ScalarNode) and key.value != "<<":  # YAML's merge key may stand several times
+            name = key.tag, key.value
+            if name in lines:
+                given = f"{key.value!r} is in line {lines[name]}"
+                raise yaml.constructor.ConstructorError(given, None, "and again", key.start_mark)
+            lines[name] = key.start_mark.line + 1
+        _require_single_keys(value, seen)
 
 
 def _move(finished: Path, path: Path) -> None:

@@ -83,7 +83,7 @@ class TimmStudent(StudentBase):
         taps = {} if out_indices is None else {"out_indices": tuple(out_indices)}
         try:
             self.model = timm.create_model(name, pretrained=False, features_only=True, **taps, **self._options)
-        except (TypeError, ValueError, AssertionError, LookupError, RuntimeError, OSError) as error:
+        except Exception as error:  # whatever a constructor does with wrong values, such as a division by 0
             raise UserError(
                 f"timm refuses to build {name!r} as a feature extractor with out_indices {out_indices} and options "
                 f"{options or {}} ({first_line(error)}); correct them, or choose another model"

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from distill.errors import UserError
+from distill.errors import UserError, first_line
 from distill.weights import load_matching, part_of, read_state_dict
 from teachers.frozen import FrozenTeacher, check_indices, warn_of_random_weights
 from teachers.timm_models import (
@@ -35,8 +35,8 @@ class CNN(FrozenTeacher):
     or Swin at strides 4, 8, 16 and 32 are stage_0 to stage_3; a ResNet or EfficientNet has a level of stride 2 before
     them, so its last is stage_4.
 
-    Images of any size work: they are padded to a multiple of the deepest stride. The mean and std are those of the
-    named weights.
+    Images of any size work: they are padded to a multiple of the deepest stride. Some models with attention, such as
+    MaxViT and Hiera, take the size of their weights alone. The mean and std are those of the named weights.
 
     Args:
         name: timm's name of the model, with the tag of its weights: convnext_base.dinov3_lvd1689m, resnet50.a1_in1k.
@@ -105,10 +105,25 @@ class CNN(FrozenTeacher):
         return published_licence(str(arguments["name"]))
 
     def features(self, images: Tensor) -> dict[str, Tensor]:
-        """The selected stages, each (B, C, h, w)."""
+        """The selected stages, each (B, C, h, w).
+
+        Raises:
+            UserError: The model takes no images of this size.
+        """
         from timm.layers.format import Format
 
-        maps = self.encoder(images)
+        try:
+            maps = self.encoder(images)
+        except (AssertionError, RuntimeError) as error:
+            config = self.encoder.pretrained_cfg
+            of_size = isinstance(error, AssertionError) or config["fixed_input_size"]
+            if not of_size or isinstance(error, torch.OutOfMemoryError):
+                raise
+            raise UserError(
+                f"teacher {self.name} takes no images of {' x '.join(map(str, images.shape[2:]))} px "
+                f"({first_line(error)}); set model.teacher_image_size to {config['input_size'][-1]}, the size of its "
+                "weights, or choose another model"
+            ) from error
         last = getattr(self.encoder, "output_fmt", None) == Format.NHWC  # Swin's extractor; others do not say
         return {f"stage_{i}": maps[i].permute(0, 3, 1, 2) if last else maps[i] for i in self.stages}
 

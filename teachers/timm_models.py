@@ -8,11 +8,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from distill.errors import UserError
+from distill.errors import UserError, first_line
 from distill.linear import use_onednn
 from distill.weights import read_metadata
 from teachers.hub import fetch
 
+# Options that have a key of their own, or none: what they may be, and where they are set.
+_ELSEWHERE = {
+    "pretrained": (False, "model.teacher.pretrained says whether weights are loaded"),
+    "checkpoint_path": ("", "model.teacher.checkpoint names a file of weights"),
+    "in_chans": (3, "a teacher takes RGB"),
+}
 PREFIX = "model."  # of timm's feature wrapper, and again of the student around it
 
 
@@ -50,12 +56,15 @@ def create(name: str, options: dict[str, Any], **required: Any) -> Any:
     """
     import timm
 
+    for key, (usual, instead) in _ELSEWHERE.items():
+        if options.get(key, usual) != usual:
+            raise UserError(f"model.teacher.options has {key} {options[key]!r}; leave it out: {instead}")
     try:
         with torch.random.fork_rng(devices=[]):  # the student's initialisation must not depend on the teacher's
             encoder = timm.create_model(name, **{**options, **required})
-    except (TypeError, ValueError, RuntimeError, AssertionError, AttributeError) as error:
+    except Exception as error:  # whatever a constructor does with wrong values, such as a division by 0
         raise UserError(
-            f"timm cannot build {name!r} with options {options} ({error}); "
+            f"timm cannot build {name!r} with options {options} ({first_line(error)}); "
             "correct model.teacher.name or model.teacher.options"
         ) from error
     return use_onednn(encoder)

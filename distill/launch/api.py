@@ -3,6 +3,7 @@
 import json
 import logging
 from collections.abc import Mapping, Sequence
+from numbers import Integral, Real
 from os import PathLike, fspath
 from typing import Any
 
@@ -159,7 +160,7 @@ def as_words(overrides: Mapping[str, Any]) -> list[str]:
         if key in GROUPS and isinstance(value, Mapping) and "class_path" not in value:
             words += as_words({f"{key}.{name}": each for name, each in value.items()})
         elif isinstance(value, Mapping):
-            words.append(f"--config={json.dumps({key: value}, default=str)}")
+            words.append(f"--config={json.dumps({key: value}, default=_standard)}")
         else:
             words.append(f"--{key}={_text(value)}")
     return words
@@ -167,12 +168,19 @@ def as_words(overrides: Mapping[str, Any]) -> list[str]:
 
 def _plain(content: Mapping[str, Any]) -> dict[str, Any]:
     """A recipe of what YAML has: paths as texts, tuples as lists."""
-    plain: dict[str, Any] = json.loads(json.dumps(content, default=str))
+    plain: dict[str, Any] = json.loads(json.dumps(content, default=_standard))
     return plain
+
+
+def _standard(value: object) -> int | float | str:
+    """What JSON has in place of a number of NumPy, or of a path."""
+    if isinstance(value, Integral):
+        return int(value)
+    return float(value) if isinstance(value, Real) else str(value)
 
 
 def _text(value: Any) -> str:
     if isinstance(value, str | PathLike):
         return str(value)
     listed = list(value) if isinstance(value, Sequence) else value
-    return json.dumps(listed, default=str)
+    return json.dumps(listed, default=_standard)

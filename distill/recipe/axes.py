@@ -100,11 +100,18 @@ def cells(axes: Sequence[Axis]) -> list[Cell]:
     A cell is named after its values, not by number, so that a sweep with further values keeps what it has.
 
     Raises:
-        UserError: Two axes have one key.
+        UserError: Two axes have one key, or two values one name.
     """
     keys = [axis.key for axis in axes]
     if len(set(keys)) < len(keys):
         raise UserError(f"--over names {max(keys, key=keys.count)} twice; give all its values at once")
+    for axis in axes:
+        taken: dict[str, str] = {}
+        for value in axis.values:
+            if (other := taken.setdefault(_slug(value), value)) != value:
+                raise UserError(
+                    f"--over {axis.key}: {other} and {value} would have one folder; make two sweeps of them, with --out"
+                )
     labels = _labels(keys)
     found = []
     for values in itertools.product(*(axis.values for axis in axes)):
@@ -116,11 +123,11 @@ def cells(axes: Sequence[Axis]) -> list[Cell]:
 def _range(key: str, given: str, found: re.Match[str]) -> Range:
     low, high = read_value(found["low"]), read_value(found["high"])
     try:
-        ends = float(low), float(high)  # 1e-4 is text in YAML
+        ends = float(low), float(high)
     except (TypeError, ValueError):
         ends = math.nan, math.nan
     log = found["log"] is not None
-    if not ends[0] < ends[1] or (log and ends[0] <= 0):
+    if not -math.inf < ends[0] < ends[1] < math.inf or (log and ends[0] <= 0):
         raise UserError(
             f"--over {key}={given} is no range; give numbers that ascend, such as 0.1..0.5, or log:1e-4..1e-2, both "
             "above 0"

@@ -3,6 +3,7 @@
 Real parsing first imports PyTorch, Lightning and MMDetection. It checks other classes and unclear cases.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from typing import Any
@@ -23,6 +24,7 @@ _SUPPLIED = {"model", "train_dataloaders", "val_dataloaders", "dataloaders", "da
 _FOR_EXAMPLE = {"model": "finetune/mask_rcnn", "data": "data/nwpu"}
 # Of steps, epochs and intervals.
 _COUNTS = ("trainer.max_steps", "trainer.max_epochs", "trainer.val_check_interval", "run.checkpoint_every")
+_SEED = (Type("bool"), Type("int"))
 _FILES = (".yaml", ".yml", ".json")  # the parser reads a value from a file
 # What `distill` sets in place of Lightning's defaults.
 TRAINER_DEFAULTS = {
@@ -66,8 +68,9 @@ def check(stage: str, recipe: Recipe, words: Sequence[str], complete: bool = Tru
     for name in tree:
         if name not in (*GROUPS, *own):
             raise unknown_name("recipe key", name, (*GROUPS, *own))
-    _check_group("trainer", tree.get("trainer"), parameters(TRAINER))
-    _check_group("run", tree.get("run"), parameters(RUN))
+    _check_group("trainer", tree.get("trainer", {}), parameters(TRAINER))
+    _check_group("run", tree.get("run", {}), parameters(RUN))
+    _check_value("seed_everything", tree.get("seed_everything", 0), _SEED, complete)
     if stage == "fit":
         for key in _COUNTS:
             owner, _, setting = key.partition(".")
@@ -102,10 +105,11 @@ def _check_count(key: str, value: Any) -> None:
 
 def _check_group(key: str, group: Any, known: Mapping[str, Parameter] | None, complete: bool = True) -> None:
     """The keys of a mapping, and their values."""
-    if group is None or known is None or (isinstance(group, str) and group.endswith(_FILES)):
+    if known is None or (isinstance(group, str) and group.endswith(_FILES)):
         return
     if not isinstance(group, dict):
-        raise UserError(f"{key}: given {str(group)!r}, expected a mapping; {WAY_OUT}")
+        given = "null" if group is None else repr(str(group))
+        raise UserError(f"{key}: given {given}, expected a mapping; {WAY_OUT}")
     for name, value in group.items():
         if name not in known:
             raise unknown_name(f"key in {key}", str(name), known)
@@ -210,7 +214,7 @@ def _fits(value: Any, kind: Type) -> bool:
         case "int":
             return (isinstance(value, int) and not isinstance(value, bool)) or _is_number(value, whole=True)
         case "float":
-            return (isinstance(value, int | float) and not isinstance(value, bool)) or _is_number(value)
+            return (isinstance(value, int) and not isinstance(value, bool)) or _is_number(value)
         case "bool":
             return isinstance(value, bool) or str(value).lower() in ("true", "false")
         case "str":
@@ -233,13 +237,14 @@ def _is_a_number(value: Any) -> bool:
 
 
 def _is_number(value: Any, whole: bool = False) -> bool:
-    """Whether the parser takes it for a number, such as 1e-3, which is text in YAML."""
-    if isinstance(value, float):
-        return not whole or value.is_integer()
-    if not isinstance(value, str):
+    """Whether it is a number with a point, or text that the parser takes for a number, such as "1e-3" in quotes.
+
+    NaN is none: no comparison with a bound would refuse it.
+    """
+    if not isinstance(value, str | float):
         return False
     try:
         number = float(value)
     except ValueError:
         return False
-    return not whole or number.is_integer()
+    return number.is_integer() if whole else not math.isnan(number)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from distill.errors import UserError
-from distill.recipe.compose import Recipe, compose, merge, nested, on_one_line, read_raw, read_value, undotted
+from distill.recipe.compose import Recipe, compose, make_way, merge, nested, on_one_line, read_raw, read_value, undotted
 from distill.recipe.overrides import expand, is_class
 from distill.recipe.renamed import current
 
@@ -57,10 +57,10 @@ def merged(recipe: Recipe, words: Sequence[str]) -> dict[str, Any]:
     """
     tree = copy.deepcopy(recipe.content)
     for _, key, value in _pairs(words):
-        if key == "config":
-            merge(tree, _config(value) or {}, [])
-        elif key:
-            merge(tree, nested(key, read_value(value)), [])
+        if key:
+            override = (_config(value) or {}) if key == "config" else nested(key, read_value(value))
+            make_way(tree, override, () if key == "config" else key.split("."))
+            merge(tree, override, [])
     return tree
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import yaml  # type: ignore[import-untyped]
 
 from distill.errors import UserError
-from distill.files import parse_yaml
+from distill.files import dump_yaml, parse_yaml
 from distill.recipe.combinations import COMBINATIONS, command
 from distill.recipe.find import RUN_RECIPE, find, shipped
 from distill.recipe.renamed import COMPONENT, current
@@ -110,6 +110,34 @@ def merge(tree: dict[str, Any], later: dict[str, Any], notes: list[str]) -> None
         put(tree, [key], value)
 
 
+def make_way(tree: Any, later: Mapping[str, Any], path: Sequence[str] = (), owner: str = "") -> None:
+    """Empties what an override replaces where files would be merged, in place.
+
+    The parser replaces the mapping of a key whose names are free, such as `loss.terms`, by one that is given for it.
+
+    Args:
+        tree: A recipe, or a part of it.
+        later: What will be merged into it.
+        path: The outer keys of `later` if they are dotted on the command line, below which nothing is replaced.
+        owner: The class whose keys these are; not needed of a component.
+    """
+    if not isinstance(tree, dict):
+        return
+    if COMPONENT & (later.keys() | tree.keys()):
+        owner = str(later.get("class_path") or tree.get("class_path") or "")
+    known = parameters(owner) if owner else None
+    for name, value in later.items():
+        place = tree if name in tree else tree.get("init_args")
+        if not isinstance(value, Mapping) or not isinstance(place, dict) or name not in place:
+            continue
+        types = known[name].types if known and name in known else ()
+        if len(path) < 2 and any(kind.kind == "dict" for kind in types):
+            place[name] = {}
+            continue
+        settings = next((kind.settings for kind in types if kind.settings), "")
+        make_way(place[name], value, path[1:], owner if name == "init_args" else settings)
+
+
 def nested(key: str, value: Any) -> dict[str, Any]:
     """A dotted key and its value as a recipe."""
     for name in reversed(key.split(".")):
@@ -127,7 +155,7 @@ def read_value(text: str) -> Any:
 
 def as_yaml(content: dict[str, Any]) -> str:
     """A recipe as a file holds it."""
-    return str(yaml.safe_dump(content, sort_keys=False, default_flow_style=None, width=120, allow_unicode=True))
+    return dump_yaml(content, default_flow_style=None, width=120)
 
 
 def put(tree: dict[str, Any], keys: Sequence[str], value: Any) -> None:
@@ -182,7 +210,7 @@ def _replaced(own: Mapping[str, Path], before: Mapping[str, Any], after: Mapping
 
 def on_one_line(value: Any) -> str:
     """A value as the command line takes it."""
-    text = str(yaml.safe_dump(value, default_flow_style=True, width=float("inf"), sort_keys=False, allow_unicode=True))
+    text = dump_yaml(value, default_flow_style=True, width=float("inf"))
     return text.removesuffix("\n...\n").strip()
 
 

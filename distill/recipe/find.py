@@ -1,5 +1,6 @@
 """Where a recipe is: in a file, among those that come with the package, or in a run folder."""
 
+import os
 from importlib.resources import files
 from pathlib import Path
 
@@ -23,17 +24,16 @@ def find(name: str) -> Path | str:
     such a name.
 
     Raises:
-        UserError: There is no such recipe, or its file holds no text.
+        UserError: There is no such recipe, or its file cannot be read or holds no text.
     """
     path = Path(name)
-    if (path / RUN_RECIPE).is_file():
-        return path / RUN_RECIPE
-    if path.is_file():
-        try:
-            path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:  # weights, for example
-            raise UserError(f"{name} cannot be read as a recipe ({error}); pass a YAML file or a run folder") from error
-        return path
+    try:
+        for file in (path / RUN_RECIPE, path):
+            if file.is_file():
+                file.read_text(encoding="utf-8")
+                return file
+    except (OSError, UnicodeDecodeError) as error:  # the folder of somebody else, or weights, for example
+        raise UserError(f"{name} cannot be read as a recipe ({error}); pass a YAML file or a run folder") from error
     if (named := _named(name)) is not None:  # also where there is a folder of that name, such as data/nwpu
         return named
     if path.is_dir():
@@ -50,7 +50,8 @@ def require_run(name: str) -> None:
     Raises:
         UserError: There is no such folder, file or recipe.
     """
-    if not Path(name).exists() and not comes_with_the_package(name):
+    there = os.path.exists(name)  # noqa: PTH110  # `Path.exists` raises where one may not look
+    if not there and not comes_with_the_package(name):
         raise UserError(f"run {name!r} does not exist; pass the folder that `distill fit` wrote")
 
 

@@ -4,8 +4,7 @@ import ast
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-import yaml  # type: ignore[import-untyped]
-
+from distill.files import dump_yaml
 from distill.recipe.check import RUN, TRAINER, TRAINER_DEFAULTS
 from distill.recipe.signatures import Parameter, Type, parameters, purpose
 
@@ -82,7 +81,7 @@ def run_keys(given: Mapping[str, Any]) -> Iterator[Key]:
 
 def as_text(value: Any) -> str:
     """A value as one types it."""
-    text = str(yaml.safe_dump(value, default_flow_style=True, width=10_000, sort_keys=False, allow_unicode=True))
+    text = dump_yaml(value, default_flow_style=True, width=10_000)
     return text.removesuffix("\n...\n").strip()
 
 

@@ -59,6 +59,28 @@ def test_counts_fused_encoder_layers() -> None:
     assert torch.backends.mha.get_fastpath_enabled() == fast_path
 
 
+class Products(nn.Module):
+    """An LSTM of two layers over 4 tokens of 12 channels, and products of its states with vectors."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(12, 5, num_layers=2, batch_first=True, bidirectional=True)
+        self.query = nn.Parameter(torch.ones(10))
+
+    def forward(self, images: Tensor) -> Tensor:
+        states = self.lstm(images.flatten(1).unflatten(1, (4, 12)))[0]
+        pooled = states[0] @ self.query
+        pooled = torch.addmv(pooled, states[0], self.query)
+        return torch.addbmm(pooled.dot(pooled), states, states.mT)
+
+
+def test_counts_recurrent_layers_and_products_with_vectors() -> None:
+    lstm = 4 * 2 * 4 * 5 * (12 + 5) + 4 * 2 * 4 * 5 * (10 + 5)
+    expected = lstm + 4 * 10 + 4 * 10 + 4 + 4 * 10 * 4
+    assert count_macs(Products(), 4) == expected
+    assert count_macs_of_frozen(Products(), 4) == expected
+
+
 def test_leaves_module_and_random_numbers_as_they_were() -> None:
     module = Small().train()
     module.norm.eval()

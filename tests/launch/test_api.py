@@ -10,6 +10,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
@@ -129,5 +130,11 @@ def test_overrides_are_words_of_the_command_line() -> None:
         "--ckpt_path=last",
     ]
     assert api.as_words(given) == words
+    assert api.as_words({"trainer.max_steps": np.int64(3), "data.scale": (np.float32(0.5), 1)}) == [
+        "--trainer.max_steps=3",
+        "--data.scale=[0.5, 1]",
+    ]
+    assert api.as_words({"model": {"optim": {"lr": np.float32(0.5)}}}) == ['--config={"model.optim": {"lr": 0.5}}']
+    assert api.plain_recipes({"trainer": {"max_steps": np.int64(3)}}) == [{"trainer": {"max_steps": 3}}]
     assert api.as_words({"model.student.checkpoint": None}) == ["--model.student.checkpoint=null"]
     assert api.as_words({"model": {"optim": {"lr": 1}}}) == ['--config={"model.optim": {"lr": 1}}']

@@ -45,6 +45,8 @@ def test_ranges(given: str, expected: Range) -> None:
         ("a", "2..1", "is no range"),
         ("a", "log:0..1", "is no range"),
         ("a", "small..large", "is no range"),
+        ("a", "0...inf", "is no range"),
+        ("a", "0..inf", "is no range"),
     ],
 )
 def test_what_is_no_axis_is_refused(key: str, given: str, said: str) -> None:
@@ -79,3 +81,11 @@ def test_values_that_look_alike_as_folders_are_told_apart() -> None:
     assert len(set(names)) == len(values)
     assert names[-1] == "k=noise_0.1_mask_0"
     assert all("/" not in name and ".." not in name and len(name) < 90 for name in names)
+
+
+@pytest.mark.parametrize("values", [("1", "[1]", "2"), ("2", "/data/a", "data/a")])
+def test_values_that_would_have_one_folder_are_refused(values: tuple[str, ...]) -> None:
+    with pytest.raises(UserError, match="would have one folder") as caught:
+        cells([Axis("k", values)])
+    assert "--over k: " in str(caught.value)
+    assert "2" not in str(caught.value)

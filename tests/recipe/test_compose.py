@@ -5,9 +5,11 @@ from typing import Any
 
 import pytest
 import yaml
+from jsonargparse import ArgumentParser
 
 from distill.cli import main
 from distill.errors import UserError
+from distill.launch.parse import ParsedRecipe
 from distill.launch.recipe_data import is_recipe
 from distill.recipe.command_line import merged, split
 from distill.recipe.compose import compose, on_one_line
@@ -113,9 +115,36 @@ def test_a_note_names_the_class_and_a_few_keys_that_are_replaced(tmp_path: Path)
     assert compose([mine, mine, "data/nwpu"]).notes == ()
 
 
-def test_numbers_pass_the_command_line_as_they_are() -> None:
-    for value in (1e-05, 0.0004, 1e30, float("inf"), None, True, "1", "a: b", "{x}", [1, "null"], "ü ' \" \\"):
-        assert yaml.safe_load(on_one_line({"a": value})) == {"a": value}
+def test_values_pass_the_command_line_as_they_are() -> None:
+    parser = ArgumentParser()
+    parser.add_argument("--a", type=Any)
+    texts = ("1", "1e-3", "-2.5e3", ".5e1", "1e-3 px", "a: b", "{x}", "ü ' \" \\")
+    for value in (1e-05, 0.0004, 1e30, float("inf"), None, True, [1, "null", "1e-3", 1e-3], *texts):
+        assert parser.parse_args([f"--a={on_one_line({'b': value})}"]).a == {"b": value}
+
+
+@pytest.mark.parametrize(
+    ("words", "terms"),
+    [
+        (["--model.loss.terms={l2: 1.0}"], {"l2": 1.0}),
+        (["--model.loss={terms: {l2: 1.0}}"], {"l2": 1.0}),
+        (["--config={model: {init_args: {loss: {terms: {l2: 1.0}}}}}"], {"l2": 1.0}),
+        (["--model.loss.terms.l2=1.0"], {"l1": 1.0, "cosine": 1.0, "l2": 1.0}),
+        (["--model.init_args.loss.terms={}", "--model.loss.terms.l2=1.0"], {"l2": 1.0}),
+    ],
+)
+def test_a_mapping_of_free_names_is_shown_as_the_parser_takes_it(words: list[str], terms: dict[str, float]) -> None:
+    recipe, rest = split(["rs4d_small", *words])
+    assert recipe is not None
+    model = ParsedRecipe("fit", recipe, rest).config.model.init_args
+    assert model.loss.terms == merged(recipe, rest)["model"]["init_args"]["loss"]["terms"] == terms
+
+
+def test_settings_and_arguments_of_a_class_are_kept_beside_those_of_an_override() -> None:
+    words = ["--model.optim={lr: 0.1}", "--model.student={init_args: {image_size: 256}}"]
+    model = merged(compose(["rs4d_small"]), words)["model"]["init_args"]
+    assert model["optim"] == {"lr": 0.1, "warmup_steps": 500}
+    assert model["student"]["init_args"] == {"variant": "small", "image_size": 256}
 
 
 @pytest.mark.parametrize(

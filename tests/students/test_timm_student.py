@@ -134,6 +134,7 @@ def test_weights_of_another_model_are_refused(tmp_path: Path) -> None:
         ("resnet10t", {"depht": 3}, "timm refuses to build 'resnet10t'"),
         ("resnet10t", {"checkpoint_path": "missing.pth"}, "timm refuses to build 'resnet10t'"),
         ("resnet10t", {"in_chans": 4}, "in_chans 4, and a student gets red, green and blue"),
+        ("vit_tiny_patch16_224", {"num_heads": 0}, r"options \{'num_heads': 0\} \(integer .*by zero\)"),
     ],
 )
 def test_bad_arguments(name: str, options: dict[str, object], said: str) -> None:

@@ -122,6 +122,8 @@ def test_reads_the_official_convnext_layout(tmp_path: Path) -> None:
         ("resnet5O", None, r"unknown timm model 'resnet5O'.*did you mean resnet50"),
         ("resnet50.mine", None, r"Invalid pretrained tag \(mine\)"),
         ("resnet18", {"deepness": 3}, r"options \{'deepness': 3\}.*unexpected keyword argument 'deepness'"),
+        ("resnet18", {"out_indices": [9]}, r"options \{'out_indices': \[9\]\} \("),
+        ("resnet18", {"in_chans": 1}, r"model\.teacher\.options has in_chans 1; leave it out: a teacher takes RGB"),
         ("vit_tiny_patch16_224", {"depth": 3}, r"is no hierarchy, its maps have strides \[16, 16, 16\].*teachers\.ViT"),
         ("resnet50t", None, r"timm publishes no weights for 'resnet50t'"),
     ],
@@ -130,6 +132,19 @@ def test_refuses_models_it_cannot_be(name: str, options: dict[str, Any] | None, 
     with pytest.raises(UserError, match=message) as caught:
         CNN(name, options=options)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["maxvit_pico_rw_256", "hiera_tiny_224", "halonet26t"])
+def test_a_model_of_one_size_says_which(name: str) -> None:
+    teacher = CNN(name, pretrained=False)
+    side = int(teacher.encoder.pretrained_cfg["input_size"][-1])
+    with pytest.raises(
+        UserError, match=rf"teacher {name} takes no images of 96 x 160 px .* to {side}, the size"
+    ) as caught:
+        teacher(torch.rand(1, 3, 96, 150))
+    assert "\n" not in str(caught.value)
+    (last,) = teacher(torch.rand(1, 3, side, side)).values()
+    assert last.shape[2:] == (side // 32, side // 32)
 
 
 def test_refuses_files_of_other_models(tmp_path: Path) -> None:
