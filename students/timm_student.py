@@ -18,6 +18,7 @@ from distill.errors import UserError, first_line, unknown_name
 from distill.layers import pad_to_multiple
 from distill.layers import sin_cos_positions as waves_of_positions
 from distill.linear import use_onednn
+from distill.timm_sizes import refuses_size
 from distill.weights import load_matching, part_of, read_state_dict
 
 # The modules of timm whose models are `VisionTransformer`s; those of the last two start with convolutions.
@@ -149,7 +150,9 @@ class TimmStudent(StudentBase):
             images = pad_to_multiple(images, max(self.feature_info.reduction()))
         try:
             maps = list(self.model(images))
-        except AssertionError as error:  # of models of one size, or of multiples of their windows
+        except (AssertionError, RuntimeError) as error:
+            if not refuses_size(self.model, error):
+                raise
             height, width = images.shape[-2:]
             raise UserError(
                 f"timm's {self.init_args['name']!r} does not take images of {width} x {height} px "

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from distill.errors import UserError, first_line
+from distill.timm_sizes import refuses_size
 from distill.weights import load_matching, part_of, read_state_dict
 from teachers.frozen import FrozenTeacher, check_indices, warn_of_random_weights
 from teachers.timm_models import (
@@ -115,14 +116,13 @@ class CNN(FrozenTeacher):
         try:
             maps = self.encoder(images)
         except (AssertionError, RuntimeError) as error:
-            config = self.encoder.pretrained_cfg
-            of_size = isinstance(error, AssertionError) or config["fixed_input_size"]
-            if not of_size or isinstance(error, torch.OutOfMemoryError):
+            if not refuses_size(self.encoder, error):
                 raise
+            height, width = images.shape[-2:]
+            own = self.encoder.pretrained_cfg["input_size"][-1]
             raise UserError(
-                f"teacher {self.name} takes no images of {' x '.join(map(str, images.shape[2:]))} px "
-                f"({first_line(error)}); set model.teacher_image_size to {config['input_size'][-1]}, the size of its "
-                "weights, or choose another model"
+                f"teacher {self.name} does not take images of {width} x {height} px ({first_line(error)}); set "
+                f"model.teacher_image_size to {own}, the size of its weights, or choose another model"
             ) from error
         last = getattr(self.encoder, "output_fmt", None) == Format.NHWC  # Swin's extractor; others do not say
         return {f"stage_{i}": maps[i].permute(0, 3, 1, 2) if last else maps[i] for i in self.stages}

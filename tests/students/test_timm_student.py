@@ -170,3 +170,5 @@ def test_a_size_that_the_model_does_not_take() -> None:
     student = build("vit_tiny_patch16_224", VIT | {"dynamic_img_size": False})
     with pytest.raises(UserError, match=r"'vit_tiny_patch16_224' does not take images of 96 x 32 px \(Input height"):
         student(torch.randn(1, 3, 32, 96))
+    with pytest.raises(UserError, match=r"'levit_128' does not take images of 96 x 96 px \(The size of tensor"):
+        build("levit_128", {})(torch.randn(1, 3, 96, 96))

@@ -139,7 +139,7 @@ def test_a_model_of_one_size_says_which(name: str) -> None:
     teacher = CNN(name, pretrained=False)
     side = int(teacher.encoder.pretrained_cfg["input_size"][-1])
     with pytest.raises(
-        UserError, match=rf"teacher {name} takes no images of 96 x 160 px .* to {side}, the size"
+        UserError, match=rf"teacher {name} does not take images of 160 x 96 px .* to {side}, the size"
     ) as caught:
         teacher(torch.rand(1, 3, 96, 150))
     assert "\n" not in str(caught.value)
