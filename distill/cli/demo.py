@@ -6,6 +6,7 @@ from pathlib import Path
 
 from distill.cli.compare import print_comparison
 from distill.cli.parser import VerbParser
+from distill.data.checks import valid_seed
 from distill.phases import line_console
 
 _MORE = """
@@ -18,10 +19,11 @@ def run(words: list[str]) -> None:
     """Runs `distill demo [--dir FOLDER] [--seed N] [--fresh]`.
 
     Raises:
-        UserError: A training failed.
+        UserError: The seed is none, or a training failed.
         Stopped: The user stopped it; the message says how to go on.
     """
     arguments = parser().parse_args(words[1:])
+    valid_seed("--seed", arguments.seed)
 
     from distill.launch.demo import doubt, next_commands, page, run_demo
 

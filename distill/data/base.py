@@ -12,7 +12,7 @@ from pytorch_lightning import LightningDataModule
 from torch.utils.data import DataLoader
 
 from distill.data.broken import POLICIES
-from distill.data.checks import at_least, band_numbers, ordered_pair, say_small_batches, share
+from distill.data.checks import at_least, band_numbers, ordered_pair, say_small_batches, share, valid_seed
 from distill.data.loader import OneLineErrorLoader, ResumableLoader, evaluation_loader, train_loader
 from distill.data.reader import ImageReader
 from distill.data.selection import epoch_size
@@ -86,7 +86,7 @@ class ImageData(LightningDataModule):
         self.view_pool = None if views is None else at_least("views", views, 1)
         self.sizes = None if sizes is None else SizeSchedule(sizes, self.image_size)
         self.on_error = on_error
-        self.seed = run_seed() if seed is None else seed
+        self.seed = run_seed() if seed is None else valid_seed("seed", seed)
         self._sets: dict[str, Any] = {}
 
     def views(self, split: str) -> Any:
@@ -274,4 +274,4 @@ class LabelledImages(ImageData):
         super().__init__(val_fraction=val_fraction, **kwargs)
         self.scale_jitter = ordered_pair("scale_jitter", scale_jitter, highest=16.0)
         self.augmentation = augmentation
-        self.val_seed = val_seed
+        self.val_seed = valid_seed("val_seed", val_seed)

@@ -32,6 +32,17 @@ def positive(key: str, value: float) -> float:
     return value
 
 
+def valid_seed(key: str, value: int) -> int:
+    """Returns `value`.
+
+    Raises:
+        UserError: It is no seed that NumPy takes; `key` names the argument at fault.
+    """
+    if not 0 <= value < 2**32:
+        raise UserError(f"{key} is {value}; it must lie in 0 to {2**32 - 1}")
+    return value
+
+
 def share(key: str, value: float) -> float:
     """Returns `value`.
 

@@ -12,6 +12,7 @@ import pytorch_lightning as pl
 from jsonargparse import ActionConfigFile, Namespace
 from pytorch_lightning.cli import LightningArgumentParser
 
+from distill.data.checks import valid_seed
 from distill.errors import UserError
 from distill.launch.cached_teacher import with_cached_teacher
 from distill.launch.initial_weights import without_initial_weights
@@ -73,11 +74,9 @@ class ParsedRecipe:
         except BaseException:
             recipe_parser.cache_clear()  # it may hold what it had read, such as --print_config
             raise
-        seed = self.config.seed_everything
-        if seed is False:
+        if self.config.seed_everything is False:
             raise UserError("seed_everything is false; give a number, or true for a random one that is written down")
-        if not isinstance(seed, bool) and not 0 <= seed < 2**32:  # as NumPy wants it
-            raise UserError(f"seed_everything is {seed}; it must lie in 0 to {2**32 - 1}")
+        valid_seed("seed_everything", self.config.seed_everything)
         self.folder = run_folder(recipe, self.words, self.config.run.dir)
         self.config.run.dir = str(self.folder)
         self.config.run.experiment = self.config.run.experiment or self.folder.name

@@ -173,6 +173,7 @@ def test_only_broken_images(tmp_path: Path) -> None:
         ({"num_workers": -1}, "num_workers is -1; it must be 0 or more"),
         ({"val_fraction": 1.0}, "val_fraction is 1.0"),
         ({"val_limit": 0}, "val_limit is 0"),
+        ({"seed": 10**20}, "seed is 100000000000000000000; it must lie in 0 to 4294967295"),
         ({"crop_area": (0.5, 0.1)}, r"crop_area is \[0.5, 0.1\]; it must be \[min, max\]"),
         ({"crop_area": (0.5, 1.5)}, "max <= 1"),
         ({"on_error": "ignore"}, "unknown on_error policy 'ignore'.*skip, raise"),

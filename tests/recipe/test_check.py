@@ -206,6 +206,7 @@ def test_overrides_are_put_in_place() -> None:
         (["export", "runs/mine"], "the following arguments are required: --out; see `distill export --help`"),
         (["predict", "runs/mine", "a.png"], "the following arguments are required: --out; see `distill predict --help"),
         (["serve", "runs/mine", "--port", "99999"], "--port is 99999; it must lie in 0 to 65535"),
+        (["demo", "--seed", "-1"], "--seed is -1; it must lie in 0 to 4294967295"),
     ],
 )
 def test_a_mistake_waits_for_no_import(words: list[str], expected: str, tmp_path: Path) -> None:
