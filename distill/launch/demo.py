@@ -46,7 +46,7 @@ WHAT = {
     "random": "a head on frozen random weights, on few labels",
     "all_labels": "the student from scratch, on the labels of the teacher",
 }
-MINUTES = 12
+MINUTES = "6 to 12"
 KEPT = {RunState.FINISHED: "there already", RunState.INTERRUPTED: "goes on"}
 _Command = tuple[str, list[str]]  # a title and the words of `distill`
 _OWN_END = 15.0  # seconds, for storing the state of a training
@@ -85,7 +85,7 @@ def _run(folder: Path, seed: int, fresh: bool) -> Comparison:
         for run in runs.values():
             remove(run)
     lines.print(
-        f"{len(RUNS)} trainings and a comparison, about {MINUTES} minutes on 2 CPU cores. Trainings 1 to {len(SHOWN)} "
+        f"{len(RUNS)} trainings and a comparison, {MINUTES} minutes on 2 CPU cores. Trainings 1 to {len(SHOWN)} "
         f"are shown; {len(SHOWN) + 1} to {len(RUNS)} run beside them, and their log is {log}",
     )
     _draw(data, seed)

@@ -77,7 +77,7 @@ def test_what_it_says_first(folder: Path, capsys: pytest.CaptureFixture[str], mo
     monkeypatch.setenv("COLUMNS", "40")
     assert main(["demo", "--dir", str(folder)]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith("6 trainings and a comparison, about 12 minutes on 2 CPU cores.")
+    assert lines[0].startswith("6 trainings and a comparison, 6 to 12 minutes on 2 CPU cores.")
     assert lines[0].endswith(f"4 to 6 run beside them, and their log is {folder / 'scratch.log'}")
     assert lines[1] == f"drawing 1 scenes, seed 0, into {folder / 'data'}"
     assert "distill fit demo/teacher, demo/distill, demo/distilled" in lines
