@@ -55,7 +55,7 @@ def draw(runs: Runs, path: Path) -> None:
     axes.margins(0.12, 0.12)
     axes.grid(alpha=0.25)
     handles = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))  # one of each
-    axes.legend(handles.values(), handles.keys(), frameon=False, loc="center right")
+    axes.legend(handles.values(), handles.keys(), frameon=False, loc="lower right")
     axes.set_title("NWPU VHR-10: linear probes of frozen features", loc="left", fontsize=11)
     save(figure, path)
 

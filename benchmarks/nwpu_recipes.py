@@ -26,6 +26,7 @@ STUDENTS: dict[str, dict[str, Any]] = {
     "lale_s1": {"class_path": "students.LALE", "init_args": {"variant": "S1"}},
     "efficientvit_b0": {"class_path": "students.EfficientViT", "init_args": {"variant": "b0"}},
 }
+DISTILLED_AT = {"rs4d_tiny": 4.0e-3, "lale_s1": 1.0e-3, "efficientvit_b0": 4.0e-3}  # learning rates
 RESNET = {"name": "resnet18", "out_indices": [2]}
 # What is trained on all labels of the part "fit", with what learning rate and decay by layer; only the first teaches.
 TEACHERS: dict[str, tuple[dict[str, Any], float, float]] = {
@@ -123,7 +124,7 @@ class Recipes:
                     "calibration_images": 64,
                     "loss": {"terms": {"l1": 1.0, "cosine": 1.0}, "standardize": "channel"},
                     "corruption": {"noise": 0.0, "mask": 0.0},
-                    "optim": {"lr": 4.0e-3, "warmup_steps": 30},
+                    "optim": {"lr": DISTILLED_AT[student], "warmup_steps": 30},
                 },
             },
             "data": data,
