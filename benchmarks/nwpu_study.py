@@ -30,9 +30,9 @@ Tables: frozen features (a linear probe of objects), fine-tuned average precisio
 unlabelled images and steps. On one core of an Intel Xeon with AVX512 a run takes: pretrained 50 minutes, teacher and
 vit_scratch 45 each, resnet18 15, distilled 15 (RS4D-tiny) or 6, finetuned 8 or 4. That is 2.5 hours before the first
 table, which then takes 2.5 with three seeds, the second 2.5 and the third 2; on two cores, two calls with other
-`--only` halve that. Of the runs of --heads, a step takes 2.9 s under the usual head and 0.55 s under the light one,
-which makes some five hours for three seeds. Runs that are there are kept, and an interrupted one is resumed: call it
-again to go on. The rows that matter most come first, other seeds last.
+`--only` halve that. On one core of an AMD EPYC with AVX512-BF16, a step of --heads takes 1.0 s under the usual head and
+0.2 s under the light one; scoring under the usual head takes about as long as its 1000 steps. Runs that are there are
+kept, and an interrupted one is resumed: call it again to go on. The rows that matter most come first, other seeds last.
 """
 
 import argparse

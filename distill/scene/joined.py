@@ -64,8 +64,8 @@ def refuse_foreign_files(out: Path) -> None:
 def join(out: Path, scenes: Sequence[SceneSummary], class_names: Sequence[str], facts: Mapping[str, Any]) -> list[str]:
     """Writes the joined files, the summary last; the same scenes give the same files.
 
-    Where no scene has a part of COCO results, those of an earlier prediction are removed. Of several processes that
-    come here at once, one writes.
+    The summary lists them; those that the summary before it lists and this one does not are removed. Of several
+    processes that come here at once, one writes.
 
     Args:
         out: The output folder.
@@ -85,10 +85,11 @@ def join(out: Path, scenes: Sequence[SceneSummary], class_names: Sequence[str], 
             fresh.mkdir()
             if parts:
                 join_coco(parts, class_names, fresh / RESULTS, fresh / DATA_SET)
-            write_json(fresh / SUMMARY, {**facts, "scenes": [scene.as_json() for scene in scenes]})
+            before = read_json(out / SUMMARY).get("files", ()) if (out / SUMMARY).is_file() else ()
+            write_json(fresh / SUMMARY, {**facts, "files": names, "scenes": [scene.as_json() for scene in scenes]})
             for name in names:
                 move_into_place(fresh / name, out / name)
-            for name in {RESULTS, DATA_SET} - set(names):
+            for name in set(before) - set(names):
                 (out / name).unlink(missing_ok=True)
             shutil.rmtree(fresh)
     return names

@@ -124,7 +124,11 @@ def test_on_the_command_line(run: Path, mixed: Path, tmp_path: Path, capsys: pyt
     assert json.loads((out / "summary.json").read_text())["score"] == 0.99
     other = distill.predict(run, mixed, out=out, formats=["gpkg"], overwrite=True, device="cpu", overlay=False)
     assert other.files == ["summary.json"]
-    assert not {"predictions.json", "images.json"} & set(files(out))
+    assert not (out / "predictions.json").exists()
+    assert not (out / "images.json").exists()
+    (out / "images.json").write_text("of another program")
+    distill.predict(run, mixed, out=out, formats=["gpkg"], device="cpu", overlay=False)
+    assert (out / "images.json").read_text() == "of another program"
 
 
 def test_a_broken_image_is_passed_over_and_told(
